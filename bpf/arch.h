@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Everything that differs between x86-64 and arm64: registers, results, 32-bit callers.
+ * The layouts of struct pt_regs are the kernel's own (arch/x86/include/asm/ptrace.h,
+ * arch/arm64/include/asm/ptrace.h); they are ABI for BPF programs.
+ */
+#ifndef KWATCH_ARCH_H
+#define KWATCH_ARCH_H
+
+#if defined(__x86_64__)
+
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
+	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+
+#define ARG0(regs) ((regs)->di)
+#define ARG1(regs) ((regs)->si)
+#define ARG2(regs) ((regs)->dx)
+#define RESULT(regs) ((regs)->ax)
+#define STACK_POINTER(regs) ((regs)->sp)
+#define FRAME_POINTER(regs) ((regs)->bp)
+#define INSTRUCTION_POINTER(regs) ((regs)->ip)
+/* `ret` has popped the return address by the time a uretprobe runs. */
+#define ENTRY_STACK_POINTER(regs) ((regs)->sp - 8)
+
+/* Made by the kernel's own trampolines under uprobes, not by the program: Linux 6.11, 6.18. */
+#define NR_URETPROBE 335
+#define NR_UPROBE 336
+
+static __always_inline bool is_probe_call(u64 nr)
+{
+	return nr == NR_URETPROBE || nr == NR_UPROBE;
+}
+
+#define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
+#define X32_SYSCALL_BIT 0x40000000
+
+static __always_inline u8 call_abi(struct pt_regs *regs, u64 *nr)
+{
+	u32 status = 0;
+
+	bpf_probe_read_kernel(&status, sizeof(status),
+			      (void *)bpf_get_current_task() + THREAD_INFO_STATUS);
+	if (status & TS_COMPAT)
+		return ABI_I386;
+	if ((s64)*nr > 0 && *nr & X32_SYSCALL_BIT) {
+		*nr &= ~X32_SYSCALL_BIT;
+		return ABI_X32;
+	}
+	return ABI_X86_64;
+}
+
+static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *arguments)
+{
+	struct pt_regs copy;
+
+	if (bpf_probe_read_kernel(&copy, sizeof(copy), regs))
+		return;
+	if (abi == ABI_I386) {
+		arguments[0] = (u32)copy.bx;
+		arguments[1] = (u32)copy.cx;
+		arguments[2] = (u32)copy.dx;
+		arguments[3] = (u32)copy.si;
+		return;
+	}
+	arguments[0] = copy.di;
+	arguments[1] = copy.si;
+	arguments[2] = copy.dx;
+	arguments[3] = copy.r10;
+}
+
+#elif defined(__aarch64__)
+
+struct pt_regs {
+	unsigned long regs[31];
+	unsigned long sp, pc, pstate;
+	unsigned long orig_x0;
+	s32 syscallno;
+	u32 unused2;
+};
+
+#define ARG0(ctx) ((ctx)->regs[0])
+#define ARG1(ctx) ((ctx)->regs[1])
+#define ARG2(ctx) ((ctx)->regs[2])
+#define RESULT(ctx) ((ctx)->regs[0])
+#define STACK_POINTER(ctx) ((ctx)->sp)
+#define FRAME_POINTER(ctx) ((ctx)->regs[29])
+#define INSTRUCTION_POINTER(ctx) ((ctx)->pc)
+#define ENTRY_STACK_POINTER(ctx) ((ctx)->sp)
+
+static __always_inline bool is_probe_call(u64 nr)
+{
+	return false;
+}
+
+#define PSR_MODE32_BIT 0x10 /* arch/arm64/include/uapi/asm/ptrace.h */
+
+static __always_inline u8 call_abi(struct pt_regs *regs, u64 *nr)
+{
+	u64 pstate = 0;
+
+	bpf_probe_read_kernel(&pstate, sizeof(pstate), &regs->pstate);
+	return pstate & PSR_MODE32_BIT ? ABI_ARM : ABI_AARCH64;
+}
+
+static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *arguments)
+{
+	bpf_probe_read_kernel(arguments, 4 * sizeof(u64), &regs->regs[0]);
+	bpf_probe_read_kernel(&arguments[0], sizeof(u64), &regs->orig_x0);
+}
+
+#else
+#error "kwatch knows x86-64 and arm64"
+#endif
+
+#endif

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Allocator calls: uprobes at the entry and the return of the functions in kwatch/probes/table.py.
+ *
+ * Only the outermost call of a thread counts. A call is known by the stack pointer at its entry:
+ * one that begins below it is nested, and its own return comes back to it. An allocation is
+ * recorded at its return, a free at its entry, before the address can be reused.
+ */
+
+/* How a function takes its size and gives its result: kwatch/probes/table.py `Shape`. */
+enum shape {
+	SHAPE_MALLOC, /* f(size) */
+	SHAPE_CALLOC, /* f(n, size) */
+	SHAPE_REALLOC, /* f(pointer, size) */
+	SHAPE_REALLOCARRAY, /* f(pointer, n, size) */
+	SHAPE_ALIGNED, /* f(alignment, size) */
+	SHAPE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
+	SHAPE_FREE, /* f(pointer, ...) */
+	SHAPE_DELETE, /* C++ operator delete: as free, which it may go on to */
+};
+
+/* The attach cookie of a probe: what is called, and its shape. */
+#define COOKIE_FUNCTION(cookie) ((u8)(cookie))
+#define COOKIE_SHAPE(cookie) ((u8)((cookie) >> 8))
+
+/* A pending call that is older than this while another begins below it has gone without a return. */
+#define STALE_NS 1000000000ULL
+
+struct thread {
+	u64 seed;
+	u64 sp; /* of the pending outermost call at its entry; 0: none */
+	u64 size;
+	u64 pointer; /* the argument that is one, else 0 */
+	u64 time_ns;
+	u64 released; /* the last pointer freed, while nothing was allocated since */
+	u64 released_sp;
+	u32 tgid;
+	u8 function;
+	u8 shape;
+	u16 release_cookie;
+};
+
+BPF_HASH(threads, u32, struct thread, 65536);
+BPF_PERF_OUTPUT(heap_ring);
+
+static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
+{
+	struct target *target = current_target(tgid);
+	struct thread thread = { .tgid = tgid };
+
+	if (!target || target->flags & TARGET_WAITING)
+		return NULL;
+	thread.seed = target->seed;
+	if (threads.update(&tid, &thread)) {
+		count_loss(tgid, LOSS_THREADS_MAP_FULL);
+		return NULL;
+	}
+	return threads.lookup(&tid);
+}
+
+static __always_inline struct thread *current_thread(void)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u32 tid = id, tgid = id >> 32;
+	struct thread *thread = threads.lookup(&tid);
+
+	if (thread && thread->tgid == tgid)
+		return thread;
+	return new_thread(tid, tgid);
+}
+
+static __always_inline void send_heap(struct pt_regs *ctx, struct kwatch_heap *event, u32 tgid)
+{
+	event->time_ns = bpf_ktime_get_ns();
+	event->tgid = tgid;
+	event->tid = bpf_get_current_pid_tgid();
+	if (heap_ring.perf_submit(ctx, event, sizeof(*event)))
+		count_loss(tgid, LOSS_HEAP_RING_FULL);
+}
+
+static __always_inline void send_release(struct pt_regs *ctx, struct thread *thread, u8 type,
+					 u64 address, u8 function)
+{
+	struct kwatch_heap event = { .type = type, .function = function, .address = address };
+
+	if (address)
+		send_heap(ctx, &event, thread->tgid);
+}
+
+/* BPF has no 128-bit product, into which the compiler turns a check by division. */
+static __always_inline u64 saturating_product(u64 a, u64 b)
+{
+	u64 large = a > b ? a : b, small = a > b ? b : a;
+	u64 low = small * (u32)large, high = small * (large >> 32);
+
+	if (small >> 32 || high >> 32 || (high + (low >> 32)) >> 32)
+		return ~0ULL;
+	return a * b;
+}
+
+static __always_inline bool is_nested(struct thread *thread, u64 sp)
+{
+	if (!thread->sp || sp > thread->sp)
+		return false;
+	if (bpf_ktime_get_ns() - thread->time_ns < STALE_NS)
+		return true;
+	thread->sp = 0;
+	return false;
+}
+
+/* What the call asks for, from its arguments. */
+static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *thread, u8 shape)
+{
+	thread->pointer = 0;
+	switch (shape) {
+	case SHAPE_MALLOC:
+		thread->size = ARG0(ctx);
+		break;
+	case SHAPE_CALLOC:
+		thread->size = saturating_product(ARG0(ctx), ARG1(ctx));
+		break;
+	case SHAPE_REALLOC:
+		thread->pointer = ARG0(ctx);
+		thread->size = ARG1(ctx);
+		break;
+	case SHAPE_REALLOCARRAY:
+		thread->pointer = ARG0(ctx);
+		thread->size = saturating_product(ARG1(ctx), ARG2(ctx));
+		break;
+	case SHAPE_ALIGNED:
+		thread->size = ARG1(ctx);
+		break;
+	case SHAPE_POSIX_MEMALIGN:
+		thread->pointer = ARG0(ctx);
+		thread->size = ARG2(ctx);
+		break;
+	}
+}
+
+/* operator delete goes on to another one, or to free: the same release, seen again. */
+static __always_inline bool is_repeated(struct thread *thread, u64 sp, u64 pointer, u16 cookie)
+{
+	bool repeated = thread->released == pointer && sp <= thread->released_sp &&
+			thread->release_cookie != cookie;
+
+	thread->released = pointer;
+	thread->released_sp = sp;
+	thread->release_cookie = cookie;
+	return repeated;
+}
+
+static __always_inline bool is_realloc(u8 shape)
+{
+	return shape == SHAPE_REALLOC || shape == SHAPE_REALLOCARRAY;
+}
+
+static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
+{
+	struct thread *thread = current_thread();
+	u8 shape = COOKIE_SHAPE(cookie), function = COOKIE_FUNCTION(cookie);
+	u64 sp = STACK_POINTER(ctx);
+
+	if (!thread || is_nested(thread, sp))
+		return 0;
+	if (shape >= SHAPE_FREE) {
+		if (!is_repeated(thread, sp, ARG0(ctx), cookie))
+			send_release(ctx, thread, EVENT_FREE, ARG0(ctx), function);
+		return 0;
+	}
+	thread->released = 0;
+	take_arguments(ctx, thread, shape);
+	thread->function = function;
+	thread->shape = shape;
+	thread->time_ns = bpf_ktime_get_ns();
+	thread->sp = sp;
+	if (is_realloc(shape))
+		send_release(ctx, thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
+	return 0;
+}
+
+static __always_inline u64 result_of(struct pt_regs *ctx, struct thread *thread)
+{
+	u64 result = RESULT(ctx);
+
+	if (thread->shape != SHAPE_POSIX_MEMALIGN)
+		return result;
+	if ((u32)result)
+		return 0;
+	if (bpf_probe_read_user(&result, sizeof(result), (void *)thread->pointer)) {
+		count_loss(thread->tgid, LOSS_RESULT_UNREADABLE);
+		return 0;
+	}
+	return result;
+}
+
+static __always_inline void allocation_failed(struct pt_regs *ctx, struct thread *thread)
+{
+	struct kwatch_heap event = {
+		.type = EVENT_ALLOC_FAILED,
+		.function = thread->function,
+		.size = thread->size,
+	};
+
+	/* realloc(p, 0) may free p and return NULL, malloc(0) may return NULL: not failures. */
+	if (!thread->size)
+		return;
+	if (is_realloc(thread->shape))
+		send_release(ctx, thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
+	send_heap(ctx, &event, thread->tgid);
+}
+
+int heap_return(struct pt_regs *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+	struct thread *thread = threads.lookup(&tid);
+	struct kwatch_heap event = { .type = EVENT_ALLOC };
+
+	if (!thread || thread->sp != ENTRY_STACK_POINTER(ctx))
+		return 0;
+	thread->sp = 0;
+	event.address = result_of(ctx, thread);
+	if (!event.address) {
+		allocation_failed(ctx, thread);
+		return 0;
+	}
+	event.size = thread->size;
+	if (event.size < MIN_SIZE || event.size > MAX_SIZE)
+		return 0;
+	event.function = thread->function;
+	event.stack = current_stack(ctx, thread->tgid, thread->seed);
+	send_heap(ctx, &event, thread->tgid);
+	return 0;
+}
+
+#ifdef HEAP_COOKIE
+
+int heap_entry(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, bpf_get_attach_cookie(ctx));
+}
+
+#else /* kernels without attach cookies: a program for each shape */
+
+#define SHAPE_COOKIE(shape) ((shape) << 8)
+
+int heap_malloc(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_MALLOC));
+}
+
+int heap_calloc(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_CALLOC));
+}
+
+int heap_realloc(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_REALLOC));
+}
+
+int heap_reallocarray(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_REALLOCARRAY));
+}
+
+int heap_aligned(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_ALIGNED));
+}
+
+int heap_posix_memalign(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_POSIX_MEMALIGN));
+}
+
+int heap_free(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_FREE));
+}
+
+int heap_delete(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_DELETE));
+}
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The translation unit. bcc turns only the functions of its main file into programs, so the loader
+ * replaces each quoted #include by the file's text.
+ */
+#include <linux/types.h>
+#include <uapi/linux/bpf.h>
+
+#include "events.h"
+#include "arch.h"
+#include "state.h"
+#ifdef HEAP
+#include "stack.h"
+#include "heap.bpf.c"
+#endif
+#include "syscalls.bpf.c"
+#include "lifecycle.bpf.c"

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Forks, execs and exits: which processes are targets, and what dies with a thread. */
+
+#define MAX_PATTERNS 8
+
+/*
+ * A glob as a bit-parallel automaton: bit i of the state says that the first i elements of the
+ * pattern match what was read so far. kwatch/targets/globs.py builds it.
+ */
+struct pattern {
+	u32 loops; /* states that a '*' keeps alive */
+	u32 final;
+	u32 accepts[256]; /* by character: the states that it moves on from */
+};
+
+BPF_ARRAY(patterns, struct pattern, MAX_PATTERNS);
+
+static __always_inline bool comm_matches(u8 *comm, struct pattern *pattern)
+{
+	u32 state = 1;
+
+#pragma unroll
+	for (int i = 0; i < KWATCH_COMM_LEN; i++) {
+		if (!comm[i])
+			break;
+		state = ((state & pattern->accepts[comm[i]]) << 1) | (state & pattern->loops);
+	}
+	return state & pattern->final;
+}
+
+static __always_inline bool current_comm_matches(void)
+{
+	u8 comm[KWATCH_COMM_LEN] = {};
+
+	bpf_get_current_comm(comm, sizeof(comm));
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < COMM_PATTERNS; i++) {
+		int index = i;
+		struct pattern *pattern = patterns.lookup(&index);
+
+		if (pattern && comm_matches(comm, pattern))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline u32 read_u32(void *base, u64 offset)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
+	return value;
+}
+
+static __always_inline u64 read_u64(void *base, u64 offset)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
+	return value;
+}
+
+static __always_inline void send_control(void *ctx, void *record, u64 size, u32 tgid)
+{
+	if (control_ring.perf_submit(ctx, record, size))
+		count_loss(tgid, LOSS_CONTROL_RING_FULL);
+}
+
+static __always_inline void head(struct kwatch_control *control, u8 type, u32 tgid)
+{
+	control->type = type;
+	control->time_ns = bpf_ktime_get_ns();
+	control->tgid = tgid;
+}
+
+int process_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *child = (void *)ctx->args[1];
+	u32 parent_tgid = bpf_get_current_pid_tgid() >> 32;
+	u32 tgid = read_u32(child, TASK_TGID);
+	struct target *parent = find_target(parent_tgid);
+	struct kwatch_fork event = {};
+
+	if (tgid == parent_tgid || !parent || !(parent->flags & TARGET_INHERIT))
+		return 0;
+	/* The child runs in a copy of the parent's image: a launched one waits no more. */
+	if (add_target(tgid, parent->flags))
+		return 0;
+	head(&event.head, EVENT_FORK, parent_tgid);
+	event.child = tgid;
+	event.child_start_ns = read_u64(child, TASK_START_BOOTTIME);
+	bpf_get_current_comm(event.comm, sizeof(event.comm));
+	send_control(ctx, &event, sizeof(event), tgid);
+	return 0;
+}
+
+/* Decides whether the process is a target under its new name. */
+static __always_inline bool retarget(u32 tgid)
+{
+	struct target *target = find_target(tgid);
+	bool matches = current_comm_matches();
+
+	if (!target) {
+		if (matches)
+			add_target(tgid, TARGET_BY_COMM | TARGET_INHERIT);
+		return matches;
+	}
+	if (target->flags & TARGET_BY_COMM && !matches) {
+		targets.delete(&tgid);
+		return false;
+	}
+	target->flags &= ~TARGET_WAITING;
+	target->seed = new_seed(tgid);
+	return true;
+}
+
+int process_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32, old_tid = ctx->args[1];
+	bool was_target = find_target(tgid), matched = retarget(tgid);
+	struct kwatch_exec event = {};
+
+#ifdef HEAP
+	threads.delete(&old_tid);
+	threads.delete(&tgid);
+#endif
+	move_call(old_tid, tgid);
+	if (!was_target && !matched && !COMM_PATTERNS)
+		return 0;
+	head(&event.head, EVENT_EXEC, tgid);
+	event.matched = matched;
+	event.start_ns = read_u64((void *)ctx->args[0], TASK_START_BOOTTIME);
+	bpf_get_current_comm(event.comm, sizeof(event.comm));
+	send_control(ctx, &event, sizeof(event), tgid);
+	return 0;
+}
+
+int process_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	u32 tid = id, tgid = id >> 32;
+	struct kwatch_exit event = {};
+
+#ifdef HEAP
+	threads.delete(&tid);
+#endif
+	end_call(ctx, tid);
+	/* do_exit() has already counted this thread out of signal->live. */
+	if (read_u32((void *)read_u64((void *)ctx->args[0], TASK_SIGNAL), SIGNAL_LIVE))
+		return 0;
+	if (!find_target(tgid))
+		return 0;
+	targets.delete(&tgid);
+	head(&event.head, EVENT_EXIT, tgid);
+	send_control(ctx, &event, sizeof(event), tgid);
+	return 0;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The maps, and the accessors that hide bcc's dialect from the rest.
+ *
+ * The loader passes as macros: HEAP, HEAP_COOKIE, SELF_TGID, SYSTEM_WIDE, COMM_PATTERNS, MIN_SIZE, MAX_SIZE
+ * (the user's wishes) and TASK_*, SIGNAL_LIVE, THREAD_INFO_STATUS (offsets from the kernel's BTF).
+ */
+#ifndef KWATCH_STATE_H
+#define KWATCH_STATE_H
+
+#define TARGET_WAITING 1 /* a launched command that has not reached its exec */
+#define TARGET_INHERIT 2 /* its children are targets too */
+#define TARGET_BY_COMM 4 /* a target only as long as its name matches */
+
+/* A traced process. The seed tells its address space from every other one in a stack's hash. */
+struct target {
+	u64 seed;
+	u32 flags;
+	u32 reserved;
+};
+
+struct loss_key {
+	u32 tgid;
+	u32 cause;
+};
+
+BPF_HASH(targets, u32, struct target, 32768);
+BPF_HASH(losses, struct loss_key, u64, 65536);
+BPF_PERF_OUTPUT(control_ring);
+
+static __always_inline void count_loss(u32 tgid, u32 cause)
+{
+	struct loss_key key = { .tgid = tgid, .cause = cause };
+	u64 zero = 0, *count;
+
+	count = losses.lookup_or_try_init(&key, &zero);
+	if (!count) {
+		/* No room for one more process: at least the cause is counted. */
+		key.tgid = 0;
+		count = losses.lookup_or_try_init(&key, &zero);
+	}
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+static __always_inline struct target *find_target(u32 tgid)
+{
+	return targets.lookup(&tgid);
+}
+
+static __always_inline u64 new_seed(u32 tgid)
+{
+	return (bpf_ktime_get_ns() << 16) ^ tgid;
+}
+
+static __always_inline int add_target(u32 tgid, u32 flags)
+{
+	struct target target = { .seed = new_seed(tgid), .flags = flags };
+
+	if (targets.update(&tgid, &target)) {
+		count_loss(tgid, LOSS_TARGETS_MAP_FULL);
+		return -1;
+	}
+	return 0;
+}
+
+/* The target that a running process is, or NULL. System-wide, every process but kwatch is one. */
+static __always_inline struct target *current_target(u32 tgid)
+{
+	struct target *target = find_target(tgid);
+
+	if (target || !SYSTEM_WIDE || tgid == SELF_TGID)
+		return target;
+	add_target(tgid, TARGET_INHERIT);
+	return find_target(tgid);
+}
+
+#endif

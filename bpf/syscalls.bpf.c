@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* System calls: raw_syscalls sys_enter and sys_exit, paired by thread. */
+
+/* What to do with a call, by ABI and number: kwatch/kernel/loader.py fills the table. */
+#define CALL_TRACE 1
+#define CALL_MEMORY 2 /* mmap, munmap, mremap, brk, by its role in the upper bits */
+#define CALL_NO_RETURN 4 /* exit, exit_group */
+#define CALL_ROLE(flags) ((flags) >> 4)
+#define CALL_NUMBERS 1024
+
+enum memory_role {
+	MEMORY_MMAP,
+	MEMORY_MMAP_PAGES, /* mmap2: as mmap, offsets aside */
+	MEMORY_MUNMAP,
+	MEMORY_MREMAP,
+	MEMORY_BRK,
+};
+
+#define MREMAP_DONTUNMAP 4
+
+struct call {
+	u64 time_ns;
+	u64 arguments[4];
+	u32 tgid;
+	u16 nr;
+	u8 abi;
+	u8 flags;
+	u32 active;
+	u32 waiting; /* entered by a launched command before its exec */
+};
+
+BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
+BPF_HASH(calls, u32, struct call, 65536);
+BPF_PERF_OUTPUT(syscall_ring);
+
+static __always_inline u8 flags_of(u8 abi, u64 nr)
+{
+	u32 index = abi * CALL_NUMBERS + (nr < CALL_NUMBERS ? nr : CALL_NUMBERS - 1);
+	u8 *flags = call_flags.lookup((int *)&index);
+
+	return flags ? *flags : 0;
+}
+
+static __always_inline void send_syscall(void *ctx, struct call *call, u8 type, s64 result)
+{
+	struct kwatch_syscall event;
+	u64 now = bpf_ktime_get_ns();
+
+	event.type = type;
+	event.abi = call->abi;
+	event.nr = call->nr;
+	event.time_ns = now;
+	event.duration_ns = now - call->time_ns;
+	event.result = result;
+	event.tgid = call->tgid;
+	event.tid = bpf_get_current_pid_tgid();
+	if (syscall_ring.perf_submit(ctx, &event, sizeof(event)))
+		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
+}
+
+#ifdef HEAP
+static __always_inline void send_memory(void *ctx, u32 tgid, u8 type, u64 address, u64 size)
+{
+	struct kwatch_heap event = { .type = type, .address = address, .size = size };
+
+	event.time_ns = bpf_ktime_get_ns();
+	event.tgid = tgid;
+	event.tid = bpf_get_current_pid_tgid();
+	if (heap_ring.perf_submit(ctx, &event, sizeof(event)))
+		count_loss(tgid, LOSS_HEAP_RING_FULL);
+}
+
+static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+{
+	u64 *a = call->arguments;
+
+	if (result < 0 && result >= -4095)
+		return;
+	switch (CALL_ROLE(call->flags)) {
+	case MEMORY_MMAP:
+	case MEMORY_MMAP_PAGES:
+		send_memory(ctx, call->tgid, EVENT_MAP, result, a[1]);
+		break;
+	case MEMORY_MUNMAP:
+		send_memory(ctx, call->tgid, EVENT_UNMAP, a[0], a[1]);
+		break;
+	case MEMORY_MREMAP:
+		if (!(a[3] & MREMAP_DONTUNMAP))
+			send_memory(ctx, call->tgid, EVENT_UNMAP, a[0], a[1]);
+		send_memory(ctx, call->tgid, EVENT_MAP, result, a[2]);
+		break;
+	case MEMORY_BRK:
+		send_memory(ctx, call->tgid, EVENT_BRK, result, 0);
+		break;
+	}
+}
+#else
+static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+{
+}
+#endif
+
+/* The thread's slot for its call in progress: kept between calls, so that most need no insert. */
+static __always_inline struct call *call_slot(u32 tid, u32 tgid)
+{
+	struct call *call = calls.lookup(&tid);
+	struct call empty = {};
+
+	if (call)
+		return call;
+	if (calls.update(&tid, &empty)) {
+		count_loss(tgid, LOSS_CALLS_MAP_FULL);
+		return NULL;
+	}
+	return calls.lookup(&tid);
+}
+
+/* The exec of a launched command is entered while it waits, and returns as the target. */
+static __always_inline bool still_waiting(struct call *call)
+{
+	struct target *target;
+
+	if (!call->waiting)
+		return false;
+	target = find_target(call->tgid);
+	return target && target->flags & TARGET_WAITING;
+}
+
+int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid(), nr = ctx->args[1];
+	u32 tid = id, tgid = id >> 32;
+	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	struct target *target;
+	struct call *call;
+	u8 abi, flags;
+
+	if (is_probe_call(nr))
+		return 0;
+	target = current_target(tgid);
+	if (!target)
+		return 0;
+	abi = call_abi(regs, &nr);
+	flags = flags_of(abi, nr);
+	if (!flags)
+		return 0;
+	call = call_slot(tid, tgid);
+	if (!call)
+		return 0;
+	call->tgid = tgid;
+	call->nr = nr < 0x10000 ? nr : 0xffff;
+	call->abi = abi;
+	call->flags = flags;
+	call->waiting = target->flags & TARGET_WAITING;
+	if (flags & CALL_MEMORY)
+		call_arguments(regs, abi, call->arguments);
+	call->active = !(flags & CALL_NO_RETURN);
+	call->time_ns = bpf_ktime_get_ns();
+	if (!call->active && flags & CALL_TRACE && !call->waiting)
+		send_syscall(ctx, call, EVENT_SYSCALL, 0);
+	return 0;
+}
+
+int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+	struct call *call = calls.lookup(&tid);
+	s64 result = ctx->args[1];
+
+	if (!call || !call->active)
+		return 0;
+	call->active = 0;
+	if (still_waiting(call))
+		return 0;
+	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
+		result = (s64)(s32)result;
+	if (call->flags & CALL_TRACE)
+		send_syscall(ctx, call, EVENT_SYSCALL, result);
+	if (call->flags & CALL_MEMORY)
+		memory_call(ctx, call, result);
+	return 0;
+}
+
+/* The thread ends: a call that it was in never returns. */
+static __always_inline void end_call(void *ctx, u32 tid)
+{
+	struct call *call = calls.lookup(&tid);
+
+	if (!call)
+		return;
+	if (call->active && call->flags & CALL_TRACE && !still_waiting(call))
+		send_syscall(ctx, call, EVENT_SYSCALL_UNFINISHED, 0);
+	calls.delete(&tid);
+}
+
+/* An exec by a thread that does not lead its process takes over the leader's tid. */
+static __always_inline void move_call(u32 from, u32 to)
+{
+	struct call *call = calls.lookup(&from), copy;
+
+	if (from == to || !call)
+		return;
+	copy = *call;
+	calls.update(&to, &copy);
+	calls.delete(&from);
+}
