@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one exception that reaches a user: what failed, why, and what to do about it."""
+
+from __future__ import annotations
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """Exit statuses of kwatch itself; a launched command's own status is passed through."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    LEAK = 3
+
+
+class KwatchError(Exception):
+    """kwatch cannot do what was asked.
+
+    The message says what failed and why; `hint` says what to do. Only `main()` prints it.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(KwatchError):
+    """The command line cannot be understood."""
+
+    exit_code = ExitCode.USAGE

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wire format of bpf/events.h as numpy dtypes and enumerations."""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+import numpy.typing as npt
+
+COMM_LEN = 16
+STACK_CHUNK = 16
+
+#: One batch of records of a single ring: a structured array.
+Batch = npt.NDArray[np.void]
+
+
+class EventType(enum.IntEnum):
+    SYSCALL = 1
+    SYSCALL_UNFINISHED = 2
+    ALLOC = 3
+    ALLOC_FAILED = 4
+    FREE = 5
+    REALLOC_RELEASE = 6
+    REALLOC_KEEP = 7
+    MAP = 8
+    UNMAP = 9
+    BRK = 10
+    FORK = 11
+    EXEC = 12
+    EXIT = 13
+    STACK = 14
+
+
+class Abi(enum.IntEnum):
+    X86_64 = 0
+    I386 = 1
+    X32 = 2
+    AARCH64 = 3
+    ARM = 4
+
+
+class Loss(enum.IntEnum):
+    SYSCALL_RING_FULL = 0
+    HEAP_RING_FULL = 1
+    CONTROL_RING_FULL = 2
+    STACK_RING_FULL = 3
+    CALLS_MAP_FULL = 4
+    THREADS_MAP_FULL = 5
+    TARGETS_MAP_FULL = 6
+    RESULT_UNREADABLE = 7
+
+
+SYSCALL = np.dtype(
+    [
+        ("type", "u1"),
+        ("abi", "u1"),
+        ("nr", "u2"),
+        ("time_ns", "u8"),
+        ("duration_ns", "u8"),
+        ("result", "i8"),
+        ("tgid", "u4"),
+        ("tid", "u4"),
+    ]
+)
+
+HEAP = np.dtype(
+    [
+        ("type", "u1"),
+        ("function", "u1"),
+        ("reserved", "u2"),
+        ("time_ns", "u8"),
+        ("address", "u8"),
+        ("size", "u8"),
+        ("stack", "u8"),
+        ("tgid", "u4"),
+        ("tid", "u4"),
+    ]
+)
+
+_CONTROL = [("type", "u1"), ("reserved", "u1", 3), ("time_ns", "u8"), ("tgid", "u4")]
+
+FORK = np.dtype([*_CONTROL, ("child", "u4"), ("child_start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
+EXEC = np.dtype([*_CONTROL, ("matched", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
+EXIT = np.dtype([*_CONTROL, ("reserved2", "u4")])
+STACK = np.dtype(
+    [*_CONTROL, ("first", "u2"), ("count", "u2"), ("stack", "u8"), ("frames", "u8", STACK_CHUNK)]
+)
+
+#: The struct of bpf/events.h that each dtype mirrors.
+STRUCTS = {
+    "kwatch_syscall": SYSCALL,
+    "kwatch_heap": HEAP,
+    "kwatch_fork": FORK,
+    "kwatch_exec": EXEC,
+    "kwatch_exit": EXIT,
+    "kwatch_stack": STACK,
+}

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the user asked for: the command line as a frozen dataclass, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNLIMITED = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which outstanding blocks a snapshot lists."""
+
+    older_s: float = 0.5
+    min_size: int = 0
+    max_size: int = UNLIMITED
+    top: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """Options of `kwatch` without a command. `trace`: names of system calls, None for all."""
+
+    pids: tuple[int, ...] = ()
+    comms: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    follow: bool = False
+    heap: bool = True
+    syscalls: bool = True
+    trace: frozenset[str] | None = None
+    listing: Listing = Listing()
+    alloc_prefixes: tuple[str, ...] = ()
+    interval_s: float = 5.0
+    count: int | None = None
+    duration_s: float | None = None
+    json: bool = False
+    output: str | None = None
+    buffer: int | None = None
+    fail_on_leak: bool = False
+
+    @property
+    def system_wide(self) -> bool:
+        return not (self.pids or self.comms or self.command)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the aggregators hand to the sinks: the state of one process at one moment.
+
+The JSON output is these dataclasses by name (see docs/json.md); times are seconds or
+nanoseconds as their names say, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+class Verdict(enum.StrEnum):
+    CLEAN = "clean"
+    LEAK = "leak"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a stack. `symbol` is empty where the code has no name."""
+
+    address: int
+    symbol: str = ""
+    offset: int = 0
+    module: str = ""
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """Identity is (pid, start_time); `start_time` is seconds since the epoch."""
+
+    pid: int
+    start_time: float
+    comm: str
+    exe: str
+    exited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StackStats:
+    """Outstanding blocks that one stack allocated; the first 16 are listed."""
+
+    stack: int
+    bytes: int
+    blocks: int
+    oldest_s: float
+    addresses: tuple[int, ...]
+    sizes: tuple[int, ...]
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeapStats:
+    """`stacks`: outstanding allocations within the listing's limits, most bytes first."""
+
+    live_bytes: int = 0
+    live_blocks: int = 0
+    allocs: int = 0
+    alloc_bytes: int = 0
+    frees: int = 0
+    freed_bytes: int = 0
+    unknown_frees: int = 0
+    failed_allocs: int = 0
+    stacks: tuple[StackStats, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStats:
+    """What the process asked of the kernel since the attach, beside the heap.
+
+    `brk_bytes` is the heap segment's growth (negative: it shrank). Allocators take the heap from
+    here, so these bytes contain the heap's and are never a leak by themselves.
+    """
+
+    mapped_bytes: int = 0
+    mappings: int = 0
+    mmap_calls: int = 0
+    munmap_calls: int = 0
+    brk_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallStats:
+    """Calls of one name. Percentiles are within 3.2 % (see aggregate/histogram.py)."""
+
+    name: str
+    calls: int
+    errors: int
+    total_ns: int
+    p50_ns: int
+    p99_ns: int
+    max_ns: int
+    unfinished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallSummary:
+    """`by_name`: most total time first."""
+
+    calls: int = 0
+    errors: int = 0
+    by_name: tuple[SyscallStats, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Events that happened and were not delivered, by cause (`kwatch.events.Loss`, lower case)."""
+
+    events: int = 0
+    by_cause: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One process at one moment; `reason` says why the verdict is what it is."""
+
+    kind: Literal["snapshot", "final"]
+    time: str
+    elapsed_s: float
+    process: ProcessFacts
+    heap: HeapStats | None
+    memory: MemoryStats | None
+    syscalls: SyscallSummary | None
+    lost: Lost
+    verdict: Verdict | None
+    reason: str = ""
