@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of system calls against the kernel's own headers."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kwatch.events import Abi
+from kwatch.syscalls import names
+
+ROOT = Path(__file__).parents[2]
+HEADERS = Path("/usr/include/x86_64-linux-gnu/asm")
+NUMBER = re.compile(r"^#define __NR_(\w+) (?:\(__X32_SYSCALL_BIT \+ )?(\d+)\)?$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("abi", "header"),
+    [
+        (Abi.X86_64, HEADERS / "unistd_64.h"),
+        (Abi.I386, HEADERS / "unistd_32.h"),
+        (Abi.X32, HEADERS / "unistd_x32.h"),
+    ],
+)
+def test_every_call_of_the_kernel_headers_has_its_name_and_number(abi: Abi, header: Path) -> None:
+    if not header.exists():
+        pytest.skip(f"{header} is absent: install linux-libc-dev on x86-64")
+    calls = {name: int(nr) for name, nr in NUMBER.findall(header.read_text())}
+
+    assert len(calls) > 300
+    assert {name: names.number(abi, name) for name in calls} == calls
+    assert {names.name(abi, nr) for nr in calls.values()} == set(calls)
+
+
+@pytest.mark.parametrize(
+    ("abi", "nr", "name"),
+    [
+        (Abi.X86_64, 17, "pread64"),
+        (Abi.X86_64, 262, "newfstatat"),
+        (Abi.X86_64, 335, "uretprobe"),
+        (Abi.I386, 192, "mmap2"),
+        (Abi.X32, 512, "rt_sigaction"),
+        (Abi.AARCH64, 56, "openat"),
+        (Abi.ARM, 341, "sync_file_range2"),
+        *((abi, 462, "mseal") for abi in Abi),
+    ],
+)
+def test_names_are_those_strace_prints(abi: Abi, nr: int, name: str) -> None:
+    assert names.name(abi, nr) == name
+    assert names.number(abi, name) == nr
+
+
+@pytest.mark.parametrize("abi", Abi)
+def test_every_number_has_a_name_that_leads_back_to_it(abi: Abi) -> None:
+    numbers = range(names.CALL_NUMBERS)
+
+    assert [names.number(abi, names.name(abi, nr)) for nr in numbers] == list(numbers)
+    assert {names.name(abi, nr) for nr in numbers} <= names.everything()
+
+
+def test_a_call_without_a_name_is_called_by_its_number() -> None:
+    assert names.name(Abi.X86_64, 999) == "syscall_999"
+    assert names.number(Abi.X86_64, "syscall_0") is None, "0 is read"
+    assert names.number(Abi.AARCH64, "open") is None
+    assert names.number(Abi.X86_64, "opne") is None
+
+
+def test_the_kernel_side_selects_the_same_numbers() -> None:
+    source = (ROOT / "bpf" / "syscalls.bpf.c").read_text()
+
+    assert f"#define CALL_NUMBERS {names.CALL_NUMBERS}\n" in source
