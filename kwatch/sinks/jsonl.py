@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots as JSON, one object per line (see docs/json.md)."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from typing import TextIO
+
+from kwatch.snapshot import Frame, HeapStats, Snapshot, StackStats
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class JsonLines:
+    """Writes ASCII only, and U+FFFD for the bytes of names that are not UTF-8."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, snapshot: Snapshot) -> None:
+        self._stream.write(json.dumps(_valid(_snapshot(snapshot)), allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, object]:
+    record = asdict(snapshot)
+    if snapshot.heap is not None:
+        record["heap"] = _heap(snapshot.heap)
+    return record
+
+
+def _heap(heap: HeapStats) -> dict[str, object]:
+    return asdict(heap) | {"stacks": [_stack(stack) for stack in heap.stacks]}
+
+
+def _stack(stack: StackStats) -> dict[str, object]:
+    return {
+        "id": hex(stack.stack),
+        "bytes": stack.bytes,
+        "blocks": stack.blocks,
+        "oldest_s": stack.oldest_s,
+        "addresses": [hex(address) for address in stack.addresses],
+        "sizes": stack.sizes,
+        "frames": [_frame(frame) for frame in stack.frames],
+    }
+
+
+def _frame(frame: Frame) -> dict[str, object]:
+    return asdict(frame) | {"address": hex(frame.address)}
+
+
+def _valid(value: object) -> object:
+    """Strings without lone surrogates, which strict JSON readers refuse."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_valid(key): _valid(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid(item) for item in value]
+    return value

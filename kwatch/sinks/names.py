@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Function names of C++ and Rust in little room."""
+
+from __future__ import annotations
+
+import re
+
+from kwatch.sinks.screen import Screen, columns
+
+#: Brackets that open and close nothing, and then every single character.
+_TOKEN = re.compile(
+    r"operator(?:\(\)|<=>|<<=?|>>=?|->\*?|<=?|>=?)|\(anonymous namespace\)|->|.", re.DOTALL
+)
+
+
+def shortened(symbol: str, screen: Screen, room: int) -> str:
+    """In at most `room` columns: template arguments and parameters go before the name does."""
+    symbol = screen.clean(symbol)
+    if columns(symbol) > room:
+        symbol = _without_arguments(symbol, screen.ellipsis)
+    return screen.clip(symbol, room)
+
+
+def _without_arguments(symbol: str, ellipsis: str) -> str:
+    """`map<…>::at(…)` for `map<int, int>::at(int const&)`; as it was if brackets do not match."""
+    kept, depth = "", 0
+    for token in _TOKEN.findall(symbol):
+        if token in (">", ")"):
+            depth -= 1
+        if depth < 0:
+            return symbol
+        if depth == 0:
+            kept += token
+        if token in ("<", "("):
+            kept += ellipsis if depth == 0 else ""
+            depth += 1
+    return symbol if depth else kept

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots as text for a terminal: a few lines and tables for each process."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TextIO
+
+from kwatch.sinks.heap import heap_lines
+from kwatch.sinks.screen import Screen, columns
+from kwatch.sinks.syscalls import syscall_lines, unfinished_text
+from kwatch.snapshot import HeapStats, Lost, MemoryStats, Snapshot, Verdict
+from kwatch.units import format_growth, format_seconds, format_size
+
+_COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
+
+
+class Tables:
+    """Growth is since the last snapshot of the same process that was written here."""
+
+    def __init__(self, stream: TextIO, width: int = 80, color: bool = False) -> None:
+        self._stream = stream
+        self._screen = Screen(width, stream.encoding)
+        self._color = color
+        self._heaps: dict[tuple[int, float], HeapStats] = {}
+
+    def write(self, snapshot: Snapshot) -> None:
+        before = self._remember(snapshot)
+        lines = self._idle(snapshot) if _is_idle(snapshot) else self._report(snapshot, before)
+        self._stream.write("\n".join(lines) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+    def _remember(self, snapshot: Snapshot) -> HeapStats | None:
+        """The process's heap one snapshot ago, in exchange for the one of now."""
+        key = (snapshot.process.pid, snapshot.process.start_time)
+        before = self._heaps.pop(key, None)
+        if snapshot.kind == "snapshot" and snapshot.heap is not None:
+            self._heaps[key] = snapshot.heap
+        return before
+
+    def _idle(self, snapshot: Snapshot) -> list[str]:
+        pending = unfinished_text(snapshot.syscalls) if snapshot.syscalls is not None else ""
+        notes = f"  no events{f' ({pending})' if pending else ''}"
+        notes = self._screen.clip(notes, self._screen.width // 2)
+        verdict = _verdict(snapshot)
+        end = f"  {verdict.upper()}" if verdict else ""
+        header = _header(snapshot, self._screen, self._screen.width - columns(notes + end))
+        return [header + notes + self._painted(end, verdict)]
+
+    def _report(self, snapshot: Snapshot, before: HeapStats | None) -> list[str]:
+        screen = self._screen
+        lines = [_header(snapshot, screen, screen.width)]
+        if snapshot.heap is not None:
+            lines += heap_lines(snapshot.heap, before, screen)
+        lines += screen.paragraph(_memory(snapshot.memory))
+        if snapshot.syscalls is not None:
+            lines += syscall_lines(snapshot.syscalls, screen)
+        lines += screen.paragraph(_lost(snapshot.lost))
+        if verdict := _verdict(snapshot):
+            reason = f": {snapshot.reason}" if snapshot.reason else ""
+            first, *more = screen.paragraph(f"{verdict.upper()}{reason}")
+            lines += [self._painted(first, verdict), *more]
+        return [*lines, ""]
+
+    def _painted(self, line: str, verdict: Verdict | None) -> str:
+        if verdict is None or not self._color:
+            return line
+        word = verdict.upper()
+        return line.replace(word, f"\033[1;{_COLORS[verdict]}m{word}\033[0m", 1)
+
+
+def _is_idle(snapshot: Snapshot) -> bool:
+    return (
+        snapshot.heap in (None, HeapStats())
+        and snapshot.memory in (None, MemoryStats())
+        and (snapshot.syscalls is None or snapshot.syscalls.calls == 0)
+        and snapshot.lost.events == 0
+    )
+
+
+def _verdict(snapshot: Snapshot) -> Verdict | None:
+    return snapshot.verdict if snapshot.kind == "final" else None
+
+
+def _header(snapshot: Snapshot, screen: Screen, room: int) -> str:
+    """The time is local, as in the target's own logs; a long path loses its middle."""
+    process = snapshot.process
+    clock = datetime.fromisoformat(snapshot.time).astimezone()
+    who = f"[{clock:%H:%M:%S}] {process.comm}[{process.pid}]"
+    since = format_seconds(snapshot.elapsed_s) + ("  exited" if process.exited else "")
+    start = screen.clip(f"{who}  {since}  ", room)
+    return (start + screen.clip(process.exe, room - columns(start))).rstrip()
+
+
+def _memory(memory: MemoryStats | None) -> str:
+    if memory is None or memory == MemoryStats():
+        return ""
+    mapped = f"{format_size(memory.mapped_bytes)} in {memory.mappings:,} mappings"
+    brk = format_growth(memory.brk_bytes)
+    return f"memory: {mapped}, brk {brk} (how the heap grows; not a leak)"
+
+
+def _lost(lost: Lost) -> str:
+    if not lost.events:
+        return ""
+    by_count = sorted(lost.by_cause.items(), key=lambda item: -item[1])
+    causes = ", ".join(f"{cause.replace('_', ' ')} {count:,}" for cause, count in by_count if count)
+    text = f"lost: {lost.events:,} events ({causes}): totals are lower bounds"
+    ring = any(count and cause.endswith("ring_full") for cause, count in by_count)
+    return f"{text}; a larger --buffer may help" if ring else text

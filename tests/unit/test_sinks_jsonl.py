@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON that scripts rely on."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+from kwatch.sinks.jsonl import JsonLines
+from kwatch.snapshot import (
+    Frame,
+    HeapStats,
+    Lost,
+    MemoryStats,
+    ProcessFacts,
+    Snapshot,
+    StackStats,
+    SyscallStats,
+    SyscallSummary,
+    Verdict,
+)
+
+FRAME = Frame(0x401136, "main", 6, "/path", "main.c", 7)
+SNAPSHOT = Snapshot(
+    kind="final",
+    time="2026-01-31T12:00:00.000Z",
+    elapsed_s=5.0,
+    process=ProcessFacts(1, 1.0, "nginx", "/usr/sbin/nginx"),
+    heap=HeapStats(
+        64, 2, 3, 96, 1, 32, 4, 5, (StackStats(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,)),)
+    ),
+    memory=MemoryStats(4096, 1, 2, 1, -4096),
+    syscalls=SyscallSummary(7, 1, (SyscallStats("read", 7, 1, 700, 90, 200, 210, 1),)),
+    lost=Lost(3, {"heap_ring_full": 3}),
+    verdict=Verdict.UNSURE,
+    reason="3 events were lost",
+)
+
+#: DESIGN.md, section 4, with `id`, `memory`, `unfinished` and `reason` added.
+EXPECTED = """
+{"kind": "final", "time": "2026-01-31T12:00:00.000Z", "elapsed_s": 5.0,
+ "process": {"pid": 1, "start_time": 1.0, "comm": "nginx", "exe": "/usr/sbin/nginx", "exited": false},
+ "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "failed_allocs": 5,
+          "stacks": [{"id": "0x9", "bytes": 64, "blocks": 2, "oldest_s": 0.5, "addresses": ["0x10", "0x30"], "sizes": [32, 32],
+                      "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7}]}]},
+ "memory": {"mapped_bytes": 4096, "mappings": 1, "mmap_calls": 2, "munmap_calls": 1, "brk_bytes": -4096},
+ "syscalls": {"calls": 7, "errors": 1,
+              "by_name": [{"name": "read", "calls": 7, "errors": 1, "total_ns": 700, "p50_ns": 90, "p99_ns": 200, "max_ns": 210, "unfinished": 1}]},
+ "lost": {"events": 3, "by_cause": {"heap_ring_full": 3}},
+ "verdict": "unsure", "reason": "3 events were lost"}
+"""  # noqa: E501
+
+
+def lines_of(*snapshots: Snapshot) -> list[str]:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    sink = JsonLines(stream)
+    for snapshot in snapshots:
+        sink.write(snapshot)
+    stream.seek(0)
+    return stream.read().splitlines()
+
+
+def test_a_snapshot_is_one_line_with_the_documented_keys() -> None:
+    [line] = lines_of(SNAPSHOT)
+    assert json.loads(line) == json.loads(EXPECTED)
+    assert line.startswith('{"kind": "final", "time": ')
+
+
+def test_what_is_not_traced_is_null() -> None:
+    [line] = lines_of(replace(SNAPSHOT, heap=None, memory=None, syscalls=None, verdict=None))
+    record = json.loads(line)
+    assert [record[key] for key in ("heap", "memory", "syscalls", "verdict")] == [None] * 4
+
+
+def test_names_may_be_any_bytes() -> None:
+    comm = bytes(range(1, 256)).decode("utf-8", "surrogateescape")
+    [line] = lines_of(replace(SNAPSHOT, process=ProcessFacts(1, 1.0, comm, "/tmp/é\udcff")))
+    process = json.loads(line)["process"]
+    assert process["exe"] == "/tmp/é\ufffd"
+    assert process["comm"].encode("utf-8").startswith(bytes(range(1, 128)))

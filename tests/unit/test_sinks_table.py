@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables that people read."""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+from dataclasses import replace
+
+import pytest
+
+from kwatch.sinks.names import shortened
+from kwatch.sinks.screen import Screen
+from kwatch.sinks.table import Tables
+from kwatch.snapshot import (
+    Frame,
+    HeapStats,
+    Lost,
+    MemoryStats,
+    ProcessFacts,
+    Snapshot,
+    StackStats,
+    SyscallStats,
+    SyscallSummary,
+    Verdict,
+)
+
+APPEND = "std::basic_string<char, std::allocator<char> >::_M_append(char const*, unsigned long)"
+RUNTIME = (Frame(3, "__libc_start_call_main"), Frame(4, "__libc_start_main@@GLIBC_2.34"))
+INSERT = Frame(1, "insert", 8, "/bin/app", "/src/cache.c", 212)
+MAIN = Frame(2, "main", 4, "/bin/app", "main.c", 40)
+
+IDLE = Snapshot(
+    kind="snapshot",
+    time="2026-01-31T12:00:05.000Z",
+    elapsed_s=5.0,
+    process=ProcessFacts(1234, 1.0, "nginx", "/usr/sbin/nginx"),
+    heap=HeapStats(),
+    memory=MemoryStats(),
+    syscalls=SyscallSummary(),
+    lost=Lost(),
+    verdict=None,
+)
+
+
+def stack(identity: int, size: int, *frames: Frame) -> StackStats:
+    return StackStats(identity, size, 1, 2.5, (16,), (size,), frames)
+
+
+def heap(*stacks: StackStats, younger: int = 0) -> Snapshot:
+    size = sum(one.bytes for one in stacks) + younger
+    blocks = len(stacks) + (younger > 0)
+    return replace(IDLE, heap=HeapStats(size, blocks, 1200, size, 7, 0, stacks=stacks))
+
+
+def syscalls(*by_name: SyscallStats) -> Snapshot:
+    calls, errors = (sum(getattr(one, key) for one in by_name) for key in ("calls", "errors"))
+    return replace(IDLE, syscalls=SyscallSummary(calls, errors, by_name))
+
+
+def lines_of(*snapshots: Snapshot, encoding: str = "utf-8", color: bool = False) -> list[str]:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    sink = Tables(stream, color=color)
+    for snapshot in snapshots:
+        sink.write(snapshot)
+    stream.seek(0)
+    return stream.read().splitlines()
+
+
+def rows_of(lines: list[str]) -> list[list[str]]:
+    return [re.split(r" {2,}", line.strip()) for line in lines]
+
+
+def columns(line: str) -> int:
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in line)
+    return len(line) + wide
+
+
+def hostile() -> Snapshot:
+    names = ["std::map<" + "std::vector<int>, " * 20 + ">::operator[](int)", "変数" * 80, "x" * 300]
+    frames = [
+        Frame(2**64 - 1, name, 2**63, "/lib/" + "m" * 300, "f" * 300, 2**31) for name in names
+    ]
+    frames += [Frame(2**64 - 1), Frame(2**64 - 1, "", 2**64 - 1, "/lib/" + "n" * 300)]
+    big = 2**64 - 1
+    stacks = (
+        StackStats(1, big, big, 9e9, (), (), tuple(frames * 9)),
+        StackStats(2, 0, 0, 0.0, (), ()),
+    )
+    calls = tuple(SyscallStats("s" * 40, big, big, big, big, big, big, big) for _ in range(40))
+    return Snapshot(
+        kind="final",
+        time=IDLE.time,
+        elapsed_s=9e9,
+        process=ProcessFacts(2**22, 1.0, "\x1b[31m\n\udcff\t名", "/" + "é" * 4000, True),
+        heap=HeapStats(big, big, big, big, big, big, big, big, stacks),
+        memory=MemoryStats(big, big, big, big, -big),
+        syscalls=SyscallSummary(big, big, calls),
+        lost=Lost(big, {"heap_ring_full": big, "calls_map_full": big}),
+        verdict=Verdict.UNSURE,
+        reason="because " + "w" * 200 + " of loss " * 30,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "iso-8859-1"])
+def test_nothing_is_wider_than_the_terminal_or_moves_its_cursor(encoding: str) -> None:
+    first = replace(hostile(), kind="snapshot", heap=HeapStats())
+    lines = lines_of(first, hostile(), encoding=encoding)
+    assert max(map(columns, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_heap_reads_from_the_innermost_frame_to_main() -> None:
+    unknown = Frame(0x7F0000000010, "", 0x1A2B, "/usr/lib/libssl.so.3")
+    lines = lines_of(
+        heap(stack(1, 2048, INSERT, MAIN, *RUNTIME), stack(2, 1024, unknown), stack(3, 9))
+    )
+    assert rows_of(lines[2:-1]) == [
+        ["BYTES", "BLOCKS", "AGE", "WHERE"],
+        ["2.0 KiB", "1", "2.5 s", "insert cache.c:212"],
+        ["main main.c:40"],
+        ["1.0 KiB", "1", "2.5 s", "libssl.so.3+0x1a2b"],
+        ["9 B", "1", "2.5 s", "[stack lost]"],
+    ]
+
+
+def test_deep_stacks_are_cut_at_eight_lines() -> None:
+    frames = [Frame(n, f"f{n}") for n in range(12)]
+    lines = lines_of(heap(stack(1, 64, *frames)))
+    assert [line.split()[-1] for line in lines[-4:-1]] == ["f5", "f6", "more"]
+    assert lines[-2].endswith("... 5 more")
+    assert lines[-2].index("...") == lines[-3].index("f6")
+
+
+def test_growth_is_since_the_last_snapshot_of_the_same_process() -> None:
+    other = replace(heap(stack(1, 9000, MAIN)), process=ProcessFacts(1234, 2.0, "nginx", ""))
+    first = heap(stack(1, 1024, INSERT), stack(2, 512, MAIN))
+    second = heap(stack(1, 3072, INSERT), stack(2, 12, MAIN), stack(3, 5, MAIN), younger=90)
+    lines = lines_of(first, other, second)[-7:-1]
+    assert "(+1.6 KiB, +2 blocks)" in lines[0]
+    assert rows_of(lines[1:]) == [
+        ["BYTES", "GROWTH", "BLOCKS", "AGE", "WHERE"],
+        ["3.0 KiB", "+2.0 KiB", "1", "2.5 s", "insert cache.c:212"],
+        ["12 B", "-500 B", "1", "2.5 s", "main main.c:40"],
+        ["5 B", "new", "1", "2.5 s", "main main.c:40"],
+        ["90 B", "1", "(not listed)"],
+    ]
+
+
+def test_syscalls_end_with_the_rest_and_the_totals() -> None:
+    read = SyscallStats("read", 100_001, 3, 2_000_000, 1_000, 2_000, 3_000)
+    blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2)
+    small = [SyscallStats(f"call{n}", 1, 0, 10, 10, 10, 10) for n in range(20)]
+    rows = rows_of(lines_of(syscalls(read, *small, blocked))[2:-1])
+    assert rows[1] == ["read", "100,001", "3", "2.0 ms", "1.0 us", "2.0 us", "3.0 us"]
+    assert rows[-4] == ["call13", "1", "10 ns", "10 ns", "10 ns", "10 ns"]
+    assert rows[-3] == ["(6 more)", "6", "60 ns"]
+    assert rows[-2] == ["total", "100,021", "3", "2.0 ms"]
+    assert rows[-1] == ["unfinished: futex 2"]
+
+
+def test_loss_is_named_only_if_there_is_some() -> None:
+    lost = Lost(12_345, {"stack_ring_full": 345, "heap_ring_full": 12_000, "calls_map_full": 0})
+    text = " ".join(line.strip() for line in lines_of(replace(IDLE, lost=lost)))
+    assert (
+        "lost: 12,345 events (heap ring full 12,000, stack ring full 345): "
+        "totals are lower bounds; a larger --buffer may help" in text
+    )
+    assert "lost:" not in "".join(lines_of(heap(stack(1, 1))))
+
+
+def test_a_long_path_costs_the_header_nothing_else() -> None:
+    process = replace(IDLE.process, exe="/nix/store/" + "x" * 90 + "/bin/nginx", exited=True)
+    [line] = lines_of(replace(IDLE, process=process))
+    assert "] nginx[1234]  5.0 s  exited  /nix/store/" in line
+    assert line.endswith("/bin/nginx  no events")
+    assert columns(line) == 80
+
+
+def test_an_idle_process_takes_one_line() -> None:
+    final = replace(IDLE, kind="final", verdict=Verdict.CLEAN)
+    [line] = lines_of(final)
+    assert line.endswith("] nginx[1234]  5.0 s  /usr/sbin/nginx  no events  CLEAN")
+
+
+def test_the_verdict_is_the_last_line_and_in_color_if_asked() -> None:
+    final = replace(heap(stack(1, 1)), kind="final", verdict=Verdict.LEAK, reason="LEAK it is")
+    assert lines_of(final)[-2] == "LEAK: LEAK it is"
+    assert lines_of(final, color=True)[-2] == "\033[1;31mLEAK\033[0m: LEAK it is"
+    assert "LEAK" not in "".join(lines_of(replace(final, kind="snapshot")))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "short"),
+    [
+        (APPEND, "std::basic_string<…>::_M_append(…)"),
+        ("std::ostream& operator<< <int>(std::ostream&, int)", "std::ostream& operator<< <…>(…)"),
+        (
+            "(anonymous namespace)::F<int>::operator()(int)",
+            "(anonymous namespace)::F<…>::operator()(…)",
+        ),
+        ("<alloc::Vec<T> as core::Call<fn(u8) -> T>>::push_back_all", "<…>::push_back_all"),
+        ("a_name_of_c_that_is_too_long", "a_name_of_c_…is_too_long"),
+    ],
+)
+def test_arguments_go_before_the_name_does(symbol: str, short: str) -> None:
+    assert shortened(symbol, Screen(80, "utf-8"), len(symbol)) == symbol
+    assert shortened(symbol, Screen(80, "utf-8"), len(short)) == short
