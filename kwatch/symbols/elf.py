@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tracer needs of an ELF file: segments, needed libraries, functions, code.
+
+The file may be anything that a traced process maps, so nothing in it is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kwatch.symbols import elf_layout as layout
+from kwatch.symbols.elf_file import ElfError, ElfFile, ElfType
+from kwatch.symbols.symtab import SymbolTable, Versions
+
+__all__ = ["Elf", "ElfError", "ElfType", "Function", "Segment"]
+
+_PATH_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A PT_LOAD program header."""
+
+    offset: int
+    vaddr: int
+    filesz: int
+    memsz: int
+    flags: int
+
+    @property
+    def executable(self) -> bool:
+        return bool(self.flags & layout.PF_X)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """`vaddr` is the file's own virtual address, `offset` the place in the file."""
+
+    name: str
+    vaddr: int
+    size: int
+    offset: int
+
+
+class Elf:
+    """An open ELF file; each method may raise ElfError. The attributes outlive `close()`.
+
+    `interpreter` is the dynamic loader's path, `needed` the DT_NEEDED names. `is_static` means a
+    program that no dynamic loader completes, static-pie included.
+    """
+
+    def __init__(self, file: ElfFile) -> None:
+        """Takes over `file`."""
+        self._file = file
+        self.path = file.path
+        self.type = file.type
+        self.machine: int = file.machine
+        headers = file.program_headers()
+        self.segments = _segments(headers)
+        self._code_first = sorted(self.segments, key=lambda segment: not segment.executable)
+        self.interpreter = self._interpreter(headers)
+        self.build_id = self._build_id(headers)
+        dynamic = self._dynamic(headers)
+        self.needed = self._needed(dynamic)
+        self.is_static = not (self.interpreter or self.needed) and self._is_program(dynamic)
+
+    @classmethod
+    def open(cls, path: str) -> Elf:
+        file = ElfFile(path)
+        try:
+            return cls(file)
+        except BaseException:
+            file.close()
+            raise
+
+    def __enter__(self) -> Elf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def functions(self, names: Iterable[str]) -> dict[str, Function]:
+        """The functions of these names that the file defines, without IFUNCs.
+
+        A name that is in both tables is taken from `.dynsym`.
+        """
+        missing = set(names)
+        found = {}
+        for table in self._symbol_tables():
+            for name, vaddr, size in table.find(missing):
+                offset = self.offset_of(vaddr)
+                if offset is not None:
+                    found[name] = Function(name, vaddr, size, offset)
+            missing -= found.keys()
+        return found
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        """What the file holds at `vaddr`: less than `size` bytes where the segment ends."""
+        for segment in self._code_first:
+            skipped = vaddr - segment.vaddr
+            if 0 <= skipped < segment.filesz:
+                size = min(size, segment.filesz - skipped)
+                return self._file.read(segment.offset + skipped, size)
+        raise ElfError(self.path, f"nothing at address {vaddr:#x}")
+
+    def offset_of(self, vaddr: int) -> int | None:
+        for segment in self._code_first:
+            if 0 <= vaddr - segment.vaddr < segment.filesz:
+                return vaddr - segment.vaddr + segment.offset
+        return None
+
+    def vaddr_of(self, file_offset: int) -> int | None:
+        """Where two segments hold the same offset, the address in the executable one."""
+        for segment in self._code_first:
+            if 0 <= file_offset - segment.offset < segment.filesz:
+                return file_offset - segment.offset + segment.vaddr
+        return None
+
+    def _symbol_tables(self) -> list[SymbolTable]:
+        sections = self._file.section_headers()
+        found = {
+            kind: sections[np.flatnonzero(sections["type"] == kind)[0]]
+            for kind in (layout.SHT_DYNSYM, layout.SHT_SYMTAB)
+            if (sections["type"] == kind).any()
+        }
+        versions = self._versions(sections)
+        return [
+            self._symbol_table(
+                section, sections, versions if kind == layout.SHT_DYNSYM else versions[:0]
+            )
+            for kind, section in found.items()
+        ]
+
+    def _symbol_table(
+        self, section: np.void, sections: layout.Records, versions: Versions
+    ) -> SymbolTable:
+        if section["link"] >= len(sections):
+            raise ElfError(self.path, "a symbol table without its strings")
+        strings = sections[section["link"]]
+        return SymbolTable(
+            self._file.records(int(section["offset"]), int(section["size"]), layout.SYMBOL),
+            self._file.read(int(strings["offset"]), int(strings["size"])),
+            versions,
+        )
+
+    def _versions(self, sections: layout.Records) -> Versions:
+        for section in sections[sections["type"] == layout.SHT_GNU_VERSYM][:1]:
+            data = self._file.read(int(section["offset"]), int(section["size"]) & ~1)
+            return np.frombuffer(data, dtype="<u2")
+        return np.empty(0, dtype="<u2")
+
+    def _interpreter(self, headers: layout.Records) -> str | None:
+        for header in headers[headers["type"] == layout.PT_INTERP][:1]:
+            size = min(int(header["filesz"]), _PATH_MAX)
+            return layout.string_at(self._file.read(int(header["offset"]), size) + b"\0", 0)
+        return None
+
+    def _build_id(self, headers: layout.Records) -> bytes | None:
+        for header in headers[headers["type"] == layout.PT_NOTE]:
+            notes = self._file.read(int(header["offset"]), int(header["filesz"]))
+            build_id = layout.build_id_in(notes, 8 if header["align"] == 8 else 4)
+            if build_id:
+                return build_id
+        return None
+
+    def _dynamic(self, headers: layout.Records) -> dict[int, list[int]]:
+        """The values of each tag in the dynamic section."""
+        values: dict[int, list[int]] = {}
+        for header in headers[headers["type"] == layout.PT_DYNAMIC][:1]:
+            offset, size = int(header["offset"]), int(header["filesz"])
+            for tag, value in self._file.records(offset, size, layout.DYNAMIC).tolist():
+                if tag == layout.DT_NULL:
+                    break
+                values.setdefault(tag, []).append(value)
+        return values
+
+    def _needed(self, dynamic: dict[int, list[int]]) -> list[str]:
+        if layout.DT_NEEDED not in dynamic:
+            return []
+        if layout.DT_STRTAB not in dynamic or layout.DT_STRSZ not in dynamic:
+            raise ElfError(self.path, "needed libraries without their names")
+        table = self.read(dynamic[layout.DT_STRTAB][0], dynamic[layout.DT_STRSZ][0])
+        return [layout.string_at(table, offset) for offset in dynamic[layout.DT_NEEDED]]
+
+    def _is_program(self, dynamic: dict[int, list[int]]) -> bool:
+        flags = dynamic.get(layout.DT_FLAGS_1, [0])[0]
+        return self.type is ElfType.EXEC or bool(flags & layout.DF_1_PIE)
+
+
+def _segments(headers: layout.Records) -> list[Segment]:
+    loads = headers[headers["type"] == layout.PT_LOAD]
+    fields = ("offset", "vaddr", "filesz", "memsz", "flags")
+    return [Segment(*values) for values in zip(*(loads[f].tolist() for f in fields), strict=True)]
