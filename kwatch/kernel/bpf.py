@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bpf(2): maps by file descriptor, program loading, links. The layouts are union bpf_attr's."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kwatch.kernel.rawcall import syscall
+
+PROG_TYPE_KPROBE = 2
+PROG_TYPE_RAW_TRACEPOINT = 17
+TRACE_UPROBE_MULTI = 48
+UPROBE_MULTI_RETURN = 1
+
+_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 17, 28
+_LOG_SIZE = 1 << 18
+
+
+def _bpf(command: int, attr: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attr, max(len(attr), 72))
+    return syscall("bpf", command, buffer, len(buffer))
+
+
+@dataclass(slots=True)
+class Map:
+    """A BPF map that this process holds open. Keys and values are bytes of the map's sizes."""
+
+    fd: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+    def _element(self, command: int, key: bytes, value: ctypes.Array[ctypes.c_char]) -> None:
+        key_buffer = ctypes.create_string_buffer(key, self.key_size)
+        attr = struct.pack(
+            "IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), ctypes.addressof(value), 0
+        )
+        _bpf(command, attr)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None. A per-CPU map gives the values of all CPUs, each padded to 8."""
+        value = ctypes.create_string_buffer(self.value_size)
+        try:
+            self._element(_MAP_LOOKUP, key, value)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return value.raw
+
+    def set(self, key: bytes, value: bytes) -> None:
+        self._element(_MAP_UPDATE, key, ctypes.create_string_buffer(value, self.value_size))
+
+    def delete(self, key: bytes) -> None:
+        """Removes the key; one that is not there is none to remove."""
+        try:
+            self._element(_MAP_DELETE, key, ctypes.create_string_buffer(self.value_size))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+    def keys(self) -> Iterator[bytes]:
+        """The keys. One that is deleted by the kernel meanwhile restarts the walk at the first."""
+        key: bytes | None = None
+        after = ctypes.create_string_buffer(self.key_size)
+        for _ in range(self.max_entries * 2):
+            current = ctypes.create_string_buffer(key, self.key_size) if key is not None else None
+            at = ctypes.addressof(current) if current is not None else 0
+            attr = struct.pack("IxxxxQQQ", self.fd, at, ctypes.addressof(after), 0)
+            try:
+                _bpf(_MAP_NEXT_KEY, attr)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    return
+                raise
+            key = after.raw
+            yield key
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        seen: set[bytes] = set()
+        for key in self.keys():
+            value = None if key in seen else self.get(key)
+            seen.add(key)
+            if value is not None:
+                yield key, value
+
+
+def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0) -> int:
+    """Loads a program; returns its descriptor. OSError carries the verifier's last words."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    license_ = ctypes.create_string_buffer(b"GPL")
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+
+    def attributes(level: int) -> bytes:
+        return struct.pack(
+            "IIQQIIQII16sII",
+            kind,
+            len(instructions) // 8,
+            ctypes.addressof(code),
+            ctypes.addressof(license_),
+            level,
+            _LOG_SIZE if level else 0,
+            ctypes.addressof(log) if level else 0,
+            0,
+            0,
+            name[:15].encode(),
+            0,
+            attach_type,
+        )
+
+    try:
+        return _bpf(_PROG_LOAD, attributes(0))
+    except OSError:
+        pass  # once more, for the verifier's log
+    try:
+        return _bpf(_PROG_LOAD, attributes(1))
+    except OSError as error:
+        words = log.value.decode(errors="replace").strip().splitlines()[-6:]
+        raise OSError(
+            error.errno, f"{os.strerror(error.errno or 0)}; " + " / ".join(words)
+        ) from error
+
+
+def open_raw_tracepoint(name: str, program: int) -> int:
+    """Attaches the program to a raw tracepoint until the returned descriptor is closed."""
+    buffer = ctypes.create_string_buffer(name.encode())
+    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("QI", ctypes.addressof(buffer), program))
+
+
+def link_uprobes(
+    program: int, path: str, offsets: Sequence[int], cookies: Sequence[int], pid: int, flags: int
+) -> int:
+    """Attaches a program to many places of one file in one process (0: every process).
+
+    Linux 6.6, commit 89ae89f53d20 (BPF_TRACE_UPROBE_MULTI). One descriptor holds all the places.
+    """
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    places = (ctypes.c_uint64 * len(offsets))(*offsets)
+    values = (ctypes.c_uint64 * len(cookies))(*cookies)
+    attr = struct.pack(
+        "IIIIQQQQIII",
+        program,
+        0,
+        TRACE_UPROBE_MULTI,
+        0,
+        ctypes.addressof(name),
+        ctypes.addressof(places),
+        0,
+        ctypes.addressof(values),
+        len(offsets),
+        flags,
+        pid,
+    )
+    return _bpf(_LINK_CREATE, attr)
+
+
+def has_uprobe_links() -> bool:
+    """Whether this kernel links uprobes: one that does, says that "/" is not a file to probe."""
+    exit_zero = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
+    program = load_program("probe_links", exit_zero, PROG_TYPE_KPROBE, TRACE_UPROBE_MULTI)
+    try:
+        os.close(link_uprobes(program, "/", [0], [0], 0, 0))
+    except OSError as error:
+        return error.errno == errno.EBADF
+    finally:
+        os.close(program)
+    return True

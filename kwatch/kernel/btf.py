@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Offsets of kernel structure members, from the running kernel's BTF by libbpf."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+from kwatch.errors import KwatchError
+
+_KIND_STRUCT = 4
+_VLEN_MASK = 0xFFFF
+_KIND_FLAG = 1 << 31
+
+#: The macro that carries each offset into the BPF programs, and the member it is the offset of.
+OFFSETS = {
+    "TASK_TGID": ("task_struct", "tgid"),
+    "TASK_SIGNAL": ("task_struct", "signal"),
+    "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
+    "SIGNAL_LIVE": ("signal_struct", "live"),
+    "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
+}
+
+
+class _Type(ctypes.Structure):
+    _fields_ = (
+        ("name_off", ctypes.c_uint32),
+        ("info", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+    )
+
+
+class _Member(ctypes.Structure):
+    _fields_ = (
+        ("name_off", ctypes.c_uint32),
+        ("type", ctypes.c_uint32),
+        ("offset", ctypes.c_uint32),
+    )
+
+
+@cache
+def _libbpf() -> ctypes.CDLL:
+    for name in ("libbpf.so.1", "libbpf.so.0", "libbpf.so"):
+        try:
+            lib = ctypes.CDLL(name)
+        except OSError:
+            continue
+        lib.btf__parse.restype = ctypes.c_void_p
+        lib.btf__parse.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+        lib.btf__type_by_id.restype = ctypes.POINTER(_Type)
+        lib.btf__name_by_offset.restype = ctypes.c_char_p
+        return lib
+    raise KwatchError("libbpf is not installed", "install it: apt install libbpf1")
+
+
+class KernelTypes:
+    """The types of the running kernel. Raises KwatchError where the kernel has no BTF."""
+
+    def __init__(self, path: str = "/sys/kernel/btf/vmlinux") -> None:
+        self._lib = _libbpf()
+        self._btf = ctypes.c_void_p(self._lib.btf__parse(path.encode(), None))
+        address = self._btf.value or 0
+        if address == 0 or address > (1 << 64) - 4096:
+            raise KwatchError(
+                f"the kernel's type information cannot be read from {path}",
+                "kwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF",
+            )
+
+    def offset(self, struct: str, member: str) -> int:
+        """Byte offset of `member` (dots descend into nested structures) in `struct`.
+
+        Raises KeyError if there is none.
+        """
+        kind = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _KIND_STRUCT)
+        if kind < 0:
+            raise KeyError(f"struct {struct}")
+        total = 0
+        for name in member.split("."):
+            bits, kind = self._member(kind, name)
+            total += bits // 8
+        return total
+
+    def _member(self, kind: int, wanted: str) -> tuple[int, int]:
+        """Bit offset and type of a member, also one inside an anonymous structure."""
+        kind = self._lib.btf__resolve_type(self._btf, kind)
+        pointer = self._lib.btf__type_by_id(self._btf, kind)
+        info = pointer.contents.info
+        first = ctypes.addressof(pointer.contents) + ctypes.sizeof(_Type)
+        for member in (_Member * (info & _VLEN_MASK)).from_address(first):
+            bits = member.offset & 0xFFFFFF if info & _KIND_FLAG else member.offset
+            name = self._lib.btf__name_by_offset(self._btf, member.name_off).decode()
+            if name == wanted:
+                return bits, member.type
+            if not name:
+                try:
+                    inner, inner_type = self._member(member.type, wanted)
+                except KeyError:
+                    continue
+                return bits + inner, inner_type
+        raise KeyError(wanted)
+
+    def offsets(self) -> dict[str, int]:
+        """Every offset of OFFSETS that this kernel has; 0 for one that only x86-64 has."""
+        found = {}
+        for macro, (struct, member) in OFFSETS.items():
+            try:
+                found[macro] = self.offset(struct, member)
+            except KeyError:
+                if macro != "THREAD_INFO_STATUS":
+                    raise KwatchError(
+                        f"this kernel's {struct} has no {member}",
+                        "please report it with the output of uname -r",
+                    ) from None
+                found[macro] = 0
+        return found

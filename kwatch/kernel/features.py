@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine can do, found by trying it: never by comparing versions."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kwatch.errors import KwatchError
+from kwatch.kernel import bpf, perf
+from kwatch.kernel.btf import KernelTypes
+from kwatch.kernel.loader import BCC_HINT, RAW_TRACEPOINTS, Loader, Programs
+from kwatch.kernel.privileges import in_initial_pid_namespace, is_privileged
+from kwatch.kernel.source import ProgramConfig
+
+_LOCKDOWN = "/sys/kernel/security/lockdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One capability. `needed`: kwatch cannot do its main job without it."""
+
+    name: str
+    works: bool
+    needed: bool
+    purpose: str
+    reason: str = ""
+    cure: str = ""
+
+
+Check = Callable[[], None]
+
+
+def _architecture() -> None:
+    if platform.machine() not in ("x86_64", "aarch64"):
+        raise KwatchError(f"this is {platform.machine()}", "use x86-64 or arm64")
+
+
+def _privileges() -> None:
+    if not is_privileged():
+        raise KwatchError("CAP_SYS_ADMIN is missing", "run kwatch as root: sudo kwatch ...")
+
+
+def _pid_namespace() -> None:
+    if not in_initial_pid_namespace():
+        raise KwatchError("pids here are not the kernel's", "run on the host, or with --pid=host")
+
+
+def _lockdown() -> None:
+    if not os.path.exists(_LOCKDOWN):
+        return
+    with open(_LOCKDOWN) as file:
+        mode = file.read()
+    if "[confidentiality]" in mode:
+        raise KwatchError(
+            "the kernel is locked down (confidentiality): BPF may not read memory",
+            "boot with lockdown=integrity or without Secure Boot's strict mode",
+        )
+
+
+def _bcc() -> None:
+    found = importlib.util.find_spec("bcc")
+    if found is None:
+        raise KwatchError("no module named bcc", BCC_HINT)
+    if importlib.util.find_spec("bcc.libbcc") is None:
+        raise KwatchError("the module bcc is not the BPF Compiler Collection", BCC_HINT)
+
+
+def _libdw() -> None:
+    from kwatch.symbols.libdw_api import load_libdw
+
+    load_libdw()
+
+
+def _btf() -> None:
+    KernelTypes().offsets()
+
+
+def _rings() -> None:
+    os.close(perf.open_output(0, 4096))
+
+
+def _connector() -> None:
+    from kwatch.targets.connector import Connector
+
+    Connector().close()
+
+
+def _tracepoints(programs: Programs) -> None:
+    for program, tracepoint in RAW_TRACEPOINTS.items():
+        os.close(bpf.open_raw_tracepoint(tracepoint, programs.programs[program]))
+
+
+def _uprobes(programs: Programs) -> None:
+    """Probes this process for a moment; it is no target, so the program does nothing."""
+    path, offset = _own_code()
+    if programs.uprobe_links:
+        program = programs.programs["heap_entry"]
+        os.close(bpf.link_uprobes(program, path, [offset], [0], os.getpid(), 0))
+    else:
+        program = programs.programs["heap_malloc"]
+        os.close(perf.open_uprobe(path, offset, os.getpid(), program, False))
+
+
+def _own_code() -> tuple[str, int]:
+    from kwatch.symbols.elf import Elf
+    from kwatch.symbols.mappings import file_of, read_mappings
+
+    for mapping in read_mappings(os.getpid()):
+        path = file_of(os.getpid(), mapping) if mapping.executable else ""
+        if path:
+            with Elf.open(path) as elf:
+                functions = elf.functions(["malloc"])
+            if functions:
+                return mapping.path, functions["malloc"].offset
+    raise KwatchError("no malloc was found in this process", "please report it")
+
+
+#: name, needed, purpose, check: the capabilities that stand by themselves.
+_STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
+    ("architecture", True, "everything", _architecture),
+    ("privileges", True, "everything", _privileges),
+    ("pid namespace", True, "everything", _pid_namespace),
+    ("no lockdown", True, "everything", _lockdown),
+    ("bcc", True, "compiling the BPF programs", _bcc),
+    ("kernel types (BTF)", True, "finding kernel structures", _btf),
+    ("perf rings", True, "receiving events", _rings),
+    ("libdw", True, "names and lines of stacks", _libdw),
+    ("process connector", False, "--comm for processes that start later", _connector),
+)
+
+
+def features() -> Iterator[Feature]:
+    """Every capability, in the order in which kwatch comes to need it."""
+    for name, needed, purpose, check in _STANDALONE:
+        yield _tried(name, needed, purpose, check)
+    for links in (True, False):
+        yield from _program_features(links)
+
+
+def _program_features(links: bool) -> Iterator[Feature]:
+    """The programs as built for uprobe links, and as built for kernels without them."""
+    kind = "uprobe links" if links else "perf uprobes"
+    purpose = "heap probes, cheap to remove" if links else "heap probes on kernels without links"
+    try:
+        programs = Loader(ProgramConfig(heap=True), uprobe_links=links).result()
+    except (KwatchError, OSError) as error:
+        hint = getattr(error, "hint", "")
+        if not links:
+            yield Feature("BPF programs", False, True, "everything", str(error), hint)
+        yield Feature(kind, False, not links, purpose, str(error), hint)
+        return
+    try:
+        if not links:
+            yield Feature("BPF programs", True, True, "everything")
+            yield _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
+        yield _tried(kind, not links, purpose, lambda: _uprobes(programs))
+    finally:
+        programs.close()
+
+
+def _tried(name: str, needed: bool, purpose: str, check: Check) -> Feature:
+    try:
+        check()
+    except KwatchError as error:
+        return Feature(name, False, needed, purpose, str(error), error.hint)
+    except OSError as error:
+        cure = "run kwatch as root" if os.geteuid() else "the kernel does not offer it"
+        return Feature(name, False, needed, purpose, error.strerror or str(error), cure)
+    return Feature(name, True, needed, purpose)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles and loads the BPF programs in a child process that hands over their descriptors.
+
+bcc maps clang and LLVM, more than 100 MB. The child pays for that and is gone when the programs
+are loaded; compiling also overlaps with whatever the parent has to find out meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kwatch.errors import KwatchError
+from kwatch.kernel import bpf
+from kwatch.kernel.source import ProgramConfig, shim_directory, source_text
+
+_MAX_MESSAGE = 1 << 16
+_MAX_DESCRIPTORS = 64
+
+RAW_TRACEPOINTS = {
+    "syscall_enter": "sys_enter",
+    "syscall_exit": "sys_exit",
+    "process_fork": "sched_process_fork",
+    "process_exec": "sched_process_exec",
+    "process_exit": "sched_process_exit",
+}
+_MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_ring", "patterns")
+_HEAP_MAPS = ("threads", "heap_ring", "stacks_sent")
+_SHAPES = (
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "aligned",
+    "posix_memalign",
+    "free",
+    "delete",
+)
+
+BCC_HINT = (
+    "install the distribution's package (Debian, Ubuntu: python3-bpfcc; Fedora: python3-bcc; "
+    "Arch: python-bcc) and run kwatch with a Python that sees it (python3 -m venv "
+    "--system-site-packages); the package named bcc on PyPI is something else"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The loaded programs by name and the maps by name.
+
+    `uprobe_links` says whether the heap programs attach by uprobe links (Linux 6.6), with one
+    entry program for all shapes, or one by one through perf events.
+    """
+
+    maps: dict[str, bpf.Map]
+    programs: dict[str, int]
+    uprobe_links: bool
+
+    def close(self) -> None:
+        for fd in (*self.programs.values(), *(map_.fd for map_ in self.maps.values())):
+            os.close(fd)
+
+
+class Loader:
+    """A load in progress: constructed, it compiles; `result()` waits for it.
+
+    `uprobe_links`: None takes what the kernel has.
+    """
+
+    def __init__(self, config: ProgramConfig, uprobe_links: bool | None = None) -> None:
+        self._errors = tempfile.TemporaryFile()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._child = os.fork()
+        if self._child == 0:
+            self._socket.close()
+            os.dup2(self._errors.fileno(), 2)
+            os.dup2(self._errors.fileno(), 1)
+            _child_main(theirs, config, uprobe_links)
+        theirs.close()
+
+    def result(self) -> Programs:
+        """Raises KwatchError when bcc is missing, the compiler or the kernel refuses."""
+        with self._socket:
+            message, descriptors, _, _ = socket.recv_fds(
+                self._socket, _MAX_MESSAGE, _MAX_DESCRIPTORS
+            )
+        os.waitpid(self._child, 0)
+        with self._errors:
+            self._errors.seek(0)
+            output = self._errors.read().decode(errors="replace").strip()
+        if not message:
+            raise KwatchError("the BPF programs could not be compiled: the compiler died", output)
+        answer = json.loads(message)
+        if "error" in answer:
+            detail = f"\n{output}" if output else ""
+            raise KwatchError(answer["error"] + detail, answer["hint"])
+        return _programs(answer, list(descriptors))
+
+
+def _programs(answer: dict[str, object], descriptors: list[int]) -> Programs:
+    maps_, names = answer["maps"], answer["programs"]
+    assert isinstance(maps_, dict)
+    assert isinstance(names, list)
+    maps = {name: bpf.Map(descriptors.pop(0), *sizes) for name, sizes in maps_.items()}
+    programs = {name: descriptors.pop(0) for name in names}
+    return Programs(maps, programs, bool(answer["uprobe_links"]))
+
+
+def _child_main(sock: socket.socket, config: ProgramConfig, uprobe_links: bool | None) -> None:
+    try:
+        if uprobe_links is None:
+            uprobe_links = bpf.has_uprobe_links()
+        answer, descriptors = _load(config, uprobe_links)
+    except KwatchError as error:
+        answer, descriptors = {"error": str(error), "hint": error.hint}, []
+    except BaseException as error:  # whatever it is, the parent must hear of it
+        answer = {"error": f"the BPF programs could not be loaded: {error!r}", "hint": ""}
+        descriptors = []
+    try:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
+        sock.sendmsg([json.dumps(answer).encode()], ancillary if descriptors else [])
+    finally:
+        os._exit(0)
+
+
+def _load(config: ProgramConfig, uprobe_links: bool) -> tuple[dict[str, object], list[int]]:
+    module, lib = _compile(config, uprobe_links)
+    names = _MAPS + _HEAP_MAPS * config.heap
+    maps, descriptors = {}, []
+    for name in names:
+        raw = name.encode()
+        number = lib.bpf_table_id(module.module, raw)
+        descriptors.append(lib.bpf_table_fd(module.module, raw))
+        maps[name] = (
+            lib.bpf_table_key_size_id(module.module, number),
+            lib.bpf_table_leaf_size_id(module.module, number),
+            lib.bpf_table_max_entries_id(module.module, number),
+        )
+    programs = _program_table(config.heap, uprobe_links)
+    for name, (kind, attach_type) in programs.items():
+        descriptors.append(_load_one(module.dump_func, name, kind, attach_type))
+    return {"maps": maps, "programs": list(programs), "uprobe_links": uprobe_links}, descriptors
+
+
+def _compile(config: ProgramConfig, uprobe_links: bool):  # type: ignore[no-untyped-def]
+    from kwatch.kernel.btf import KernelTypes
+
+    os.environ["BCC_KERNEL_SOURCE"] = str(shim_directory())
+    try:
+        from bcc import BPF
+        from bcc.libbcc import lib
+    except ImportError as error:
+        raise KwatchError(f"the Python bindings of bcc are missing ({error})", BCC_HINT) from error
+    offsets = KernelTypes().offsets()
+    macros = config.macros(offsets, uprobe_links)
+    try:
+        return BPF(text=source_text(), cflags=macros), lib
+    except Exception as error:  # bcc raises nothing more precise
+        raise KwatchError(
+            f"bcc could not compile or load the BPF programs: {error}",
+            f"run `kwatch doctor`; the kernel is {platform.release()}",
+        ) from error
+
+
+def _program_table(heap: bool, uprobe_links: bool) -> dict[str, tuple[int, int]]:
+    table = dict.fromkeys(RAW_TRACEPOINTS, (bpf.PROG_TYPE_RAW_TRACEPOINT, 0))
+    if heap and uprobe_links:
+        table |= dict.fromkeys(
+            ("heap_entry", "heap_return"), (bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI)
+        )
+    elif heap:
+        names = [f"heap_{shape}" for shape in _SHAPES] + ["heap_return"]
+        table |= dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, 0))
+    return table
+
+
+def _load_one(dump: Callable[[bytes], bytes], name: str, kind: int, attach_type: int) -> int:
+    try:
+        return bpf.load_program(name, dump(name.encode()), kind, attach_type)
+    except OSError as error:
+        raise KwatchError(
+            f"the kernel refused the BPF program {name}: {error.strerror}", _refusal_hint(error)
+        ) from error
+
+
+def _refusal_hint(error: OSError) -> str:
+    if error.errno in (1, 13) and os.geteuid() != 0:
+        return "run kwatch as root"
+    return "run `kwatch doctor` to see what this kernel can do"

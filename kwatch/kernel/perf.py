@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""perf_event_open(2): events that carry BPF output, and uprobes on kernels without uprobe links."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+
+from kwatch.kernel.rawcall import syscall
+
+_TYPE_SOFTWARE = 1
+_COUNT_SW_BPF_OUTPUT = 10
+_SAMPLE_RAW = 1 << 10
+_FLAG_FD_CLOEXEC = 8
+_IOC_SET_BPF = 0x40042408
+_IOC_ENABLE = 0x2400
+_CLOCK_MONOTONIC = 1
+_UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
+
+# Bits of perf_event_attr's flag word.
+_DISABLED, _MMAP, _COMM, _WATERMARK, _SAMPLE_ID_ALL = 1, 1 << 8, 1 << 9, 1 << 14, 1 << 18
+_MMAP2, _COMM_EXEC, _USE_CLOCKID = 1 << 23, 1 << 24, 1 << 25
+_SAMPLE_TIME = 1 << 2
+
+_ATTR = struct.Struct("IIQQQQQIIQQQQIiQIHH")
+
+
+def _open(pid: int, cpu: int, **fields: int) -> int:
+    order = (
+        "type size config period sample_type read_format flags wakeup bp_type config1 config2 "
+        "branch regs_user stack_user clockid regs_intr aux max_stack reserved"
+    ).split()
+    fields["size"] = _ATTR.size
+    attr = ctypes.create_string_buffer(_ATTR.pack(*(fields.get(name, 0) for name in order)))
+    return syscall("perf_event_open", attr, pid, cpu, -1, _FLAG_FD_CLOEXEC)
+
+
+def open_output(cpu: int, wakeup_bytes: int, mappings: bool = False) -> int:
+    """An event that BPF programs on `cpu` write to; readable once `wakeup_bytes` have come.
+
+    With `mappings` the kernel adds a PERF_RECORD_MMAP2 for each executable mapping made on the
+    CPU and a PERF_RECORD_COMM for each new name of a thread, and every record carries its
+    CLOCK_MONOTONIC time.
+    """
+    flags = _WATERMARK | _USE_CLOCKID
+    sample = _SAMPLE_RAW
+    if mappings:
+        flags |= _MMAP | _MMAP2 | _COMM | _COMM_EXEC | _SAMPLE_ID_ALL
+        sample |= _SAMPLE_TIME
+    return _open(
+        -1,
+        cpu,
+        type=_TYPE_SOFTWARE,
+        config=_COUNT_SW_BPF_OUTPUT,
+        period=1,
+        sample_type=sample,
+        flags=flags,
+        wakeup=wakeup_bytes,
+        clockid=_CLOCK_MONOTONIC,
+    )
+
+
+def enable(fd: int) -> None:
+    fcntl.ioctl(fd, _IOC_ENABLE, 0)
+
+
+def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool) -> int:
+    """Attaches a program to one place of a file in one process (-1: all) until it is closed.
+
+    The event stays disabled: its program runs all the same, and the target's context switches
+    have no event to schedule.
+    """
+    with open(f"{_UPROBE_PMU}/type") as file:
+        kind = int(file.read())
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    fd = _open(
+        pid,
+        0 if pid < 0 else -1,
+        type=kind,
+        config=int(is_return),
+        flags=_DISABLED,
+        config1=ctypes.addressof(name),
+        config2=offset,
+    )
+    fcntl.ioctl(fd, _IOC_SET_BPF, program)
+    return fd

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kwatch needs to be allowed, asked of the kernel."""
+
+from __future__ import annotations
+
+import os
+
+from kwatch.errors import KwatchError
+
+_CAP_SYS_ADMIN = 21
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+
+
+def is_privileged() -> bool:
+    """Whether this process has CAP_SYS_ADMIN, which loading, probing and /proc links ask for."""
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("CapEff:"))
+    return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+
+
+def in_initial_pid_namespace() -> bool:
+    """Elsewhere the pids that BPF programs see are not the ones seen here."""
+    return os.readlink("/proc/self/ns/pid") == _INITIAL_PID_NAMESPACE
+
+
+def require_privileges() -> None:
+    """Raises KwatchError with the cure."""
+    if not is_privileged():
+        raise KwatchError("kwatch needs root: it loads BPF programs", "run it with sudo")
+    if not in_initial_pid_namespace():
+        raise KwatchError(
+            "kwatch runs in a container's pid namespace, where pids are not the kernel's",
+            "run it on the host, or with the host's pid namespace (docker run --pid=host)",
+        )

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perf ring buffers: one per CPU, filled by BPF programs, drained whole into numpy arrays.
+
+The kernel side is described in perf_event_open(2), "MMAP layout". What did not fit was counted by
+the BPF program that failed to write it, so PERF_RECORD_LOST, which knows nothing of a loss after
+the last record, is passed over.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.errors import KwatchError
+from kwatch.events import Batch
+from kwatch.kernel import perf
+from kwatch.kernel.bpf import Map
+
+_DATA_HEAD, _DATA_TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, as u64
+_RECORD_COMM, _RECORD_SAMPLE, _RECORD_MMAP2 = 3, 9, 10
+_MISC_COMM_EXEC = 1 << 13
+_TYPE_AND_SIZE = np.uint64(0xFFFF0000FFFFFFFF)  # of struct perf_event_header; not its misc
+_PAGE = mmap.PAGESIZE
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def online_cpus() -> list[int]:
+    """The CPUs that events can come from now."""
+    with open("/sys/devices/system/cpu/online") as file:
+        ranges = [part.split("-") for part in file.read().strip().split(",")]
+    return [cpu for span in ranges for cpu in range(int(span[0]), int(span[-1]) + 1)]
+
+
+class CpuRing:
+    """One CPU's ring. `size` is in bytes, a power of two and a multiple of the page size."""
+
+    def __init__(self, cpu: int, size: int, wakeup: int, mappings: bool) -> None:
+        self.fd = perf.open_output(cpu, wakeup, mappings)
+        try:
+            self._map = mmap.mmap(self.fd, _PAGE + size)
+        except OSError as error:
+            os.close(self.fd)
+            raise KwatchError(
+                f"a ring of {size} bytes for CPU {cpu} cannot be mapped: {error.strerror}",
+                "use a smaller --buffer",
+            ) from error
+        self._size = size
+        self._control = np.frombuffer(self._map, np.uint64, _PAGE // 8)
+        self._data = np.frombuffer(self._map, np.uint8, size, _PAGE)
+        perf.enable(self.fd)
+
+    def drain(self) -> Bytes | None:
+        """A copy of everything written since the last call, whose room is given back."""
+        head, tail = int(self._control[_DATA_HEAD]), int(self._control[_DATA_TAIL])
+        if head == tail:
+            return None
+        start, length = tail % self._size, head - tail
+        if start + length <= self._size:
+            data = self._data[start : start + length].copy()
+        else:
+            until_end = self._size - start
+            data = np.concatenate((self._data[start:], self._data[: length - until_end]))
+        self._control[_DATA_TAIL] = head
+        return data
+
+    def close(self) -> None:
+        del self._control, self._data
+        self._map.close()
+        os.close(self.fd)
+
+
+class Ring:
+    """The rings of all CPUs behind one BPF_PERF_OUTPUT map."""
+
+    def __init__(self, output: Map, size: int, wakeup: int, mappings: bool = False) -> None:
+        self._cpus = [CpuRing(cpu, size, wakeup, mappings) for cpu in online_cpus()]
+        for cpu, ring in zip(online_cpus(), self._cpus, strict=True):
+            output.set(struct.pack("I", cpu), struct.pack("I", ring.fd))
+
+    @property
+    def descriptors(self) -> list[int]:
+        """To poll: readable when a ring has reached its wake-up mark."""
+        return [ring.fd for ring in self._cpus]
+
+    def drain(self) -> list[Bytes]:
+        """The raw records of each CPU that has any."""
+        return [data for ring in self._cpus if (data := ring.drain()) is not None]
+
+    def close(self) -> None:
+        for ring in self._cpus:
+            ring.close()
+
+
+class EventReader:
+    """Turns raw records that all carry one dtype into structured arrays, without copying."""
+
+    def __init__(self, event: np.dtype[np.void]) -> None:
+        padding = -(event.itemsize + 4) % 8
+        self._record = np.dtype(
+            [("header", "u8"), ("length", "u4"), ("event", event), ("padding", f"V{padding}")]
+        )
+        self._header = np.uint64(_RECORD_SAMPLE | self._record.itemsize << 48)
+
+    def events(self, data: Bytes) -> list[Batch]:
+        """The events in order: one array unless records of another kind lie between."""
+        size = self._record.itemsize
+        batches, at = [], 0
+        while at < len(data):
+            whole = (len(data) - at) // size * size
+            records = data[at : at + whole].view(self._record)
+            expected = (records["header"] & _TYPE_AND_SIZE) == self._header
+            count = len(records) if expected.all() else int(expected.argmin())
+            batches.append(records["event"][:count])
+            at += count * size
+            if at < len(data):
+                at += int(data[at + 6 : at + 8].view(np.uint16)[0])
+        return [batch for batch in batches if len(batch)]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRecord:
+    """An executable mapping that a process has just made (PERF_RECORD_MMAP2)."""
+
+    time_ns: int
+    pid: int
+    start: int
+    end: int
+    offset: int
+    device: tuple[int, int]
+    inode: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class NameRecord:
+    """A thread has taken a new name (PERF_RECORD_COMM), at the start of an exec or by itself.
+
+    At an exec it comes before the mappings of the new image.
+    """
+
+    time_ns: int
+    pid: int
+    tid: int
+    comm: str
+    is_exec: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRecord:
+    """A record of the BPF programs on the control ring; the first byte of data is its type."""
+
+    time_ns: int
+    data: bytes
+
+
+_HEADER = struct.Struct("IHH")
+_SAMPLE = struct.Struct("IHHQI")  # header, time, length of what follows
+_COMM = struct.Struct("IHHII")
+_MMAP2 = struct.Struct("IHHIIQQQIIQQII")
+
+
+def _mapping_record(data: bytes) -> MappingRecord:
+    fields = _MMAP2.unpack_from(data)
+    _, _, _, pid, _, start, length, offset, major, minor, inode = fields[:11]
+    name = data[_MMAP2.size : -8].split(b"\0", 1)[0]
+    (time_ns,) = struct.unpack("Q", data[-8:])
+    path = os.fsdecode(name)
+    return MappingRecord(time_ns, pid, start, start + length, offset, (major, minor), inode, path)
+
+
+def _name_record(data: bytes) -> NameRecord:
+    _, misc, _, pid, tid = _COMM.unpack_from(data)
+    comm = os.fsdecode(data[_COMM.size : -8].split(b"\0", 1)[0])
+    (time_ns,) = struct.unpack("Q", data[-8:])
+    return NameRecord(time_ns, pid, tid, comm, bool(misc & _MISC_COMM_EXEC))
+
+
+def _sample_record(data: bytes) -> ControlRecord:
+    _, _, _, time_ns, length = _SAMPLE.unpack_from(data)
+    return ControlRecord(time_ns, data[_SAMPLE.size : _SAMPLE.size + length])
+
+
+_PARSERS: dict[int, Callable[[bytes], MappingRecord | NameRecord | ControlRecord]] = {
+    _RECORD_SAMPLE: _sample_record,
+    _RECORD_COMM: _name_record,
+    _RECORD_MMAP2: _mapping_record,
+}
+
+
+def control_records(data: Bytes) -> Iterator[MappingRecord | NameRecord | ControlRecord]:
+    """The records of one CPU's control ring, which differ in kind and length."""
+    raw, at = data.tobytes(), 0
+    while at + _HEADER.size <= len(raw):
+        kind, _, size = _HEADER.unpack_from(raw, at)
+        parse = _PARSERS.get(kind)
+        if parse is not None:
+            yield parse(raw[at : at + size])
+        at += max(size, _HEADER.size)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The BPF sources as one text, and the macros that carry settings into them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+_INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
+_UNLIMITED = (1 << 64) - 1
+
+
+def source_directory() -> Path:
+    """The BPF sources: inside an installed package, or beside it in a checkout."""
+    package = Path(str(files("kwatch")))
+    installed = package / "bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"
+
+
+def shim_directory() -> Path:
+    """A tree that stands in for kernel headers; bcc takes it as BCC_KERNEL_SOURCE."""
+    return source_directory() / "shim"
+
+
+def source_text(name: str = "kwatch.bpf.c") -> str:
+    """The translation unit with its quoted includes replaced by their text."""
+    directory = source_directory()
+
+    def text_of(file: str) -> str:
+        text = (directory / file).read_text()
+        return f'#line 1 "{file}"\n' + _INCLUDE.sub(lambda match: text_of(match[1]), text)
+
+    return text_of(name)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramConfig:
+    """What the BPF programs are built for."""
+
+    heap: bool
+    system_wide: bool = False
+    comm_patterns: int = 0
+    min_size: int = 0
+    max_size: int = _UNLIMITED
+    self_tgid: int = 0
+
+    def macros(self, offsets: dict[str, int], cookies: bool) -> list[str]:
+        """The only place where settings become macros."""
+        major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+        values: dict[str, int] = {
+            "LINUX_VERSION_CODE": major << 16 | minor << 8,
+            "SELF_TGID": self.self_tgid,
+            "SYSTEM_WIDE": int(self.system_wide),
+            "COMM_PATTERNS": self.comm_patterns,
+            "MIN_SIZE": self.min_size,
+            "MAX_SIZE": self.max_size,
+            **offsets,
+        }
+        flags = [f"-D{name}={value}ULL" for name, value in values.items()]
+        if os.uname().machine == "aarch64":
+            flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
+        flags += ["-DHEAP"] * self.heap + ["-DHEAP_COOKIE"] * cookies
+        return flags

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses the instruction of a function to probe.
+
+The kernel emulates a few instructions under a uprobe and single-steps all others, which costs
+several times as much. A probe may sit behind the entry as long as the instructions in between
+are straight-line code that leaves the arguments and the stack pointer alone.
+
+Emulated on x86-64: nop, jmp, jcc, call (linux arch/x86/kernel/uprobes.c branch_setup_xol_ops, 3.16)
+and push (push_setup_xol_ops, commit e7ed9d9bd037, 4.18). Simulated on arm64: branches, adr, adrp,
+ldr literal (arch/arm64/kernel/probes/decode-insn.c) and, since 6.13, nop (commit ac4ad5c09b34).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from kwatch.symbols.elf import Elf, Function
+
+if TYPE_CHECKING:
+    import capstone
+
+_MAX_PROLOGUE = 64  # bytes in which a site is looked for
+_MAX_BODY = 1 << 14  # bytes in which branches back are looked for
+_EM_AARCH64 = 183
+
+_X86_ARGUMENTS = ("rdi", "rsi", "rdx")
+_X86_PARTS = {
+    "rdi": {"rdi", "edi", "di", "dil"},
+    "rsi": {"rsi", "esi", "si", "sil"},
+    "rdx": {"rdx", "edx", "dx", "dl", "dh"},
+    "rsp": {"rsp", "esp", "sp", "spl"},
+}
+_BRANCH = re.compile(r"j|call|b$|bl$|b\.|cb|tb")
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+_ARM_SIMULATED = {"adr", "adrp", "b", "bl", "cbz", "cbnz", "tbz", "tbnz"}
+
+
+@cache
+def _disassembler(machine: int, detail: bool) -> Any:
+    import capstone
+
+    if machine == _EM_AARCH64:
+        engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    else:
+        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    engine.detail = detail
+    return engine
+
+
+def site_offset(elf: Elf, function: Function, argument_registers: int) -> int:
+    """Offset from the function's entry of the place to probe; 0 when nothing better is safe."""
+    code = elf.read(function.vaddr, min(function.size or _MAX_PROLOGUE, _MAX_PROLOGUE))
+    protected = _protected_registers(elf.machine, argument_registers)
+    engine = _disassembler(elf.machine, True)
+    for instruction in engine.disasm(code, function.vaddr):
+        if _is_emulated(elf.machine, instruction):
+            offset = int(instruction.address) - function.vaddr
+            return offset if offset == 0 or not _is_entered_between(elf, function, offset) else 0
+        if _ends_straight_line(instruction) or _writes(instruction, protected):
+            return 0
+    return 0
+
+
+def _protected_registers(machine: int, arguments: int) -> frozenset[str]:
+    if machine == _EM_AARCH64:
+        names = {f"{kind}{i}" for kind in "xw" for i in range(arguments)}
+        return frozenset(names | {"sp", "wsp", "x30", "lr"})
+    parts = [_X86_PARTS[name] for name in (*_X86_ARGUMENTS[:arguments], "rsp")]
+    return frozenset().union(*parts)
+
+
+def _is_emulated(machine: int, instruction: capstone.CsInsn) -> bool:
+    name = str(instruction.mnemonic)
+    if machine == _EM_AARCH64:
+        return name in _ARM_SIMULATED or name.startswith("b.")
+    code = bytes(instruction.bytes)
+    if code == b"\x90" or code[0] in (0xE8, 0xE9, 0xEB) or 0x70 <= code[0] <= 0x7F:
+        return True
+    if code[0] == 0x0F and 0x80 <= code[1] <= 0x8F:
+        return True
+    return 0x50 <= code[0] <= 0x57 or (code[0] == 0x41 and 0x50 <= code[1] <= 0x57)
+
+
+def _ends_straight_line(instruction: capstone.CsInsn) -> bool:
+    import capstone
+
+    groups = (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET, capstone.CS_GRP_INT)
+    return any(instruction.group(group) for group in groups)
+
+
+def _writes(instruction: capstone.CsInsn, registers: frozenset[str]) -> bool:
+    _, written = instruction.regs_access()
+    return any(instruction.reg_name(register) in registers for register in written)
+
+
+def branch_targets(elf: Elf, function: Function) -> Iterator[int]:
+    """Where the direct branches and calls of the function's body lead, as virtual addresses."""
+    code = elf.read(function.vaddr, min(function.size, _MAX_BODY))
+    engine = _disassembler(elf.machine, False)
+    for _, _, mnemonic, operands in engine.disasm_lite(code, function.vaddr):
+        target = operands.rpartition(" ")[2].lstrip("#")
+        if _BRANCH.match(mnemonic) and _ADDRESS.fullmatch(target):
+            yield int(target, 16)
+
+
+def _is_entered_between(elf: Elf, function: Function, offset: int) -> bool:
+    """Whether the function jumps back to behind its entry, so that one call could hit twice."""
+    inside = range(function.vaddr + 1, function.vaddr + offset + 1)
+    return any(target in inside for target in branch_targets(elf, function))
+
+
+def reaches(elf: Elf, function: Function, others: Sequence[int]) -> bool:
+    """Whether the function branches straight to one of these virtual addresses."""
+    wanted = set(others)
+    return any(target in wanted for target in branch_targets(elf, function))

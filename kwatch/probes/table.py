@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probed allocator functions. Attaching, `kwatch doctor`, the docs and the tests read this."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Shape(enum.IntEnum):
+    """How a function takes its size and gives its result; bpf/heap.bpf.c `enum shape`."""
+
+    MALLOC = 0
+    CALLOC = 1
+    REALLOC = 2
+    REALLOCARRAY = 3
+    ALIGNED = 4
+    POSIX_MEMALIGN = 5
+    FREE = 6
+    DELETE = 7
+
+    @property
+    def argument_registers(self) -> int:
+        """How many argument registers the probe reads."""
+        return {"MALLOC": 1, "FREE": 1, "DELETE": 1, "REALLOCARRAY": 3, "POSIX_MEMALIGN": 3}.get(
+            self.name, 2
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorFunction:
+    """One row. `prefixable`: also looked for as PREFIX + name with --alloc-prefix.
+
+    `operator`: a C++ operator, probed only where the allocator's own file defines it; elsewhere
+    (libstdc++) it calls malloc and free, which are probed.
+    """
+
+    name: str
+    shape: Shape
+    prefixable: bool = True
+    operator: bool = False
+
+    @property
+    def returns(self) -> bool:
+        """Whether the probe needs the function's return."""
+        return self.shape < Shape.FREE
+
+
+def _operators() -> list[AllocatorFunction]:
+    size_t, nothrow, align = "m", "RKSt9nothrow_t", "St11align_val_t"
+    rows = []
+    for new in ("_Znw", "_Zna"):
+        for suffix in ("", nothrow, align, align + nothrow):
+            rows.append(AllocatorFunction(f"{new}{size_t}{suffix}", Shape.MALLOC, False, True))
+    for delete in ("_ZdlPv", "_ZdaPv"):
+        for suffix in ("", size_t, nothrow, align, align + nothrow, size_t + align):
+            rows.append(AllocatorFunction(f"{delete}{suffix}", Shape.DELETE, False, True))
+    return rows
+
+
+#: Order matters to nothing but the reports; the index travels in events as `function`.
+ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
+    AllocatorFunction("malloc", Shape.MALLOC),
+    AllocatorFunction("calloc", Shape.CALLOC),
+    AllocatorFunction("realloc", Shape.REALLOC),
+    AllocatorFunction("reallocarray", Shape.REALLOCARRAY),
+    AllocatorFunction("free", Shape.FREE),
+    AllocatorFunction("posix_memalign", Shape.POSIX_MEMALIGN),
+    AllocatorFunction("aligned_alloc", Shape.ALIGNED),
+    AllocatorFunction("memalign", Shape.ALIGNED),
+    AllocatorFunction("valloc", Shape.MALLOC),
+    AllocatorFunction("pvalloc", Shape.MALLOC),
+    AllocatorFunction("free_sized", Shape.FREE),
+    AllocatorFunction("free_aligned_sized", Shape.FREE),
+    *_operators(),
+)
+
+#: A file that lacks one of these is no allocator.
+ESSENTIAL = ("malloc", "free")
