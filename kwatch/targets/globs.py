@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of processes as globs: matched here, and compiled for the BPF programs."""
+
+from __future__ import annotations
+
+import re
+import struct
+from fnmatch import fnmatchcase
+
+from kwatch.errors import UsageError
+
+MAX_PATTERNS = 8
+_MAX_ELEMENTS = 31
+_ELEMENT = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+
+
+def check(glob: str) -> str:
+    """Returns the glob; raises UsageError for one that can match nothing."""
+    if not glob or "/" in glob or "\0" in glob:
+        raise UsageError(
+            f"--comm {glob!r}: a process name is not empty and has no slash",
+            "give a name or glob such as nginx or 'php-fpm*'",
+        )
+    return glob
+
+
+def matches(globs: tuple[str, ...], *names: str) -> bool:
+    """Whether any of the names (comm, base name of the executable) matches any glob."""
+    return any(fnmatchcase(name, glob) for glob in globs for name in names if name)
+
+
+def automaton(glob: str) -> bytes | None:
+    """The `struct pattern` of bpf/lifecycle.bpf.c; None if the glob has too many elements.
+
+    State i means that the first i elements other than '*' have matched.
+    """
+    elements = _ELEMENT.findall(glob)
+    wanted = [element for element in elements if element != "*"]
+    if len(wanted) > _MAX_ELEMENTS:
+        return None
+    loops = state = 0
+    for element in elements:
+        if element == "*":
+            loops |= 1 << state
+        else:
+            state += 1
+    accepts = [0] * 256
+    for index, element in enumerate(wanted):
+        for byte in range(1, 256):
+            if fnmatchcase(chr(byte), element):
+                accepts[byte] |= 1 << index
+    return struct.pack("258I", loops, 1 << state, *accepts)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launches a command that waits, before its exec, until kwatch is attached."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+
+from kwatch.errors import KwatchError
+
+_MAX_SCRIPTS = 4  # interpreters that are scripts themselves; the kernel's own limit
+_LIST_TIMEOUT_S = 5
+
+
+class Launched:
+    """A child that waits to run a command. It leads no new group: Ctrl-C reaches it too."""
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self.path = resolve(command[0])
+        gate_read, self._gate = os.pipe()
+        self._report, report_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._gate)
+            _run(command, self.path, gate_read, report_write)
+        os.close(gate_read)
+        os.close(report_write)
+
+    def release(self) -> None:
+        """Lets the command run; raises KwatchError if its exec fails."""
+        os.write(self._gate, b"x")
+        os.close(self._gate)
+        with open(self._report, "rb") as report:
+            reason = report.read().decode()
+        if reason:
+            os.waitpid(self.pid, 0)
+            raise KwatchError(f"{self.path} cannot be run: {reason}", "check the command after --")
+
+    def has_ended(self) -> bool:
+        """Whether the command has ended; it stays a zombie until `wait`."""
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None
+
+    def wait(self) -> int:
+        """The exit status as a shell gives it: 128 + N for signal N."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return code if code >= 0 else 128 - code
+
+    def abandon(self) -> None:
+        """kwatch fails before the command ran: it never does."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:
+    """The child. Nothing of kwatch's may survive into the command but its standard streams."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        if os.read(gate, 1):
+            os.execv(path, command)
+    except OSError as error:
+        os.write(report, (error.strerror or str(error)).encode())
+    finally:
+        os._exit(127)
+
+
+def resolve(name: str) -> str:
+    """The file that a shell would run for this name. Raises KwatchError."""
+    path = shutil.which(name)
+    if path is not None:
+        return path
+    if os.path.isdir(name):
+        why = "it is a directory"
+    elif "/" in name and os.path.exists(name):
+        why = "it is not executable"
+    else:
+        why = "no such file" if "/" in name else "it is not in PATH"
+    raise KwatchError(f"{name} cannot be run: {why}", "check the command after --")
+
+
+def program_files(path: str) -> list[str]:
+    """The files that running `path` will map: the program and, by its loader, its libraries.
+
+    The dynamic loader itself resolves them (--list), so LD_PRELOAD, rpaths and its cache count.
+    """
+    program = _interpreter_of_script(path)
+    from kwatch.symbols.elf import Elf, ElfError
+
+    try:
+        with Elf.open(program) as elf:
+            loader = elf.interpreter
+    except (ElfError, OSError):
+        return []
+    return [program] + (_libraries(loader, program) if loader else [])
+
+
+def _interpreter_of_script(path: str) -> str:
+    for _ in range(_MAX_SCRIPTS):
+        with open(path, "rb") as file:
+            first = file.readline(256)
+        words = first[2:].split()
+        if not first.startswith(b"#!") or not words:
+            break
+        path = os.fsdecode(words[0])
+        if os.path.basename(path) == "env" and len(words) > 1:
+            path = shutil.which(os.fsdecode(words[1])) or path
+    return path
+
+
+def _libraries(loader: str, program: str) -> list[str]:
+    try:
+        listing = subprocess.run(
+            [loader, "--list", program], capture_output=True, timeout=_LIST_TIMEOUT_S, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    words = [line.split(b" (0x")[0].rpartition(b"=> ")[2].strip() for line in listing.splitlines()]
+    paths = [os.fsdecode(word) for word in words if word.startswith(b"/")]
+    return [os.path.realpath(path) for path in paths if os.path.exists(path)]
