@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+
+PYTHON := .venv/bin/python
+
+.PHONY: help setup-run setup-test setup-bench demo test lint bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# tools/setup looks itself at what is missing or older than pyproject.toml.
+setup-run setup-test setup-bench: setup-%:
+	@tools/setup $*
+
+demo: setup-run ## watch a leaking service: two snapshots and the final report (as root)
+	@tools/demo
+
+test: setup-test ## run the tests; those of the kernel need root
+	$(PYTHON) -m pytest -q tests/unit tests/kernel
+
+lint: setup-test ## check style and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+bench: setup-bench ## measure what tracing costs (as root)
+	$(PYTHON) tools/bench
+
+clean: ## remove what the other targets made, .venv too
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A test that lacks what it needs skips with the reason; with KWATCH_REQUIRE_KERNEL=1 it fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.requirements import missing
+
+KERNEL_TESTS = Path(__file__).parent / "kernel"
+KERNEL_NEEDS = ("root", "bcc", "gcc")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(KERNEL_TESTS):
+            item.add_marker(pytest.mark.kernel)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    reasons = [reason for name in _needs(item) if (reason := missing(name))]
+    if not reasons:
+        return
+    if os.environ.get("KWATCH_REQUIRE_KERNEL") == "1":
+        pytest.fail("; ".join(reasons), pytrace=False)
+    pytest.skip("; ".join(reasons))
+
+
+def _needs(item: pytest.Item) -> Iterator[str]:
+    if item.get_closest_marker("kernel"):
+        yield from KERNEL_NEEDS
+    for marker in item.iter_markers("needs"):
+        yield from marker.args

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds tests/programs. The first line of each source says how: `// build: FLAGS`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+SOURCES = Path(__file__).parent.parent / "programs"
+COMPILERS = {".c": "gcc", ".cpp": "g++"}
+
+
+class Programs:
+    """Programs by name, built once and again when their source is newer."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    def __call__(self, name: str, *flags: str, compiler: str | None = None) -> Path:
+        """The executable of tests/programs/NAME; `flags` come after its own."""
+        source = _source(name)
+        command = [compiler or COMPILERS[source.suffix], *_own_flags(source), *flags]
+        variant = hashlib.sha256("\0".join(command).encode()).hexdigest()[:12]
+        # The directory tells variants apart, so that comm and the base name are the program's own.
+        binary = self._cache / variant / name
+        if not _is_newer(binary, source, SOURCES / "answers.h"):
+            _build(command, source, binary)
+        return binary
+
+
+def _source(name: str) -> Path:
+    found = [path for suffix in COMPILERS if (path := SOURCES / f"{name}{suffix}").exists()]
+    if not found:
+        raise FileNotFoundError(f"no program {name!r} in {SOURCES}")
+    return found[0]
+
+
+def _own_flags(source: Path) -> list[str]:
+    first = source.read_text().partition("\n")[0]
+    prefix, build, flags = first.partition("// build:")
+    if prefix or not build:
+        raise ValueError(f"{source}: the first line is not `// build: FLAGS`")
+    return flags.split()
+
+
+def _is_newer(binary: Path, *sources: Path) -> bool:
+    return binary.exists() and all(
+        binary.stat().st_mtime_ns > source.stat().st_mtime_ns for source in sources
+    )
+
+
+def _build(command: list[str], source: Path, binary: Path) -> None:
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = binary.with_name(f"{binary.name}.{os.getpid()}")
+    # Libraries among the flags must follow the source that uses them.
+    full = [command[0], str(source), *command[1:], "-o", str(unfinished)]
+    done = subprocess.run(full, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(full)}\n{done.stderr}")
+    unfinished.replace(binary)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests may need of the machine: one table, with the cure for each thing that is missing."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Requirement:
+    present: Callable[[], bool]
+    cure: str
+
+
+def _command(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
+
+
+def _linkable(library: str) -> Callable[[], bool]:
+    def present() -> bool:
+        command = ["gcc", f"-print-file-name={library}"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return Path(found).is_absolute()
+
+    return present
+
+
+def _bcc() -> bool:
+    try:
+        importlib.import_module("bcc")
+    except ImportError:
+        return False
+    return True
+
+
+def _m32() -> bool:
+    command = ["gcc", "-m32", "-x", "c", "-o", "/dev/null", "-"]
+    return subprocess.run(command, input=b"int main(){}", capture_output=True).returncode == 0
+
+
+REQUIREMENTS = {
+    "root": Requirement(lambda: os.geteuid() == 0, "run the tests as root"),
+    "bcc": Requirement(_bcc, "install python3-bpfcc and make .venv again: make setup-test"),
+    "gcc": Requirement(_command("gcc"), "install gcc and libc6-dev"),
+    "g++": Requirement(_command("g++"), "install g++"),
+    "m32": Requirement(_m32, "install gcc-multilib (x86-64 only)"),
+    "musl": Requirement(_command("musl-gcc"), "install musl-tools"),
+    "jemalloc": Requirement(_linkable("libjemalloc.so"), "install libjemalloc-dev"),
+    "tcmalloc": Requirement(_linkable("libtcmalloc.so"), "install libgoogle-perftools-dev"),
+    "mimalloc": Requirement(_linkable("libmimalloc.so"), "install libmimalloc-dev"),
+    "strace": Requirement(_command("strace"), "install strace"),
+    "nginx": Requirement(_command("nginx"), "install nginx-light"),
+    "ab": Requirement(_command("ab"), "install apache2-utils"),
+    "redis": Requirement(_command("redis-server"), "install redis-server"),
+}
+
+
+@functools.cache
+def missing(name: str) -> str | None:
+    """Why the requirement is not met and what to do; None when it is."""
+    requirement = REQUIREMENTS[name]
+    return None if requirement.present() else f"needs {name}: {requirement.cure}"

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kwatch as a user runs it: a process, its lines, and its JSON documents."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.lines import DEADLINE, Lines
+from harness.target import answers
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a kwatch that has ended left behind."""
+
+    status: int
+    stdout: list[str]
+    stderr: list[str]
+
+    @property
+    def documents(self) -> list[Document]:
+        return documents(self.stdout)
+
+    @property
+    def answers(self) -> dict[str, int]:
+        """What a launched program with known answers printed on the same output."""
+        return answers(self.stdout)
+
+    def final(self, pid: int | None = None) -> Document:
+        """The final report of a process; without a pid there must be exactly one."""
+        finals = [
+            document
+            for document in self.documents
+            if document["kind"] == "final" and pid in (None, document["process"]["pid"])
+        ]
+        assert len(finals) == 1, f"{len(finals)} final reports of {pid or 'all'}: {self}"
+        return finals[0]
+
+
+def documents(lines: Iterable[str]) -> list[Document]:
+    """The JSON objects among other lines."""
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+class Session:
+    """A kwatch that runs in the background."""
+
+    def __init__(self, *arguments: str | int | Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kwatch", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._stdout = Lines(self._process.stdout)
+        self._stderr = Lines(self._process.stderr)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def attached(self) -> str:
+        """Waits until every probe is in place: the line that says so."""
+        return self.said(lambda line: line.startswith("attached"))
+
+    def said(self, matches: Callable[[str], bool]) -> str:
+        """Waits for a line on standard error."""
+        index = self._stderr.wait(matches)
+        if index is None:
+            raise AssertionError(f"kwatch ended first: {self.finish()}")
+        return self._stderr[index : index + 1][0]
+
+    def document(self, matches: Callable[[Document], bool]) -> Document:
+        """Waits for a JSON document on standard output."""
+        index = self._stdout.wait(lambda line: line.startswith("{") and matches(json.loads(line)))
+        if index is None:
+            raise AssertionError(f"kwatch ended first: {self.finish()}")
+        document: Document = json.loads(self._stdout[index : index + 1][0])
+        return document
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGINT) -> Result:
+        """Sends a signal and waits for the end."""
+        self.send(number)
+        return self.finish()
+
+    def finish(self) -> Result:
+        """Waits for the end."""
+        status = self._process.wait(DEADLINE)
+        return Result(status, self._stdout.all(), self._stderr.all())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(DEADLINE)
