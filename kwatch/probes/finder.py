@@ -10,7 +10,8 @@ from kwatch.probes.sites import reaches, site_offset
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.symbols.elf import Elf, ElfError, Function
 
-_MAX_PREFIXES = 8
+#: Device and inode.
+FileKey = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class AllocatorFinder:
     """Reads each file once. `prefixes`: allocators whose functions are named PREFIX + malloc."""
 
     prefixes: tuple[str, ...] = ()
-    _known: dict[tuple[tuple[int, int], int], Allocator | None] = field(default_factory=dict)
+    _known: dict[FileKey, Allocator | None] = field(default_factory=dict)
 
-    def find(self, key: tuple[tuple[int, int], int], path: str, shown: str) -> Allocator | None:
+    def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
         """The allocator in a file, or None. `path` opens it, `shown` is its name for people."""
         if key not in self._known:
             try:

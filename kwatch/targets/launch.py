@@ -95,7 +95,8 @@ def program_files(path: str) -> list[str]:
             loader = elf.interpreter
     except (ElfError, OSError):
         return []
-    return [program] + (_libraries(loader, program) if loader else [])
+    libraries = _libraries(loader, program) if loader else []
+    return [os.path.realpath(file) for file in (program, *libraries)]
 
 
 def _interpreter_of_script(path: str) -> str:
@@ -120,4 +121,4 @@ def _libraries(loader: str, program: str) -> list[str]:
         return []
     words = [line.split(b" (0x")[0].rpartition(b"=> ")[2].strip() for line in listing.splitlines()]
     paths = [os.fsdecode(word) for word in words if word.startswith(b"/")]
-    return [os.path.realpath(path) for path in paths if os.path.exists(path)]
+    return [path for path in paths if os.path.exists(path)]

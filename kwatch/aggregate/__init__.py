@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of events in, the state of a process out: no clock, no I/O, no printing."""
+
+from kwatch.aggregate.blocks import Blocks, LiveBlocks
+from kwatch.aggregate.heap import HeapAccount
+from kwatch.aggregate.memory import MemoryAccount
+from kwatch.aggregate.syscalls import SyscallAccount
+from kwatch.aggregate.verdict import judge
+
+__all__ = ["Blocks", "HeapAccount", "LiveBlocks", "MemoryAccount", "SyscallAccount", "judge"]

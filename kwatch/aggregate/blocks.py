@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live blocks of one heap: sorted arrays that take and give blocks in batches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.aggregate.order import U64, Index, stable_argsort
+
+Mask = npt.NDArray[np.bool_]
+
+#: A run is merged into the next older one when that is at most so many times as long.
+_MERGE_RATIO = 3
+
+
+class Blocks(NamedTuple):
+    """One column per property; `stacks` are the 64-bit ids of the wire format."""
+
+    addresses: U64
+    sizes: U64
+    stacks: U64
+    times: U64
+
+    def where(self, chosen: Mask | Index) -> Blocks:
+        return Blocks(*(column[chosen] for column in self))
+
+
+class _Run:
+    """Blocks sorted by address, some of which have ended. Its columns are never written again."""
+
+    __slots__ = ("alive", "columns", "live")
+
+    def __init__(self, columns: Blocks, alive: Mask | None = None) -> None:
+        self.columns = columns
+        self.alive = np.ones(len(self), bool) if alive is None else alive
+        self.live = int(np.count_nonzero(self.alive))
+
+    def __len__(self) -> int:
+        return len(self.columns.addresses)
+
+    def locate(self, addresses: U64) -> tuple[Mask, Index]:
+        """Which of the addresses live in this run, and where."""
+        at = self.columns.addresses.searchsorted(addresses)
+        np.minimum(at, len(self) - 1, out=at)
+        found = (self.columns.addresses.take(at) == addresses) & self.alive.take(at)
+        return found, at[found]
+
+    def end(self, at: Index) -> None:
+        self.alive[at] = False
+        self.live -= len(at)
+        if self.live * 2 < len(self):
+            self.compact()
+
+    def compact(self) -> None:
+        if self.live < len(self):
+            self.columns = self.columns.where(self.alive)
+            self.alive = np.ones(self.live, bool)
+
+    def copy(self) -> _Run:
+        """Shares the columns."""
+        return _Run(self.columns, self.alive.copy())
+
+
+class LiveBlocks:
+    """A log of sorted runs, the older the longer, merged as they grow.
+
+    A batch of b blocks costs O(b log² n), its merges included. A block takes 33 bytes, up to twice
+    as much while others around it have ended. The addresses of one call are distinct.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return sum(run.live for run in self._runs)
+
+    @property
+    def bytes(self) -> int:
+        """The sum of the blocks' sizes."""
+        return self._bytes
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that this object holds; what it shares with its copies counts in each."""
+        held = (column for run in self._runs for column in (*run.columns, run.alive))
+        return sum(column.nbytes for column in held)
+
+    def insert(self, addresses: U64, sizes: U64, stacks: U64, times: U64) -> int:
+        """How many of the addresses were live: those blocks are superseded by the new ones."""
+        if len(addresses) == 0:
+            return 0
+        superseded = np.count_nonzero(self.remove(addresses)[0])
+        blocks = Blocks(addresses, sizes, stacks, times)
+        if np.any(addresses[1:] < addresses[:-1]):
+            blocks = blocks.where(stable_argsort(addresses))
+        self._runs.append(_Run(blocks))
+        self._bytes += int(sizes.sum())
+        self._settle()
+        return int(superseded)
+
+    def remove(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
+        """(found, sizes, stacks, times), an entry for each address; zeros where none is live.
+
+        Sorted addresses are found several times faster.
+        """
+        found, sizes, stacks, times = self._look_up(addresses, end=True)
+        self._bytes -= int(sizes.sum())
+        self._runs = [run for run in self._runs if run.live]
+        return found, sizes, stacks, times
+
+    def find(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
+        """What `remove` would return, without removing."""
+        return self._look_up(addresses, end=False)
+
+    def arrays(self) -> Blocks:
+        """All live blocks by address. Read-only views: they are this object's own columns."""
+        while len(self._runs) > 1:
+            self._merge(len(self._runs) - 1)
+        if not self._runs:
+            return Blocks(*np.empty((4, 0), np.uint64))
+        self._runs[0].compact()
+        views = [column.view() for column in self._runs[0].columns]
+        for view in views:
+            view.flags.writeable = False
+        return Blocks(*views)
+
+    def copy(self) -> LiveBlocks:
+        """An independent copy that shares memory: one byte a block until either changes."""
+        twin = LiveBlocks()
+        twin._runs = [run.copy() for run in self._runs]
+        twin._bytes = self._bytes
+        return twin
+
+    def clear(self) -> None:
+        self._runs = []
+        self._bytes = 0
+
+    def _look_up(self, addresses: U64, *, end: bool) -> tuple[Mask, U64, U64, U64]:
+        values = np.zeros((3, len(addresses)), np.uint64)
+        missing = np.arange(len(addresses))
+        for run in reversed(self._runs):
+            if len(missing) == 0:
+                break
+            hit, at = run.locate(addresses[missing])
+            values[:, missing[hit]] = [column[at] for column in run.columns[1:]]
+            missing = missing[~hit]
+            if end and len(at):
+                run.end(at)
+        found = np.ones(len(addresses), bool)
+        found[missing] = False
+        return found, values[0], values[1], values[2]
+
+    def _settle(self) -> None:
+        for index in range(len(self._runs) - 1, 0, -1):
+            if len(self._runs[index - 1]) <= _MERGE_RATIO * len(self._runs[index]):
+                self._merge(index)
+
+    def _merge(self, index: int) -> None:
+        """Put a run and the one before it into one."""
+        new = self._runs.pop(index)
+        old = self._runs.pop(index - 1)
+        self._runs.insert(index - 1, _merged(old, new))
+
+
+def _merged(old: _Run, new: _Run) -> _Run:
+    old.compact()
+    new.compact()
+    at = old.columns.addresses.searchsorted(new.columns.addresses)
+    at += np.arange(len(at))
+    from_old = np.ones(len(old) + len(new), bool)
+    from_old[at] = False
+    older, newer = list(old.columns), list(new.columns)
+    old.columns = new.columns = Blocks(*np.empty((4, 0), np.uint64))
+    columns = []
+    while older:  # give each column back as soon as it is merged
+        column = np.empty(len(from_old), np.uint64)
+        column[from_old] = older.pop(0)
+        column[at] = newer.pop(0)
+        columns.append(column)
+    return _Run(Blocks(*columns))

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cancels the blocks that begin and end inside one batch, so that only survivors are looked up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kwatch.aggregate.blocks import Mask
+from kwatch.aggregate.order import U64, Index, stable_argsort
+
+
+class Survivors(NamedTuple):
+    """What is left of a batch; the indices of events, each by ascending address."""
+
+    begun: Index  #: allocations whose block is live at the end of the batch
+    superseded: Index  #: allocations followed by another one of the same address
+    ended: Index  #: releases of blocks that began before the batch
+    repeated: int  #: releases that follow another release of the same address
+
+
+def cancel_pairs(addresses: U64, is_alloc: Mask) -> Survivors:
+    """`addresses` and `is_alloc` (else a release) describe events in the order of time.
+
+    In the order of (address, time) an allocation directly followed by a release is one block.
+    """
+    order = stable_argsort(addresses)
+    addresses = addresses.take(order)
+    alloc = is_alloc.take(order)
+    same = addresses[1:] == addresses[:-1]
+    first, last = np.ones((2, len(order)), bool)
+    np.logical_not(same, out=first[1:])
+    np.logical_not(same, out=last[:-1])
+    return Survivors(
+        begun=order[alloc & last],
+        superseded=order[:-1][alloc[:-1] & alloc[1:] & same],
+        ended=order[first & ~alloc],
+        repeated=int(np.count_nonzero(same & ~alloc[:-1] & ~alloc[1:])),
+    )

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Says whether a process has leaked, and why one may think so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kwatch.snapshot import Frame, HeapStats, StackStats, Verdict
+from kwatch.units import format_size
+
+_SYSTEM_LIBRARIES = tuple(
+    f"{root}/{folder}/" for root in ("", "/usr") for folder in ("lib", "lib64", "lib32", "libx32")
+)
+
+#: Where a stack may begin although the one who allocates is its caller; mangled or not.
+_ALLOCATORS = ("operator new", "_Znw", "_Zna")
+_ALLOCATOR_NAMES = frozenset(
+    "malloc calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc pvalloc".split()
+)
+
+
+def judge(
+    heap: HeapStats,
+    *,
+    program: str,
+    exited: bool,
+    lost_heap_events: int = 0,
+    coverage_complete: bool = True,
+) -> tuple[Verdict, str]:
+    """The verdict on `heap.stacks`, and the reason in one sentence.
+
+    The stacks are with frames, all that are old enough to count: what `top` cut off is not judged.
+    `program` is the path of the process's executable; `coverage_complete`: every allocator function
+    found was hooked.
+    """
+    if lost_heap_events:
+        return (
+            Verdict.UNSURE,
+            f"{lost_heap_events} heap events were lost, so any count may be wrong",
+        )
+    if not coverage_complete:
+        return Verdict.UNSURE, "not every allocator function could be hooked"
+    leaks = [stack for stack in heap.stacks if _is_leak(stack, program)]
+    if leaks:
+        return Verdict.LEAK, _describe(leaks, exited)
+    unknown = [stack for stack in heap.stacks if not _is_known(stack)]
+    if unknown:
+        return Verdict.UNSURE, f"nothing tells who allocated {_amount(unknown[0])}"
+    if heap.stacks:
+        return Verdict.CLEAN, "what is left are single blocks that system libraries keep"
+    return Verdict.CLEAN, "no block that is old enough to count is outstanding"
+
+
+def _is_known(stack: StackStats) -> bool:
+    frame = _allocating_frame(stack.frames)
+    return frame is not None and bool(frame.module)
+
+
+def _is_leak(stack: StackStats, program: str) -> bool:
+    """The program's own, or a library function that was called more than once."""
+    frame = _allocating_frame(stack.frames)
+    if frame is None:
+        return False
+    return stack.blocks >= 2 or _is_own(frame.module, program)
+
+
+def _is_own(module: str, program: str) -> bool:
+    if not module:
+        return False
+    return module == program or not module.startswith(_SYSTEM_LIBRARIES)
+
+
+def _allocating_frame(frames: Sequence[Frame]) -> Frame | None:
+    """The innermost frame that is not of the allocator itself."""
+    callers = (frame for frame in frames if not _is_allocator(frame.symbol))
+    return next(callers, None)
+
+
+def _is_allocator(symbol: str) -> bool:
+    return symbol in _ALLOCATOR_NAMES or symbol.startswith(_ALLOCATORS)
+
+
+def _describe(leaks: Sequence[StackStats], exited: bool) -> str:
+    largest = leaks[0]
+    frame = _allocating_frame(largest.frames)
+    ending = "were never freed" if exited else "are still not freed"
+    if largest.blocks == 1:
+        ending = ending.replace("were", "was").replace("are", "is")
+    others = len(leaks) - 1
+    more = f", and {others} more stack{'s' * (others > 1)} leaked" if others else ""
+    return f"{_amount(largest)} from {_place(frame)} {ending}{more}"
+
+
+def _amount(stack: StackStats) -> str:
+    noun = "block" if stack.blocks == 1 else "blocks"
+    return f"{stack.blocks} {noun} ({format_size(stack.bytes)})"
+
+
+def _place(frame: Frame | None) -> str:
+    if frame is None:
+        return "an unknown place"
+    name = frame.symbol or f"{frame.address:#x}"
+    if frame.file:
+        return f"{name} ({frame.file}:{frame.line})"
+    return f"{name} ({frame.module})" if frame.module else name

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: finds the command, and prints the errors that reach the user."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from kwatch import __version__
+from kwatch.errors import ExitCode, KwatchError
+
+DEFAULT_COMMAND = "watch"
+COMMANDS = (DEFAULT_COMMAND, "doctor")
+
+
+def command_module(name: str) -> ModuleType:
+    return import_module(f"kwatch.commands.{name}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """One line, not the whole usage."""
+        print(f"kwatch: {message}\n  try `{self.prog} --help`", file=sys.stderr)
+        sys.exit(ExitCode.USAGE)
+
+
+def parser_for(name: str) -> argparse.ArgumentParser:
+    """The parser of one command; the default command's help also lists the others."""
+    module = command_module(name)
+    prog = "kwatch" if name == DEFAULT_COMMAND else f"kwatch {name}"
+    parser = _Parser(
+        prog=prog,
+        description=module.__doc__,
+        epilog=_epilog(name, module),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.usage = getattr(module, "USAGE", None)
+    module.add_arguments(parser)
+    if name == DEFAULT_COMMAND:
+        parser.add_argument("--version", action="version", version=f"kwatch {__version__}")
+    return parser
+
+
+def _epilog(name: str, module: ModuleType) -> str:
+    if name != DEFAULT_COMMAND:
+        return str(getattr(module, "EXAMPLES", ""))
+    others = [f"  {other:8}{command_module(other).SUMMARY}" for other in COMMANDS if other != name]
+    return "\n".join(["commands (kwatch COMMAND --help):", *others, "", module.EXAMPLES])
+
+
+def _parse(name: str, words: list[str]) -> argparse.Namespace:
+    """What follows `--` is a command to launch, whatever it looks like."""
+    parser = parser_for(name)
+    end = words.index("--") if "--" in words else len(words)
+    command = words[end + 1 :]
+    if end < len(words) and (not command or name != DEFAULT_COMMAND):
+        parser.error("no command after --" if not command else "-- COMMAND does not go here")
+    parsed = parser.parse_args(words[:end])
+    parsed.command = command
+    return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = words.pop(0) if words and words[0] in COMMANDS else DEFAULT_COMMAND
+    try:
+        return int(command_module(name).run(_parse(name, words)))
+    except KwatchError as error:
+        hint = f"\n  {error.hint}" if error.hint else ""
+        print(f"kwatch: {error}{hint}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has gone: a quiet end. Python must not flush into the pipe again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except KeyboardInterrupt:
+        return 130

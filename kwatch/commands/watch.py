@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kwatch`: watch the heap and the system calls of running programs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from kwatch.errors import UsageError
+from kwatch.kernel.source import ProgramConfig
+from kwatch.options import UNLIMITED, Listing, WatchOptions
+from kwatch.units import parse_seconds, parse_size
+
+SUMMARY = "watch the heap and the system calls of running programs (the default command)"
+
+USAGE = "kwatch [TARGET] [WHAT] [WHEN] [OUTPUT] [-- COMMAND [ARG ...]]"
+
+EXAMPLES = """\
+examples:
+  kwatch --pid 1234                 one process, its leaks and its system calls
+  kwatch --comm nginx --interval 10 every process of that name, now and later
+  kwatch --no-heap -e trace=%file -- ls /tmp
+                                    a command, its file system calls alone
+  kwatch --fail-on-leak -- ./tests  exits with 3 if the command leaked
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    target = parser.add_argument_group("target", "without one: every process, system calls alone")
+    target.add_argument(
+        "-p", "--pid", action="append", default=[], metavar="PID[,PID]", help="running processes"
+    )
+    target.add_argument(
+        "--comm",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="every process whose comm or executable's base name matches, now or started later",
+    )
+    target.add_argument("-f", "--follow", action="store_true", help="children of the targets too")
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--heap",
+        action=argparse.BooleanOptionalAction,
+        help="trace allocations (default: with a target; system-wide it slows every process)",
+    )
+    what.add_argument(
+        "--syscalls",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="trace system calls (default: yes)",
+    )
+    what.add_argument(
+        "-e",
+        dest="expression",
+        metavar="trace=SET",
+        help="system calls by name, %%class, /regex and !, as in strace",
+    )
+    what.add_argument(
+        "--alloc-prefix",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="also probe allocator functions named PREFIX + malloc, PREFIX + free, ...",
+    )
+    listing = parser.add_argument_group("listing")
+    listing.add_argument(
+        "--older",
+        default="0.5",
+        metavar="SECONDS",
+        help="list blocks at least this old (default: %(default)s)",
+    )
+    listing.add_argument("--min-size", metavar="BYTES", help="trace blocks at least this large")
+    listing.add_argument("--max-size", metavar="BYTES", help="trace blocks at most this large")
+    listing.add_argument(
+        "--top", default="10", metavar="N", help="list so many stacks (default: %(default)s)"
+    )
+    when = parser.add_argument_group("when")
+    when.add_argument(
+        "-i",
+        "--interval",
+        default="5",
+        metavar="SECONDS",
+        help="time between snapshots (default: %(default)s)",
+    )
+    when.add_argument("--count", metavar="N", help="stop after so many snapshots")
+    when.add_argument("--duration", metavar="SECONDS", help="stop after this time")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--json", action="store_true", help="one JSON object per line instead of tables"
+    )
+    output.add_argument("-o", "--output", metavar="FILE", help="write there, not to stdout")
+    output.add_argument(
+        "--buffer", metavar="SIZE", help="ring size per CPU (default: 8M; less with many CPUs)"
+    )
+    output.add_argument(
+        "--fail-on-leak", action="store_true", help="exit with 3 when the final verdict is leak"
+    )
+
+
+def _positive(option: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"{option} {text!r} is not a whole number above zero", f"try {option} 10")
+    return int(text)
+
+
+def _pids(values: list[str]) -> tuple[int, ...]:
+    found = []
+    for text in ",".join(values).split(",") if values else ():
+        if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 22:
+            raise UsageError(f"--pid {text!r} is not a process id", "give numbers: --pid 12,34")
+        found.append(int(text))
+    return tuple(dict.fromkeys(found))
+
+
+def _older(text: str) -> float:
+    return 0.0 if text in ("0", "0s") else parse_seconds(text)
+
+
+def _buffer(text: str | None) -> int | None:
+    """Rounded up to what a ring can be: a power of two of at least a page."""
+    if text is None:
+        return None
+    size = parse_size(text)
+    if not 1 <= size <= 1 << 30:
+        raise UsageError(f"--buffer {text!r} is outside 4K to 1G", "try --buffer 16M")
+    return max(os.sysconf("SC_PAGESIZE"), 1 << (size - 1).bit_length())
+
+
+def _trace(expression: str | None) -> frozenset[str] | None:
+    from kwatch.syscalls.select import parse_trace
+
+    return parse_trace(expression) if expression is not None else None
+
+
+def _listing(arguments: argparse.Namespace) -> Listing:
+    smallest = parse_size(arguments.min_size) if arguments.min_size else 0
+    largest = parse_size(arguments.max_size) if arguments.max_size else UNLIMITED
+    if smallest > largest:
+        raise UsageError("--min-size is larger than --max-size", "no block could match both")
+    top = _positive("--top", arguments.top)
+    return Listing(_older(arguments.older), smallest, largest, top)
+
+
+def options_from(arguments: argparse.Namespace) -> WatchOptions:
+    """Raises UsageError."""
+    from kwatch.targets.globs import MAX_PATTERNS, check
+
+    if len(arguments.comm) > MAX_PATTERNS:
+        raise UsageError(f"more than {MAX_PATTERNS} --comm", "use a glob that matches several")
+    has_target = bool(arguments.pid or arguments.comm or arguments.command)
+    heap = has_target if arguments.heap is None else arguments.heap
+    if not heap and not arguments.syscalls:
+        raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
+    duration = parse_seconds(arguments.duration) if arguments.duration else None
+    return WatchOptions(
+        pids=_pids(arguments.pid),
+        comms=tuple(check(glob) for glob in arguments.comm),
+        command=tuple(arguments.command),
+        follow=arguments.follow,
+        heap=heap,
+        syscalls=arguments.syscalls,
+        trace=_trace(arguments.expression),
+        listing=_listing(arguments),
+        alloc_prefixes=tuple(arguments.alloc_prefix),
+        interval_s=parse_seconds(arguments.interval),
+        count=_positive("--count", arguments.count) if arguments.count else None,
+        duration_s=duration,
+        json=arguments.json,
+        output=arguments.output,
+        buffer=_buffer(arguments.buffer),
+        fail_on_leak=arguments.fail_on_leak,
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks what it can, starts to compile, and only then imports what is heavy."""
+    from kwatch.kernel.loader import Loader
+    from kwatch.kernel.privileges import require_privileges
+    from kwatch.targets import processes
+    from kwatch.targets.launch import resolve
+
+    options = options_from(arguments)
+    for pid in options.pids:
+        processes.require(pid)
+    if options.command:
+        resolve(options.command[0])
+    require_privileges()
+    loader = Loader(program_config(options))
+    from kwatch.watch import Watch
+
+    return Watch(options, loader).run()
+
+
+def program_config(options: WatchOptions) -> ProgramConfig:
+    """What the BPF programs are to be built for."""
+    from kwatch.targets.globs import automaton
+
+    patterns = filter(None, map(automaton, options.comms))
+    return ProgramConfig(
+        heap=options.heap,
+        system_wide=options.system_wide,
+        comm_patterns=len(list(patterns)),
+        min_size=options.listing.min_size,
+        max_size=options.listing.max_size,
+        self_tgid=os.getpid(),
+    )

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The traced processes by identity, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.aggregate.heap import HeapAccount
+from kwatch.aggregate.memory import MemoryAccount
+from kwatch.probes.finder import Allocator, FileKey
+from kwatch.snapshot import Frame, ProcessFacts
+from kwatch.symbols.mappings import AddressSpace
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What of the heap is seen: the allocators hooked, the functions refused with the reason.
+
+    `files` are all that were looked at, as (device, inode).
+    """
+
+    files: set[FileKey] = field(default_factory=set)
+    allocators: set[Allocator] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.refused
+
+
+@dataclass(slots=True)
+class Process:
+    """One process, a pid with a start time. `slot` is its index in the system-call account."""
+
+    facts: ProcessFacts
+    slot: int
+    heap: HeapAccount | None = None
+    memory: MemoryAccount | None = None
+    space: AddressSpace = field(default_factory=AddressSpace)
+    stacks: dict[int, tuple[Frame, ...]] = field(default_factory=dict)
+    coverage: Coverage = field(default_factory=Coverage)
+
+    @property
+    def pid(self) -> int:
+        return self.facts.pid
+
+
+def _pid_limit() -> int:
+    with open("/proc/sys/kernel/pid_max") as file:
+        return int(file.read())
+
+
+class Registry:
+    """Maps pids to processes, and event batches to slots without a Python step per event."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, Process] = {}
+        self._slot_plus_one: npt.NDArray[np.int32] = np.zeros(_pid_limit() + 1, np.int32)
+        self._free: list[int] = []
+        self._slots = 0
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(list(self._processes.values()))
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def get(self, pid: int) -> Process | None:
+        return self._processes.get(pid)
+
+    def add(self, facts: ProcessFacts, heap: bool) -> Process:
+        """A new process; one of the same pid must have been removed."""
+        if not self._free:
+            self._free.append(self._slots)
+            self._slots += 1
+        process = Process(facts, self._free.pop())
+        if heap:
+            process.heap, process.memory = HeapAccount(), MemoryAccount()
+        self._processes[facts.pid] = process
+        self._slot_plus_one[facts.pid] = process.slot + 1
+        return process
+
+    def remove(self, process: Process) -> None:
+        del self._processes[process.pid]
+        self._slot_plus_one[process.pid] = 0
+        self._free.append(process.slot)
+
+    def slots(self, tgids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+        """The slot of each event's process; -1 where it is not known."""
+        return self._slot_plus_one[tgids] - np.int32(1)

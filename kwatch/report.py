@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the snapshot of one process from its accounts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+from kwatch.aggregate.verdict import judge
+from kwatch.events import Abi, Loss
+from kwatch.registry import Process
+from kwatch.session import Session, now_ns
+from kwatch.snapshot import (
+    HeapStats,
+    Lost,
+    Snapshot,
+    StackStats,
+    SyscallStats,
+    SyscallSummary,
+    Verdict,
+)
+from kwatch.syscalls.names import name
+from kwatch.targets.processes import utc_now
+from kwatch.tracer import Tracer
+
+_MAX_LISTED = 16
+_ALL = 1 << 62
+
+#: Losses after which the heap's numbers are not whole. Lost frames and lost calls are not among.
+_HEAP_LOSSES = frozenset(
+    loss.name.lower()
+    for loss in (
+        Loss.HEAP_RING_FULL,
+        Loss.CONTROL_RING_FULL,
+        Loss.THREADS_MAP_FULL,
+        Loss.TARGETS_MAP_FULL,
+        Loss.RESULT_UNREADABLE,
+    )
+)
+
+
+class Reporter:
+    """Takes the snapshots of a session's processes. Losses are read anew by `refresh`."""
+
+    def __init__(self, session: Session, tracer: Tracer) -> None:
+        self._session = session
+        self._tracer = tracer
+        self._started_ns = now_ns()
+        self._losses: dict[int, dict[str, int]] = {}
+        self._in_progress: dict[int, Counter[str]] = {}
+
+    def refresh(self) -> None:
+        self._losses = self._tracer.losses()
+
+    def finish(self) -> None:
+        """Nothing follows: the calls that have not returned are unfinished."""
+        for pid, abi, number in self._tracer.calls_in_progress():
+            self._in_progress.setdefault(pid, Counter())[name(Abi(abi), number)] += 1
+
+    def snapshot(self, process: Process, kind: Literal["snapshot", "final"]) -> Snapshot:
+        """`final` also judges."""
+        heap = self._heap(process) if process.heap is not None else None
+        lost = self._lost(process.pid)
+        verdict, reason = None, ""
+        if kind == "final" and heap is not None:
+            verdict, reason = self._judge(process, heap, lost)
+        return Snapshot(
+            kind=kind,
+            time=utc_now(),
+            elapsed_s=round((now_ns() - self._started_ns) / 1e9, 3),
+            process=process.facts,
+            heap=heap,
+            memory=process.memory.snapshot() if process.memory is not None else None,
+            syscalls=self._syscalls(process) if self._session.options.syscalls else None,
+            lost=lost,
+            verdict=verdict,
+            reason=reason,
+        )
+
+    def _heap(self, process: Process) -> HeapStats:
+        assert process.heap is not None
+        listing = self._session.options.listing
+        # A block that outlives its process was not going to be freed, however young it is.
+        older_ns = 0 if process.facts.exited else int(listing.older_s * 1e9)
+        stats = process.heap.snapshot(
+            now_ns(), older_ns, listing.min_size, listing.max_size, top=_ALL
+        )
+        named = [replace(s, frames=process.stacks.get(s.stack, ())) for s in stats.stacks]
+        merged = merge_stacks(named)
+        return replace(stats, stacks=tuple(merged[: listing.top]))
+
+    def _syscalls(self, process: Process) -> SyscallSummary:
+        summary = self._session.syscalls.summary(
+            process.slot, lambda abi, number: name(Abi(abi), number)
+        )
+        return add_unfinished(summary, self._in_progress.get(process.pid, Counter()))
+
+    def _lost(self, pid: int) -> Lost:
+        """Losses of the process, and those of which it is not known whose they are."""
+        causes: dict[str, int] = {}
+        for owner in (pid, 0):
+            for cause, count in self._losses.get(owner, {}).items():
+                causes[cause] = causes.get(cause, 0) + count
+        return Lost(sum(causes.values()), causes)
+
+    def _judge(self, process: Process, heap: HeapStats, lost: Lost) -> tuple[Verdict, str]:
+        coverage = self._session.coverage(process)
+        lost_heap = sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES)
+        return judge(
+            heap,
+            lost_heap_events=lost_heap,
+            exited=process.facts.exited,
+            coverage_complete=coverage.is_complete,
+            program=process.facts.exe,
+        )
+
+
+def add_unfinished(summary: SyscallSummary, counts: Counter[str]) -> SyscallSummary:
+    """Adds calls in progress to those that a thread's end has left unfinished."""
+    left = counts.copy()
+    rows = []
+    for row in summary.by_name:
+        rows.append(replace(row, unfinished=row.unfinished + left.pop(row.name, 0)))
+    rows += [SyscallStats(called, 0, 0, 0, 0, 0, 0, n) for called, n in sorted(left.items())]
+    return replace(summary, by_name=tuple(rows))
+
+
+def merge_stacks(stacks: Iterable[StackStats]) -> list[StackStats]:
+    """Stacks that are the same once what is not code has been cut off; most bytes first."""
+    merged: dict[object, StackStats] = {}
+    for stack in stacks:
+        key = tuple(frame.address for frame in stack.frames) or stack.stack
+        other = merged.get(key)
+        merged[key] = stack if other is None else _sum(other, stack)
+    return sorted(merged.values(), key=lambda stack: (-stack.bytes, -stack.blocks))
+
+
+def _sum(one: StackStats, other: StackStats) -> StackStats:
+    return replace(
+        one,
+        bytes=one.bytes + other.bytes,
+        blocks=one.blocks + other.blocks,
+        oldest_s=max(one.oldest_s, other.oldest_s),
+        addresses=(one.addresses + other.addresses)[:_MAX_LISTED],
+        sizes=(one.sizes + other.sizes)[:_MAX_LISTED],
+    )

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A session: applies the stream of events to the processes' accounts, in order of time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from kwatch import events
+from kwatch.aggregate.syscalls import SyscallAccount
+from kwatch.events import Batch, EventType
+from kwatch.kernel.ring import ControlRecord, MappingRecord, NameRecord
+from kwatch.options import WatchOptions
+from kwatch.probes.attach import EVERY_PROCESS, ProcessGone
+from kwatch.probes.finder import AllocatorFinder
+from kwatch.registry import Coverage, Process, Registry
+from kwatch.snapshot import ProcessFacts
+from kwatch.stream import Drained, StackAssembler, by_process, event_type
+from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, read_mappings
+from kwatch.symbols.symbolizer import Symbolizer
+from kwatch.targets import processes
+from kwatch.tracer import TARGET_BY_COMM, TARGET_INHERIT, TARGET_WAITING, Tracer
+
+_YOUNG_SPACES = 1024
+
+
+class Session:
+    """Owns the accounts. `on_exit` is called with each process that ends, while it is known."""
+
+    def __init__(
+        self, options: WatchOptions, tracer: Tracer, on_exit: Callable[[Process], None]
+    ) -> None:
+        self.options = options
+        self.registry = Registry()
+        self.syscalls = SyscallAccount()
+        self.system = Coverage()
+        self._tracer = tracer
+        self._on_exit = on_exit
+        self._finder = AllocatorFinder(options.alloc_prefixes)
+        self._symbolizer = Symbolizer() if options.heap else None
+        self._assembler = StackAssembler()
+        self._young: dict[int, AddressSpace] = {}
+        self._handlers: dict[int, Callable[[bytes], None]] = {
+            EventType.FORK: self._forked,
+            EventType.EXEC: self._execed,
+            EventType.EXIT: self._exited,
+            EventType.STACK: self._stack_seen,
+        }
+
+    # -- targets
+
+    def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
+        """Makes a running process a target and probes its allocators."""
+        flags = TARGET_INHERIT if self.options.follow or by_comm else 0
+        process = self._register(facts)
+        self._tracer.add_target(facts.pid, flags | (TARGET_BY_COMM if by_comm else 0))
+        self._probe(process)
+        return process
+
+    def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
+        """Makes a command a target before its exec; `files` are those that it will map."""
+        flags = TARGET_WAITING | (TARGET_INHERIT if self.options.follow else 0)
+        process = self._register(facts)
+        self._tracer.add_target(facts.pid, flags)
+        for path in files if self.options.heap else ():
+            status = os.stat(path)
+            self._probe_file(process, (status.st_dev, status.st_ino), path, path)
+        return process
+
+    def attach_system(self) -> None:
+        """Probes, for every process, the allocators that some process has mapped."""
+        for facts in filter(None, map(processes.facts, processes.all_pids())):
+            for mapping in read_mappings(facts.pid):
+                self._probe_system(facts.pid, mapping)
+
+    def _register(self, facts: ProcessFacts) -> Process:
+        previous = self.registry.get(facts.pid)
+        if previous is not None:
+            self._end(previous)
+        return self.registry.add(facts, self.options.heap)
+
+    # -- probes
+
+    def _probe(self, process: Process) -> None:
+        """Takes stock of the mappings, and probes the allocators among them."""
+        if not self.options.heap:
+            return
+        for mapping in read_mappings(process.pid):
+            self._mapping_seen(process, mapping)
+
+    def _mapping_seen(self, process: Process, mapping: Mapping) -> None:
+        if not mapping.executable:
+            return
+        process.space.add(mapping)
+        if self.options.system_wide:
+            self._probe_system(process.pid, mapping)
+        elif mapping.inode and (path := file_of(process.pid, mapping)):
+            key = (mapping.device, mapping.inode)
+            self._probe_file(process, key, path, mapping.path)
+
+    def _probe_file(self, process: Process, key: tuple[int, int], path: str, shown: str) -> None:
+        coverage = process.coverage
+        if key in coverage.files:
+            return
+        coverage.files.add(key)
+        allocator = self._finder.find(key, path, shown)
+        # One file can go by two identities: overlayfs has its own beside the lower one's.
+        if allocator is None or allocator in coverage.allocators:
+            return
+        coverage.allocators.add(allocator)
+        try:
+            attached = self._tracer.attacher.attach(process.pid, path, allocator)
+        except ProcessGone:
+            return  # its exit is on the control ring
+        coverage.refused |= attached.refused
+
+    def _probe_system(self, pid: int, mapping: Mapping) -> None:
+        """Probes a file in every process, once."""
+        key = (mapping.device, mapping.inode)
+        if not mapping.executable or not mapping.inode or key in self.system.files:
+            return
+        self.system.files.add(key)
+        path = file_of(pid, mapping)
+        allocator = self._finder.find(key, path, mapping.path) if path else None
+        if allocator is not None and allocator not in self.system.allocators:
+            self.system.allocators.add(allocator)
+            attached = self._tracer.attacher.attach(EVERY_PROCESS, path, allocator)
+            self.system.refused |= attached.refused
+
+    # -- events
+
+    def apply(self, drained: Drained) -> None:
+        """Hands a batch on. Heap events are interleaved with what happens to their processes."""
+        for batch in drained.syscalls:
+            self._add_syscalls(batch)
+        done = 0
+        times = drained.heap["time_ns"]
+        for record in drained.control:
+            if isinstance(record, ControlRecord) and event_type(record.data) != EventType.STACK:
+                until = int(np.searchsorted(times, np.uint64(record.time_ns)))
+                self._add_heap(drained.heap[done:until])
+                done = max(done, until)
+            self._control(record)
+        self._add_heap(drained.heap[done:])
+
+    def _add_syscalls(self, batch: Batch) -> None:
+        slots = self.registry.slots(batch["tgid"])
+        if (slots < 0).any():
+            for pid in np.unique(batch["tgid"][slots < 0]).tolist():
+                self._discover(pid)
+            slots = self.registry.slots(batch["tgid"])
+        self.syscalls.add(batch, slots.astype(np.intp))
+
+    def _add_heap(self, batch: Batch) -> None:
+        for pid, part in by_process(batch) if len(batch) else ():
+            process = self.registry.get(pid) or self._discover(pid)
+            if process.heap is not None and process.memory is not None:
+                process.heap.add(part)
+                process.memory.add(part)
+
+    def _discover(self, pid: int) -> Process:
+        """A process whose events come before anything else is known of it."""
+        found = processes.facts(pid) or ProcessFacts(pid, 0.0, "", "", exited=True)
+        process = self._register(found)
+        self._probe(process)
+        return process
+
+    def _control(self, record: MappingRecord | NameRecord | ControlRecord) -> None:
+        if isinstance(record, ControlRecord):
+            self._handlers[event_type(record.data)](record.data)
+        elif isinstance(record, MappingRecord):
+            self._mapped(record)
+        else:
+            self._renamed(record)
+
+    def _mapped(self, record: MappingRecord) -> None:
+        process = self.registry.get(record.pid)
+        mapping = Mapping(
+            start=record.start,
+            end=record.end,
+            offset=record.offset,
+            path=record.path,
+            inode=record.inode,
+            device=os.makedev(*record.device),
+            executable=True,
+            deleted=False,
+        )
+        if process is not None:
+            if not process.facts.exe:  # after an exec, the program itself is mapped first
+                process.facts = replace(process.facts, exe=record.path)
+            if self.options.heap:
+                self._mapping_seen(process, mapping)
+        elif record.pid in self._young:
+            self._young[record.pid].add(mapping)
+
+    def _renamed(self, record: NameRecord) -> None:
+        process = self.registry.get(record.pid)
+        if process is None:
+            if record.is_exec and self.options.comms and len(self._young) < _YOUNG_SPACES:
+                self._young[record.pid] = AddressSpace()
+            return
+        if record.is_exec:
+            process.space.clear()
+            process.facts = replace(process.facts, exe="")
+        if record.tid == record.pid:
+            process.facts = replace(process.facts, comm=record.comm)
+
+    def _forked(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.FORK, 1)[0]
+        parent = self.registry.get(int(record["tgid"]))
+        pid, start_ns = int(record["child"]), int(record["child_start_ns"])
+        comm = os.fsdecode(bytes(record["comm"]))
+        exe = parent.facts.exe if parent else ""
+        child = self._register(ProcessFacts(pid, processes.start_time(start_ns), comm, exe))
+        if parent is not None:
+            child.space = parent.space.copy()
+            child.stacks = dict(parent.stacks)
+            if parent.heap is not None and parent.memory is not None:
+                child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
+        self._probe(child)
+
+    def _execed(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.EXEC, 1)[0]
+        pid, comm = int(record["tgid"]), os.fsdecode(bytes(record["comm"]))
+        process = self.registry.get(pid)
+        space = self._young.pop(pid, None)
+        if not record["matched"]:
+            if process is not None:
+                self._end(process)
+            return
+        if process is None:
+            facts = ProcessFacts(pid, processes.start_time(int(record["start_ns"])), comm, "")
+            process = self._register(facts)
+            process.space = space or process.space
+            self._probe(process)
+        elif process.heap is not None and process.memory is not None:
+            process.heap.exec()
+            process.memory.exec()
+        exe = processes.exe_of(pid) or process.facts.exe
+        process.facts = replace(process.facts, comm=comm, exe=exe)
+
+    def _exited(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.EXIT, 1)[0]
+        process = self.registry.get(int(record["tgid"]))
+        self._young.pop(int(record["tgid"]), None)
+        if process is not None:
+            self._end(process)
+
+    def _stack_seen(self, data: bytes) -> None:
+        whole = self._assembler.add(data)
+        if whole is None or self._symbolizer is None:
+            return
+        pid, stack, addresses = whole
+        process = self.registry.get(pid) or self._discover(pid)
+        frames = self._symbolizer.frames(pid, process.space, addresses)
+        process.stacks[stack] = frames
+
+    def _end(self, process: Process) -> None:
+        process.facts = replace(process.facts, exited=True)
+        self._on_exit(process)
+        self._tracer.attacher.detach(process.pid)
+        self.syscalls.drop(process.slot)
+        self.registry.remove(process)
+
+    def rename_targets(self, pids: set[int]) -> None:
+        """Processes with a new name: those that match now become targets."""
+        for pid in pids:
+            if self.registry.get(pid) is None and not self._tracer.is_target(pid):
+                found = processes.facts(pid)
+                if found is not None and processes.name_matches(pid, self.options.comms):
+                    self.attach(found, by_comm=True)
+
+    def coverage(self, process: Process) -> Coverage:
+        """What of the process's heap is seen."""
+        return self.system if self.options.system_wide else process.coverage
+
+    def close(self) -> None:
+        if self._symbolizer is not None:
+            self._symbolizer.close()
+
+
+def now_ns() -> int:
+    """The clock of the events."""
+    return time.monotonic_ns()

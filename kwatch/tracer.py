@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel side of a session: programs, rings, probes, the set of target processes."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+from kwatch.errors import KwatchError
+from kwatch.events import Abi, Loss
+from kwatch.kernel import bpf
+from kwatch.kernel.loader import RAW_TRACEPOINTS, Loader, Programs
+from kwatch.options import WatchOptions
+from kwatch.probes.attach import Attacher
+from kwatch.stream import Stream, default_ring_size
+from kwatch.syscalls.names import CALL_NUMBERS, everything
+from kwatch.syscalls.select import numbers
+from kwatch.targets import globs
+
+# bpf/state.h
+TARGET_WAITING, TARGET_INHERIT, TARGET_BY_COMM = 1, 2, 4
+
+# bpf/syscalls.bpf.c
+_CALL_TRACE, _CALL_MEMORY, _CALL_NO_RETURN = 1, 2, 4
+_MEMORY_ROLES = {"mmap": 0, "mmap2": 1, "munmap": 2, "mremap": 3, "brk": 4}
+_NO_RETURN = ("exit", "exit_group")
+_CALL = struct.Struct("=Q4QIHBBII")
+
+
+def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, int]:
+    """What the BPF programs do with each call: the values of their map by its index."""
+    traced = (options.trace or everything) if options.syscalls else frozenset()
+    flags: dict[int, int] = defaultdict(int)
+    for abi in Abi:
+        for number in numbers(traced, abi):
+            flags[abi * CALL_NUMBERS + number] |= _CALL_TRACE
+        for name in _NO_RETURN:
+            for number in numbers(frozenset([name]), abi):
+                flags[abi * CALL_NUMBERS + number] |= _CALL_NO_RETURN
+        for name, role in _MEMORY_ROLES.items() if options.heap else ():
+            for number in numbers(frozenset([name]), abi):
+                flags[abi * CALL_NUMBERS + number] |= _CALL_MEMORY | role << 4
+    return flags
+
+
+class Tracer:
+    """Programs that a Loader is compiling; `open` waits for them and attaches."""
+
+    def __init__(self, options: WatchOptions, loader: Loader) -> None:
+        self._options = options
+        self._loader = loader
+        self._tracepoints: list[int] = []
+
+    def open(self) -> None:
+        """Loads the programs and attaches what concerns no single process. Raises KwatchError."""
+        self._programs: Programs = self._loader.result()
+        maps = self._programs.maps
+        for index, flags in call_flags(self._options, everything()).items():
+            maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
+        for index, pattern in enumerate(filter(None, map(globs.automaton, self._options.comms))):
+            maps["patterns"].set(struct.pack("I", index), pattern)
+        self.stream = Stream(self._programs, self._options.buffer or default_ring_size())
+        self.attacher = Attacher(self._programs)
+        for program, tracepoint in RAW_TRACEPOINTS.items():
+            self._open_tracepoint(program, tracepoint)
+
+    def _open_tracepoint(self, program: str, tracepoint: str) -> None:
+        try:
+            fd = bpf.open_raw_tracepoint(tracepoint, self._programs.programs[program])
+        except OSError as error:
+            raise KwatchError(
+                f"the tracepoint {tracepoint} cannot be attached: {error.strerror}",
+                "see `kwatch doctor`",
+            ) from error
+        self._tracepoints.append(fd)
+
+    def add_target(self, pid: int, flags: int) -> None:
+        """From now on the process is traced; a seed tells its stacks from all others."""
+        seed = (time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1
+        self._programs.maps["targets"].set(
+            struct.pack("I", pid), struct.pack("QII", seed, flags, 0)
+        )
+
+    def is_target(self, pid: int) -> bool:
+        return self._programs.maps["targets"].get(struct.pack("I", pid)) is not None
+
+    def remove_target(self, pid: int) -> None:
+        self._programs.maps["targets"].delete(struct.pack("I", pid))
+
+    def losses(self) -> dict[int, dict[str, int]]:
+        """Events lost since the start by process and cause; process 0: not known whose."""
+        found: dict[int, dict[str, int]] = defaultdict(dict)
+        for key, value in self._programs.maps["losses"].items():
+            pid, cause = struct.unpack("II", key)
+            found[pid][Loss(cause).name.lower()] = struct.unpack("Q", value)[0]
+        return found
+
+    def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
+        """(pid, abi, number) of each traced call that has begun and not returned."""
+        for _, value in self._programs.maps["calls"].items():
+            _, _, _, _, _, tgid, number, abi, flags, active, waiting = _CALL.unpack(value)
+            if active and flags & _CALL_TRACE and not waiting:
+                yield tgid, abi, number
+
+    def stop(self) -> None:
+        """Detaches the tracepoints: nothing new arrives, what has is still to be drained."""
+        for fd in self._tracepoints:
+            os.close(fd)
+        self._tracepoints.clear()
+
+    def close(self) -> None:
+        self.stop()
+        self.attacher.close()
+        self.stream.close()

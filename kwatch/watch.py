@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The watch loop: sets a session up, reads its stream, writes snapshots, ends with a report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Literal
+
+from kwatch.errors import ExitCode, KwatchError
+from kwatch.kernel.loader import Loader
+from kwatch.options import WatchOptions
+from kwatch.output import Output
+from kwatch.registry import Process
+from kwatch.report import Reporter
+from kwatch.session import Session
+from kwatch.signals import Signals
+from kwatch.snapshot import Snapshot, Verdict
+from kwatch.targets import processes
+from kwatch.targets.connector import Connector
+from kwatch.targets.launch import Launched, program_files
+from kwatch.tracer import Tracer
+
+_GRACE_S = 5.0  # for a launched command to end after a signal
+
+
+class Watch:
+    """One run of `kwatch`."""
+
+    def __init__(self, options: WatchOptions, loader: Loader) -> None:
+        self._options = options
+        self._loader = loader
+        self._found_leak = False
+        self._snapshots = 0
+        self._launched: Launched | None = None
+        self._connector: Connector | None = None
+
+    def run(self) -> int:
+        """Returns the exit status. Raises KwatchError."""
+        named = [processes.require(pid) for pid in self._options.pids]
+        if self._options.command:
+            self._launched = Launched(self._options.command)
+        try:
+            self._output = Output(self._options)
+            self._signals = Signals()
+            self._tracer = Tracer(self._options, self._loader)
+            self._session = Session(self._options, self._tracer, self._process_ended)
+            self._tracer.open()
+            self._reporter = Reporter(self._session, self._tracer)
+            for facts in named:
+                self._session.attach(facts)
+            self._attach_others()
+        except BaseException:
+            if self._launched is not None:
+                self._launched.abandon()
+            raise
+        try:
+            return self._watch()
+        finally:
+            self._tracer.close()
+            self._session.close()
+            self._output.close()
+
+    def _attach_others(self) -> None:
+        """Targets that are not named by pid."""
+        if self._options.comms:
+            self._connector = Connector()
+            for pid in processes.named(self._options.comms):
+                found = processes.facts(pid)
+                if found is not None and self._session.registry.get(pid) is None:
+                    self._session.attach(found, by_comm=True)
+        if self._options.system_wide and self._options.heap:
+            self._session.attach_system()
+        if self._launched is not None:
+            found = processes.facts(self._launched.pid)
+            if found is None:
+                raise KwatchError("the launched child died before its exec", "try again")
+            files = program_files(self._launched.path) if self._options.heap else []
+            self._session.attach_launched(found, files)
+
+    def _watch(self) -> int:
+        stream = self._tracer.stream
+        for source in (self._signals, self._connector):
+            if source is not None:
+                stream.watch(source.fileno())
+        print(self._attached_line(), file=sys.stderr, flush=True)
+        if self._launched is not None:
+            self._launched.release()
+        self._started = time.monotonic()
+        self._next = self._started + self._options.interval_s
+        while not self._is_over():
+            self._step(stream.wait(self._deadline() - time.monotonic()))
+        return self._finish()
+
+    def _deadline(self) -> float:
+        deadlines = [self._next]
+        if self._options.duration_s is not None:
+            deadlines.append(self._started + self._options.duration_s)
+        if self._signals.first_at is not None:
+            deadlines.append(self._signals.first_at + _GRACE_S)
+        return min(deadlines)
+
+    def _step(self, ready: set[int]) -> None:
+        if self._signals.fileno() in ready:
+            self._signals.read()
+            self._pass_on_signal()
+        if self._connector is not None and self._connector.fileno() in ready:
+            self._session.rename_targets(self._connector.renamed())
+        self._session.apply(self._tracer.stream.drain())
+        if time.monotonic() >= self._next:
+            self._next += self._options.interval_s
+            self._write_all("snapshot")
+            self._snapshots += 1
+
+    def _is_over(self) -> bool:
+        options, now = self._options, time.monotonic()
+        if options.count is not None and self._snapshots >= options.count:
+            return True
+        if options.duration_s is not None and now >= self._started + options.duration_s:
+            return True
+        if self._signals.first_at is not None:
+            patient = self._launched is not None and self._signals.count == 1
+            return not (patient and len(self._session.registry) and now < self._deadline())
+        ends_by_itself = not options.comms and not options.system_wide
+        return ends_by_itself and not len(self._session.registry)
+
+    def _pass_on_signal(self) -> None:
+        """A launched command gets what kwatch gets, unless the terminal has sent it to both."""
+        if self._launched is None or self._launched.has_ended():
+            return
+        number = self._signals.last
+        if number == signal.SIGINT and _in_foreground():
+            return
+        os.kill(self._launched.pid, number)
+
+    def _finish(self) -> int:
+        self._tracer.stop()
+        self._session.apply(self._tracer.stream.drain(final=True))
+        self._reporter.finish()
+        self._write_all("final")
+        status = self._status()
+        if self._options.fail_on_leak and self._found_leak:
+            return ExitCode.LEAK
+        return status
+
+    def _status(self) -> int:
+        if self._launched is None:
+            return ExitCode.DONE
+        if self._launched.has_ended():
+            return self._launched.wait()
+        print(
+            f"kwatch: {self._options.command[0]} (pid {self._launched.pid}) goes on running",
+            file=sys.stderr,
+        )
+        return 128 + self._signals.last if self._signals.last else ExitCode.DONE
+
+    def _process_ended(self, process: Process) -> None:
+        self._reporter.refresh()
+        snapshot = self._reporter.snapshot(process, "final")
+        self._judge(snapshot)
+        if self._options.json or not self._options.system_wide:
+            self._output.write(snapshot)
+
+    def _write_all(self, kind: Literal["snapshot", "final"]) -> None:
+        self._reporter.refresh()
+        snapshots = [self._reporter.snapshot(p, kind) for p in self._session.registry]
+        for snapshot in snapshots:
+            self._judge(snapshot)
+        if self._options.system_wide and not self._options.json:
+            self._output.write_busiest(snapshots, self._options.listing.top)
+            return
+        for snapshot in snapshots:
+            self._output.write(snapshot)
+
+    def _judge(self, snapshot: Snapshot) -> None:
+        self._found_leak |= snapshot.verdict is Verdict.LEAK
+
+    def _attached_line(self) -> str:
+        """Scripts wait for this line."""
+        traced = [f"{p.facts.comm}[{p.pid}]" for p in self._session.registry]
+        who = f"{len(traced)} processes" if len(traced) != 1 else traced[0]
+        if self._options.system_wide:
+            who = "every process"
+        elif self._launched is not None:
+            who = f"{self._options.command[0]}[{self._launched.pid}]"
+        parts = [f"attached to {who}"]
+        if self._options.heap:
+            parts.append(f"heap: {_coverage(self._session)}")
+        if self._options.syscalls:
+            some = "selected" if self._options.trace is not None else "all"
+            parts.append(f"system calls: {some}")
+        return "; ".join(parts)
+
+
+def _coverage(session: Session) -> str:
+    """What was hooked, by file, and what was refused."""
+    coverages = [session.system, *(process.coverage for process in session.registry)]
+    allocators = {allocator for coverage in coverages for allocator in coverage.allocators}
+    refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
+    hooked = [f"{len(a.probes)} functions of {a.path}" for a in allocators]
+    missed = [f"not {name} ({why})" for name, why in refused.items()]
+    return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return False

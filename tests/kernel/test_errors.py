@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: one clear error or a quiet end, the right exit status, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+KWATCH = (sys.executable, "-m", "kwatch")
+
+
+def run(*arguments, **how):
+    return subprocess.run(
+        [*KWATCH, *map(str, arguments)], capture_output=True, text=True, timeout=60, **how
+    )
+
+
+def assert_error(result, status, *words):
+    assert result.returncode == status, result.stderr
+    assert result.stderr.startswith("kwatch: ")
+    assert len(result.stderr.splitlines()) <= 4
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+USAGE = [
+    ("--pid", "x"),
+    ("--pid", "-1"),
+    ("--pid", "0"),
+    ("--pid", ""),
+    ("--comm", ""),
+    ("--comm", "a/b"),
+    ("--interval", "0"),
+    ("--interval", "nan"),
+    ("--interval", "-1"),
+    ("--count", "0"),
+    ("--top", "x"),
+    ("--buffer", "lots"),
+    ("--buffer", "0"),
+    ("--buffer", "1T"),
+    ("--older", "-1"),
+    ("--min-size", "9", "--max-size", "8"),
+    ("-e", "trace=no_such_call"),
+    ("-e", "trace=%nothing"),
+    ("-e", "trace=/(/"),
+    ("--no-heap", "--no-syscalls"),
+    ("--no-such-option",),
+    ("stray",),
+    ("--",),
+]
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_usage(arguments):
+    assert_error(run(*arguments), 2)
+
+
+def free_pid():
+    with open("/proc/sys/kernel/pid_max") as file:
+        return next(pid for pid in range(int(file.read()) - 1, 1, -1) if not psutil.pid_exists(pid))
+
+
+def test_no_such_process():
+    pid = free_pid()
+    assert_error(run("--pid", pid), 1, f"no process {pid}")
+
+
+def test_kernel_thread():
+    assert_error(run("--pid", 2), 1, "kernel thread")
+
+
+def test_itself_is_not_there_to_trace():
+    result = subprocess.run(
+        ["sh", "-c", f'exec {sys.executable} -m kwatch --pid "$$"'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert_error(result, 1, "does not trace itself")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("no-such-command-anywhere", "not in PATH"),
+        ("/no/such/file", "no such file"),
+        ("/etc", "directory"),
+        ("/etc/passwd", "not executable"),
+    ],
+)
+def test_command_that_cannot_be_run(command, words):
+    assert_error(run("--", command), 1, command, words)
+
+
+def test_command_that_is_no_program(tmp_path):
+    path = tmp_path / "garbage"
+    path.write_bytes(b"\x7fELF garbage")
+    path.chmod(0o755)
+    assert_error(run("--", path), 1, str(path))
+
+
+def test_another_users_process_without_root(tmp_path):
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    result = subprocess.run(
+        [*nobody, *KWATCH, "--pid", str(os.getpid())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd()},
+    )
+    assert_error(result, 1, "root")
+
+
+def test_full_disk(start):
+    target = start("leaky")
+    result = run("--pid", target.pid, "--duration", "0.2", "--output", "/dev/full")
+    assert_error(result, 1, "/dev/full", "No space left")
+    target.go()
+    assert target.end() == 0
+
+
+def test_output_that_cannot_be_opened(start):
+    target = start("leaky")
+    assert_error(run("--pid", target.pid, "--output", "/no/such/dir/file"), 1, "/no/such/dir/file")
+
+
+def test_closed_pipe(start):
+    target = start("leaky")
+    command = f"{' '.join(KWATCH)} --pid {target.pid} --interval 0.1 --duration 2 | head -1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert len(result.stdout.splitlines()) == 1
+    assert "Traceback" not in result.stderr
+    assert "Error" not in result.stderr
+
+
+def test_process_that_dies_while_it_is_attached():
+    """Short-lived processes by the dozen, some gone before the first look at them."""
+    for _ in range(5):
+        child = subprocess.Popen(["sleep", "0.05"])
+        result = run("--pid", child.pid, "--json", "--duration", "1")
+        child.wait()
+        assert "Traceback" not in result.stderr
+        assert result.returncode in (0, 1)
+
+
+def test_status_of_a_launched_command():
+    assert run("--", "sh", "-c", "exit 7").returncode == 7
+    assert run("--", "sh", "-c", "kill -9 $$").returncode == 128 + 9
+
+
+def test_doctor_names_what_is_missing(tmp_path):
+    """Without the bindings of bcc: doctor and the watch command say the same cure."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "bcc.py").write_text("raise ImportError('not the BPF compiler collection')\n")
+    environment = {**os.environ, "PYTHONPATH": f"{bare}:{os.getcwd()}"}
+    doctor = run("doctor", env=environment)
+    watch = run("--", "true", env=environment)
+    assert doctor.returncode == 1
+    assert "python3-bpfcc" in doctor.stdout
+    assert_error(watch, 1, "bcc", "python3-bpfcc")
+
+
+def test_help_and_version():
+    assert run("--help").stdout.startswith("usage: kwatch [TARGET]")
+    assert run("doctor", "--help").returncode == 0
+    assert run("--version").stdout.startswith("kwatch ")

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The target is never harmed, whatever becomes of kwatch, and nothing stays attached."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import psutil
+import pytest
+
+DEADLINE = 30.0
+
+
+def wait_until_clean(pid):
+    """The kernel removes the probes of a killed tracer when it tears it down."""
+    path = f"/proc/{pid}/mem"
+    place, original = malloc_of(pid)
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        with open(path, "rb") as memory:
+            memory.seek(place)
+            if memory.read(1) == original:
+                return
+        time.sleep(0.02)
+    raise AssertionError("a breakpoint stayed in the target")
+
+
+def malloc_of(pid):
+    """Address of malloc in the process, and the first byte of its code in the file."""
+    from kwatch.symbols.elf import Elf
+    from kwatch.symbols.mappings import read_mappings
+
+    for mapping in read_mappings(pid):
+        if mapping.executable and "libc.so" in mapping.path:
+            with Elf.open(mapping.path) as elf:
+                function = elf.functions(["malloc"])["malloc"]
+                return (
+                    mapping.start + function.offset - mapping.offset,
+                    elf.read(function.vaddr, 1),
+                )
+    raise AssertionError("no libc")
+
+
+def test_killed_at_any_moment_under_load(start, run_kwatch):
+    """20 times: before, while and after it attaches. The target works on and ends well."""
+    target = start("load", 4)
+    target.release()
+    choice = random.Random(20)
+    for round_ in range(20):
+        kwatch = run_kwatch("--pid", target.pid, "--json", "--interval", "0.1")
+        if round_ % 2:
+            kwatch.attached()
+        time.sleep(choice.uniform(0, 0.6))
+        kwatch.kill()
+        assert psutil.pid_exists(target.pid)
+    wait_until_clean(target.pid)
+    target.release()
+    answers = target.reached()
+    assert answers["wrong"] == 0
+    assert target.end() == 0
+
+
+def test_detached_when_it_ends(start, run_kwatch):
+    target = start("leaky")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--duration", "0.3")
+    assert kwatch.finish().status == 0
+    place, original = malloc_of(target.pid)
+    with open(f"/proc/{target.pid}/mem", "rb") as memory:
+        memory.seek(place)
+        assert memory.read(1) == original
+    target.go()
+    assert target.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_the_report(start, run_kwatch, number):
+    target = start("leaky")
+    kwatch = run_kwatch("--pid", target.pid, "--json")
+    kwatch.attached()
+    target.go()
+    result = kwatch.stop(number)
+    assert result.status == 0
+    assert result.final(target.pid)["process"]["exited"] is False
+    assert target.end() == 0
+
+
+def test_exceptions_pass_through_probed_operators(start, run_kwatch):
+    """A bad_alloc unwinds through the frame of operator new, whose return is probed."""
+    library = "/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4"
+    target = start("badalloc", environment={"LD_PRELOAD": library})
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls")
+    kwatch.attached()
+    answers = target.go()
+    assert target.end() == 0
+    assert answers["caught"] == answers["thrown"]
+    kwatch.finish()
+
+
+def test_a_signal_reaches_a_launched_command(run_kwatch):
+    kwatch = run_kwatch("--json", "--", "sleep", "1000")
+    kwatch.attached()
+    result = kwatch.stop(signal.SIGTERM)
+    assert result.status == 128 + signal.SIGTERM
+    assert result.final()["process"]["exited"]

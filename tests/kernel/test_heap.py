@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The heap, exact to the block: what a program says it did is what kwatch reports."""
+
+from __future__ import annotations
+
+import pytest
+
+HEAP = ("--json", "--no-syscalls")
+
+
+def assert_heap(document, answers, process=""):
+    """`answers` are the program's own; what it does not say is not compared."""
+    heap = document["heap"]
+    assert document["lost"] == {"events": 0, "by_cause": {}}
+    assert heap["live_blocks"] == answers[f"{process}live_blocks"]
+    assert heap["live_bytes"] == answers[f"{process}live_bytes"]
+    for ours, theirs in (("allocs", "mallocs"), ("frees", "frees")):
+        if f"{process}{theirs}" in answers:
+            assert heap[ours] == answers[f"{process}{theirs}"]
+    assert heap["allocs"] - heap["frees"] <= heap["live_blocks"]
+
+
+def stack_of(document, function):
+    """The listed stack whose innermost frame is the function."""
+    found = [s for s in document["heap"]["stacks"] if s["frames"][0]["symbol"] == function]
+    assert len(found) == 1, f"{function} in {document['heap']['stacks']}"
+    return found[0]
+
+
+def assert_leaky(document, answers):
+    assert_heap(document, answers)
+    for function, name in (("leak_small", "small"), ("leak_big", "big")):
+        stack = stack_of(document, function)
+        assert stack["blocks"] == answers[f"{name}_blocks"]
+        assert stack["bytes"] == answers[f"{name}_bytes"]
+        assert stack["frames"][0]["file"].endswith("leaky.c")
+        assert stack["frames"][1]["symbol"] == "main"
+    assert document["verdict"] == "leak"
+
+
+def traced_to_the_end(start, run_kwatch, name, *options, stages=("done",), **how):
+    """Attaches to the waiting program by pid, lets it do its work: its answers, the final report."""
+    target = start(name, **how)
+    kwatch = run_kwatch("--pid", target.pid, *HEAP, *options)
+    kwatch.attached()
+    answers = {}
+    for stage in stages:
+        answers |= target.go(stage)
+    target.end()
+    return answers, kwatch.finish().final(target.pid)
+
+
+def test_launched(program, run_kwatch):
+    result = run_kwatch(*HEAP, "--", program("leaky"), "now").finish()
+    assert result.status == 0
+    assert_leaky(result.final(), result.answers)
+
+
+def test_by_pid(start, run_kwatch):
+    answers, final = traced_to_the_end(start, run_kwatch, "leaky")
+    assert_leaky(final, answers)
+
+
+def test_by_name_before_it_starts(start, run_kwatch):
+    kwatch = run_kwatch("--comm", "leak?", *HEAP)
+    kwatch.attached()
+    target = start("leaky")
+    kwatch.document(lambda d: d["process"]["pid"] == target.pid) if False else None
+    answers = target.go()
+    target.end()
+    final = kwatch.document(lambda d: d["kind"] == "final" and d["process"]["pid"] == target.pid)
+    kwatch.stop()
+    assert_leaky(final, answers)
+
+
+@pytest.mark.parametrize("name", ["threads", "reallocs", "family", "cxx"])
+def test_programs(start, run_kwatch, name):
+    answers, final = traced_to_the_end(start, run_kwatch, name)
+    assert_heap(final, answers)
+
+
+def test_launched_threads_under_a_size_filter(program, run_kwatch):
+    result = run_kwatch(*HEAP, "--min-size", 4099, "--", program("leaky"), "now").finish()
+    heap = result.final()["heap"]
+    assert heap["live_blocks"] == result.answers["big_blocks"]
+    assert heap["allocs"] == result.answers["big_blocks"]
+
+
+ALLOCATORS = {
+    "jemalloc": "libjemalloc.so.2",
+    "tcmalloc": "libtcmalloc.so.4",
+    "mimalloc": "libmimalloc.so.2",
+}
+
+
+@pytest.mark.parametrize("name", ["leaky", "reallocs", "family", "cxx", "threads"])
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_other_allocators(start, run_kwatch, allocator, name):
+    library = f"/usr/lib/x86_64-linux-gnu/{ALLOCATORS[allocator]}"
+    answers, final = traced_to_the_end(
+        start, run_kwatch, name, environment={"LD_PRELOAD": library}
+    )
+    assert_heap(final, answers)
+
+
+@pytest.mark.parametrize("name", ["leaky", "reallocs", "family"])
+@pytest.mark.parametrize("flags", [(), ("-static",)])
+def test_musl(program, start, run_kwatch, name, flags):
+    path = program(name, *flags, compiler="musl-gcc")
+    answers, final = traced_to_the_end(start, run_kwatch, path)
+    assert_heap(final, answers)
+
+
+@pytest.mark.parametrize("name", ["leaky", "reallocs", "cxx"])
+@pytest.mark.parametrize("flag", ["-static", "-static-pie"])
+def test_static(program, start, run_kwatch, name, flag):
+    answers, final = traced_to_the_end(start, run_kwatch, program(name, flag))
+    assert_heap(final, answers)
+
+
+def test_launched_static(program, run_kwatch):
+    result = run_kwatch(*HEAP, "--", program("leaky", "-static"), "now").finish()
+    assert_leaky(result.final(), result.answers)
+
+
+def test_fork_copies_the_live_set(start, run_kwatch):
+    target = start("forks")
+    kwatch = run_kwatch("--pid", target.pid, "--follow", *HEAP, "--interval", "0.2")
+    kwatch.attached()
+    child = target.go("forked")["child"]
+    kwatch.document(lambda d: d["process"]["pid"] == child)  # so the child is attached
+    answers = target.go()
+    target.end()
+    result = kwatch.finish()
+    assert_heap(result.final(target.pid), answers, "parent_")
+    assert_heap(result.final(child), answers, "child_")
+
+
+def test_exec_clears(start, run_kwatch):
+    answers, final = traced_to_the_end(
+        start, run_kwatch, "execs", stages=("allocated", "execed", "done")
+    )
+    assert_heap(final, answers)
+
+
+def test_library_opened_later(start, run_kwatch):
+    answers, final = traced_to_the_end(start, run_kwatch, "dlopens")
+    assert_heap(final, answers)
+
+
+def test_other_mount_namespace(program, start, run_kwatch, tmp_path):
+    """The program and its libc are files that only the target's namespace has by these paths."""
+    binary = program("leaky")
+    script = (
+        f"mount -t tmpfs none {tmp_path} && cp {binary} {tmp_path}/leaky && exec {tmp_path}/leaky"
+    )
+    answers, final = traced_to_the_end(
+        start, run_kwatch, binary, prefix=("unshare", "-m", "sh", "-c", script)
+    )
+    assert_leaky(final, answers)
+
+
+def test_frees_of_older_blocks_are_no_error(start, run_kwatch):
+    target = start("forks")
+    child = target.go("forked")["child"]
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    heap = kwatch.finish().final()["heap"]
+    assert child
+    assert heap["unknown_frees"] == answers["parent_frees"]
+    assert heap["live_blocks"] == heap["allocs"] == 0
+
+
+def test_verdict_and_exit_status(program, run_kwatch):
+    leaking = run_kwatch(*HEAP, "--fail-on-leak", "--", program("leaky"), "now").finish()
+    assert leaking.status == 3
+    clean = run_kwatch(*HEAP, "--fail-on-leak", "--", "true").finish()
+    assert (clean.status, clean.final()["verdict"]) == (0, "clean")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""System calls, counted name by name as strace counts them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+SYSCALLS = ("--json", "--no-heap", "--follow")
+
+# strace counts a call when it returns: these never do.
+NO_RETURN = {"exit", "exit_group"}
+
+COMMANDS = {
+    "find": ["find", "/usr/share/doc", "-name", "copyright"],
+    "pipeline": ["sh", "-c", "cat /etc/passwd | sort | uniq -c | wc -l"],
+    "python": [
+        sys.executable,
+        "-S",
+        "-E",
+        "-c",
+        "import threading\n"
+        "def work():\n"
+        "    for _ in range(101): open('/etc/hostname').read()\n"
+        "for _ in range(7):\n"
+        "    t = threading.Thread(target=work); t.start(); t.join()\n",
+    ],
+}
+
+# How often a call is made is up to the scheduler for these: a futex is only called when contended,
+# a pipe's reader and writer cut their data as they happen to run.
+VARIES = {"find": set(), "pipeline": {"read", "rt_sigreturn", "wait4"}, "python": {"futex"}}
+
+
+def strace_counts(command, tmp_path):
+    """Calls and errors by name."""
+    log = tmp_path / "strace"
+    subprocess.run(
+        ["strace", "-f", "-c", "-o", log, *command], check=True, stdout=subprocess.DEVNULL
+    )
+    rows = [line.split() for line in log.read_text().splitlines() if re.match(r" *\d+\.\d", line)]
+    return {row[-1]: (int(row[3]), int(row[4]) if len(row) == 6 else 0) for row in rows}
+
+
+def kwatch_counts(result):
+    calls, errors = Counter(), Counter()
+    for document in result.documents:
+        if document["kind"] == "final":
+            assert document["lost"]["events"] == 0
+            for row in document["syscalls"]["by_name"]:
+                calls[row["name"]] += row["calls"]
+                errors[row["name"]] += row["errors"]
+    return {name: (calls[name], errors[name]) for name in calls if calls[name]}
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_counts_equal_straces(run_kwatch, tmp_path, name):
+    command = COMMANDS[name]
+    theirs = strace_counts(command, tmp_path)
+    ours = kwatch_counts(run_kwatch(*SYSCALLS, "--", *command).finish())
+    for skipped in NO_RETURN | VARIES[name]:
+        theirs.pop(skipped, None)
+        ours.pop(skipped, None)
+    theirs.pop("total", None)
+    assert ours == theirs
+
+
+def test_calls_that_never_return_count(run_kwatch):
+    result = run_kwatch(*SYSCALLS, "--", "true").finish()
+    counts = kwatch_counts(result)
+    assert counts["exit_group"] == (1, 0)
+    assert counts["execve"] == (1, 0)
+
+
+@pytest.mark.needs("m32")
+def test_32_bit_callers_are_named_by_their_own_table(start, run_kwatch):
+    target = start("syscalls32")
+    kwatch = run_kwatch("--pid", target.pid, *SYSCALLS)
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    calls = {r["name"]: r["calls"] for r in kwatch.finish().final()["syscalls"]["by_name"]}
+    for name in ("getppid", "open"):
+        assert calls[name] == answers[name]
+
+
+def test_threads_and_a_set(start, run_kwatch):
+    target = start("getppid", 3, 10007)
+    kwatch = run_kwatch("--pid", target.pid, *SYSCALLS, "-e", "trace=getppid")
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    rows = kwatch.finish().final()["syscalls"]["by_name"]
+    assert [(row["name"], row["calls"]) for row in rows] == [("getppid", answers["getppid"])]
+    row = rows[0]
+    assert 0 < row["p50_ns"] <= row["p99_ns"] <= row["max_ns"] * 1.04
+    assert row["total_ns"] >= row["max_ns"]
+
+
+def test_a_call_in_progress_is_unfinished(start, run_kwatch):
+    """Waiting for its byte, the program is inside read()."""
+    target = start("getppid", 1, 11)
+    kwatch = run_kwatch("--pid", target.pid, *SYSCALLS)
+    kwatch.attached()
+    target.go()
+    rows = kwatch.stop().final(target.pid)["syscalls"]["by_name"]
+    read = next(row for row in rows if row["name"] == "read")
+    assert read["unfinished"] == 1
+
+
+def test_system_wide_sees_a_stranger(start, run_kwatch):
+    kwatch = run_kwatch("--json", "-e", "trace=getppid")
+    kwatch.attached()
+    target = start("getppid", 1, 1009)
+    answers = target.go()
+    target.end()
+    final = kwatch.document(lambda d: d["kind"] == "final" and d["process"]["pid"] == target.pid)
+    kwatch.stop()
+    assert final["process"]["exited"]
+    assert final["syscalls"]["calls"] == answers["getppid"]
+    assert final["heap"] is None
