@@ -29,7 +29,7 @@ class Coverage:
 
     @property
     def is_complete(self) -> bool:
-        return not self.refused
+        return bool(self.allocators) and not self.refused
 
 
 @dataclass(slots=True)

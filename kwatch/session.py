@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,25 +25,42 @@ from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.targets import processes
 from kwatch.tracer import TARGET_BY_COMM, TARGET_INHERIT, TARGET_WAITING, Tracer
 
-_YOUNG_SPACES = 1024
+_MAX_IMAGES = 1024
+
+
+@dataclass(slots=True)
+class _Image:
+    """What an exec has mapped in a process that is not known yet; the program comes first."""
+
+    space: AddressSpace = field(default_factory=AddressSpace)
+    exe: str = ""
 
 
 class Session:
-    """Owns the accounts. `on_exit` is called with each process that ends, while it is known."""
+    """Owns the accounts.
+
+    `on_join` is called with each process that becomes a target by itself, once it is attached;
+    `on_exit` with each that ends, while it is still known.
+    """
 
     def __init__(
-        self, options: WatchOptions, tracer: Tracer, on_exit: Callable[[Process], None]
+        self,
+        options: WatchOptions,
+        tracer: Tracer,
+        on_join: Callable[[Process], None],
+        on_exit: Callable[[Process], None],
     ) -> None:
         self.options = options
         self.registry = Registry()
         self.syscalls = SyscallAccount()
         self.system = Coverage()
         self._tracer = tracer
+        self._on_join = on_join
         self._on_exit = on_exit
         self._finder = AllocatorFinder(options.alloc_prefixes)
         self._symbolizer = Symbolizer() if options.heap else None
         self._assembler = StackAssembler()
-        self._young: dict[int, AddressSpace] = {}
+        self._images: dict[int, _Image] = {}
         self._handlers: dict[int, Callable[[bytes], None]] = {
             EventType.FORK: self._forked,
             EventType.EXEC: self._execed,
@@ -194,14 +211,16 @@ class Session:
                 process.facts = replace(process.facts, exe=record.path)
             if self.options.heap:
                 self._mapping_seen(process, mapping)
-        elif record.pid in self._young:
-            self._young[record.pid].add(mapping)
+        elif record.pid in self._images:
+            image = self._images[record.pid]
+            image.exe = image.exe or record.path
+            image.space.add(mapping)
 
     def _renamed(self, record: NameRecord) -> None:
         process = self.registry.get(record.pid)
         if process is None:
-            if record.is_exec and self.options.comms and len(self._young) < _YOUNG_SPACES:
-                self._young[record.pid] = AddressSpace()
+            if record.is_exec and self.options.comms and len(self._images) < _MAX_IMAGES:
+                self._images[record.pid] = _Image()
             return
         if record.is_exec:
             process.space.clear()
@@ -222,21 +241,23 @@ class Session:
             if parent.heap is not None and parent.memory is not None:
                 child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
         self._probe(child)
+        self._on_join(child)
 
     def _execed(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXEC, 1)[0]
         pid, comm = int(record["tgid"]), os.fsdecode(bytes(record["comm"]))
         process = self.registry.get(pid)
-        space = self._young.pop(pid, None)
+        image = self._images.pop(pid, None) or _Image()
         if not record["matched"]:
             if process is not None:
                 self._end(process)
             return
         if process is None:
-            facts = ProcessFacts(pid, processes.start_time(int(record["start_ns"])), comm, "")
-            process = self._register(facts)
-            process.space = space or process.space
+            started = processes.start_time(int(record["start_ns"]))
+            process = self._register(ProcessFacts(pid, started, comm, image.exe))
+            process.space = image.space
             self._probe(process)
+            self._on_join(process)
         elif process.heap is not None and process.memory is not None:
             process.heap.exec()
             process.memory.exec()
@@ -246,7 +267,7 @@ class Session:
     def _exited(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXIT, 1)[0]
         process = self.registry.get(int(record["tgid"]))
-        self._young.pop(int(record["tgid"]), None)
+        self._images.pop(int(record["tgid"]), None)
         if process is not None:
             self._end(process)
 
@@ -272,7 +293,7 @@ class Session:
             if self.registry.get(pid) is None and not self._tracer.is_target(pid):
                 found = processes.facts(pid)
                 if found is not None and processes.name_matches(pid, self.options.comms):
-                    self.attach(found, by_comm=True)
+                    self._on_join(self.attach(found, by_comm=True))
 
     def coverage(self, process: Process) -> Coverage:
         """What of the process's heap is seen."""

@@ -11,7 +11,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Installed once, for the life of the process. A signal that is ignored stays ignored."""
+    """Installed once, for the life of the process. Under nohup, SIGHUP stays ignored."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -20,7 +20,7 @@ class Signals:
         self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in _NUMBERS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda *_: None)
 
     def fileno(self) -> int:

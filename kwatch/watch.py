@@ -46,7 +46,9 @@ class Watch:
             self._output = Output(self._options)
             self._signals = Signals()
             self._tracer = Tracer(self._options, self._loader)
-            self._session = Session(self._options, self._tracer, self._process_ended)
+            self._session = Session(
+                self._options, self._tracer, self._process_joined, self._process_ended
+            )
             self._tracer.open()
             self._reporter = Reporter(self._session, self._tracer)
             for facts in named:
@@ -155,6 +157,10 @@ class Watch:
             file=sys.stderr,
         )
         return 128 + self._signals.last if self._signals.last else ExitCode.DONE
+
+    def _process_joined(self, process: Process) -> None:
+        facts = process.facts
+        print(f"attached to {facts.comm}[{facts.pid}]", file=sys.stderr, flush=True)
 
     def _process_ended(self, process: Process) -> None:
         self._reporter.refresh()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from kwatch.aggregate.order import U64, Index, stable_argsort
 Mask = npt.NDArray[np.bool_]
 
 #: A run is merged into the next older one when that is at most so many times as long.
-_MERGE_RATIO = 3
+_MERGE_RATIO = 4
 
 
 class Blocks(NamedTuple):
@@ -93,28 +94,45 @@ class LiveBlocks:
         """How many of the addresses were live: those blocks are superseded by the new ones."""
         if len(addresses) == 0:
             return 0
-        superseded = np.count_nonzero(self.remove(addresses)[0])
+        superseded, _ = self.discard(addresses)
         blocks = Blocks(addresses, sizes, stacks, times)
         if np.any(addresses[1:] < addresses[:-1]):
             blocks = blocks.where(stable_argsort(addresses))
         self._runs.append(_Run(blocks))
         self._bytes += int(sizes.sum())
         self._settle()
-        return int(superseded)
+        return superseded
 
     def remove(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
         """(found, sizes, stacks, times), an entry for each address; zeros where none is live.
 
         Sorted addresses are found several times faster.
         """
-        found, sizes, stacks, times = self._look_up(addresses, end=True)
-        self._bytes -= int(sizes.sum())
-        self._runs = [run for run in self._runs if run.live]
-        return found, sizes, stacks, times
+        removed = self.find(addresses)
+        self.discard(addresses[removed[0]])
+        return removed
 
     def find(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
         """What `remove` would return, without removing."""
-        return self._look_up(addresses, end=False)
+        found = np.zeros(len(addresses), bool)
+        sizes, stacks, times = np.zeros((3, len(addresses)), np.uint64)
+        for run, which, at in self._hits(addresses):
+            found[which] = True
+            sizes[which] = run.columns.sizes[at]
+            stacks[which] = run.columns.stacks[at]
+            times[which] = run.columns.times[at]
+        return found, sizes, stacks, times
+
+    def discard(self, addresses: U64) -> tuple[int, int]:
+        """Remove the blocks at these addresses: how many there were, and their bytes."""
+        count = total = 0
+        for run, _, at in self._hits(addresses):
+            count += len(at)
+            total += int(run.columns.sizes[at].sum())
+            run.end(at)
+        self._bytes -= total
+        self._runs = [run for run in self._runs if run.live]
+        return count, total
 
     def arrays(self) -> Blocks:
         """All live blocks by address. Read-only views: they are this object's own columns."""
@@ -139,20 +157,15 @@ class LiveBlocks:
         self._runs = []
         self._bytes = 0
 
-    def _look_up(self, addresses: U64, *, end: bool) -> tuple[Mask, U64, U64, U64]:
-        values = np.zeros((3, len(addresses)), np.uint64)
+    def _hits(self, addresses: U64) -> Iterator[tuple[_Run, Index, Index]]:
+        """For each run, which of the addresses live in it, and where."""
         missing = np.arange(len(addresses))
         for run in reversed(self._runs):
             if len(missing) == 0:
-                break
-            hit, at = run.locate(addresses[missing])
-            values[:, missing[hit]] = [column[at] for column in run.columns[1:]]
-            missing = missing[~hit]
-            if end and len(at):
-                run.end(at)
-        found = np.ones(len(addresses), bool)
-        found[missing] = False
-        return found, values[0], values[1], values[2]
+                return
+            found, at = run.locate(addresses[missing])
+            yield run, missing[found], at
+            missing = missing[~found]
 
     def _settle(self) -> None:
         for index in range(len(self._runs) - 1, 0, -1):

@@ -69,9 +69,9 @@ class CallRows:
             self._column_of[key] = len(self._keys)
             self._keys.append(key)
         self._widen(0, len(self._keys))
-        pairs = np.unique(np.stack([slots, self._column_of[keys]]), axis=1)
-        for slot, column in pairs.T.tolist():
-            self._row_of[slot, column] = self._take_row()
+        cells = slots * self._row_of.shape[1] + self._column_of[keys]
+        for cell in np.unique(cells).tolist():
+            self._row_of.ravel()[cell] = self._take_row()
 
     def _take_row(self) -> int:
         if self._free:
@@ -81,10 +81,12 @@ class CallRows:
 
     def _widen(self, slots: int, columns: int) -> None:
         """Room for so many, with some to spare: each time costs a copy."""
-        held = self._row_of.shape
-        if slots <= held[0] and columns <= held[1]:
-            return
-        shape = [n if n <= m else max(n, m * 3 // 2) for n, m in zip((slots, columns), held)]
-        wider = np.full(np.maximum(shape, held), -1, np.int32)
-        wider[: held[0], : held[1]] = self._row_of
-        self._row_of = wider
+        held_slots, held_columns = self._row_of.shape
+        if slots > held_slots:
+            held_slots = max(slots, held_slots * 3 // 2)
+        if columns > held_columns:
+            held_columns = max(columns, held_columns * 3 // 2)
+        if (held_slots, held_columns) != self._row_of.shape:
+            wider = np.full((held_slots, held_columns), -1, np.int32)
+            wider[: self._row_of.shape[0], : self._row_of.shape[1]] = self._row_of
+            self._row_of = wider

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kwatch.aggregate.blocks import Blocks, LiveBlocks
+from kwatch.aggregate.block_events import BlockEvents, block_events
+from kwatch.aggregate.blocks import Blocks, LiveBlocks, Mask
 from kwatch.aggregate.order import U64
 from kwatch.aggregate.outstanding import outstanding
 from kwatch.aggregate.pairs import cancel_pairs
@@ -13,13 +14,11 @@ from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.events import Batch, EventType
 from kwatch.snapshot import HeapStats
 
-#: Events handled at a time: their columns fit into the processor's cache.
-_CHUNK = 1 << 16
+#: Events handled at a time, for the sake of memory: a block's end is found cheapest in the chunk
+#: where it began.
+_CHUNK = 1 << 18
 
-_IS_BLOCK_EVENT = np.zeros(256, bool)
-_IS_BLOCK_EVENT[
-    [EventType.ALLOC, EventType.FREE, EventType.REALLOC_RELEASE, EventType.REALLOC_KEEP]
-] = True
+_REALLOC_EVENTS = (EventType.REALLOC_RELEASE, EventType.REALLOC_KEEP)
 
 
 class HeapAccount:
@@ -86,66 +85,65 @@ class HeapAccount:
 
     def exec(self) -> None:
         """A new program image has a new heap: everything begins at zero."""
-        self.__init__()  # type: ignore[misc]
+        vars(self).update(vars(HeapAccount()))
 
     def _add_chunk(self, batch: Batch) -> None:
-        kinds = np.bincount(batch["type"], minlength=len(_IS_BLOCK_EVENT))
-        self.failed_allocs += int(kinds[EventType.ALLOC_FAILED])
-        if not _IS_BLOCK_EVENT[np.flatnonzero(kinds)].all():
-            batch = batch[_IS_BLOCK_EVENT.take(batch["type"])]
-        has_realloc = kinds[EventType.REALLOC_RELEASE] or kinds[EventType.REALLOC_KEEP]
-        if has_realloc or self._open_reallocs:
-            batch = self._settle_reallocs(batch)
-        if len(batch):
-            self._apply(batch)
+        self.failed_allocs += int(np.count_nonzero(batch["type"] == EventType.ALLOC_FAILED))
+        events = block_events(batch)
+        if self._open_reallocs or any(events.has(kind) for kind in _REALLOC_EVENTS):
+            events = self._settle_reallocs(events)
+        if len(events.types):
+            self._apply(events)
 
-    def _apply(self, batch: Batch) -> None:
+    def _apply(self, events: BlockEvents) -> None:
         """ALLOC, and any other type as a release."""
-        is_alloc = batch["type"] == EventType.ALLOC
-        sizes = np.ascontiguousarray(batch["size"])
-        left = cancel_pairs(np.ascontiguousarray(batch["address"]), is_alloc)
+        is_alloc = events.types == EventType.ALLOC
+        left = cancel_pairs(events.addresses, is_alloc)
         allocs = int(np.count_nonzero(is_alloc))
-        alloc_bytes = int((sizes * is_alloc).sum())
+        alloc_bytes = int((events.sizes * is_alloc).sum())
+        blocks = events.blocks(left.begun)
         self.allocs += allocs
         self.alloc_bytes += alloc_bytes
         self.frees += allocs - len(left.begun) - len(left.superseded)
-        self.freed_bytes += alloc_bytes - int(sizes[left.begun].sum())
-        self.freed_bytes -= int(sizes[left.superseded].sum())
+        self.freed_bytes += alloc_bytes - int(blocks.sizes.sum())
+        self.freed_bytes -= int(events.sizes[left.superseded].sum())
         self.unknown_frees += left.repeated
         self.superseded += len(left.superseded)
-        self._end(batch["address"][left.ended])
-        self._begin(_blocks_of(batch[left.begun]))
+        self.superseded += self._live.discard(events.addresses[left.passing])[0]
+        self._end(events.addresses[left.ended])
+        self._begin(blocks)
 
     def _begin(self, blocks: Blocks) -> None:
         self.superseded += self._live.insert(*blocks)
 
     def _end(self, addresses: U64) -> None:
-        found, sizes, _, _ = self._live.remove(addresses)
-        known = int(np.count_nonzero(found))
+        known, total = self._live.discard(addresses)
         self.frees += known
-        self.freed_bytes += int(sizes.sum())
+        self.freed_bytes += total
         self.unknown_frees += len(addresses) - known
 
-    def _settle_reallocs(self, batch: Batch) -> Batch:
-        """Undo the releases that were taken back; the rest of the batch, without KEEP events."""
-        reallocs = match_reallocs(batch)
-        for event in batch[reallocs.orphans]:
-            self._take_back(int(event["tid"]), int(event["address"]))
+    def _settle_reallocs(self, events: BlockEvents) -> BlockEvents:
+        """Undo the releases that were taken back; the other events, without REALLOC_KEEP."""
+        reallocs = match_reallocs(events)
+        for index in reallocs.orphans:
+            self._take_back(int(events.tids[index]), int(events.addresses[index]))
         for tid in self._open_reallocs.keys() & set(reallocs.threads.tolist()):
             del self._open_reallocs[tid]
-        rest = np.flatnonzero(reallocs.stands)
-        batch = batch[rest]
-        for index in rest.searchsorted(reallocs.open):
-            self._open_reallocs[int(batch["tid"][index])] = self._open_realloc(batch, int(index))
-        return batch
+        for index in reallocs.open.tolist():
+            tid = int(events.tids[index])
+            self._open_reallocs[tid] = self._open_realloc(events, reallocs.stands, index)
+        if reallocs.stands.all():
+            return events
+        return events.at(np.flatnonzero(reallocs.stands))
 
-    def _open_realloc(self, batch: Batch, index: int) -> OpenRealloc:
-        """What to put back if the release at `index` of a batch not yet applied is taken back."""
-        address = batch["address"][index : index + 1]
-        earlier = np.flatnonzero(batch["address"][:index] == address)[-1:]
+    def _open_realloc(self, events: BlockEvents, stands: Mask, index: int) -> OpenRealloc:
+        """What to put back if the release at `index`, not yet applied, is taken back."""
+        address = events.addresses[index : index + 1]
+        same = (events.addresses[:index] == address) & stands[:index]
+        earlier = np.flatnonzero(same)[-1:]
         if len(earlier):
-            was_live = batch["type"][earlier] == EventType.ALLOC
-            return OpenRealloc(int(address[0]), _blocks_of(batch[earlier]).where(was_live))
+            was_live = events.types[earlier] == EventType.ALLOC
+            return OpenRealloc(int(address[0]), events.blocks(earlier[was_live]))
         found, sizes, stacks, times = self._live.find(address)
         return OpenRealloc(int(address[0]), Blocks(address, sizes, stacks, times).where(found))
 
@@ -159,9 +157,3 @@ class HeapAccount:
         self.freed_bytes -= int(opened.block.sizes.sum())
         self.unknown_frees -= 1 - known
         self._begin(opened.block)
-
-
-def _blocks_of(batch: Batch) -> Blocks:
-    """The blocks that ALLOC events began, in columns of their own."""
-    names = ("address", "size", "stack", "time_ns")
-    return Blocks(*(np.ascontiguousarray(batch[name]) for name in names))

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from kwatch.aggregate.blocks import Blocks
-from kwatch.aggregate.order import Index, stable_argsort
+from kwatch.aggregate.order import U64, Index, stable_argsort
 from kwatch.snapshot import StackStats
 
 #: Blocks listed for each stack.
@@ -26,38 +27,46 @@ def outstanding(
         chosen &= blocks.sizes >= min_size
     if max_size is not None:
         chosen &= blocks.sizes <= max_size
-    if not chosen.all():
-        blocks = blocks.where(chosen)
-    return tuple(_stack_stats(blocks, group, now_ns) for group in _largest(blocks, top))
+    order, bounds = _by_stack(blocks, np.flatnonzero(chosen), max(top, 0))
+    if len(order) == 0:
+        return ()
+    totals = np.add.reduceat(blocks.sizes[order], bounds[:-1]).tolist()
+    pairs = zip(bounds[:-1].tolist(), bounds[1:].tolist(), totals, strict=True)
+    return tuple(_stack_stats(blocks, order[a:b], total, now_ns) for a, b, total in pairs)
 
 
-def _largest(blocks: Blocks, top: int) -> list[Index]:
-    """The indices of the blocks of each of the `top` stacks, the one with the most bytes first."""
-    stacks, stack_of = np.unique(blocks.stacks, return_inverse=True)
-    total = np.bincount(stack_of, weights=blocks.sizes, minlength=len(stacks))
-    largest = np.lexsort((stacks, -total))[: max(top, 0)]
-    rank = np.full(len(stacks), len(largest))
-    rank[largest] = np.arange(len(largest))
-    ranks = rank[stack_of].astype(np.uint64)
-    members = np.flatnonzero(ranks < len(largest))
-    members = members[stable_argsort(ranks[members])]
-    bounds = ranks[members].searchsorted(np.arange(1, len(largest), dtype=np.uint64))
-    return list(np.split(members, bounds)) if len(largest) else []
+def _by_stack(blocks: Blocks, chosen: Index, top: int) -> tuple[Index, Index]:
+    """The indices of the listed stacks' blocks, and where each stack begins among them (and ends).
+
+    The stacks are in the order of their ranks, their blocks in that of their times.
+    """
+    ranks, count = _ranks(blocks.stacks[chosen], blocks.sizes[chosen], top)
+    listed = np.flatnonzero(ranks < count)
+    if len(listed) < len(chosen):
+        chosen, ranks = chosen[listed], ranks[listed]
+    by_time = stable_argsort(blocks.times[chosen])
+    order = by_time[stable_argsort(ranks[by_time])]
+    return chosen[order], np.append(0, np.cumsum(np.bincount(ranks, minlength=count)))
 
 
-def _stack_stats(blocks: Blocks, members: Index, now_ns: int) -> StackStats:
-    listed = blocks.where(_oldest(blocks, members))
+def _ranks(stacks: U64, sizes: U64, top: int) -> tuple[npt.NDArray[np.uint32], int]:
+    """The rank by bytes of the stack of each block, and how many ranks are listed."""
+    distinct = np.unique(stacks)
+    stack_of = distinct.searchsorted(stacks)
+    total = np.bincount(stack_of, weights=sizes, minlength=len(distinct))
+    rank = np.empty(len(distinct), np.uint32)
+    rank[np.lexsort((distinct, -total))] = np.arange(len(distinct))
+    return rank[stack_of], min(top, len(distinct))
+
+
+def _stack_stats(blocks: Blocks, members: Index, total: int, now_ns: int) -> StackStats:
+    listed = members[:LISTED]
+    oldest = members[0]
     return StackStats(
-        stack=int(listed.stacks[0]),
-        bytes=int(blocks.sizes[members].sum()),
+        stack=int(blocks.stacks[oldest]),
+        bytes=total,
         blocks=len(members),
-        oldest_s=max(now_ns - int(listed.times[0]), 0) / 1e9,
-        addresses=tuple(listed.addresses.tolist()),
-        sizes=tuple(listed.sizes.tolist()),
+        oldest_s=max(now_ns - int(blocks.times[oldest]), 0) / 1e9,
+        addresses=tuple(blocks.addresses[listed].tolist()),
+        sizes=tuple(blocks.sizes[listed].tolist()),
     )
-
-
-def _oldest(blocks: Blocks, members: Index) -> Index:
-    if len(members) > LISTED:
-        members = members[blocks.times[members].argpartition(LISTED - 1)[:LISTED]]
-    return members[np.lexsort((blocks.addresses[members], blocks.times[members]))]

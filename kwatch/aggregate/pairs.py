@@ -15,6 +15,7 @@ class Survivors(NamedTuple):
     """What is left of a batch; the indices of events, each by ascending address."""
 
     begun: Index  #: allocations whose block is live at the end of the batch
+    passing: Index  #: the first of several events of an address, if an allocation
     superseded: Index  #: allocations followed by another one of the same address
     ended: Index  #: releases of blocks that began before the batch
     repeated: int  #: releases that follow another release of the same address
@@ -23,7 +24,8 @@ class Survivors(NamedTuple):
 def cancel_pairs(addresses: U64, is_alloc: Mask) -> Survivors:
     """`addresses` and `is_alloc` (else a release) describe events in the order of time.
 
-    In the order of (address, time) an allocation directly followed by a release is one block.
+    In the order of (address, time) an allocation directly followed by a release is one block. Only
+    `begun` and `passing` may give out an address that the live set has, as its free was not seen.
     """
     order = stable_argsort(addresses)
     addresses = addresses.take(order)
@@ -34,6 +36,7 @@ def cancel_pairs(addresses: U64, is_alloc: Mask) -> Survivors:
     np.logical_not(same, out=last[:-1])
     return Survivors(
         begun=order[alloc & last],
+        passing=order[alloc & first & ~last],
         superseded=order[:-1][alloc[:-1] & alloc[1:] & same],
         ended=order[first & ~alloc],
         repeated=int(np.count_nonzero(same & ~alloc[:-1] & ~alloc[1:])),

@@ -6,10 +6,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from kwatch.aggregate.block_events import BlockEvents
 from kwatch.aggregate.blocks import Blocks, Mask
-from kwatch.aggregate.order import U64, Index, stable_argsort
-from kwatch.events import Batch, EventType
+from kwatch.aggregate.order import Index, stable_argsort
+from kwatch.events import EventType
 
 
 class Reallocs(NamedTuple):
@@ -18,7 +20,7 @@ class Reallocs(NamedTuple):
     stands: Mask  #: events that count: no REALLOC_KEEP, no release taken back
     orphans: Index  #: REALLOC_KEEP events whose release is not in this batch
     open: Index  #: releases that the first event of the next batch may still take back
-    threads: U64  #: the threads that appear in the batch
+    threads: npt.NDArray[np.uint32]  #: the threads that appear in the batch
 
 
 class OpenRealloc(NamedTuple):
@@ -28,13 +30,11 @@ class OpenRealloc(NamedTuple):
     block: Blocks  #: what it ended; empty if the address was not known to be live
 
 
-def match_reallocs(batch: Batch) -> Reallocs:
-    """Only ALLOC, FREE, REALLOC_RELEASE and REALLOC_KEEP events, in the order of time."""
-    tids = batch["tid"].astype(np.uint64)
-    order = stable_argsort(tids)
-    tids = tids.take(order)
-    kind = batch["type"].take(order)
-    address = batch["address"].take(order)
+def match_reallocs(events: BlockEvents) -> Reallocs:
+    order = stable_argsort(events.tids)
+    tids = events.tids.take(order)
+    kind = events.types.take(order)
+    address = events.addresses.take(order)
     follows = np.zeros(len(order), bool)  # the event before it is of the same thread
     np.equal(tids[1:], tids[:-1], out=follows[1:])
     keep = kind == EventType.REALLOC_KEEP

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import basename
 
 from kwatch.snapshot import Frame, HeapStats, StackStats, Verdict
 from kwatch.units import format_size
@@ -13,9 +14,10 @@ _SYSTEM_LIBRARIES = tuple(
 )
 
 #: Where a stack may begin although the one who allocates is its caller; mangled or not.
-_ALLOCATORS = ("operator new", "_Znw", "_Zna")
-_ALLOCATOR_NAMES = frozenset(
-    "malloc calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc pvalloc".split()
+_ALLOCATOR_PREFIXES = ("operator new", "_Znw", "_Zna")
+_ALLOCATORS = frozenset(
+    "malloc calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc"
+    " pvalloc".split()
 )
 
 
@@ -77,7 +79,7 @@ def _allocating_frame(frames: Sequence[Frame]) -> Frame | None:
 
 
 def _is_allocator(symbol: str) -> bool:
-    return symbol in _ALLOCATOR_NAMES or symbol.startswith(_ALLOCATORS)
+    return symbol in _ALLOCATORS or symbol.startswith(_ALLOCATOR_PREFIXES)
 
 
 def _describe(leaks: Sequence[StackStats], exited: bool) -> str:
@@ -101,5 +103,5 @@ def _place(frame: Frame | None) -> str:
         return "an unknown place"
     name = frame.symbol or f"{frame.address:#x}"
     if frame.file:
-        return f"{name} ({frame.file}:{frame.line})"
-    return f"{name} ({frame.module})" if frame.module else name
+        return f"{name} ({basename(frame.file)}:{frame.line})"
+    return f"{name} ({basename(frame.module)})" if frame.module else name

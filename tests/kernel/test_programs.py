@@ -16,6 +16,7 @@ STAGES = [
     ("getppid", ["done"]),
     ("rate", ["done"]),
     ("forks", ["forked", "done"]),
+    pytest.param("dlopens", ["loaded", "done"], marks=pytest.mark.needs("mimalloc")),
     ("execs", ["allocated", "execed", "done"]),
     pytest.param("syscalls32", ["done"], marks=pytest.mark.needs("m32")),
 ]

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a program with known answers talks to a test: it says `ready`, waits for a byte on stdin, does
- * what it is there for, prints `key value` lines and then `done`, waits for a second byte and exits.
- * It does not wait when stdin is at its end or when an argument is `now`.
+ * How a program with known answers talks to a test: it says `ready`, waits for a byte on stdin,
+ * does its work, prints `key value` lines and then `done`, waits for a second byte and exits. It
+ * does not wait when stdin is at its end or when an argument is `now`.
  *
  * Nothing here allocates: the streams of stdio and glibc's dprintf would, and join the count.
  */

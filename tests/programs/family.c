@@ -14,7 +14,7 @@
 
 static volatile size_t huge = PTRDIFF_MAX;
 static void *volatile sink;
-static long live_blocks, live_bytes, failed;
+static long frees, live_blocks, live_bytes, failed;
 
 NOINLINE static void *with_malloc(void)
 {
@@ -75,6 +75,7 @@ static void exercise(const char *name, void *(*allocate)(void), int kept, long s
 		sink = allocate();
 	for (int i = 0; i < FREED; i++)
 		free(sink = allocate());
+	frees += FREED;
 	live_blocks += kept;
 	live_bytes += kept * size;
 	snprintf(key, sizeof(key), "%s_blocks", name);
@@ -113,6 +114,8 @@ int main(int argc, char **argv)
 #endif
 	fail();
 	sink = NULL;
+	answer("allocs", live_blocks + frees);
+	answer("frees", frees);
 	answer("failed", failed);
 	answer("live_blocks", live_blocks);
 	answer("live_bytes", live_bytes);

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The events of a batch that concern heap blocks, as contiguous columns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.aggregate.blocks import Blocks
+from kwatch.aggregate.order import U64, Index
+from kwatch.events import Batch, EventType
+
+_TYPES = (EventType.ALLOC, EventType.FREE, EventType.REALLOC_RELEASE, EventType.REALLOC_KEEP)
+_IS_WANTED = np.isin(np.arange(256), _TYPES)
+
+
+class BlockEvents(NamedTuple):
+    """Only ALLOC, FREE, REALLOC_RELEASE and REALLOC_KEEP, in the order of time.
+
+    The columns that only a few events are asked for are views of the records.
+    """
+
+    types: npt.NDArray[np.uint8]
+    addresses: U64
+    sizes: U64
+    stacks: U64
+    times: U64
+    tids: npt.NDArray[np.uint32]
+
+    def at(self, index: Index) -> BlockEvents:
+        return BlockEvents(self.types[index], *self.blocks(index), self.tids[index])
+
+    def blocks(self, index: Index) -> Blocks:
+        """What ALLOC events say about the blocks that they began."""
+        columns = (self.addresses, self.sizes, self.stacks, self.times)
+        return Blocks(*(column[index] for column in columns))
+
+    def has(self, kind: EventType) -> bool:
+        return bool((self.types == kind).any())
+
+
+def block_events(batch: Batch) -> BlockEvents:
+    """From events of dtype `kwatch.events.HEAP`."""
+    hot = (np.ascontiguousarray(batch[name]) for name in ("type", "address", "size"))
+    events = BlockEvents(*hot, *(batch[name] for name in ("stack", "time_ns", "tid")))
+    wanted = _IS_WANTED.take(events.types)
+    return events if wanted.all() else events.at(np.flatnonzero(wanted))

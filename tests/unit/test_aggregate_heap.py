@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The heap of one process, told as stories of events."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kwatch.aggregate import HeapAccount, heap
+from kwatch.aggregate.outstanding import LISTED
+from kwatch.events import HEAP, EventType
+
+A, B, C = 0x55D0_0000_1010, 0x55D0_0000_2020, 0x7F00_1234_5670
+SECOND = 1_000_000_000
+
+
+def event(kind, address=0, size=0, stack=0, time=0, tid=1):
+    return (kind, 0, 0, time, address, size, stack, 1, tid)
+
+
+def alloc(address, size=10, **more):
+    return event(EventType.ALLOC, address, size, **more)
+
+
+def free(address, **more):
+    return event(EventType.FREE, address, **more)
+
+
+def failed(size=10, **more):
+    return event(EventType.ALLOC_FAILED, 0, size, **more)
+
+
+def release(address, **more):
+    return event(EventType.REALLOC_RELEASE, address, **more)
+
+
+def keep(address, **more):
+    return event(EventType.REALLOC_KEEP, address, **more)
+
+
+def account(*batches):
+    """An account that was given these batches, each a list of events."""
+    given = HeapAccount()
+    for events in batches:
+        given.add(np.array(events, HEAP))
+    return given
+
+
+def live(given):
+    rows = zip(*(column.tolist() for column in given.live_blocks()), strict=True)
+    return {address: tuple(rest) for address, *rest in rows}
+
+
+def counters(given):
+    stats = given.snapshot(0)
+    assert given.inherited + stats.allocs - stats.frees - given.superseded == stats.live_blocks
+    return {
+        name: getattr(stats, name)
+        for name in ("allocs", "alloc_bytes", "frees", "freed_bytes", "unknown_frees")
+        if getattr(stats, name)
+    }
+
+
+def test_an_empty_account_has_nothing():
+    assert counters(account()) == {}
+    assert account([]).snapshot(0).stacks == ()
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_freed_blocks_are_gone_and_others_stay(cut):
+    events = [alloc(A, 10), alloc(B, 20, stack=7, time=3), free(A)]
+    given = account(events[:cut], events[cut:])
+    assert live(given) == {B: (20, 7, 3)}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 30, "frees": 1, "freed_bytes": 10}
+
+
+def test_an_address_is_used_again_and_again():
+    given = account([alloc(A, 1), free(A), alloc(A, 2), free(A), alloc(A, 4, time=9)])
+    assert live(given) == {A: (4, 0, 9)}
+    assert counters(given) == {"allocs": 3, "alloc_bytes": 7, "frees": 2, "freed_bytes": 3}
+
+
+def test_a_block_of_an_earlier_batch_is_freed_and_its_address_given_out_again():
+    given = account([alloc(A, 5)], [free(A), alloc(A, 6)])
+    assert live(given) == {A: (6, 0, 0)}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 11, "frees": 1, "freed_bytes": 5}
+
+
+def test_a_free_of_what_was_there_before_the_attach_is_unknown():
+    assert counters(account([free(A)])) == {"unknown_frees": 1}
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_the_second_free_of_a_block_is_unknown(cut):
+    events = [alloc(A, 10), free(A), free(A)]
+    given = account(events[:cut], events[cut:])
+    assert counters(given)["frees"] == 1
+    assert counters(given)["unknown_frees"] == 1
+
+
+@pytest.mark.parametrize("cut", range(3))
+def test_an_address_given_out_twice_had_a_free_that_was_not_seen(cut):
+    events = [alloc(A, 10), alloc(A, 20)]
+    given = account(events[:cut], events[cut:])
+    assert given.superseded == 1
+    assert live(given) == {A: (20, 0, 0)}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 30}
+    assert given.snapshot(0).live_bytes == 20
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_a_block_whose_free_was_not_seen_does_not_stay(cut):
+    events = [alloc(A, 10), alloc(A, 20), free(A)]
+    given = account(events[:cut], events[cut:])
+    assert given.superseded == 1
+    assert live(given) == {}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 30, "frees": 1, "freed_bytes": 20}
+
+
+def test_a_failed_malloc_is_no_allocation():
+    given = account([failed(), alloc(A), failed(size=1 << 60)])
+    assert given.snapshot(0).failed_allocs == 2
+    assert counters(given)["allocs"] == 1
+
+
+def test_events_that_concern_no_block_are_ignored():
+    kinds = (EventType.MAP, EventType.UNMAP, EventType.BRK)
+    assert counters(account([event(kind, A, 4096) for kind in kinds])) == {}
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_a_realloc_that_moves_ends_the_old_block(cut):
+    events = [alloc(A, 10), release(A), alloc(B, 30)]
+    given = account(events[:cut], events[cut:])
+    assert live(given) == {B: (30, 0, 0)}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 40, "frees": 1, "freed_bytes": 10}
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_a_realloc_in_place_is_a_new_block_at_the_same_address(cut):
+    events = [alloc(A, 10), release(A), alloc(A, 30, time=5)]
+    given = account(events[:cut], events[cut:])
+    assert live(given) == {A: (30, 0, 5)}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 40, "frees": 1, "freed_bytes": 10}
+    assert given.superseded == 0
+
+
+@pytest.mark.parametrize("cut", range(8))
+def test_a_realloc_that_fails_changes_nothing(cut):
+    events = [
+        alloc(A, 10, stack=7, time=3),
+        release(A),
+        alloc(B, 20, tid=2),
+        event(EventType.BRK, C),
+        keep(A),
+        failed(),
+        free(B, tid=2),
+    ]
+    given = account(events[:cut], events[cut:])
+    assert live(given) == {A: (10, 7, 3)}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 30, "frees": 1, "freed_bytes": 20}
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_the_block_of_a_failed_realloc_can_be_freed(cut):
+    events = [alloc(A, 10), release(A), keep(A), free(A, tid=2)]
+    given = account(events[:cut], events[cut:])
+    assert counters(given) == {"allocs": 1, "alloc_bytes": 10, "frees": 1, "freed_bytes": 10}
+
+
+def test_a_failed_realloc_over_three_batches():
+    given = account([alloc(A, 10, time=3)], [release(A)], [alloc(B, 1, tid=2)], [keep(A)])
+    assert live(given) == {A: (10, 0, 3), B: (1, 0, 0)}
+    assert counters(given) == {"allocs": 2, "alloc_bytes": 11}
+
+
+@pytest.mark.parametrize("cut", range(3))
+def test_a_failed_realloc_of_an_unknown_block_changes_nothing(cut):
+    events = [release(A), keep(A)]
+    assert counters(account(events[:cut], events[cut:])) == {}
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_another_thread_may_be_given_the_block_while_realloc_moves_it(cut):
+    events = [alloc(A, 10), release(A), alloc(A, 20, tid=2), alloc(B, 30)]
+    given = account(events[:cut], events[cut:])
+    assert live(given) == {A: (20, 0, 0), B: (30, 0, 0)}
+    assert given.superseded == 0
+
+
+def test_a_keep_without_its_release_is_ignored():
+    given = account([alloc(A, 10), release(A), alloc(B), keep(A)], [keep(B), keep(C, tid=3)])
+    assert live(given) == {B: (10, 0, 0)}
+
+
+def test_a_child_has_the_blocks_of_its_parent_but_not_its_history():
+    parent = account([alloc(A, 10), alloc(B, 20), free(A)])
+    child = parent.fork()
+    assert live(child) == live(parent)
+    assert counters(child) == {}
+    child.add(np.array([free(B)], HEAP))
+    assert live(child) == {}
+    assert counters(child) == {"frees": 1, "freed_bytes": 20}
+    assert live(parent) == {B: (20, 0, 0)}
+
+
+def test_a_new_image_has_a_new_heap():
+    given = account([alloc(A), free(B), failed()])
+    given.exec()
+    assert live(given) == {}
+    assert counters(given) == {}
+    assert given.snapshot(0).failed_allocs == 0
+
+
+@pytest.mark.parametrize("base", [0, 1, 0xFFFF_F000_0000_0000])
+def test_any_address_will_do(base):
+    given = account([alloc(base + step) for step in range(100)], [free(base), alloc(2**64 - 1)])
+    assert sorted(live(given)) == [*range(base + 1, base + 100), 2**64 - 1]
+
+
+def test_a_batch_is_handled_in_chunks(monkeypatch):
+    monkeypatch.setattr(heap, "_CHUNK", 3)
+    addresses = range(A, A + 160, 16)
+    given = account([alloc(address) for address in addresses] + [free(a) for a in addresses[1:]])
+    assert sorted(live(given)) == [A]
+
+
+def test_stacks_are_listed_by_their_bytes():
+    events = [alloc(A + 16 * i, 10, stack=1) for i in range(5)]
+    given = account([*events, alloc(B, 60, stack=2), alloc(C, 1, stack=3)])
+    stacks = given.snapshot(0, top=2).stacks
+    assert [(s.stack, s.bytes, s.blocks) for s in stacks] == [(2, 60, 1), (1, 50, 5)]
+    assert stacks[1].addresses == tuple(A + 16 * i for i in range(5))
+    assert stacks[1].sizes == (10,) * 5
+    assert given.snapshot(0, top=0).stacks == ()
+
+
+def test_a_stack_lists_its_oldest_blocks():
+    count = LISTED + 5
+    given = account([alloc(A + 16 * i, 100 - i, time=(count - i) * SECOND) for i in range(count)])
+    (stack,) = given.snapshot((count + 1) * SECOND).stacks
+    assert stack.blocks == count
+    assert stack.addresses == tuple(A + 16 * i for i in range(count - 1, count - 1 - LISTED, -1))
+    assert stack.sizes == tuple(100 - i for i in range(count - 1, count - 1 - LISTED, -1))
+    assert stack.oldest_s == count
+
+
+@pytest.mark.parametrize(
+    ("limits", "listed"),
+    [
+        ({}, {A, B, C}),
+        ({"older_ns": 3 * SECOND}, {A, B}),
+        ({"older_ns": 9 * SECOND}, set()),
+        ({"min_size": 20}, {B, C}),
+        ({"max_size": 20}, {A, B}),
+        ({"min_size": 11, "max_size": 29}, {B}),
+    ],
+)
+def test_limits_choose_the_blocks_of_a_listing(limits, listed):
+    events = [alloc(A, 10, time=SECOND), alloc(B, 20, time=SECOND), alloc(C, 30, time=3 * SECOND)]
+    stats = account(events).snapshot(4 * SECOND, **limits)
+    assert {address for stack in stats.stacks for address in stack.addresses} == listed
+    assert stats.live_bytes == 60
+    assert stats.live_blocks == 3

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HeapAccount against a dict, on random events in random batches."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kwatch.aggregate import HeapAccount
+from kwatch.events import HEAP, EventType
+
+THREADS = 3
+ADDRESSES = [0x5555_0000_0010 + 16 * i for i in range(5)] + [0x7FFF_0000_0010]
+
+ACTIONS = st.tuples(
+    st.sampled_from(["alloc", "free", "fail", "map", "realloc", "realloc that fails"]),
+    st.integers(1, THREADS),
+    st.sampled_from(ADDRESSES),
+    st.integers(0, 1000),
+)
+
+
+class Program:
+    """Turns actions into events that can happen; a thread in realloc ends it with its next one."""
+
+    def __init__(self):
+        self.events = []
+        self.in_realloc = {}  # tid: (address, whether it will fail)
+
+    def act(self, action, tid, address, size):
+        if tid in self.in_realloc:
+            self.end_realloc(tid, address, size)
+        elif action == "map":
+            self.emit(EventType.MAP, tid, address, size)
+        elif action == "fail":
+            self.emit(EventType.ALLOC_FAILED, tid, 0, size)
+        elif address in self.held():
+            return
+        elif action == "alloc":
+            self.emit(EventType.ALLOC, tid, address, size)
+        elif action == "free":
+            self.emit(EventType.FREE, tid, address, 0)
+        else:
+            self.emit(EventType.REALLOC_RELEASE, tid, address, 0)
+            self.in_realloc[tid] = (address, action == "realloc that fails")
+
+    def held(self):
+        """Nobody can get or end a block that a failing realloc will put back."""
+        return {address for address, fails in self.in_realloc.values() if fails}
+
+    def end_realloc(self, tid, address, size):
+        old, fails = self.in_realloc[tid]
+        if fails:
+            self.emit(EventType.MAP, tid, address, size)
+            self.emit(EventType.REALLOC_KEEP, tid, old, 0)
+            self.emit(EventType.ALLOC_FAILED, tid, 0, size)
+        elif address in self.held():
+            return
+        elif size % 10:  # else it freed the block, or its result was filtered out
+            self.emit(EventType.ALLOC, tid, address, size)
+        del self.in_realloc[tid]
+
+    def emit(self, kind, tid, address, size):
+        time = len(self.events)
+        self.events.append((kind, 0, 0, time, address, size, time % 4, 1, tid))
+
+
+class Model:
+    """One event at a time."""
+
+    def __init__(self):
+        self.live = {}
+        self.undo = {}  # tid: the state before its last event, a release
+        self.counts = dict.fromkeys(("allocs", "frees", "unknown", "superseded", "failed"), 0)
+
+    def take(self, kind, _function, _reserved, time, address, size, stack, _tgid, tid):
+        if kind == EventType.ALLOC_FAILED:
+            self.counts["failed"] += 1
+        if kind in (EventType.ALLOC_FAILED, EventType.MAP):
+            return
+        undo = self.undo.pop(tid, None)
+        if kind == EventType.ALLOC:
+            self.counts["allocs"] += 1
+            self.counts["superseded"] += address in self.live
+            self.live[address] = (size, stack, time)
+        elif kind == EventType.REALLOC_KEEP:
+            if undo is not None:
+                self.put_back(address, undo)
+        else:
+            block = self.live.pop(address, None)
+            self.counts["unknown" if block is None else "frees"] += 1
+            if kind == EventType.REALLOC_RELEASE:
+                self.undo[tid] = (block,)
+
+    def put_back(self, address, undo):
+        (block,) = undo
+        self.counts["unknown" if block is None else "frees"] -= 1
+        if block is not None:
+            self.live[address] = block
+
+
+def state_of(account):
+    stats = account.snapshot(0)
+    counts = {
+        "allocs": stats.allocs,
+        "frees": stats.frees,
+        "unknown": stats.unknown_frees,
+        "superseded": account.superseded,
+        "failed": stats.failed_allocs,
+    }
+    blocks = zip(*(column.tolist() for column in account.live_blocks()), strict=True)
+    assert stats.live_bytes == sum(account.live_blocks().sizes.tolist())
+    return counts, {address: tuple(rest) for address, *rest in blocks}
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(ACTIONS, max_size=60), st.lists(st.integers(0, 120), max_size=6))
+def test_batches_give_what_single_events_give(actions, cuts):
+    program, model, account = Program(), Model(), HeapAccount()
+    for action in actions:
+        program.act(*action)
+    bounds = sorted({0, len(program.events), *(c for c in cuts if c < len(program.events))})
+    for begin, end in pairwise(bounds):
+        account.add(np.array(program.events[begin:end], HEAP))
+        for event in program.events[begin:end]:
+            model.take(*event)
+        assert state_of(account) == (model.counts, model.live)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(ACTIONS, max_size=60))
+def test_bytes_balance(actions):
+    program, account = Program(), HeapAccount()
+    for action in actions:
+        program.act(*action)
+    sizes = [event[5] for event in program.events if event[0] == EventType.ALLOC]
+    account.add(np.array(program.events, HEAP))
+    stats = account.snapshot(0)
+    assert stats.alloc_bytes == sum(sizes)
+    if not account.superseded:
+        assert stats.alloc_bytes - stats.freed_bytes == stats.live_bytes

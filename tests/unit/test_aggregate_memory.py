@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mappings and the break: stories, and a comparison with a set of pages."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kwatch.aggregate import MemoryAccount
+from kwatch.events import HEAP, EventType
+from kwatch.snapshot import MemoryStats
+
+PAGE = 4096
+BASE = 0x7F00_0000_0000
+
+
+def event(kind, address, size=0):
+    return (kind, 0, 0, 0, address, size, 0, 1, 1)
+
+
+def map_pages(first, count):
+    return event(EventType.MAP, BASE + first * PAGE, count * PAGE)
+
+
+def unmap_pages(first, count):
+    return event(EventType.UNMAP, BASE + first * PAGE, count * PAGE)
+
+
+def brk(address):
+    return event(EventType.BRK, address)
+
+
+def account(*events):
+    memory = MemoryAccount()
+    memory.add(np.array(list(events), HEAP))
+    return memory
+
+
+def mapped(*events):
+    """(mappings, pages)"""
+    stats = account(*events).snapshot()
+    return stats.mappings, stats.mapped_bytes / PAGE
+
+
+def test_what_is_mapped_and_unmapped_is_gone():
+    stats = account(map_pages(0, 4), map_pages(8, 2), unmap_pages(0, 4)).snapshot()
+    assert stats == MemoryStats(2 * PAGE, mappings=1, mmap_calls=2, munmap_calls=1)
+
+
+def test_a_partial_munmap_shortens_or_splits_a_mapping():
+    assert mapped(map_pages(0, 10), unmap_pages(0, 3)) == (1, 7)
+    assert mapped(map_pages(0, 10), unmap_pages(7, 3)) == (1, 7)
+    assert mapped(map_pages(0, 10), unmap_pages(4, 2)) == (2, 8)
+
+
+def test_one_munmap_ends_several_mappings():
+    assert mapped(map_pages(0, 2), map_pages(2, 2), map_pages(6, 2), unmap_pages(1, 6)) == (2, 2)
+
+
+def test_what_was_mapped_before_the_attach_does_not_count():
+    assert mapped(unmap_pages(0, 100)) == (0, 0)
+    assert mapped(map_pages(10, 2), unmap_pages(0, 11)) == (1, 1)
+
+
+def test_a_fixed_mapping_replaces():
+    assert mapped(map_pages(0, 10), map_pages(0, 10)) == (1, 10)
+    assert mapped(map_pages(0, 10), map_pages(4, 2)) == (3, 10)
+    assert mapped(map_pages(4, 2), map_pages(0, 10)) == (1, 10)
+
+
+def test_sizes_are_whole_pages():
+    assert mapped(event(EventType.MAP, BASE, 1)) == (1, 1)
+    assert mapped(map_pages(0, 2), event(EventType.UNMAP, BASE, PAGE + 1)) == (0, 0)
+    assert mapped(event(EventType.MAP, BASE, 0)) == (0, 0)
+
+
+def test_the_break_counts_from_where_it_was_first_seen():
+    assert account().snapshot().brk_bytes == 0
+    assert account(brk(BASE)).snapshot().brk_bytes == 0
+    assert account(brk(BASE), brk(BASE + 100), brk(BASE + 100)).snapshot().brk_bytes == 100
+    assert account(brk(BASE), brk(BASE - 100)).snapshot().brk_bytes == -100
+
+
+def test_other_events_are_ignored():
+    assert account(event(EventType.ALLOC, BASE, PAGE)).snapshot() == MemoryStats()
+
+
+def test_a_child_has_the_mappings_of_its_parent():
+    parent = account(map_pages(0, 4), brk(BASE), brk(BASE + 100))
+    child = parent.fork()
+    child.add(np.array([unmap_pages(0, 1), brk(BASE + 50)], HEAP))
+    assert child.snapshot() == MemoryStats(3 * PAGE, 1, 0, 1, 50)
+    assert parent.snapshot() == MemoryStats(4 * PAGE, 1, 1, 0, 100)
+
+
+def test_a_new_image_has_no_mappings_and_a_new_break():
+    memory = account(map_pages(0, 4), brk(BASE), brk(BASE + 100))
+    memory.exec()
+    assert memory.snapshot() == MemoryStats()
+    memory.add(np.array([brk(2 * BASE)], HEAP))
+    assert memory.snapshot().brk_bytes == 0
+
+
+CALLS = st.tuples(st.booleans(), st.integers(0, 30), st.integers(0, 12))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(CALLS, max_size=40))
+def test_mappings_are_those_of_a_page_table(calls):
+    memory, pages = MemoryAccount(), {}
+    for number, (is_map, first, count) in enumerate(calls):
+        memory.add(np.array([(map_pages if is_map else unmap_pages)(first, count)], HEAP))
+        for page in range(first, first + count):
+            pages.pop(page, None)
+            if is_map:
+                pages[page] = number
+        stats = memory.snapshot()
+        pieces = sum(pages.get(page - 1) != owner for page, owner in pages.items())
+        assert stats.mapped_bytes == len(pages) * PAGE
+        assert stats.mappings == pieces

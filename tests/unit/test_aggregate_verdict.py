@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What counts as a leak, and how it is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from kwatch.aggregate import judge
+from kwatch.snapshot import Frame, HeapStats, StackStats, Verdict
+
+PROGRAM = "/home/user/demo"
+LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+
+LEAK_HERE = Frame(0x1000, "leak_here", 5, PROGRAM, "/src/demo.c", 12)
+STDIO = Frame(0x2000, "_IO_file_doallocate", 7, LIBC)
+STRDUP = Frame(0x2100, "strdup", 7, LIBC)
+NEW = Frame(0x2200, "operator new(unsigned long)", 7, "/lib/libstdc++.so.6")
+OWN_LIBRARY = Frame(0x3000, "render", 7, "/opt/app/librender.so")
+NO_NAME = Frame(0x4000)
+
+
+def stack(*frames, blocks=1, size=100):
+    return StackStats(1, blocks * size, blocks, 9.0, (), (), frames)
+
+
+def verdict(*stacks, **circumstances):
+    given = {"program": PROGRAM, "exited": True} | circumstances
+    return judge(HeapStats(stacks=stacks), **given)
+
+
+@pytest.mark.parametrize(
+    ("outstanding", "expected"),
+    [
+        (stack(LEAK_HERE), Verdict.LEAK),
+        (stack(OWN_LIBRARY), Verdict.LEAK),
+        (stack(STDIO, LEAK_HERE), Verdict.CLEAN),
+        (stack(STRDUP, LEAK_HERE, blocks=2), Verdict.LEAK),
+        (stack(NEW, LEAK_HERE), Verdict.LEAK),
+        (stack(NEW, STDIO), Verdict.CLEAN),
+        (stack(), Verdict.UNSURE),
+        (stack(blocks=5), Verdict.UNSURE),
+        (stack(NO_NAME), Verdict.UNSURE),
+        (stack(NO_NAME, blocks=2), Verdict.LEAK),
+    ],
+)
+def test_a_leak_is_the_programs_own_or_repeated(outstanding, expected):
+    assert verdict(outstanding)[0] is expected
+
+
+def test_nothing_outstanding_is_clean():
+    assert verdict() == (Verdict.CLEAN, "no block that is old enough to count is outstanding")
+
+
+def test_a_program_among_the_system_libraries_is_still_the_program():
+    daemon = "/usr/lib/postgresql/bin/postgres"
+    outstanding = stack(Frame(1, "palloc", 0, daemon))
+    assert verdict(outstanding, program=daemon)[0] is Verdict.LEAK
+
+
+def test_loss_and_missing_probes_leave_it_open():
+    assert verdict(stack(LEAK_HERE), lost_heap_events=3) == (
+        Verdict.UNSURE,
+        "3 heap events were lost, so any count may be wrong",
+    )
+    assert verdict(coverage_complete=False)[0] is Verdict.UNSURE
+
+
+def test_a_known_leak_outweighs_an_unknown_stack():
+    assert verdict(stack(), stack(LEAK_HERE))[0] is Verdict.LEAK
+
+
+@pytest.mark.parametrize(
+    ("outstanding", "exited", "reason"),
+    [
+        (
+            [stack(LEAK_HERE, blocks=101)],
+            True,
+            "101 blocks (9.9 KiB) from leak_here (demo.c:12) were never freed",
+        ),
+        (
+            [stack(OWN_LIBRARY, size=9), stack(LEAK_HERE)],
+            False,
+            "1 block (9 B) from render (librender.so) is still not freed, and 1 more stack leaked",
+        ),
+        (
+            [stack(NO_NAME, blocks=2)] * 3,
+            True,
+            "2 blocks (200 B) from 0x4000 were never freed, and 2 more stacks leaked",
+        ),
+        ([stack()], True, "nothing tells who allocated 1 block (100 B)"),
+    ],
+)
+def test_the_reason_names_the_largest_stack(outstanding, exited, reason):
+    assert verdict(*outstanding, exited=exited)[1] == reason

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one malloc and its free cost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+
+from bench.compare import compare
+from bench.peers import BYSTANDER, EMPTY, NATIVE, kwatch_peer, memleak
+from bench.rows import Row
+from bench.settings import Settings
+from bench.workload import loop
+
+HEAP, BOTH = "kwatch --no-syscalls", "kwatch"
+
+
+def measure(settings: Settings, directory: Path) -> Iterable[Row]:
+    peers = [NATIVE, BYSTANDER, EMPTY, kwatch_peer(HEAP, "--no-syscalls"), kwatch_peer(BOTH)]
+    with loop(directory) as target:
+        found = compare(target, "pairs", [*peers, memleak(directory)], "ns", settings)
+    yield from found.rows()
+    yield found.ratio(HEAP, EMPTY.name, 1.35)
+    yield found.ratio(BOTH, EMPTY.name)
+    yield found.ratio("bcc memleak", HEAP, 8, at_least=True)
+    yield from _launched(settings, directory)
+
+
+def _launched(settings: Settings, directory: Path) -> Iterable[Row]:
+    """Tools that cannot attach, or only by stopping the target in a debugger."""
+    tools = {
+        "valgrind": ["valgrind", "-q"],
+        "heaptrack": ["heaptrack", "-o", str(directory / "heaptrack")],
+    }
+    for name, prefix in tools.items():
+        if shutil.which(name) is None:
+            yield Row("pair", name, note=f"{name} is not installed")
+            continue
+        figures = []
+        for _ in range(min(settings.rounds, 3)):
+            with loop(directory, *prefix) as target:
+                target.run("pairs", settings.slice_ms)
+                figures.append(target.run("pairs", settings.slice_ms).each_ns)
+        yield Row("pair", f"{name}, launched under it", median(figures), "ns")

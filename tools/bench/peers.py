@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process can be measured under: nothing, empty probes, kwatch, and the other tools.
+
+Each is a context manager that takes a pid and yields when everything is attached.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.session import Session
+
+from bench import processes
+from bench.empty import empty_probes
+from kwatch.kernel.source import shim_directory
+
+_PTRACE = Path(__file__).with_name("ptrace.h")
+_VERSION_CODE = """
+#ifndef LINUX_VERSION_CODE
+#define LINUX_VERSION_CODE KERNEL_VERSION({}, {}, 0)
+#endif
+"""
+
+Attach = Callable[[int], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`command` must be installed for it; empty: nothing must."""
+
+    name: str
+    attach: Attach
+    command: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        return bool(self.command) and shutil.which(self.command) is None
+
+
+@contextmanager
+def kwatch(*options: str | int) -> Iterator[Session]:
+    """kwatch as a user runs it, from `attached` to its end. It writes JSON."""
+    session = Session("--json", *options)
+    try:
+        session.attached()
+        yield session
+        session.stop()
+    finally:
+        session.kill()
+
+
+@contextmanager
+def _kwatch_elsewhere(pid: int) -> Iterator[None]:
+    """The measured process is none of its targets."""
+    other = subprocess.Popen(["sleep", "infinity"])
+    try:
+        with kwatch("--pid", other.pid):
+            yield
+    finally:
+        other.kill()
+        other.wait(60)
+
+
+def kwatch_peer(name: str, *options: str) -> Peer:
+    return Peer(name, lambda pid: kwatch("--pid", pid, *options))
+
+
+@contextmanager
+def _tool(
+    command: Sequence[str], environment: dict[str, str], attached: Callable[[int], bool]
+) -> Iterator[None]:
+    """Another tool, interrupted at the end. `attached` is asked with its pid until it says so."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+        return attached(process.pid)
+
+    try:
+        processes.until(ready, f"{command[0]} attached")
+        yield
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+def _strace(pid: int) -> AbstractContextManager[None]:
+    command = ["strace", "-f", "-o", "/dev/null", "-p", str(pid)]
+    return _tool(command, {}, lambda tracer: processes.tracer_of(pid) == tracer)
+
+
+def _perf_trace(pid: int) -> AbstractContextManager[None]:
+    command = ["perf", "trace", "-o", "/dev/null", "-p", str(pid)]
+    return _tool(command, {}, _sleeps_in("poll"))
+
+
+def _memleak(shim: Path) -> Attach:
+    def attach(pid: int) -> AbstractContextManager[None]:
+        command = ["memleak-bpfcc", "-p", str(pid), "3600"]
+        return _tool(command, {"BCC_KERNEL_SOURCE": str(shim)}, _sleeps_in("nanosleep"))
+
+    return attach
+
+
+def _sleeps_in(function: str) -> Callable[[int], bool]:
+    """Its events are open and it waits: it has attached what it attaches."""
+
+    def attached(pid: int) -> bool:
+        return processes.perf_events(pid) > 0 and processes.waits_in(pid, function)
+
+    return attached
+
+
+def memleak_shim(directory: Path) -> Path:
+    """kwatch's stand-in for kernel headers with what memleak's text needs beyond it."""
+    shim = directory / "memleak-shim"
+    if not shim.exists():
+        shutil.copytree(shim_directory(), shim)
+        shutil.copy(_PTRACE, shim / "include/uapi/linux/ptrace.h")
+        with (shim / "include/linux/version.h").open("a") as file:
+            file.write(_VERSION_CODE.format(*os.uname().release.split(".")[:2]))
+    return shim
+
+
+NATIVE = Peer("native", lambda pid: nullcontext())
+EMPTY = Peer("empty probes", empty_probes)
+BYSTANDER = Peer("kwatch on another process", _kwatch_elsewhere)
+STRACE = Peer("strace -f", _strace, "strace")
+PERF_TRACE = Peer("perf trace", _perf_trace, "perf")
+
+
+def memleak(directory: Path) -> Peer:
+    return Peer("bcc memleak", _memleak(memleak_shim(directory)), "memleak-bpfcc")

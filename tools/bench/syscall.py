@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one system call costs: getppid, which does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.compare import compare
+from bench.peers import BYSTANDER, NATIVE, PERF_TRACE, STRACE, kwatch_peer
+from bench.rows import Row
+from bench.settings import Settings
+from bench.workload import loop
+
+CALLS, BOTH = "kwatch --no-heap", "kwatch"
+
+
+def measure(settings: Settings, directory: Path) -> Iterable[Row]:
+    ours = [BYSTANDER, kwatch_peer(CALLS, "--no-heap"), kwatch_peer(BOTH)]
+    peers = [NATIVE, *ours, STRACE, PERF_TRACE]
+    with loop(directory) as target:
+        found = compare(target, "getppid", peers, "ns", settings)
+    yield from found.rows()
+    yield found.ratio(CALLS, NATIVE.name, 2.5)
+    yield found.ratio(BOTH, NATIVE.name, 2.5)
+    yield found.ratio(BYSTANDER.name, NATIVE.name)
+    yield found.ratio(STRACE.name, CALLS, 30, at_least=True)
+    yield found.ratio(PERF_TRACE.name, CALLS)
