@@ -17,6 +17,7 @@ enum shape {
 	SHAPE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
 	SHAPE_FREE, /* f(pointer, ...) */
 	SHAPE_DELETE, /* C++ operator delete: as free, which it may go on to */
+	SHAPE_NEW, /* C++ operator new: as malloc, but an exception may leave it */
 };
 
 /* The attach cookie of a probe: what is called, and its shape. */
@@ -32,6 +33,7 @@ struct thread {
 	u64 size;
 	u64 pointer; /* the argument that is one, else 0 */
 	u64 time_ns;
+	u64 return_address; /* of a call that an exception may leave, else 0 */
 	u64 released; /* the last pointer freed, while nothing was allocated since */
 	u64 released_sp;
 	u32 tgid;
@@ -114,6 +116,7 @@ static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *t
 	thread->pointer = 0;
 	switch (shape) {
 	case SHAPE_MALLOC:
+	case SHAPE_NEW:
 		thread->size = ARG0(ctx);
 		break;
 	case SHAPE_CALLOC:
@@ -162,7 +165,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 
 	if (!thread || is_nested(thread, sp))
 		return 0;
-	if (shape >= SHAPE_FREE) {
+	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
 		if (!is_repeated(thread, sp, ARG0(ctx), cookie))
 			send_release(ctx, thread, EVENT_FREE, ARG0(ctx), function);
 		return 0;
@@ -173,6 +176,9 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	thread->shape = shape;
 	thread->time_ns = bpf_ktime_get_ns();
 	thread->sp = sp;
+	thread->return_address = 0;
+	if (shape == SHAPE_NEW)
+		bpf_probe_read_user(&thread->return_address, sizeof(u64), (void *)sp);
 	if (is_realloc(shape))
 		send_release(ctx, thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
 	return 0;
@@ -232,6 +238,25 @@ int heap_return(struct pt_regs *ctx)
 	return 0;
 }
 
+/*
+ * An exception is about to leave operator new. The kernel has put its trampoline in the place of the
+ * return address, and an unwinder finds no frame there: the program would end. So the program gets
+ * its own return address back. Attached to the unwinder, where operators that throw are probed.
+ */
+int heap_unwind(struct pt_regs *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+	struct thread *thread = threads.lookup(&tid);
+	u64 address;
+
+	if (!thread || !thread->sp || !thread->return_address)
+		return 0;
+	address = thread->return_address;
+	bpf_probe_write_user((void *)thread->sp, &address, sizeof(address));
+	thread->sp = 0;
+	return 0;
+}
+
 #ifdef HEAP_COOKIE
 
 int heap_entry(struct pt_regs *ctx)
@@ -281,6 +306,11 @@ int heap_free(struct pt_regs *ctx)
 int heap_delete(struct pt_regs *ctx)
 {
 	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_DELETE));
+}
+
+int heap_new(struct pt_regs *ctx)
+{
+	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_NEW));
 }
 
 #endif

@@ -11,25 +11,9 @@ import numpy.typing as npt
 
 from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
-from kwatch.probes.finder import Allocator, FileKey
+from kwatch.probes.coverage import Coverage
 from kwatch.snapshot import Frame, ProcessFacts
 from kwatch.symbols.mappings import AddressSpace
-
-
-@dataclass(slots=True)
-class Coverage:
-    """What of the heap is seen: the allocators hooked, the functions refused with the reason.
-
-    `files` are all that were looked at, as (device, inode).
-    """
-
-    files: set[FileKey] = field(default_factory=set)
-    allocators: set[Allocator] = field(default_factory=set)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_complete(self) -> bool:
-        return bool(self.allocators) and not self.refused
 
 
 @dataclass(slots=True)
@@ -38,11 +22,11 @@ class Process:
 
     facts: ProcessFacts
     slot: int
+    coverage: Coverage
     heap: HeapAccount | None = None
     memory: MemoryAccount | None = None
     space: AddressSpace = field(default_factory=AddressSpace)
     stacks: dict[int, tuple[Frame, ...]] = field(default_factory=dict)
-    coverage: Coverage = field(default_factory=Coverage)
 
     @property
     def pid(self) -> int:
@@ -77,7 +61,7 @@ class Registry:
         if not self._free:
             self._free.append(self._slots)
             self._slots += 1
-        process = Process(facts, self._free.pop())
+        process = Process(facts, self._free.pop(), Coverage(facts.pid))
         if heap:
             process.heap, process.memory = HeapAccount(), MemoryAccount()
         self._processes[facts.pid] = process

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,9 +15,9 @@ from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.events import Batch, EventType
 from kwatch.kernel.ring import ControlRecord, MappingRecord, NameRecord
 from kwatch.options import WatchOptions
-from kwatch.probes.attach import EVERY_PROCESS, ProcessGone
-from kwatch.probes.finder import AllocatorFinder
-from kwatch.registry import Coverage, Process, Registry
+from kwatch.probes.attach import EVERY_PROCESS
+from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
+from kwatch.registry import Process, Registry
 from kwatch.snapshot import ProcessFacts
 from kwatch.stream import Drained, StackAssembler, by_process, event_type
 from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, read_mappings
@@ -39,25 +39,21 @@ class _Image:
 class Session:
     """Owns the accounts.
 
-    `on_join` is called with each process that becomes a target by itself, once it is attached;
-    `on_exit` with each that ends, while it is still known.
+    `on_exit` is called with each process that ends, while it is still known; `announce`, which
+    may be replaced, with a line for people when something more has been attached.
     """
 
     def __init__(
-        self,
-        options: WatchOptions,
-        tracer: Tracer,
-        on_join: Callable[[Process], None],
-        on_exit: Callable[[Process], None],
+        self, options: WatchOptions, tracer: Tracer, on_exit: Callable[[Process], None]
     ) -> None:
         self.options = options
         self.registry = Registry()
         self.syscalls = SyscallAccount()
-        self.system = Coverage()
+        self.system = Coverage(EVERY_PROCESS)
         self._tracer = tracer
-        self._on_join = on_join
         self._on_exit = on_exit
-        self._finder = AllocatorFinder(options.alloc_prefixes)
+        self.announce: Callable[[str], None] = lambda line: None
+        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
         self._symbolizer = Symbolizer() if options.heap else None
         self._assembler = StackAssembler()
         self._images: dict[int, _Image] = {}
@@ -68,14 +64,12 @@ class Session:
             EventType.STACK: self._stack_seen,
         }
 
-    # -- targets
-
     def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
         """Makes a running process a target and probes its allocators."""
         flags = TARGET_INHERIT if self.options.follow or by_comm else 0
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags | (TARGET_BY_COMM if by_comm else 0))
-        self._probe(process)
+        self._joined(process)
         return process
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
@@ -83,16 +77,17 @@ class Session:
         flags = TARGET_WAITING | (TARGET_INHERIT if self.options.follow else 0)
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags)
-        for path in files if self.options.heap else ():
-            status = os.stat(path)
-            self._probe_file(process, (status.st_dev, status.st_ino), path, path)
+        self._probe(process.coverage, map(_file_to_come, files))
         return process
 
     def attach_system(self) -> None:
         """Probes, for every process, the allocators that some process has mapped."""
-        for facts in filter(None, map(processes.facts, processes.all_pids())):
-            for mapping in read_mappings(facts.pid):
-                self._probe_system(facts.pid, mapping)
+        for pid in processes.all_pids():
+            self._probe(self.system, _files_of(pid, read_mappings(pid)))
+
+    def coverage(self, process: Process) -> Coverage:
+        """What of the process's heap is seen."""
+        return self.system if self.options.system_wide else process.coverage
 
     def _register(self, facts: ProcessFacts) -> Process:
         previous = self.registry.get(facts.pid)
@@ -100,55 +95,22 @@ class Session:
             self._end(previous)
         return self.registry.add(facts, self.options.heap)
 
-    # -- probes
+    def _joined(self, process: Process) -> None:
+        if self.options.heap:
+            self._mapped(process, read_mappings(process.pid))
+        else:
+            self.announce(_named(process))
 
-    def _probe(self, process: Process) -> None:
-        """Takes stock of the mappings, and probes the allocators among them."""
-        if not self.options.heap:
-            return
-        for mapping in read_mappings(process.pid):
-            self._mapping_seen(process, mapping)
+    def _mapped(self, process: Process, mappings: list[Mapping]) -> None:
+        """Takes note of mappings, and probes the allocators among them."""
+        code = [mapping for mapping in mappings if mapping.executable]
+        for mapping in code:
+            process.space.add(mapping)
+        for hooked in self._probe(self.coverage(process), _files_of(process.pid, code)):
+            self.announce(f"{_named(process)}; heap: {hooked}")
 
-    def _mapping_seen(self, process: Process, mapping: Mapping) -> None:
-        if not mapping.executable:
-            return
-        process.space.add(mapping)
-        if self.options.system_wide:
-            self._probe_system(process.pid, mapping)
-        elif mapping.inode and (path := file_of(process.pid, mapping)):
-            key = (mapping.device, mapping.inode)
-            self._probe_file(process, key, path, mapping.path)
-
-    def _probe_file(self, process: Process, key: tuple[int, int], path: str, shown: str) -> None:
-        coverage = process.coverage
-        if key in coverage.files:
-            return
-        coverage.files.add(key)
-        allocator = self._finder.find(key, path, shown)
-        # One file can go by two identities: overlayfs has its own beside the lower one's.
-        if allocator is None or allocator in coverage.allocators:
-            return
-        coverage.allocators.add(allocator)
-        try:
-            attached = self._tracer.attacher.attach(process.pid, path, allocator)
-        except ProcessGone:
-            return  # its exit is on the control ring
-        coverage.refused |= attached.refused
-
-    def _probe_system(self, pid: int, mapping: Mapping) -> None:
-        """Probes a file in every process, once."""
-        key = (mapping.device, mapping.inode)
-        if not mapping.executable or not mapping.inode or key in self.system.files:
-            return
-        self.system.files.add(key)
-        path = file_of(pid, mapping)
-        allocator = self._finder.find(key, path, mapping.path) if path else None
-        if allocator is not None and allocator not in self.system.allocators:
-            self.system.allocators.add(allocator)
-            attached = self._tracer.attacher.attach(EVERY_PROCESS, path, allocator)
-            self.system.refused |= attached.refused
-
-    # -- events
+    def _probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
+        return self._probes.probe(coverage, files) if self.options.heap else []
 
     def apply(self, drained: Drained) -> None:
         """Hands a batch on. Heap events are interleaved with what happens to their processes."""
@@ -183,18 +145,19 @@ class Session:
         """A process whose events come before anything else is known of it."""
         found = processes.facts(pid) or ProcessFacts(pid, 0.0, "", "", exited=True)
         process = self._register(found)
-        self._probe(process)
+        if self.options.heap:
+            self._mapped(process, read_mappings(pid))
         return process
 
     def _control(self, record: MappingRecord | NameRecord | ControlRecord) -> None:
         if isinstance(record, ControlRecord):
             self._handlers[event_type(record.data)](record.data)
         elif isinstance(record, MappingRecord):
-            self._mapped(record)
+            self._mapping_seen(record)
         else:
             self._renamed(record)
 
-    def _mapped(self, record: MappingRecord) -> None:
+    def _mapping_seen(self, record: MappingRecord) -> None:
         process = self.registry.get(record.pid)
         mapping = Mapping(
             start=record.start,
@@ -210,7 +173,7 @@ class Session:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
                 process.facts = replace(process.facts, exe=record.path)
             if self.options.heap:
-                self._mapping_seen(process, mapping)
+                self._mapped(process, [mapping])
         elif record.pid in self._images:
             image = self._images[record.pid]
             image.exe = image.exe or record.path
@@ -240,8 +203,7 @@ class Session:
             child.stacks = dict(parent.stacks)
             if parent.heap is not None and parent.memory is not None:
                 child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
-        self._probe(child)
-        self._on_join(child)
+        self._joined(child)
 
     def _execed(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXEC, 1)[0]
@@ -256,8 +218,7 @@ class Session:
             started = processes.start_time(int(record["start_ns"]))
             process = self._register(ProcessFacts(pid, started, comm, image.exe))
             process.space = image.space
-            self._probe(process)
-            self._on_join(process)
+            self._joined(process)
         elif process.heap is not None and process.memory is not None:
             process.heap.exec()
             process.memory.exec()
@@ -293,15 +254,28 @@ class Session:
             if self.registry.get(pid) is None and not self._tracer.is_target(pid):
                 found = processes.facts(pid)
                 if found is not None and processes.name_matches(pid, self.options.comms):
-                    self._on_join(self.attach(found, by_comm=True))
-
-    def coverage(self, process: Process) -> Coverage:
-        """What of the process's heap is seen."""
-        return self.system if self.options.system_wide else process.coverage
+                    self.attach(found, by_comm=True)
 
     def close(self) -> None:
         if self._symbolizer is not None:
             self._symbolizer.close()
+
+
+def _files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
+    """The files whose code is mapped, as far as they can be opened."""
+    for mapping in mappings:
+        if mapping.executable and mapping.inode and (path := file_of(pid, mapping)):
+            yield MappedFile((mapping.device, mapping.inode), path, mapping.path)
+
+
+def _file_to_come(path: str) -> MappedFile:
+    """A file that is not mapped yet."""
+    status = os.stat(path)
+    return MappedFile((status.st_dev, status.st_ino), path, path)
+
+
+def _named(process: Process) -> str:
+    return f"attached to {process.facts.comm}[{process.pid}]"
 
 
 def now_ns() -> int:

@@ -46,10 +46,8 @@ class Watch:
             self._output = Output(self._options)
             self._signals = Signals()
             self._tracer = Tracer(self._options, self._loader)
-            self._session = Session(
-                self._options, self._tracer, self._process_joined, self._process_ended
-            )
             self._tracer.open()
+            self._session = Session(self._options, self._tracer, self._process_ended)
             self._reporter = Reporter(self._session, self._tracer)
             for facts in named:
                 self._session.attach(facts)
@@ -87,7 +85,9 @@ class Watch:
         for source in (self._signals, self._connector):
             if source is not None:
                 stream.watch(source.fileno())
-        print(self._attached_line(), file=sys.stderr, flush=True)
+        _say(self._attached_line())
+        if not self._options.system_wide:
+            self._session.announce = _say
         if self._launched is not None:
             self._launched.release()
         self._started = time.monotonic()
@@ -152,15 +152,8 @@ class Watch:
             return ExitCode.DONE
         if self._launched.has_ended():
             return self._launched.wait()
-        print(
-            f"kwatch: {self._options.command[0]} (pid {self._launched.pid}) goes on running",
-            file=sys.stderr,
-        )
+        _say(f"kwatch: {self._options.command[0]} (pid {self._launched.pid}) goes on running")
         return 128 + self._signals.last if self._signals.last else ExitCode.DONE
-
-    def _process_joined(self, process: Process) -> None:
-        facts = process.facts
-        print(f"attached to {facts.comm}[{facts.pid}]", file=sys.stderr, flush=True)
 
     def _process_ended(self, process: Process) -> None:
         self._reporter.refresh()
@@ -208,6 +201,10 @@ def _coverage(session: Session) -> str:
     hooked = [f"{len(a.probes)} functions of {a.path}" for a in allocators]
     missed = [f"not {name} ({why})" for name, why in refused.items()]
     return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _in_foreground() -> bool:

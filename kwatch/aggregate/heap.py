@@ -14,8 +14,8 @@ from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.events import Batch, EventType
 from kwatch.snapshot import HeapStats
 
-#: Events handled at a time, for the sake of memory: a block's end is found cheapest in the chunk
-#: where it began.
+#: Events handled at a time, which bounds the memory that takes. Large, because the end of a block
+#: is found cheapest in the chunk where it began.
 _CHUNK = 1 << 18
 
 _REALLOC_EVENTS = (EventType.REALLOC_RELEASE, EventType.REALLOC_KEEP)

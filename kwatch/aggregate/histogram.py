@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-linear histograms of durations: 16 buckets for each power of two.
 
-A bucket is 1/16 of its lower bound's power of two wide, and stands for its middle: a value read
-back is within 3.2 % of what was put in, from 16 ns to 4.8 hours; what lies outside counts in the
-first or last bucket.
+A bucket stands for its middle, which is within 3.2 % of every duration in it from 16 ns to
+2**44 ns (4.9 hours). What lies outside counts in the first or the last bucket.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ class OpenRealloc(NamedTuple):
 
 
 def match_reallocs(events: BlockEvents) -> Reallocs:
+    """Finds the release of each REALLOC_KEEP: the same thread's event before it."""
     order = stable_argsort(events.tids)
     tids = events.tids.take(order)
     kind = events.types.take(order)

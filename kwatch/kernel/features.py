@@ -62,10 +62,11 @@ def _lockdown() -> None:
 
 
 def _bcc() -> None:
-    found = importlib.util.find_spec("bcc")
+    try:
+        found = importlib.util.find_spec("bcc.libbcc")
+    except ImportError as error:
+        raise KwatchError(str(error), BCC_HINT) from error
     if found is None:
-        raise KwatchError("no module named bcc", BCC_HINT)
-    if importlib.util.find_spec("bcc.libbcc") is None:
         raise KwatchError("the module bcc is not the BPF Compiler Collection", BCC_HINT)
 
 

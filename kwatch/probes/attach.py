@@ -58,6 +58,28 @@ class Attacher:
         attached.probes += [name for name in allocator.names if name not in attached.refused]
         return attached
 
+    def guard_unwinding(self, pid: int, path: str, allocator: Allocator) -> None:
+        """Lets exceptions pass through probed functions. Raises ProcessGone."""
+        program = self._programs.deferred_program("heap_unwind")
+        offsets = allocator.unwinders
+        attached = self._attached.setdefault(pid, Attached())
+        try:
+            if self._programs.uprobe_links:
+                cookies = [0] * len(offsets)
+                attached.descriptors.append(
+                    bpf.link_uprobes(program, path, offsets, cookies, pid, 0)
+                )
+                return
+            for offset in offsets:
+                fd = perf.open_uprobe(path, offset, pid or -1, program, False)
+                attached.descriptors.append(fd)
+        except OSError as error:
+            _check_gone(error, pid)
+            raise KwatchError(
+                f"the unwinder in {allocator.path} cannot be probed: {error.strerror}",
+                "without that, exceptions through operator new would end the program",
+            ) from error
+
     def _attach_singly(
         self, attached: Attached, pid: int, path: str, probes: Iterable[Probe], is_return: bool
     ) -> None:

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kwatch.probes.sites import reaches, site_offset
-from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
+from kwatch.probes.table import (
+    ALLOCATOR_FUNCTIONS,
+    ESSENTIAL,
+    UNWINDERS,
+    AllocatorFunction,
+    Shape,
+)
 from kwatch.symbols.elf import Elf, ElfError, Function
 
 #: Device and inode.
@@ -26,11 +32,20 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """A file that allocates: its probes, and which functions of the table it lacks."""
+    """What is to be probed in a file, and which functions of the table it lacks.
+
+    `unwinders`: the places where exceptions begin to unwind, if it has any.
+    """
 
     path: str
     probes: tuple[Probe, ...]
     absent: tuple[str, ...] = ()
+    unwinders: tuple[int, ...] = ()
+
+    @property
+    def throws(self) -> bool:
+        """Whether an exception may leave a probed function."""
+        return any(probe.function.shape is Shape.NEW for probe in self.probes)
 
     @property
     def names(self) -> list[str]:
@@ -45,7 +60,7 @@ class AllocatorFinder:
     _known: dict[FileKey, Allocator | None] = field(default_factory=dict)
 
     def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
-        """The allocator in a file, or None. `path` opens it, `shown` is its name for people."""
+        """What to probe in a file, or None. `path` opens it, `shown` is its name for people."""
         if key not in self._known:
             try:
                 self._known[key] = self._examine(path, shown)
@@ -56,6 +71,7 @@ class AllocatorFinder:
     def _examine(self, path: str, shown: str) -> Allocator | None:
         with Elf.open(path) as elf:
             found: dict[int, Probe] = {}
+            unwinders = tuple(f.offset for f in elf.functions(UNWINDERS).values())
             absent: list[str] = []
             for prefix in ("", *self.prefixes):
                 functions = elf.functions(_names(prefix))
@@ -63,7 +79,9 @@ class AllocatorFinder:
                     continue
                 absent += [name for name in _names(prefix) if name not in functions]
                 _add_probes(elf, prefix, functions, found)
-        return Allocator(shown, tuple(found.values()), tuple(absent)) if found else None
+        if not found and not unwinders:
+            return None
+        return Allocator(shown, tuple(found.values()), tuple(absent), unwinders)
 
 
 def _names(prefix: str) -> Iterable[str]:

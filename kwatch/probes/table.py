@@ -18,13 +18,14 @@ class Shape(enum.IntEnum):
     POSIX_MEMALIGN = 5
     FREE = 6
     DELETE = 7
+    NEW = 8
 
     @property
     def argument_registers(self) -> int:
         """How many argument registers the probe reads."""
-        return {"MALLOC": 1, "FREE": 1, "DELETE": 1, "REALLOCARRAY": 3, "POSIX_MEMALIGN": 3}.get(
-            self.name, 2
-        )
+        if self in (Shape.REALLOCARRAY, Shape.POSIX_MEMALIGN):
+            return 3
+        return 1 if self in (Shape.MALLOC, Shape.FREE, Shape.DELETE, Shape.NEW) else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class AllocatorFunction:
     @property
     def returns(self) -> bool:
         """Whether the probe needs the function's return."""
-        return self.shape < Shape.FREE
+        return self.shape not in (Shape.FREE, Shape.DELETE)
 
 
 def _operators() -> list[AllocatorFunction]:
@@ -51,7 +52,8 @@ def _operators() -> list[AllocatorFunction]:
     rows = []
     for new in ("_Znw", "_Zna"):
         for suffix in ("", nothrow, align, align + nothrow):
-            rows.append(AllocatorFunction(f"{new}{size_t}{suffix}", Shape.MALLOC, False, True))
+            shape = Shape.MALLOC if nothrow in suffix else Shape.NEW
+            rows.append(AllocatorFunction(f"{new}{size_t}{suffix}", shape, False, True))
     for delete in ("_ZdlPv", "_ZdaPv"):
         for suffix in ("", size_t, nothrow, align, align + nothrow, size_t + align):
             rows.append(AllocatorFunction(f"{delete}{suffix}", Shape.DELETE, False, True))
@@ -77,3 +79,6 @@ ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
 
 #: A file that lacks one of these is no allocator.
 ESSENTIAL = ("malloc", "free")
+
+#: Where exceptions begin to unwind; probed beside operators that throw (bpf/heap.bpf.c).
+UNWINDERS = ("_Unwind_RaiseException", "_Unwind_ForcedUnwind")

@@ -21,8 +21,9 @@ def run(*arguments, **how):
 
 def assert_error(result, status, *words):
     assert result.returncode == status, result.stderr
-    assert result.stderr.startswith("kwatch: ")
-    assert len(result.stderr.splitlines()) <= 4
+    said = [line for line in result.stderr.splitlines() if not line.startswith("attached")]
+    assert said[0].startswith("kwatch: ")
+    assert len(said) <= 4
     for word in words:
         assert word in result.stderr
     assert "Traceback" not in result.stderr

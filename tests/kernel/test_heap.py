@@ -39,7 +39,7 @@ def assert_leaky(document, answers):
 
 
 def traced_to_the_end(start, run_kwatch, name, *options, stages=("done",), **how):
-    """Attaches to the waiting program by pid, lets it do its work: its answers, the final report."""
+    """Attaches to the waiting program by pid, lets it do its work: its answers, the report."""
     target = start(name, **how)
     kwatch = run_kwatch("--pid", target.pid, *HEAP, *options)
     kwatch.attached()
@@ -65,7 +65,7 @@ def test_by_name_before_it_starts(start, run_kwatch):
     kwatch = run_kwatch("--comm", "leak?", *HEAP)
     kwatch.attached()
     target = start("leaky")
-    kwatch.said(lambda line: line == f"attached to leaky[{target.pid}]")
+    kwatch.said(lambda line: line.startswith(f"attached to leaky[{target.pid}]; heap: "))
     answers = target.go()
     target.end()
     final = kwatch.document(lambda d: d["kind"] == "final" and d["process"]["pid"] == target.pid)
@@ -133,7 +133,7 @@ def test_fork_copies_the_live_set(start, run_kwatch):
     kwatch = run_kwatch("--pid", target.pid, "--follow", *HEAP)
     kwatch.attached()
     child = target.go("forked")["child"]
-    kwatch.said(lambda line: line == f"attached to forks[{child}]")
+    kwatch.said(lambda line: line.startswith(f"attached to forks[{child}]; heap: "))
     answers = target.go()
     target.end()
     result = kwatch.finish()
@@ -149,7 +149,14 @@ def test_exec_clears(start, run_kwatch):
 
 
 def test_library_opened_later(start, run_kwatch):
-    answers, final = traced_to_the_end(start, run_kwatch, "dlopens", stages=("loaded", "done"))
+    target = start("dlopens")
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    target.go("loaded")
+    kwatch.said(lambda line: "functions of" in line and "mimalloc" in line)
+    answers = target.go()
+    target.end()
+    final = kwatch.finish().final()
     stack = stack_of(final, "use_loaded")
     assert stack["blocks"] == answers["loaded_blocks"]
     assert stack["bytes"] == answers["loaded_bytes"]

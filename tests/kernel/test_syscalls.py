@@ -24,10 +24,14 @@ COMMANDS = {
         "-E",
         "-c",
         "import threading\n"
+        "together = threading.Barrier(8)\n"
         "def work():\n"
+        "    together.wait()\n"
         "    for _ in range(101): open('/etc/hostname').read()\n"
-        "for _ in range(7):\n"
-        "    t = threading.Thread(target=work); t.start(); t.join()\n",
+        "    together.wait()\n"
+        "for _ in range(7): threading.Thread(target=work).start()\n"
+        "together.wait()\n"
+        "together.wait()\n",
     ],
 }
 
@@ -40,7 +44,10 @@ def strace_counts(command, tmp_path):
     """Calls and errors by name."""
     log = tmp_path / "strace"
     subprocess.run(
-        ["strace", "-f", "-c", "-o", log, *command], check=True, stdout=subprocess.DEVNULL
+        ["strace", "-f", "-c", "-o", log, *command],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
     )
     rows = [line.split() for line in log.read_text().splitlines() if re.match(r" *\d+\.\d", line)]
     return {row[-1]: (int(row[3]), int(row[4]) if len(row) == 6 else 0) for row in rows}

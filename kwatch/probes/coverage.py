@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a process's heap is seen: probes its allocators as their files become known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kwatch.probes.attach import Attacher, ProcessGone
+from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
+
+
+class MappedFile(NamedTuple):
+    """A file that a process runs code of. `path` opens it, `shown` is its name for people."""
+
+    key: FileKey
+    path: str
+    shown: str
+
+
+@dataclass(slots=True)
+class Coverage:
+    """The probes of one process, or of all. `refused`: functions and why they are not probed."""
+
+    pid: int
+    refused: dict[str, str] = field(default_factory=dict)
+    _files: set[FileKey] = field(default_factory=set)
+    _paths: dict[Allocator, str] = field(default_factory=dict)
+    _done: set[Allocator] = field(default_factory=set)
+
+    @property
+    def allocators(self) -> list[Allocator]:
+        return [allocator for allocator in self._paths if allocator.probes]
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.allocators) and not self.refused
+
+    def learn(self, file: MappedFile, finder: AllocatorFinder) -> None:
+        """Looks at a file, once. One that goes by two identities, as on overlayfs, is still one."""
+        if file.key in self._files:
+            return
+        self._files.add(file.key)
+        allocator = finder.find(file.key, file.path, file.shown)
+        if allocator is not None:
+            self._paths.setdefault(allocator, file.path)
+
+    def pending(self) -> Iterator[tuple[Allocator, str]]:
+        """Files with something to probe that is not yet, and the path that opens each.
+
+        Unwinders come first: they are guarded before a function is probed that an exception may
+        leave.
+        """
+        throws = any(allocator.throws for allocator in self._paths)
+        ordered = sorted(self._paths.items(), key=lambda item: not item[0].unwinders)
+        for allocator, path in ordered:
+            if allocator not in self._done and (allocator.probes or throws):
+                self._done.add(allocator)
+                yield allocator, path
+
+    def must_guard(self, allocator: Allocator) -> bool:
+        return bool(allocator.unwinders) and any(other.throws for other in self._paths)
+
+
+class HeapProbes:
+    """Finds and attaches. `prefixes` are the user's --alloc-prefix."""
+
+    def __init__(self, attacher: Attacher, prefixes: tuple[str, ...]) -> None:
+        self._attacher = attacher
+        self._finder = AllocatorFinder(prefixes)
+
+    def probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
+        """Probes what these files add; says for each allocator what was hooked.
+
+        A process that has gone meanwhile is no error: its exit is on the control ring.
+        """
+        for file in files:
+            coverage.learn(file, self._finder)
+        hooked = []
+        for allocator, path in coverage.pending():
+            try:
+                if coverage.must_guard(allocator):
+                    self._attacher.guard_unwinding(coverage.pid, path, allocator)
+                if allocator.probes:
+                    attached = self._attacher.attach(coverage.pid, path, allocator)
+                    coverage.refused |= attached.refused
+                    hooked.append(f"{len(attached.probes)} functions of {allocator.path}")
+            except ProcessGone:
+                break
+        return hooked
