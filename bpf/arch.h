@@ -33,6 +33,17 @@ static __always_inline bool is_probe_call(u64 nr)
 	return nr == NR_URETPROBE || nr == NR_UPROBE;
 }
 
+/* At a ret instruction. */
+#define RETURN_ADDRESS(regs) read_return_address((regs)->sp)
+
+static __always_inline u64 read_return_address(u64 sp)
+{
+	u64 address = 0;
+
+	bpf_probe_read_user(&address, sizeof(address), (void *)sp);
+	return address;
+}
+
 #define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
 #define X32_SYSCALL_BIT 0x40000000
 
@@ -88,6 +99,7 @@ struct pt_regs {
 #define FRAME_POINTER(ctx) ((ctx)->regs[29])
 #define INSTRUCTION_POINTER(ctx) ((ctx)->pc)
 #define ENTRY_STACK_POINTER(ctx) ((ctx)->sp)
+#define RETURN_ADDRESS(ctx) ((ctx)->regs[30])
 
 static __always_inline bool is_probe_call(u64 nr)
 {

@@ -17,7 +17,7 @@ enum shape {
 	SHAPE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
 	SHAPE_FREE, /* f(pointer, ...) */
 	SHAPE_DELETE, /* C++ operator delete: as free, which it may go on to */
-	SHAPE_NEW, /* C++ operator new: as malloc, but an exception may leave it */
+	SHAPE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
 };
 
 /* The attach cookie of a probe: what is called, and its shape. */
@@ -33,7 +33,6 @@ struct thread {
 	u64 size;
 	u64 pointer; /* the argument that is one, else 0 */
 	u64 time_ns;
-	u64 return_address; /* of a call that an exception may leave, else 0 */
 	u64 released; /* the last pointer freed, while nothing was allocated since */
 	u64 released_sp;
 	u32 tgid;
@@ -176,9 +175,6 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	thread->shape = shape;
 	thread->time_ns = bpf_ktime_get_ns();
 	thread->sp = sp;
-	thread->return_address = 0;
-	if (shape == SHAPE_NEW)
-		bpf_probe_read_user(&thread->return_address, sizeof(u64), (void *)sp);
 	if (is_realloc(shape))
 		send_release(ctx, thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
 	return 0;
@@ -215,13 +211,14 @@ static __always_inline void allocation_failed(struct pt_regs *ctx, struct thread
 	send_heap(ctx, &event, thread->tgid);
 }
 
-int heap_return(struct pt_regs *ctx)
+/* The outermost call ends; `entry_sp` and `caller` are as the caller sees them. */
+static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 caller)
 {
 	u32 tid = bpf_get_current_pid_tgid();
 	struct thread *thread = threads.lookup(&tid);
 	struct kwatch_heap event = { .type = EVENT_ALLOC };
 
-	if (!thread || thread->sp != ENTRY_STACK_POINTER(ctx))
+	if (!thread || thread->sp != entry_sp)
 		return 0;
 	thread->sp = 0;
 	event.address = result_of(ctx, thread);
@@ -233,28 +230,24 @@ int heap_return(struct pt_regs *ctx)
 	if (event.size < MIN_SIZE || event.size > MAX_SIZE)
 		return 0;
 	event.function = thread->function;
-	event.stack = current_stack(ctx, thread->tgid, thread->seed);
+	event.stack = current_stack(ctx, caller, thread->tgid, thread->seed);
 	send_heap(ctx, &event, thread->tgid);
 	return 0;
 }
 
-/*
- * An exception is about to leave operator new. The kernel has put its trampoline in the place of the
- * return address, and an unwinder finds no frame there: the program would end. So the program gets
- * its own return address back. Attached to the unwinder, where operators that throw are probed.
- */
-int heap_unwind(struct pt_regs *ctx)
+int heap_return(struct pt_regs *ctx)
 {
-	u32 tid = bpf_get_current_pid_tgid();
-	struct thread *thread = threads.lookup(&tid);
-	u64 address;
+	return heap_leave(ctx, ENTRY_STACK_POINTER(ctx), INSTRUCTION_POINTER(ctx));
+}
 
-	if (!thread || !thread->sp || !thread->return_address)
-		return 0;
-	address = thread->return_address;
-	bpf_probe_write_user((void *)thread->sp, &address, sizeof(address));
-	thread->sp = 0;
-	return 0;
+/*
+ * At a ret instruction of operator new. A uretprobe would put the kernel's trampoline in the place
+ * of the return address, and an exception that leaves the function finds no frame there: the
+ * program would end.
+ */
+int heap_exit(struct pt_regs *ctx)
+{
+	return heap_leave(ctx, STACK_POINTER(ctx), RETURN_ADDRESS(ctx));
 }
 
 #ifdef HEAP_COOKIE

@@ -54,9 +54,9 @@ static __always_inline u64 mix(u64 hash, u64 value)
 	return hash ^ (hash >> 29);
 }
 
-static __always_inline u64 hash_stack(struct pt_regs *ctx, u64 seed)
+static __always_inline u64 hash_stack(struct pt_regs *ctx, u64 caller, u64 seed)
 {
-	u64 hash = mix(seed, INSTRUCTION_POINTER(ctx)), frame;
+	u64 hash = mix(seed, caller), frame;
 	struct walk walk;
 
 	begin_walk(&walk, ctx);
@@ -87,7 +87,7 @@ static __always_inline void fill_chunk(struct kwatch_stack *record, struct walk 
 	}
 }
 
-static __always_inline int send_stack(struct pt_regs *ctx, u32 tgid, u64 stack)
+static __always_inline int send_stack(struct pt_regs *ctx, u64 caller, u32 tgid, u64 stack)
 {
 	struct kwatch_stack record = {};
 	struct walk walk;
@@ -97,7 +97,7 @@ static __always_inline int send_stack(struct pt_regs *ctx, u32 tgid, u64 stack)
 	record.head.tgid = tgid;
 	record.stack = stack;
 	begin_walk(&walk, ctx);
-	fill_chunk(&record, &walk, INSTRUCTION_POINTER(ctx));
+	fill_chunk(&record, &walk, caller);
 #pragma clang loop unroll(disable)
 	for (int chunk = 0; chunk < MAX_CHUNKS; chunk++) {
 		if (control_ring.perf_submit(ctx, &record, sizeof(record)))
@@ -110,15 +110,15 @@ static __always_inline int send_stack(struct pt_regs *ctx, u32 tgid, u64 stack)
 	return 0;
 }
 
-/* The id of the stack that has just returned from a probed function. */
-static __always_inline u64 current_stack(struct pt_regs *ctx, u32 tgid, u64 seed)
+/* The id of the stack whose innermost return address is `caller`. */
+static __always_inline u64 current_stack(struct pt_regs *ctx, u64 caller, u32 tgid, u64 seed)
 {
-	u64 stack = hash_stack(ctx, seed);
+	u64 stack = hash_stack(ctx, caller, seed);
 	u8 sent = 1;
 
 	if (stacks_sent.lookup(&stack))
 		return stack;
-	if (send_stack(ctx, tgid, stack))
+	if (send_stack(ctx, caller, tgid, stack))
 		count_loss(tgid, LOSS_STACK_RING_FULL);
 	else
 		stacks_sent.update(&stack, &sent);

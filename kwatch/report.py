@@ -64,8 +64,10 @@ class Reporter:
         heap = self._heap(process) if process.heap is not None else None
         lost = self._lost(process.pid)
         verdict, reason = None, ""
-        if kind == "final" and heap is not None:
-            verdict, reason = self._judge(process, heap, lost)
+        if heap is not None:
+            if kind == "final":
+                verdict, reason = self._judge(process, heap, lost)
+            heap = replace(heap, stacks=heap.stacks[: self._session.options.listing.top])
         return Snapshot(
             kind=kind,
             time=utc_now(),
@@ -80,6 +82,7 @@ class Reporter:
         )
 
     def _heap(self, process: Process) -> HeapStats:
+        """With every stack that is not filtered out."""
         assert process.heap is not None
         listing = self._session.options.listing
         # A block that outlives its process was not going to be freed, however young it is.
@@ -88,8 +91,7 @@ class Reporter:
             now_ns(), older_ns, listing.min_size, listing.max_size, top=_ALL
         )
         named = [replace(s, frames=process.stacks.get(s.stack, ())) for s in stats.stacks]
-        merged = merge_stacks(named)
-        return replace(stats, stacks=tuple(merged[: listing.top]))
+        return replace(stats, stacks=tuple(merge_stacks(named)))
 
     def _syscalls(self, process: Process) -> SyscallSummary:
         summary = self._session.syscalls.summary(

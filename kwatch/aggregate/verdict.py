@@ -40,11 +40,11 @@ def judge(
             Verdict.UNSURE,
             f"{lost_heap_events} heap events were lost, so any count may be wrong",
         )
-    if not coverage_complete:
-        return Verdict.UNSURE, "not every allocator function could be hooked"
     leaks = [stack for stack in heap.stacks if _is_leak(stack, program)]
     if leaks:
         return Verdict.LEAK, _describe(leaks, exited)
+    if not coverage_complete:
+        return Verdict.UNSURE, "not every allocator function was hooked"
     unknown = [stack for stack in heap.stacks if not _is_known(stack)]
     if unknown:
         return Verdict.UNSURE, f"nothing tells who allocated {_amount(unknown[0])}"

@@ -7,16 +7,14 @@ are loaded; compiling also overlaps with whatever the parent has to find out mea
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import platform
 import socket
-import struct
 import sys
 import tempfile
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kwatch.errors import KwatchError
@@ -34,8 +32,6 @@ RAW_TRACEPOINTS = {
     "process_exit": "sched_process_exit",
 }
 _MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_ring", "patterns")
-# Writes to the target's stack, of which the kernel logs a warning: loaded only when needed.
-_DEFERRED = ("heap_unwind",)
 _HEAP_MAPS = ("threads", "heap_ring", "stacks_sent")
 _SHAPES = (
     "malloc",
@@ -48,8 +44,6 @@ _SHAPES = (
     "delete",
     "new",
 )
-_LOAD_64, _PSEUDO_MAP_FD = 0x18, 1  # BPF_LD | BPF_DW | BPF_IMM, include/uapi/linux/bpf.h
-
 Answer = dict[str, Any]
 
 BCC_HINT = (
@@ -70,16 +64,6 @@ class Programs:
     maps: dict[str, bpf.Map]
     programs: dict[str, int]
     uprobe_links: bool
-    deferred: dict[str, bytes] = field(default_factory=dict)
-
-    def deferred_program(self, name: str) -> int:
-        """Loads a program that is not always needed, once. Raises KwatchError."""
-        if name not in self.programs:
-            descriptors = [map_.fd for map_ in self.maps.values()]
-            code = _with_maps(self.deferred[name], descriptors)
-            kind = (bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI if self.uprobe_links else 0)
-            self.programs[name] = _load_one(name, code, *kind)
-        return self.programs[name]
 
     def close(self) -> None:
         for fd in (*self.programs.values(), *(map_.fd for map_ in self.maps.values())):
@@ -93,7 +77,7 @@ class Loader:
     """
 
     def __init__(self, config: ProgramConfig, uprobe_links: bool | None = None) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by result()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -124,26 +108,10 @@ class Loader:
         return _programs(answer, list(descriptors))
 
 
-def _with_maps(code: bytes, maps: list[int]) -> bytes:
-    """The instructions with each map's place in the list replaced by its descriptor."""
-    return _renumbered(code, dict(enumerate(maps)))
-
-
-def _renumbered(code: bytes, numbers: dict[int, int]) -> bytes:
-    """Replaces what stands for a map in the instructions that load one's address."""
-    renumbered = bytearray(code)
-    for at in range(0, len(code), 8):
-        operation, registers, _, value = struct.unpack_from("BBhi", code, at)
-        if operation == _LOAD_64 and registers >> 4 == _PSEUDO_MAP_FD:
-            struct.pack_into("i", renumbered, at + 4, numbers[value])
-    return bytes(renumbered)
-
-
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     maps = {name: bpf.Map(descriptors.pop(0), *sizes) for name, sizes in answer["maps"].items()}
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
-    deferred = {name: base64.b64decode(code) for name, code in answer["deferred"].items()}
-    return Programs(maps, programs, bool(answer["uprobe_links"]), deferred)
+    return Programs(maps, programs, bool(answer["uprobe_links"]))
 
 
 def _child_main(sock: socket.socket, config: ProgramConfig, uprobe_links: bool | None) -> None:
@@ -175,22 +143,11 @@ def _load(config: ProgramConfig, uprobe_links: bool) -> tuple[Answer, list[int]]
             lib.bpf_table_leaf_size_id(module.module, number),
             lib.bpf_table_max_entries_id(module.module, number),
         )
-    place = {fd: index for index, fd in enumerate(descriptors)}
     programs = _program_table(config.heap, uprobe_links)
     for name, (kind, attach_type) in programs.items():
         code = module.dump_func(name.encode())
         descriptors.append(_load_one(name, code, kind, attach_type))
-    deferred = {}
-    for name in _DEFERRED * config.heap:
-        code = _renumbered(module.dump_func(name.encode()), place)
-        deferred[name] = base64.b64encode(code).decode()
-    answer: Answer = {
-        "maps": maps,
-        "programs": list(programs),
-        "deferred": deferred,
-        "uprobe_links": uprobe_links,
-    }
-    return answer, descriptors
+    return {"maps": maps, "programs": list(programs), "uprobe_links": uprobe_links}, descriptors
 
 
 def _compile(config: ProgramConfig, uprobe_links: bool):  # type: ignore[no-untyped-def]
@@ -217,10 +174,11 @@ def _program_table(heap: bool, uprobe_links: bool) -> dict[str, tuple[int, int]]
     table = dict.fromkeys(RAW_TRACEPOINTS, (bpf.PROG_TYPE_RAW_TRACEPOINT, 0))
     if heap and uprobe_links:
         table |= dict.fromkeys(
-            ("heap_entry", "heap_return"), (bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI)
+            ("heap_entry", "heap_return", "heap_exit"),
+            (bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI),
         )
     elif heap:
-        names = [f"heap_{shape}" for shape in _SHAPES] + ["heap_return"]
+        names = [f"heap_{shape}" for shape in _SHAPES] + ["heap_return", "heap_exit"]
         table |= dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, 0))
     return table
 

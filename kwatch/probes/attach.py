@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
@@ -17,6 +17,27 @@ from kwatch.probes.finder import Allocator, Probe
 EVERY_PROCESS = 0
 _CLOSERS = 32
 _GONE = (errno.ESRCH, errno.ENOENT)
+
+
+#: `return` is a uretprobe; `exit` a ret instruction of a function that an exception may leave.
+Kind = Literal["entry", "return", "exit"]
+_ORDER: tuple[Kind, ...] = ("return", "exit", "entry")
+
+
+class _Place(NamedTuple):
+    probe: Probe
+    offset: int
+
+
+def _places(allocator: Allocator, kind: Kind) -> list[_Place]:
+    if kind == "exit":
+        return [_Place(probe, at) for probe in allocator.probes for at in probe.exits]
+    probes = [p for p in allocator.probes if kind == "entry" or _is_hijacked(p)]
+    return [_Place(probe, probe.offset) for probe in probes]
+
+
+def _is_hijacked(probe: Probe) -> bool:
+    return probe.function.returns and not probe.function.throws
 
 
 class ProcessGone(Exception):
@@ -48,66 +69,46 @@ class Attacher:
         Raises ProcessGone; a function that the kernel refuses to probe is reported as refused.
         """
         attached = self._attached.setdefault(pid, Attached())
-        returning = [probe for probe in allocator.probes if probe.function.returns]
-        for probes, is_return in ((returning, True), (list(allocator.probes), False)):
+        attached.refused |= dict(allocator.refused)
+        for kind in _ORDER:
+            places = _places(allocator, kind)
             try:
-                attached.descriptors += self._open(pid, path, probes, is_return)
+                attached.descriptors += self._open(pid, path, kind, places)
             except OSError as error:
                 _check_gone(error, pid)
-                self._attach_singly(attached, pid, path, probes, is_return)
+                self._attach_singly(attached, pid, path, kind, places)
         attached.probes += [name for name in allocator.names if name not in attached.refused]
         return attached
 
-    def guard_unwinding(self, pid: int, path: str, allocator: Allocator) -> None:
-        """Lets exceptions pass through probed functions. Raises ProcessGone."""
-        program = self._programs.deferred_program("heap_unwind")
-        offsets = allocator.unwinders
-        attached = self._attached.setdefault(pid, Attached())
-        try:
-            if self._programs.uprobe_links:
-                cookies = [0] * len(offsets)
-                attached.descriptors.append(
-                    bpf.link_uprobes(program, path, offsets, cookies, pid, 0)
-                )
-                return
-            for offset in offsets:
-                fd = perf.open_uprobe(path, offset, pid or -1, program, False)
-                attached.descriptors.append(fd)
-        except OSError as error:
-            _check_gone(error, pid)
-            raise KwatchError(
-                f"the unwinder in {allocator.path} cannot be probed: {error.strerror}",
-                "without that, exceptions through operator new would end the program",
-            ) from error
-
     def _attach_singly(
-        self, attached: Attached, pid: int, path: str, probes: Iterable[Probe], is_return: bool
+        self, attached: Attached, pid: int, path: str, kind: Kind, places: list[_Place]
     ) -> None:
         """One refused place fails all that are opened with it: find out which."""
-        for probe in probes:
-            if probe.name in attached.refused:
+        for place in places:
+            if place.probe.name in attached.refused:
                 continue
             try:
-                attached.descriptors += self._open(pid, path, [probe], is_return)
+                attached.descriptors += self._open(pid, path, kind, [place])
             except OSError as error:
                 _check_gone(error, pid)
-                attached.refused[probe.name] = error.strerror or str(error)
+                attached.refused[place.probe.name] = error.strerror or str(error)
 
-    def _open_links(self, pid: int, path: str, probes: list[Probe], is_return: bool) -> list[int]:
-        program = self._programs.programs["heap_return" if is_return else "heap_entry"]
-        flags = bpf.UPROBE_MULTI_RETURN if is_return else 0
-        offsets = [probe.offset for probe in probes]
-        cookies = [probe.cookie for probe in probes]
-        return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if probes else []
+    def _open_links(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
+        program = self._programs.programs[f"heap_{kind}"]
+        flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
+        offsets = [place.offset for place in places]
+        cookies = [place.probe.cookie for place in places]
+        return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if places else []
 
-    def _open_events(self, pid: int, path: str, probes: list[Probe], is_return: bool) -> list[int]:
+    def _open_events(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
         descriptors: list[int] = []
         target = pid if pid != EVERY_PROCESS else -1
         try:
-            for probe in probes:
-                name = "return" if is_return else probe.function.shape.name.lower()
+            for place in places:
+                name = place.probe.function.shape.name.lower() if kind == "entry" else kind
                 program = self._programs.programs[f"heap_{name}"]
-                fd = perf.open_uprobe(path, probe.offset, target, program, is_return)
+                is_return = kind == "return"
+                fd = perf.open_uprobe(path, place.offset, target, program, is_return)
                 descriptors.append(fd)
         except OSError:
             for fd in descriptors:

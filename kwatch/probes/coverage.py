@@ -31,7 +31,7 @@ class Coverage:
 
     @property
     def allocators(self) -> list[Allocator]:
-        return [allocator for allocator in self._paths if allocator.probes]
+        return list(self._paths)
 
     @property
     def is_complete(self) -> bool:
@@ -47,20 +47,11 @@ class Coverage:
             self._paths.setdefault(allocator, file.path)
 
     def pending(self) -> Iterator[tuple[Allocator, str]]:
-        """Files with something to probe that is not yet, and the path that opens each.
-
-        Unwinders come first: they are guarded before a function is probed that an exception may
-        leave.
-        """
-        throws = any(allocator.throws for allocator in self._paths)
-        ordered = sorted(self._paths.items(), key=lambda item: not item[0].unwinders)
-        for allocator, path in ordered:
-            if allocator not in self._done and (allocator.probes or throws):
+        """Allocators that are not probed yet, and the path that opens each."""
+        for allocator, path in self._paths.items():
+            if allocator not in self._done:
                 self._done.add(allocator)
                 yield allocator, path
-
-    def must_guard(self, allocator: Allocator) -> bool:
-        return bool(allocator.unwinders) and any(other.throws for other in self._paths)
 
 
 class HeapProbes:
@@ -80,12 +71,9 @@ class HeapProbes:
         hooked = []
         for allocator, path in coverage.pending():
             try:
-                if coverage.must_guard(allocator):
-                    self._attacher.guard_unwinding(coverage.pid, path, allocator)
-                if allocator.probes:
-                    attached = self._attacher.attach(coverage.pid, path, allocator)
-                    coverage.refused |= attached.refused
-                    hooked.append(f"{len(attached.probes)} functions of {allocator.path}")
+                attached = self._attacher.attach(coverage.pid, path, allocator)
             except ProcessGone:
                 break
+            coverage.refused |= attached.refused
+            hooked.append(f"{len(attached.probes)} functions of {allocator.path}")
         return hooked

@@ -6,14 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kwatch.probes.sites import reaches, site_offset
-from kwatch.probes.table import (
-    ALLOCATOR_FUNCTIONS,
-    ESSENTIAL,
-    UNWINDERS,
-    AllocatorFunction,
-    Shape,
-)
+from kwatch.probes.sites import exit_offsets, reaches, site_offset
+from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.symbols.elf import Elf, ElfError, Function
 
 #: Device and inode.
@@ -22,30 +16,26 @@ FileKey = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A place in a file. `cookie` tells the BPF program the function and its shape."""
+    """A function in a file: where to probe it, as file offsets.
+
+    `cookie` tells the BPF program the function and its shape. `exits` are the ret instructions of
+    a function whose return must be left alone.
+    """
 
     name: str
     function: AllocatorFunction
     offset: int
     cookie: int
+    exits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """What is to be probed in a file, and which functions of the table it lacks.
-
-    `unwinders`: the places where exceptions begin to unwind, if it has any.
-    """
+    """A file that allocates: its probes, and functions that cannot be probed, with the reason."""
 
     path: str
     probes: tuple[Probe, ...]
-    absent: tuple[str, ...] = ()
-    unwinders: tuple[int, ...] = ()
-
-    @property
-    def throws(self) -> bool:
-        """Whether an exception may leave a probed function."""
-        return any(probe.function.shape is Shape.NEW for probe in self.probes)
+    refused: tuple[tuple[str, str], ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -69,19 +59,15 @@ class AllocatorFinder:
         return self._known[key]
 
     def _examine(self, path: str, shown: str) -> Allocator | None:
+        found: dict[int, Probe] = {}
+        refused: dict[str, str] = {}
         with Elf.open(path) as elf:
-            found: dict[int, Probe] = {}
-            unwinders = tuple(f.offset for f in elf.functions(UNWINDERS).values())
-            absent: list[str] = []
             for prefix in ("", *self.prefixes):
                 functions = elf.functions(_names(prefix))
-                if not all(prefix + name in functions for name in ESSENTIAL):
-                    continue
-                absent += [name for name in _names(prefix) if name not in functions]
-                _add_probes(elf, prefix, functions, found)
-        if not found and not unwinders:
-            return None
-        return Allocator(shown, tuple(found.values()), tuple(absent), unwinders)
+                if all(prefix + name in functions for name in ESSENTIAL):
+                    _add_probes(elf, prefix, functions, found, refused)
+        probes = tuple(found.values())
+        return Allocator(shown, probes, tuple(refused.items())) if probes else None
 
 
 def _names(prefix: str) -> Iterable[str]:
@@ -89,7 +75,11 @@ def _names(prefix: str) -> Iterable[str]:
 
 
 def _add_probes(
-    elf: Elf, prefix: str, functions: dict[str, Function], found: dict[int, Probe]
+    elf: Elf,
+    prefix: str,
+    functions: dict[str, Function],
+    found: dict[int, Probe],
+    refused: dict[str, str],
 ) -> None:
     """Adds a probe for each function that is not another one's alias.
 
@@ -99,12 +89,15 @@ def _add_probes(
     covered: list[int] = []
     for index, row in enumerate(ALLOCATOR_FUNCTIONS):
         function = functions.get(prefix + row.name)
-        if function is None:
+        if function is None or function.vaddr in covered:
             continue
-        if row.operator and reaches(elf, function, covered):
-            covered.append(function.vaddr)
-            continue
+        is_seen_elsewhere = row.operator and reaches(elf, function, covered)
         covered.append(function.vaddr)
+        if is_seen_elsewhere:
+            continue
+        exits = exit_offsets(elf, function) if row.throws else ()
+        if exits is None:
+            refused[function.name] = "an exception may leave it by ways that cannot be told"
+            continue
         place = function.offset + site_offset(elf, function, row.shape.argument_registers)
-        cookie = index | row.shape << 8
-        found.setdefault(place, Probe(function.name, row, place, cookie))
+        found[place] = Probe(function.name, row, place, index | row.shape << 8, exits)

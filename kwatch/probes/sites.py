@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MAX_PROLOGUE = 64  # bytes in which a site is looked for
 _MAX_BODY = 1 << 14  # bytes in which branches back are looked for
+_MAX_INSTRUCTIONS = 20_000  # followed in search of a function's returns
+_UNKNOWN = -1
 _EM_AARCH64 = 183
 
 _X86_ARGUMENTS = ("rdi", "rsi", "rdx")
@@ -34,6 +36,7 @@ _X86_PARTS = {
     "rsp": {"rsp", "esp", "sp", "spl"},
 }
 _BRANCH = re.compile(r"j|call|b$|bl$|b\.|cb|tb")
+_PLT_JUMP = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xf2?\xff\x25(....)", re.DOTALL)
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _ARM_SIMULATED = {"adr", "adrp", "b", "bl", "cbz", "cbnz", "tbz", "tbnz"}
 
@@ -97,13 +100,26 @@ def _writes(instruction: capstone.CsInsn, registers: frozenset[str]) -> bool:
 
 
 def branch_targets(elf: Elf, function: Function) -> Iterator[int]:
-    """Where the direct branches and calls of the function's body lead, as virtual addresses."""
+    """Where the function's branches and calls lead, as virtual addresses, as far as they tell."""
     code = elf.read(function.vaddr, min(function.size, _MAX_BODY))
     engine = _disassembler(elf.machine, False)
+    slots = elf.slot_targets()
     for _, _, mnemonic, operands in engine.disasm_lite(code, function.vaddr):
         target = operands.rpartition(" ")[2].lstrip("#")
         if _BRANCH.match(mnemonic) and _ADDRESS.fullmatch(target):
-            yield int(target, 16)
+            yield _through_slot(elf, int(target, 16), slots)
+
+
+def _through_slot(elf: Elf, address: int, slots: dict[int, int]) -> int:
+    """Where a branch ends that leads to an entry of the procedure linkage table."""
+    if elf.machine == _EM_AARCH64 or elf.offset_of(address) is None:
+        return address
+    code = elf.read(address, 16)
+    jump = _PLT_JUMP.match(code)
+    if jump is None:
+        return address
+    slot = address + jump.end() + int.from_bytes(jump[1], "little", signed=True)
+    return slots.get(slot, address)
 
 
 def _is_entered_between(elf: Elf, function: Function, offset: int) -> bool:
@@ -116,3 +132,64 @@ def reaches(elf: Elf, function: Function, others: Sequence[int]) -> bool:
     """Whether the function branches straight to one of these virtual addresses."""
     wanted = set(others)
     return any(target in wanted for target in branch_targets(elf, function))
+
+
+def exit_offsets(elf: Elf, function: Function) -> tuple[int, ...] | None:
+    """File offsets of the instructions by which the function returns; None if not all are known.
+
+    Jumps are followed wherever they lead, so that the return of a function that ends by jumping
+    to another one is found there.
+    """
+    exits: set[int] = set()
+    seen: set[int] = set()
+    pending = [function.vaddr]
+    slots = elf.slot_targets()
+    while pending:
+        for instruction in _straight_line(elf, _through_slot(elf, pending.pop(), slots)):
+            if instruction.address in seen:
+                break
+            seen.add(instruction.address)
+            if _is_return(instruction):
+                exits.add(instruction.address)
+                break
+            target = _jump_target(instruction)
+            if target == _UNKNOWN or len(seen) > _MAX_INSTRUCTIONS:
+                return None
+            if target is not None:
+                pending.append(target)
+            if _is_unconditional(instruction):
+                break
+    return tuple(filter(None, map(elf.offset_of, sorted(exits)))) or None
+
+
+def _straight_line(elf: Elf, address: int) -> Iterator[capstone.CsInsn]:
+    """The instructions from an address on, to the end of what the file has there."""
+    engine = _disassembler(elf.machine, True)
+    while True:
+        code = elf.read(address, _MAX_PROLOGUE)
+        before = address
+        for instruction in engine.disasm(code, address):
+            yield instruction
+            address += instruction.size
+        if address == before:
+            return
+
+
+def _is_return(instruction: capstone.CsInsn) -> bool:
+    import capstone
+
+    return bool(instruction.group(capstone.CS_GRP_RET))
+
+
+def _is_unconditional(instruction: capstone.CsInsn) -> bool:
+    return str(instruction.mnemonic).removeprefix("bnd ") in ("jmp", "b", "ud2", "hlt", "br")
+
+
+def _jump_target(instruction: capstone.CsInsn) -> int | None:
+    """Where a jump leads: _UNKNOWN if through a register or memory, None for what does not jump."""
+    import capstone
+
+    if not instruction.group(capstone.CS_GRP_JUMP) or instruction.group(capstone.CS_GRP_CALL):
+        return None
+    target = str(instruction.op_str).rpartition(" ")[2].lstrip("#")
+    return int(target, 16) if _ADDRESS.fullmatch(target) else _UNKNOWN

@@ -43,8 +43,13 @@ class AllocatorFunction:
 
     @property
     def returns(self) -> bool:
-        """Whether the probe needs the function's return."""
+        """Whether the function has a result."""
         return self.shape not in (Shape.FREE, Shape.DELETE)
+
+    @property
+    def throws(self) -> bool:
+        """Whether an exception may leave it, so that its return must be left alone."""
+        return self.shape is Shape.NEW
 
 
 def _operators() -> list[AllocatorFunction]:
@@ -79,6 +84,3 @@ ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
 
 #: A file that lacks one of these is no allocator.
 ESSENTIAL = ("malloc", "free")
-
-#: Where exceptions begin to unwind; probed beside operators that throw (bpf/heap.bpf.c).
-UNWINDERS = ("_Unwind_RaiseException", "_Unwind_ForcedUnwind")

@@ -125,6 +125,30 @@ class Elf:
                 return file_offset - segment.offset + segment.vaddr
         return None
 
+    def slot_targets(self) -> dict[int, int]:
+        """Where the linkage table's slots lead, by their addresses, if to this file's own symbols.
+
+        Another file may define the symbol first; the dynamic loader would then choose that one.
+        """
+        sections = self._file.section_headers()
+        found: dict[int, int] = {}
+        for section in sections[sections["type"] == layout.SHT_RELA]:
+            if section["link"] >= len(sections):
+                continue
+            table = sections[section["link"]]
+            if table["type"] != layout.SHT_DYNSYM:
+                continue
+            values = self._records(table, layout.SYMBOL)["value"]
+            entries = self._records(section, layout.RELA)
+            entries = entries[(entries["symbol"] > 0) & (entries["symbol"] < len(values))]
+            found |= zip(
+                entries["offset"].tolist(), values[entries["symbol"]].tolist(), strict=True
+            )
+        return {slot: target for slot, target in found.items() if target}
+
+    def _records(self, section: np.void, dtype: np.dtype[np.void]) -> layout.Records:
+        return self._file.records(int(section["offset"]), int(section["size"]), dtype)
+
     def _symbol_tables(self) -> list[SymbolTable]:
         sections = self._file.section_headers()
         found = {
@@ -147,7 +171,7 @@ class Elf:
             raise ElfError(self.path, "a symbol table without its strings")
         strings = sections[section["link"]]
         return SymbolTable(
-            self._file.records(int(section["offset"]), int(section["size"]), layout.SYMBOL),
+            self._records(section, layout.SYMBOL),
             self._file.read(int(strings["offset"]), int(strings["size"])),
             versions,
         )

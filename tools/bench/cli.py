@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench import consumer, flood, memory, pair, syscall, web
+from bench import consumer, flood, memory, pair, spawn, syscall, web
 from bench.quiet import Quiet
 from bench.rows import Row, table
 from bench.settings import FULL, QUICK, Settings
@@ -24,6 +24,7 @@ BENCHES: dict[str, Callable[[Settings, Path], Iterable[Row]]] = {
     "rate": flood.measure_rate,
     "loss": flood.measure_loss,
     "nginx": web.measure,
+    "spawn": spawn.measure,
     "footprint": memory.measure_footprint,
     "live": memory.measure_live,
 }
@@ -72,8 +73,8 @@ def _run(name: str, settings: Settings) -> list[Row]:
         with tempfile.TemporaryDirectory(prefix="kwatch-bench-") as directory:
             rows.extend(BENCHES[name](settings, Path(directory)))
     except Exception as error:  # one bench that cannot run is a row, the others go on
-        rows.append(Row(name, "did not run", note=str(error).splitlines()[0], failed=True))
-        print(f"{name}: {error!r}", file=sys.stderr)
+        rows.append(Row(name, "did not run", note=type(error).__name__, failed=True))
+        print(f"{name}: {error}", file=sys.stderr)
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
     return rows
 

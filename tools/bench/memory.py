@@ -24,10 +24,19 @@ def measure_footprint(settings: Settings, directory: Path) -> Iterable[Row]:
     seconds, peaks = zip(*runs, strict=True)
     yield Row("footprint", "kwatch -- true, wall", median(seconds), "s", 1.0)
     yield Row("footprint", "its largest process, peak RSS", median(peaks), "MB", 150)
-    with loop(directory) as target, kwatch("--pid", target.pid) as session:
-        yield Row(
-            "footprint", "attached, RSS", processes.status_mb(session.pid, "VmRSS"), "MB", 150
-        )
+    with loop(directory) as target:
+        yield from _attached(target.pid)
+
+
+def _attached(pid: int) -> Iterable[Row]:
+    started = time.monotonic()
+    with kwatch("--pid", pid) as session:
+        attached = time.monotonic()
+        resident = processes.status_mb(session.pid, "VmRSS")
+        asked = time.monotonic()
+    yield Row("footprint", "attached, RSS", resident, "MB", 150)
+    yield Row("footprint", "from start to attached", attached - started, "s")
+    yield Row("footprint", "from SIGINT to the end", time.monotonic() - asked, "s")
 
 
 def _run_true() -> tuple[float, float]:
