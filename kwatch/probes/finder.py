@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kwatch.probes.sites import exit_offsets, reaches, site_offset
+from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.symbols.elf import Elf, ElfError, Function
 
@@ -81,19 +81,15 @@ def _add_probes(
     found: dict[int, Probe],
     refused: dict[str, str],
 ) -> None:
-    """Adds a probe for each function that is not another one's alias.
-
-    A C++ operator that goes on to a function that is probed, or to such an operator, is left out:
-    its memory is seen there.
-    """
+    """Adds a probe for each function that is not another one's alias or a mere jump to it."""
     covered: list[int] = []
     for index, row in enumerate(ALLOCATOR_FUNCTIONS):
         function = functions.get(prefix + row.name)
         if function is None or function.vaddr in covered:
             continue
-        is_seen_elsewhere = row.operator and reaches(elf, function, covered)
+        is_forwarder = row.operator and forwards_to(elf, function, covered)
         covered.append(function.vaddr)
-        if is_seen_elsewhere:
+        if is_forwarder:
             continue
         exits = exit_offsets(elf, function) if row.throws else ()
         if exits is None:

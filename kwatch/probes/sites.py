@@ -99,15 +99,14 @@ def _writes(instruction: capstone.CsInsn, registers: frozenset[str]) -> bool:
     return any(instruction.reg_name(register) in registers for register in written)
 
 
-def branch_targets(elf: Elf, function: Function) -> Iterator[int]:
-    """Where the function's branches and calls lead, as virtual addresses, as far as they tell."""
+def _branch_targets(elf: Elf, function: Function) -> Iterator[int]:
+    """Where the function's direct branches and calls lead, as virtual addresses."""
     code = elf.read(function.vaddr, min(function.size, _MAX_BODY))
     engine = _disassembler(elf.machine, False)
-    slots = elf.slot_targets()
     for _, _, mnemonic, operands in engine.disasm_lite(code, function.vaddr):
         target = operands.rpartition(" ")[2].lstrip("#")
         if _BRANCH.match(mnemonic) and _ADDRESS.fullmatch(target):
-            yield _through_slot(elf, int(target, 16), slots)
+            yield int(target, 16)
 
 
 def _through_slot(elf: Elf, address: int, slots: dict[int, int]) -> int:
@@ -125,13 +124,14 @@ def _through_slot(elf: Elf, address: int, slots: dict[int, int]) -> int:
 def _is_entered_between(elf: Elf, function: Function, offset: int) -> bool:
     """Whether the function jumps back to behind its entry, so that one call could hit twice."""
     inside = range(function.vaddr + 1, function.vaddr + offset + 1)
-    return any(target in inside for target in branch_targets(elf, function))
+    return any(target in inside for target in _branch_targets(elf, function))
 
 
-def reaches(elf: Elf, function: Function, others: Sequence[int]) -> bool:
-    """Whether the function branches straight to one of these virtual addresses."""
-    wanted = set(others)
-    return any(target in wanted for target in branch_targets(elf, function))
+def forwards_to(elf: Elf, function: Function, others: Sequence[int]) -> bool:
+    """Whether the function is nothing but a jump to one of these virtual addresses."""
+    first = next(_straight_line(elf, function.vaddr), None)
+    target = _jump_target(first) if first is not None and _is_unconditional(first) else None
+    return target is not None and _through_slot(elf, target, elf.slot_targets()) in others
 
 
 def exit_offsets(elf: Elf, function: Function) -> tuple[int, ...] | None:
