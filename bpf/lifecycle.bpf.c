@@ -102,7 +102,7 @@ static __always_inline bool retarget(u32 tgid)
 
 	if (!target) {
 		if (matches)
-			add_target(tgid, TARGET_BY_COMM | TARGET_INHERIT);
+			add_target(tgid, TARGET_INHERIT | (FOLLOW ? 0 : TARGET_BY_COMM));
 		return matches;
 	}
 	if (target->flags & TARGET_BY_COMM && !matches) {

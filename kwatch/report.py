@@ -41,6 +41,9 @@ _HEAP_LOSSES = frozenset(
 )
 
 
+_CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
+
+
 class Reporter:
     """Takes the snapshots of a session's processes. Losses are read anew by `refresh`."""
 
@@ -53,6 +56,11 @@ class Reporter:
 
     def refresh(self) -> None:
         self._losses = self._tracer.losses()
+
+    @property
+    def lost_control(self) -> bool:
+        """Whether an exit may have gone unseen."""
+        return any(_CONTROL_LOST in causes for causes in self._losses.values())
 
     def finish(self) -> None:
         """Nothing follows: the calls that have not returned are unfinished."""

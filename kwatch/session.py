@@ -12,6 +12,7 @@ import numpy as np
 
 from kwatch import events
 from kwatch.aggregate.syscalls import SyscallAccount
+from kwatch.errors import KwatchError
 from kwatch.events import Batch, EventType
 from kwatch.kernel.ring import ControlRecord, MappingRecord, NameRecord
 from kwatch.options import WatchOptions
@@ -67,8 +68,10 @@ class Session:
     def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
         """Makes a running process a target and probes its allocators."""
         flags = TARGET_INHERIT if self.options.follow or by_comm else 0
+        if by_comm and not self.options.follow:
+            flags |= TARGET_BY_COMM
         process = self._register(facts)
-        self._tracer.add_target(facts.pid, flags | (TARGET_BY_COMM if by_comm else 0))
+        self._tracer.add_target(facts.pid, flags)
         self._joined(process)
         return process
 
@@ -83,7 +86,12 @@ class Session:
     def attach_system(self) -> None:
         """Probes, for every process, the allocators that some process has mapped."""
         for pid in processes.all_pids():
-            self._probe(self.system, _files_of(pid, read_mappings(pid)))
+            try:
+                mappings = read_mappings(pid)
+            except KwatchError as error:
+                self.system.refused[f"the allocator of process {pid}"] = str(error)
+            else:
+                self._probe(self.system, _files_of(pid, mappings))
 
     def coverage(self, process: Process) -> Coverage:
         """What of the process's heap is seen."""
@@ -245,8 +253,19 @@ class Session:
         process.facts = replace(process.facts, exited=True)
         self._on_exit(process)
         self._tracer.attacher.detach(process.pid)
+        self._tracer.forget_losses(process.pid)
         self.syscalls.drop(process.slot)
         self.registry.remove(process)
+
+    def gone(self) -> list[Process]:
+        """Processes that do not exist any more, though their exit has not been seen yet."""
+        return [p for p in self.registry if not processes.is_alive(p.facts)]
+
+    def end(self, gone: list[Process]) -> None:
+        """Ends those whose exit was not seen even now."""
+        for process in gone:
+            if self.registry.get(process.pid) is process:
+                self._end(process)
 
     def rename_targets(self, pids: set[int]) -> None:
         """Processes with a new name: those that match now become targets."""

@@ -87,9 +87,6 @@ class Tracer:
     def is_target(self, pid: int) -> bool:
         return self._programs.maps["targets"].get(struct.pack("I", pid)) is not None
 
-    def remove_target(self, pid: int) -> None:
-        self._programs.maps["targets"].delete(struct.pack("I", pid))
-
     def losses(self) -> dict[int, dict[str, int]]:
         """Events lost since the start by process and cause; process 0: not known whose."""
         found: dict[int, dict[str, int]] = defaultdict(dict)
@@ -97,6 +94,11 @@ class Tracer:
             pid, cause = struct.unpack("II", key)
             found[pid][Loss(cause).name.lower()] = struct.unpack("Q", value)[0]
         return found
+
+    def forget_losses(self, pid: int) -> None:
+        """The process has ended: another one may come to its pid."""
+        for cause in Loss:
+            self._programs.maps["losses"].delete(struct.pack("II", pid, cause))
 
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""

@@ -58,6 +58,11 @@ class Watch:
             raise
         try:
             return self._watch()
+        except (BrokenPipeError, KwatchError):
+            # Whatever has become of the report, the command is seen out.
+            if self._launched is not None:
+                self._launched.wait()
+            raise
         finally:
             self._tracer.close()
             self._session.close()
@@ -110,7 +115,9 @@ class Watch:
             self._pass_on_signal()
         if self._connector is not None and self._connector.fileno() in ready:
             self._session.rename_targets(self._connector.renamed())
+        gone = self._session.gone() if self._reporter.lost_control else []
         self._session.apply(self._tracer.stream.drain())
+        self._session.end(gone)
         if time.monotonic() >= self._next:
             self._next += self._options.interval_s
             self._write_all("snapshot")
@@ -159,7 +166,8 @@ class Watch:
         self._reporter.refresh()
         snapshot = self._reporter.snapshot(process, "final")
         self._judge(snapshot)
-        if self._options.json or not self._options.system_wide:
+        many = self._options.system_wide and not self._options.json
+        if not many or snapshot.verdict is Verdict.LEAK:
             self._output.write(snapshot)
 
     def _write_all(self, kind: Literal["snapshot", "final"]) -> None:

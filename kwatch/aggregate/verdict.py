@@ -101,7 +101,9 @@ def _amount(stack: StackStats) -> str:
 def _place(frame: Frame | None) -> str:
     if frame is None:
         return "an unknown place"
-    name = frame.symbol or f"{frame.address:#x}"
+    name = frame.symbol or f"{basename(frame.module)}+{frame.offset:#x}"
+    if not frame.symbol:
+        return name
     if frame.file:
         return f"{name} ({basename(frame.file)}:{frame.line})"
     return f"{name} ({basename(frame.module)})" if frame.module else name

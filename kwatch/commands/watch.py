@@ -201,6 +201,7 @@ def program_config(options: WatchOptions) -> ProgramConfig:
         heap=options.heap,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
+        follow=options.follow,
         min_size=options.listing.min_size,
         max_size=options.listing.max_size,
         self_tgid=os.getpid(),

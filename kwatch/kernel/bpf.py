@@ -36,15 +36,13 @@ class Map:
     value_size: int
     max_entries: int
 
-    def _element(self, command: int, key: bytes, value: ctypes.Array[ctypes.c_char]) -> None:
+    def _element(self, command: int, key: bytes, value: ctypes.Array[ctypes.c_char] | None) -> None:
         key_buffer = ctypes.create_string_buffer(key, self.key_size)
-        attr = struct.pack(
-            "IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), ctypes.addressof(value), 0
-        )
-        _bpf(command, attr)
+        at = ctypes.addressof(value) if value is not None else 0
+        _bpf(command, struct.pack("IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), at, 0))
 
     def get(self, key: bytes) -> bytes | None:
-        """The value, or None. A per-CPU map gives the values of all CPUs, each padded to 8."""
+        """The value, or None."""
         value = ctypes.create_string_buffer(self.value_size)
         try:
             self._element(_MAP_LOOKUP, key, value)
@@ -60,7 +58,7 @@ class Map:
     def delete(self, key: bytes) -> None:
         """Removes the key; one that is not there is none to remove."""
         try:
-            self._element(_MAP_DELETE, key, ctypes.create_string_buffer(self.value_size))
+            self._element(_MAP_DELETE, key, None)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise

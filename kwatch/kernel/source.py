@@ -43,6 +43,7 @@ class ProgramConfig:
     heap: bool
     system_wide: bool = False
     comm_patterns: int = 0
+    follow: bool = False
     min_size: int = 0
     max_size: int = _UNLIMITED
     self_tgid: int = 0
@@ -55,6 +56,7 @@ class ProgramConfig:
             "SELF_TGID": self.self_tgid,
             "SYSTEM_WIDE": int(self.system_wide),
             "COMM_PATTERNS": self.comm_patterns,
+            "FOLLOW": int(self.follow),
             "MIN_SIZE": self.min_size,
             "MAX_SIZE": self.max_size,
             **offsets,

@@ -19,6 +19,7 @@ class Launched:
 
     def __init__(self, command: tuple[str, ...]) -> None:
         self.path = resolve(command[0])
+        self._status: int | None = None
         gate_read, self._gate = os.pipe()
         self._report, report_write = os.pipe()
         self.pid = os.fork()
@@ -35,23 +36,26 @@ class Launched:
         with open(self._report, "rb") as report:
             reason = report.read().decode()
         if reason:
-            os.waitpid(self.pid, 0)
+            self.wait()
             raise KwatchError(f"{self.path} cannot be run: {reason}", "check the command after --")
 
     def has_ended(self) -> bool:
         """Whether the command has ended; it stays a zombie until `wait`."""
-        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return ended is not None
+        if self._status is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self) -> int:
-        """The exit status as a shell gives it: 128 + N for signal N."""
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return code if code >= 0 else 128 - code
+        """Waits for its end: the exit status as a shell gives it, 128 + N for signal N."""
+        if self._status is None:
+            code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self._status = code if code >= 0 else 128 - code
+        return self._status
 
     def abandon(self) -> None:
         """kwatch fails before the command ran: it never does."""
         os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        self.wait()
 
 
 def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:

@@ -14,6 +14,7 @@ from kwatch.snapshot import ProcessFacts
 from kwatch.targets import globs
 
 _KTHREADD = 2
+_SAME_START_S = 0.1
 
 
 def facts(pid: int) -> ProcessFacts | None:
@@ -45,6 +46,12 @@ def start_time(boottime_ns: int) -> float:
     """Seconds since the epoch, rounded as psutil rounds, from a task's start_boottime."""
     ticks = os.sysconf("SC_CLK_TCK")
     return psutil.boot_time() + boottime_ns * ticks // 1_000_000_000 / ticks
+
+
+def is_alive(known: ProcessFacts) -> bool:
+    """Whether this process still exists: one of its pid that began at another time is another."""
+    now = facts(known.pid)
+    return now is not None and abs(now.start_time - known.start_time) < _SAME_START_S
 
 
 def require(pid: int) -> ProcessFacts:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands and their options as plain data, read from kwatch's own parsers."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from kwatch.cli import COMMANDS, DEFAULT_COMMAND, command_module, parser_for
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """`spellings`: each flag with its argument, such as `--pid PID[,PID]`."""
+
+    spellings: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    title: str
+    text: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`name` is empty for the default command; `examples`: (command line, what it is for)."""
+
+    name: str
+    summary: str
+    usage: str
+    groups: tuple[Group, ...]
+    examples: tuple[tuple[str, str], ...]
+
+
+def commands() -> list[Command]:
+    return [_command(name) for name in COMMANDS]
+
+
+def _command(name: str) -> Command:
+    parser, module = parser_for(name), command_module(name)
+    groups = [_group(parser, group) for group in parser._action_groups]
+    return Command(
+        name="" if name == DEFAULT_COMMAND else name,
+        summary=str(module.SUMMARY).removesuffix(" (the default command)"),
+        usage=parser.usage or " ".join(parser.format_usage().removeprefix("usage:").split()),
+        groups=tuple(group for group in groups if group.options),
+        examples=tuple(_examples(str(module.EXAMPLES))),
+    )
+
+
+def _group(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Group:
+    options = [_option(parser, action) for action in group._group_actions]
+    return Group(group.title or "", group.description or "", tuple(options))
+
+
+def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> Option:
+    argument = f" {action.metavar}" if action.nargs != 0 and action.metavar else ""
+    text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+    return Option(tuple(flag + argument for flag in action.option_strings), text)
+
+
+def _examples(text: str) -> list[tuple[str, str]]:
+    """From the help's lines `  kwatch ...   what for`, where the second part may be wrapped."""
+    found: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        command, _, purpose = line.strip().partition("  ")
+        if command.startswith("kwatch "):
+            found.append((command, purpose.strip()))
+        elif found and command and line.startswith(" "):
+            found[-1] = (found[-1][0], line.strip())
+    return [(command, _spaced(purpose)) for command, purpose in found]
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
