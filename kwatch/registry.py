@@ -43,9 +43,9 @@ class Registry:
 
     def __init__(self) -> None:
         self._processes: dict[int, Process] = {}
-        self._slot_plus_one: npt.NDArray[np.int32] = np.zeros(_pid_limit() + 1, np.int32)
+        self._slot: npt.NDArray[np.intp] = np.zeros(_pid_limit() + 1, np.intp)
         self._free: list[int] = []
-        self._slots = 0
+        self._slots = 1  # slot 0 belongs to nobody
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self._processes.values()))
@@ -65,14 +65,14 @@ class Registry:
         if heap:
             process.heap, process.memory = HeapAccount(), MemoryAccount()
         self._processes[facts.pid] = process
-        self._slot_plus_one[facts.pid] = process.slot + 1
+        self._slot[facts.pid] = process.slot
         return process
 
     def remove(self, process: Process) -> None:
         del self._processes[process.pid]
-        self._slot_plus_one[process.pid] = 0
+        self._slot[process.pid] = 0
         self._free.append(process.slot)
 
-    def slots(self, tgids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
-        """The slot of each event's process; -1 where it is not known."""
-        return self._slot_plus_one[tgids] - np.int32(1)
+    def slots(self, tgids: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+        """The slot of each event's process; 0 where it is not known."""
+        return self._slot.take(tgids)

@@ -136,11 +136,11 @@ class Session:
 
     def _add_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
-        if (slots < 0).any():
-            for pid in np.unique(batch["tgid"][slots < 0]).tolist():
+        if not slots.all():
+            for pid in np.unique(batch["tgid"][slots == 0]).tolist():
                 self._discover(pid)
             slots = self.registry.slots(batch["tgid"])
-        self.syscalls.add(batch, slots.astype(np.intp))
+        self.syscalls.add(batch, slots)
 
     def _add_heap(self, batch: Batch) -> None:
         for pid, part in by_process(batch) if len(batch) else ():

@@ -107,6 +107,9 @@ class Stream:
         if len(whole) > 1 and (times[1:] < times[:-1]).any():
             whole = whole[np.argsort(times, kind="stable")]
             times = whole["time_ns"]
+        if not len(whole) or times[-1] < cut:
+            self._late_heap = whole[:0]
+            return whole
         ready = int(np.searchsorted(times, np.uint64(cut)))
         self._late_heap = whole[ready:].copy()
         return whole[:ready]
@@ -116,10 +119,12 @@ class Stream:
         ready, self._late_syscalls = [], []
         for batch in batches:
             # The tracepoint cannot be preempted, so each CPU's events are in order.
+            if batch["time_ns"][-1] < cut:
+                ready.append(batch)
+                continue
             count = int(np.searchsorted(batch["time_ns"], np.uint64(cut)))
             ready.append(batch[:count])
-            if count < len(batch):
-                self._late_syscalls.append(batch[count:])
+            self._late_syscalls.append(batch[count:])
         return [batch for batch in ready if len(batch)]
 
     @staticmethod

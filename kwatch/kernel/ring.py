@@ -115,13 +115,23 @@ class EventReader:
         while at < len(data):
             whole = (len(data) - at) // size * size
             records = data[at : at + whole].view(self._record)
-            expected = (records["header"] & _TYPE_AND_SIZE) == self._header
-            count = len(records) if expected.all() else int(expected.argmin())
+            count = self._count_expected(records["header"])
             batches.append(records["event"][:count])
             at += count * size
             if at < len(data):
                 at += int(data[at + 6 : at + 8].view(np.uint16)[0])
         return [batch for batch in batches if len(batch)]
+
+
+    def _count_expected(self, headers: npt.NDArray[np.uint64]) -> int:
+        """How many records from the first on are ours. Their misc field is mostly one and same."""
+        if not len(headers):
+            return 0
+        first = headers[0]
+        if first & _TYPE_AND_SIZE == self._header and (headers == first).all():
+            return len(headers)
+        expected = (headers & _TYPE_AND_SIZE) == self._header
+        return len(headers) if expected.all() else int(expected.argmin())
 
 
 @dataclass(frozen=True, slots=True)

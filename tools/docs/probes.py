@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The list of what is probed, docs/probes.md."""
+
+from __future__ import annotations
+
+import re
+
+from docs.reference import MADE, table, wrapped
+from kwatch.kernel.loader import RAW_TRACEPOINTS
+from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction, Shape
+
+_CALLS = {
+    Shape.MALLOC: "f(size)",
+    Shape.CALLOC: "f(n, size)",
+    Shape.REALLOC: "f(pointer, size)",
+    Shape.REALLOCARRAY: "f(pointer, n, size)",
+    Shape.ALIGNED: "f(alignment, size)",
+    Shape.POSIX_MEMALIGN: "f(&pointer, alignment, size)",
+    Shape.FREE: "f(pointer)",
+    Shape.DELETE: "f(pointer)",
+    Shape.NEW: "f(size)",
+}
+
+_TRACEPOINTS = {
+    "sys_enter": "a system call's number, ABI and time; the arguments of mmap and its family",
+    "sys_exit": "its result and duration",
+    "sched_process_fork": "a target's child, with `--follow` or `--comm`",
+    "sched_process_exec": "a process's new name, and whether that makes it a target",
+    "sched_process_exit": "the end of a thread, and of a process",
+}
+
+#: Mangled names of C++ operators: their stems, and what can follow.
+_STEMS = {
+    "_Znw": "operator new",
+    "_Zna": "operator new[]",
+    "_ZdlPv": "operator delete",
+    "_ZdaPv": "operator delete[]",
+}
+_PARAMETERS = {
+    "m": "size_t",
+    "St11align_val_t": "align_val_t",
+    "RKSt9nothrow_t": "nothrow_t const&",
+}
+_MANGLED = re.compile("|".join(_PARAMETERS))
+
+_INTRODUCTION = (
+    "What kwatch attaches to. Every probe of a function is optional: what a file does not have is "
+    "not probed, and the `attached` line says how many functions of which file are. A file is "
+    f"taken for an allocator if it defines {' and '.join(f'`{name}`' for name in ESSENTIAL)}; so "
+    "any libc, jemalloc, tcmalloc, mimalloc and static programs with a symbol table are."
+)
+_HEAP_NOTES = (
+    "*entry* is a uprobe at the function's first instruction, or at one soon after it that the "
+    "kernel emulates, if that is the same: see [architecture](architecture.md#probe-sites). "
+    "*return* is a uretprobe. *exits* are uprobes on the instructions by which the function "
+    "returns, because an exception may leave it.",
+    "C++ operators are probed only where the allocator's own file defines them, as jemalloc and "
+    "tcmalloc do. libstdc++'s call `malloc` and `free`, which are probed. One that is nothing but "
+    "a jump to a probed function is left out, and so is one name of two for the same code.",
+    "`--alloc-prefix P` adds the functions marked *prefix* under the name P + name, in every file "
+    f"that defines both {' and '.join(f'P{name}' for name in ESSENTIAL)}.",
+)
+_TRACEPOINT_NOTE = (
+    "These are raw tracepoints, attached once for the whole machine; the programs dismiss "
+    "processes that are no targets first."
+)
+
+
+def page() -> str:
+    lines = [MADE, "", "# Probes", "", *wrapped(_INTRODUCTION), "", "## Allocator functions", ""]
+    headers = ("function", "C++ name", "call", "probed at", "prefix")
+    lines += table(headers, map(_row, ALLOCATOR_FUNCTIONS))
+    for note in _HEAP_NOTES:
+        lines += [*wrapped(note), ""]
+    lines += ["## Tracepoints", "", *wrapped(_TRACEPOINT_NOTE), ""]
+    rows = [(f"`{name}`", _TRACEPOINTS[name]) for name in RAW_TRACEPOINTS.values()]
+    return "\n".join(lines + table(("tracepoint", "what it tells"), rows)).rstrip() + "\n"
+
+
+def _row(function: AllocatorFunction) -> tuple[str, ...]:
+    readable = f"`{_demangled(function.name)}`" if function.operator else ""
+    prefix = "yes" if function.prefixable else ""
+    return (
+        f"`{function.name}`",
+        readable,
+        f"`{_CALLS[function.shape]}`",
+        _places(function),
+        prefix,
+    )
+
+
+def _places(function: AllocatorFunction) -> str:
+    if not function.returns:
+        return "entry"
+    return "entry, exits" if function.throws else "entry, return"
+
+
+def _demangled(name: str) -> str:
+    stem = next(stem for stem in _STEMS if name.startswith(stem))
+    parameters = [_PARAMETERS[one] for one in _MANGLED.findall(name.removeprefix(stem))]
+    first = ["void*"] if "delete" in _STEMS[stem] else []
+    return f"{_STEMS[stem]}({', '.join(first + parameters)})"
