@@ -101,9 +101,8 @@ def _amount(stack: StackStats) -> str:
 def _place(frame: Frame | None) -> str:
     if frame is None:
         return "an unknown place"
-    name = frame.symbol or f"{basename(frame.module)}+{frame.offset:#x}"
+    module = basename(frame.module)
     if not frame.symbol:
-        return name
-    if frame.file:
-        return f"{name} ({basename(frame.file)}:{frame.line})"
-    return f"{name} ({basename(frame.module)})" if frame.module else name
+        return f"{module}+{frame.offset:#x}" if module else f"{frame.address:#x}"
+    where = f"{basename(frame.file)}:{frame.line}" if frame.file else module
+    return f"{frame.symbol} ({where})" if where else frame.symbol

@@ -122,7 +122,6 @@ class EventReader:
                 at += int(data[at + 6 : at + 8].view(np.uint16)[0])
         return [batch for batch in batches if len(batch)]
 
-
     def _count_expected(self, headers: npt.NDArray[np.uint64]) -> int:
         """How many records from the first on are ours. Their misc field is mostly one and same."""
         if not len(headers):

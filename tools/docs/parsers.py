@@ -53,7 +53,8 @@ def _command(name: str) -> Command:
 
 def _group(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Group:
     options = [_option(parser, action) for action in group._group_actions]
-    return Group(group.title or "", group.description or "", tuple(options))
+    title = "general" if group.title == "options" else group.title or ""
+    return Group(title, group.description or "", tuple(options))
 
 
 def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> Option:
@@ -63,16 +64,15 @@ def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> Option:
 
 
 def _examples(text: str) -> list[tuple[str, str]]:
-    """From the help's lines `  kwatch ...   what for`, where the second part may be wrapped."""
+    """From the help's two columns: a command, and what it is for, on its line or on the next."""
+    lines = [line for line in text.splitlines() if line.startswith("  ")]
+    column = lines[0].rindex("  ") + 2 if lines else 0
     found: list[tuple[str, str]] = []
-    for line in text.splitlines():
-        command, _, purpose = line.strip().partition("  ")
-        if command.startswith("kwatch "):
-            found.append((command, purpose.strip()))
-        elif found and command and line.startswith(" "):
-            found[-1] = (found[-1][0], line.strip())
-    return [(command, _spaced(purpose)) for command, purpose in found]
-
-
-def _spaced(text: str) -> str:
-    return " ".join(text.split())
+    for line in lines:
+        if line.strip().startswith("kwatch "):
+            beside = line[column - 1 : column] == " "
+            command, purpose = (line[:column], line[column:]) if beside else (line, "")
+        else:
+            (command, _), purpose = found.pop(), line
+        found.append((command.strip(), purpose.strip()))
+    return found

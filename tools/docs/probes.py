@@ -57,8 +57,8 @@ _HEAP_NOTES = (
     "C++ operators are probed only where the allocator's own file defines them, as jemalloc and "
     "tcmalloc do. libstdc++'s call `malloc` and `free`, which are probed. One that is nothing but "
     "a jump to a probed function is left out, and so is one name of two for the same code.",
-    "`--alloc-prefix P` adds the functions marked *prefix* under the name P + name, in every file "
-    f"that defines both {' and '.join(f'P{name}' for name in ESSENTIAL)}.",
+    "`--alloc-prefix PREFIX` adds the functions marked *prefix* under the name PREFIX + name, in "
+    f"every file that defines {' and '.join(f'PREFIX + {name}' for name in ESSENTIAL)}.",
 )
 _TRACEPOINT_NOTE = (
     "These are raw tracepoints, attached once for the whole machine; the programs dismiss "

@@ -50,9 +50,9 @@ def _flags(spellings: Iterable[str]) -> str:
 def _examples(command: Command) -> Iterator[str]:
     if not command.examples:
         return
-    width = max(len(line) for line, _ in command.examples)
     yield from ("### Examples", "", "```")
-    yield from (f"{line:{width}}  # {purpose}" for line, purpose in command.examples)
+    for line, purpose in command.examples:
+        yield from (f"# {purpose}", line)
     yield from ("```", "")
 
 
