@@ -21,7 +21,7 @@ from kwatch.snapshot import (
     SyscallSummary,
     Verdict,
 )
-from kwatch.syscalls.names import name
+from kwatch.syscalls.names import CALL_NUMBERS, name
 from kwatch.targets.processes import utc_now
 from kwatch.tracer import Tracer
 
@@ -65,7 +65,7 @@ class Reporter:
     def finish(self) -> None:
         """Nothing follows: the calls that have not returned are unfinished."""
         for pid, abi, number in self._tracer.calls_in_progress():
-            self._in_progress.setdefault(pid, Counter())[name(Abi(abi), number)] += 1
+            self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
 
     def snapshot(self, process: Process, kind: Literal["snapshot", "final"]) -> Snapshot:
         """`final` also judges."""
@@ -102,9 +102,7 @@ class Reporter:
         return replace(stats, stacks=tuple(merge_stacks(named)))
 
     def _syscalls(self, process: Process) -> SyscallSummary:
-        summary = self._session.syscalls.summary(
-            process.slot, lambda abi, number: name(Abi(abi), number)
-        )
+        summary = self._session.syscalls.summary(process.slot, call_name)
         return add_unfinished(summary, self._in_progress.get(process.pid, Counter()))
 
     def _lost(self, pid: int) -> Lost:
@@ -125,6 +123,11 @@ class Reporter:
             coverage_complete=coverage.is_complete,
             program=process.facts.exe,
         )
+
+
+def call_name(abi: int, number: int) -> str:
+    """The call's name; numbers that no kernel has are counted together."""
+    return name(Abi(abi), number) if number < CALL_NUMBERS - 1 else "unknown"
 
 
 def add_unfinished(summary: SyscallSummary, counts: Counter[str]) -> SyscallSummary:

@@ -19,6 +19,7 @@ from harness.session import Session
 
 from bench import processes
 from bench.empty import empty_probes
+from bench.workload import pin
 from kwatch.kernel.source import shim_directory
 
 _PTRACE = Path(__file__).with_name("ptrace.h")
@@ -105,6 +106,14 @@ def _strace(pid: int) -> AbstractContextManager[None]:
     return _tool(command, {}, lambda tracer: processes.tracer_of(pid) == tracer)
 
 
+@contextmanager
+def _strace_beside(pid: int) -> Iterator[None]:
+    """Switching between two processes of one CPU is cheaper than waking another CPU up."""
+    with _strace(pid):
+        pin(processes.tracer_of(pid))
+        yield
+
+
 def _perf_trace(pid: int) -> AbstractContextManager[None]:
     command = ["perf", "trace", "-o", "/dev/null", "-p", str(pid)]
     return _tool(command, {}, _sleeps_in("poll"))
@@ -142,6 +151,7 @@ NATIVE = Peer("native", lambda pid: nullcontext())
 EMPTY = Peer("empty probes", empty_probes)
 BYSTANDER = Peer("kwatch on another process", _kwatch_elsewhere)
 STRACE = Peer("strace -f", _strace, "strace")
+STRACE_BESIDE = Peer("strace -f, on the same CPU", _strace_beside, "strace")
 PERF_TRACE = Peer("perf trace", _perf_trace, "perf")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.compare import compare
-from bench.peers import BYSTANDER, NATIVE, PERF_TRACE, STRACE, kwatch_peer
+from bench.peers import BYSTANDER, NATIVE, PERF_TRACE, STRACE, STRACE_BESIDE, kwatch_peer
 from bench.rows import Row
 from bench.settings import Settings
 from bench.workload import loop
@@ -17,7 +17,7 @@ CALLS, BOTH = "kwatch --no-heap", "kwatch"
 
 def measure(settings: Settings, directory: Path) -> Iterable[Row]:
     ours = [BYSTANDER, kwatch_peer(CALLS, "--no-heap"), kwatch_peer(BOTH)]
-    peers = [NATIVE, *ours, STRACE, PERF_TRACE]
+    peers = [NATIVE, *ours, STRACE, STRACE_BESIDE, PERF_TRACE]
     with loop(directory) as target:
         found = compare(target, "getppid", peers, "ns", settings)
     yield from found.rows()
@@ -25,4 +25,5 @@ def measure(settings: Settings, directory: Path) -> Iterable[Row]:
     yield found.ratio(BOTH, NATIVE.name, 2.5)
     yield found.ratio(BYSTANDER.name, NATIVE.name)
     yield found.ratio(STRACE.name, CALLS, 30, at_least=True)
+    yield found.ratio(STRACE_BESIDE.name, CALLS)
     yield found.ratio(PERF_TRACE.name, CALLS)
