@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help setup-run setup-test setup-bench demo test lint bench clean
+.PHONY: help setup-run setup-test setup-bench demo test lint bench docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: setup-test ## check style and types
 
 bench: setup-bench ## measure what tracing costs (as root)
 	$(PYTHON) tools/bench
+
+docs: setup-run ## make the CLI reference, the man page and the list of probes
+	$(PYTHON) tools/docs
 
 clean: ## remove what the other targets made, .venv too
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,7 +24,7 @@ enum shape {
 #define COOKIE_FUNCTION(cookie) ((u8)(cookie))
 #define COOKIE_SHAPE(cookie) ((u8)((cookie) >> 8))
 
-/* A pending call that is older than this while another begins below it has gone without a return. */
+/* A call under which others have begun for longer than this has gone without a return. */
 #define STALE_NS 1000000000ULL
 
 struct thread {
@@ -32,13 +32,16 @@ struct thread {
 	u64 sp; /* of the pending outermost call at its entry; 0: none */
 	u64 size;
 	u64 pointer; /* the argument that is one, else 0 */
-	u64 time_ns;
+	u64 nested_ns; /* when a call first began below the pending one; 0: none has */
+	u64 last_stack; /* its frames have been sent */
 	u64 released; /* the last pointer freed, while nothing was allocated since */
 	u64 released_sp;
 	u32 tgid;
+	u32 tid;
 	u8 function;
 	u8 shape;
 	u16 release_cookie;
+	u32 reserved;
 };
 
 BPF_HASH(threads, u32, struct thread, 65536);
@@ -47,7 +50,7 @@ BPF_PERF_OUTPUT(heap_ring);
 static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 {
 	struct target *target = current_target(tgid);
-	struct thread thread = { .tgid = tgid };
+	struct thread thread = { .tgid = tgid, .tid = tid };
 
 	if (!target || target->flags & TARGET_WAITING)
 		return NULL;
@@ -70,11 +73,11 @@ static __always_inline struct thread *current_thread(void)
 	return new_thread(tid, tgid);
 }
 
-static __always_inline void send_heap(struct pt_regs *ctx, struct kwatch_heap *event, u32 tgid)
+static __always_inline void send_heap(void *ctx, struct kwatch_heap *event, u32 tgid, u32 tid)
 {
 	event->time_ns = bpf_ktime_get_ns();
 	event->tgid = tgid;
-	event->tid = bpf_get_current_pid_tgid();
+	event->tid = tid;
 	if (heap_ring.perf_submit(ctx, event, sizeof(*event)))
 		count_loss(tgid, LOSS_HEAP_RING_FULL);
 }
@@ -85,7 +88,7 @@ static __always_inline void send_release(struct pt_regs *ctx, struct thread *thr
 	struct kwatch_heap event = { .type = type, .function = function, .address = address };
 
 	if (address)
-		send_heap(ctx, &event, thread->tgid);
+		send_heap(ctx, &event, thread->tgid, thread->tid);
 }
 
 /* BPF has no 128-bit product, into which the compiler turns a check by division. */
@@ -101,9 +104,14 @@ static __always_inline u64 saturating_product(u64 a, u64 b)
 
 static __always_inline bool is_nested(struct thread *thread, u64 sp)
 {
+	u64 now;
+
 	if (!thread->sp || sp > thread->sp)
 		return false;
-	if (bpf_ktime_get_ns() - thread->time_ns < STALE_NS)
+	now = bpf_ktime_get_ns();
+	if (!thread->nested_ns)
+		thread->nested_ns = now;
+	if (now - thread->nested_ns < STALE_NS)
 		return true;
 	thread->sp = 0;
 	return false;
@@ -173,7 +181,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	take_arguments(ctx, thread, shape);
 	thread->function = function;
 	thread->shape = shape;
-	thread->time_ns = bpf_ktime_get_ns();
+	thread->nested_ns = 0;
 	thread->sp = sp;
 	if (is_realloc(shape))
 		send_release(ctx, thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
@@ -208,7 +216,7 @@ static __always_inline void allocation_failed(struct pt_regs *ctx, struct thread
 		return;
 	if (is_realloc(thread->shape))
 		send_release(ctx, thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
-	send_heap(ctx, &event, thread->tgid);
+	send_heap(ctx, &event, thread->tgid, thread->tid);
 }
 
 /* The outermost call ends; `entry_sp` and `caller` are as the caller sees them. */
@@ -230,8 +238,10 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 	if (event.size < MIN_SIZE || event.size > MAX_SIZE)
 		return 0;
 	event.function = thread->function;
-	event.stack = current_stack(ctx, caller, thread->tgid, thread->seed);
-	send_heap(ctx, &event, thread->tgid);
+	event.stack = hash_stack(ctx, caller, thread->seed);
+	if (event.stack != thread->last_stack && announce_stack(ctx, caller, thread->tgid, event.stack))
+		thread->last_stack = event.stack;
+	send_heap(ctx, &event, thread->tgid, thread->tid);
 	return 0;
 }
 

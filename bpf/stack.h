@@ -54,6 +54,7 @@ static __always_inline u64 mix(u64 hash, u64 value)
 	return hash ^ (hash >> 29);
 }
 
+/* The id of the stack whose innermost return address is `caller`. */
 static __always_inline u64 hash_stack(struct pt_regs *ctx, u64 caller, u64 seed)
 {
 	u64 hash = mix(seed, caller), frame;
@@ -110,19 +111,19 @@ static __always_inline int send_stack(struct pt_regs *ctx, u64 caller, u32 tgid,
 	return 0;
 }
 
-/* The id of the stack whose innermost return address is `caller`. */
-static __always_inline u64 current_stack(struct pt_regs *ctx, u64 caller, u32 tgid, u64 seed)
+/* Sends the frames of a stack unless they have been; whether they are there now. */
+static __always_inline bool announce_stack(struct pt_regs *ctx, u64 caller, u32 tgid, u64 stack)
 {
-	u64 stack = hash_stack(ctx, caller, seed);
 	u8 sent = 1;
 
 	if (stacks_sent.lookup(&stack))
-		return stack;
-	if (send_stack(ctx, caller, tgid, stack))
+		return true;
+	if (send_stack(ctx, caller, tgid, stack)) {
 		count_loss(tgid, LOSS_STACK_RING_FULL);
-	else
-		stacks_sent.update(&stack, &sent);
-	return stack;
+		return false;
+	}
+	stacks_sent.update(&stack, &sent);
+	return true;
 }
 
 #endif

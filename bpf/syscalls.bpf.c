@@ -22,6 +22,7 @@ struct call {
 	u64 time_ns;
 	u64 arguments[4];
 	u32 tgid;
+	u32 tid;
 	u16 nr;
 	u8 abi;
 	u8 flags;
@@ -53,21 +54,18 @@ static __always_inline void send_syscall(void *ctx, struct call *call, u8 type, 
 	event.duration_ns = now - call->time_ns;
 	event.result = result;
 	event.tgid = call->tgid;
-	event.tid = bpf_get_current_pid_tgid();
+	event.tid = call->tid;
 	if (syscall_ring.perf_submit(ctx, &event, sizeof(event)))
 		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
 }
 
 #ifdef HEAP
-static __always_inline void send_memory(void *ctx, u32 tgid, u8 type, u64 address, u64 size)
+static __always_inline void send_memory(void *ctx, struct call *call, u8 type, u64 address,
+					u64 size)
 {
 	struct kwatch_heap event = { .type = type, .address = address, .size = size };
 
-	event.time_ns = bpf_ktime_get_ns();
-	event.tgid = tgid;
-	event.tid = bpf_get_current_pid_tgid();
-	if (heap_ring.perf_submit(ctx, &event, sizeof(event)))
-		count_loss(tgid, LOSS_HEAP_RING_FULL);
+	send_heap(ctx, &event, call->tgid, call->tid);
 }
 
 static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
@@ -79,18 +77,18 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_MMAP_PAGES:
-		send_memory(ctx, call->tgid, EVENT_MAP, result, a[1]);
+		send_memory(ctx, call, EVENT_MAP, result, a[1]);
 		break;
 	case MEMORY_MUNMAP:
-		send_memory(ctx, call->tgid, EVENT_UNMAP, a[0], a[1]);
+		send_memory(ctx, call, EVENT_UNMAP, a[0], a[1]);
 		break;
 	case MEMORY_MREMAP:
 		if (!(a[3] & MREMAP_DONTUNMAP))
-			send_memory(ctx, call->tgid, EVENT_UNMAP, a[0], a[1]);
-		send_memory(ctx, call->tgid, EVENT_MAP, result, a[2]);
+			send_memory(ctx, call, EVENT_UNMAP, a[0], a[1]);
+		send_memory(ctx, call, EVENT_MAP, result, a[2]);
 		break;
 	case MEMORY_BRK:
-		send_memory(ctx, call->tgid, EVENT_BRK, result, 0);
+		send_memory(ctx, call, EVENT_BRK, result, 0);
 		break;
 	}
 }
@@ -148,6 +146,7 @@ int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
 	if (!call)
 		return 0;
 	call->tgid = tgid;
+	call->tid = tid;
 	call->nr = nr < 0x10000 ? nr : 0xffff;
 	call->abi = abi;
 	call->flags = flags;

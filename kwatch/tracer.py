@@ -27,7 +27,7 @@ TARGET_WAITING, TARGET_INHERIT, TARGET_BY_COMM = 1, 2, 4
 _CALL_TRACE, _CALL_MEMORY, _CALL_NO_RETURN = 1, 2, 4
 _MEMORY_ROLES = {"mmap": 0, "mmap2": 1, "munmap": 2, "mremap": 3, "brk": 4}
 _NO_RETURN = ("exit", "exit_group")
-_CALL = struct.Struct("=Q4QIHBBII")
+_CALL = struct.Struct("@Q4QIIHBBIIxxxx")
 
 
 def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, int]:
@@ -103,7 +103,7 @@ class Tracer:
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""
         for _, value in self._programs.maps["calls"].items():
-            _, _, _, _, _, tgid, number, abi, flags, active, waiting = _CALL.unpack(value)
+            *_, tgid, _, number, abi, flags, active, waiting = _CALL.unpack(value)
             if active and flags & _CALL_TRACE and not waiting:
                 yield tgid, abi, number
 
