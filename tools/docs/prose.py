@@ -23,7 +23,8 @@ DESCRIPTION = (
 TARGETS = (
     "`--pid`, `--comm` and a command can be combined. Without any of them kwatch is system-wide: "
     "it counts the system calls of every process but itself, and traces no heap unless `--heap` "
-    "asks for it. In tables, a system-wide snapshot then shows only the busiest `--top` processes."
+    "asks for it. In tables it then shows only the busiest `--top` processes, and of those that "
+    "end only those whose verdict is `leak`."
 )
 
 VALUES = (
@@ -83,7 +84,8 @@ OTHER_STATUSES = (
 SIGNALS = (
     "SIGINT, SIGTERM and SIGHUP end kwatch with the final report. A launched command gets the "
     "same signal, and kwatch waits up to 5 seconds for it to end, or until a second signal. "
-    "SIGKILL is safe at any moment: the kernel removes the probes, and the targets run on."
+    "If the report cannot be written, kwatch waits for the command to end. SIGKILL is safe at any "
+    "moment: the kernel removes the probes, and the targets run on."
 )
 
 ENVIRONMENT = (
