@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,12 +16,10 @@ from kwatch.kernel import bpf
 from kwatch.kernel.loader import Programs
 from kwatch.probes.attach import Attacher
 from kwatch.probes.finder import Allocator, AllocatorFinder
-from kwatch.probes.table import Shape
 from kwatch.symbols.mappings import file_of, read_mappings
 
 # r0 = 0; exit
 _RETURN_ZERO = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
-_PROGRAMS = ("heap_entry", "heap_return", *(f"heap_{shape.name.lower()}" for shape in Shape))
 
 
 @contextmanager
@@ -28,7 +27,8 @@ def empty_probes(pid: int) -> Iterator[None]:
     links = bpf.has_uprobe_links()
     kind = bpf.TRACE_UPROBE_MULTI if links else 0
     program = bpf.load_program("empty", _RETURN_ZERO, bpf.PROG_TYPE_KPROBE, kind)
-    attacher = Attacher(Programs({}, dict.fromkeys(_PROGRAMS, program), links))
+    every_name = defaultdict[str, int](lambda: program)
+    attacher = Attacher(Programs({}, every_name, links))
     try:
         for path, allocator in _allocators(pid):
             attacher.attach(pid, path, allocator)
