@@ -74,6 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"\n  {error.hint}" if error.hint else ""
         print(f"kwatch: {error}{hint}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        print(
+            f"kwatch: {error}\n  install kwatch's dependencies: pip install kwatch", file=sys.stderr
+        )
+        return ExitCode.FAILED
     except BrokenPipeError:
         # The reader has gone: a quiet end. Python must not flush into the pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

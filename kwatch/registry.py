@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,7 +19,10 @@ from kwatch.symbols.mappings import AddressSpace
 
 @dataclass(slots=True)
 class Process:
-    """One process, a pid with a start time. `slot` is its index in the system-call account."""
+    """One process, a pid with a start time. `slot` is its index in the system-call account.
+
+    `forked_ns`, on the clock of the events: blocks that are older came with the fork.
+    """
 
     facts: ProcessFacts
     slot: int
@@ -26,11 +30,15 @@ class Process:
     heap: HeapAccount | None = None
     memory: MemoryAccount | None = None
     space: AddressSpace = field(default_factory=AddressSpace)
+    forked_ns: int = 0
     stacks: dict[int, tuple[Frame, ...]] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
         return self.facts.pid
+
+
+_PAGE_SIZE = os.sysconf("SC_PAGESIZE")
 
 
 def _pid_limit() -> int:
@@ -63,7 +71,7 @@ class Registry:
             self._slots += 1
         process = Process(facts, self._free.pop(), Coverage(facts.pid))
         if heap:
-            process.heap, process.memory = HeapAccount(), MemoryAccount()
+            process.heap, process.memory = HeapAccount(), MemoryAccount(_PAGE_SIZE)
         self._processes[facts.pid] = process
         self._slot[facts.pid] = process.slot
         return process

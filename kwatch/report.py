@@ -23,12 +23,12 @@ from kwatch.snapshot import (
 )
 from kwatch.syscalls.names import CALL_NUMBERS, name
 from kwatch.targets.processes import utc_now
-from kwatch.tracer import Tracer
+from kwatch.tracer import LOST_MAPPINGS, Tracer
 
 _MAX_LISTED = 16
 _ALL = 1 << 62
 
-#: Losses after which the heap's numbers are not whole. Lost frames and lost calls are not among.
+#: Losses after which the heap's numbers may not be whole; lost frames and calls are not among them.
 _HEAP_LOSSES = frozenset(
     loss.name.lower()
     for loss in (
@@ -38,7 +38,7 @@ _HEAP_LOSSES = frozenset(
         Loss.TARGETS_MAP_FULL,
         Loss.RESULT_UNREADABLE,
     )
-)
+) | {LOST_MAPPINGS}
 
 
 _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
@@ -89,14 +89,14 @@ class Reporter:
             reason=reason,
         )
 
-    def _heap(self, process: Process) -> HeapStats:
+    def _heap(self, process: Process, since_ns: int = 0) -> HeapStats:
         """With every stack that is not filtered out."""
         assert process.heap is not None
         listing = self._session.options.listing
         # A block that outlives its process was not going to be freed, however young it is.
         older_ns = 0 if process.facts.exited else int(listing.older_s * 1e9)
         stats = process.heap.snapshot(
-            now_ns(), older_ns, listing.min_size, listing.max_size, top=_ALL
+            now_ns(), older_ns, listing.min_size, listing.max_size, _ALL, since_ns
         )
         named = [replace(s, frames=process.stacks.get(s.stack, ())) for s in stats.stacks]
         return replace(stats, stacks=tuple(merge_stacks(named)))
@@ -114,13 +114,14 @@ class Reporter:
         return Lost(sum(causes.values()), causes)
 
     def _judge(self, process: Process, heap: HeapStats, lost: Lost) -> tuple[Verdict, str]:
-        coverage = self._session.coverage(process)
+        if process.forked_ns:  # blocks that came with the fork are the parent's to judge
+            heap = self._heap(process, process.forked_ns)
         lost_heap = sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES)
         return judge(
             heap,
             lost_heap_events=lost_heap,
             exited=process.facts.exited,
-            coverage_complete=coverage.is_complete,
+            gap=self._session.coverage(process).gap,
             program=process.facts.exe,
         )
 

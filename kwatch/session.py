@@ -58,6 +58,7 @@ class Session:
         self._symbolizer = Symbolizer() if options.heap else None
         self._assembler = StackAssembler()
         self._images: dict[int, _Image] = {}
+        self._ending: list[Process] = []
         self._handlers: dict[int, Callable[[bytes], None]] = {
             EventType.FORK: self._forked,
             EventType.EXEC: self._execed,
@@ -100,14 +101,19 @@ class Session:
     def _register(self, facts: ProcessFacts) -> Process:
         previous = self.registry.get(facts.pid)
         if previous is not None:
+            previous.facts = replace(previous.facts, exited=True)
             self._end(previous)
         return self.registry.add(facts, self.options.heap)
 
     def _joined(self, process: Process) -> None:
-        if self.options.heap:
-            self._mapped(process, read_mappings(process.pid))
-        else:
+        if not self.options.heap:
             self.announce(_named(process))
+            return
+        mappings = read_mappings(process.pid)
+        for mapping in mappings:
+            if mapping.path == "[heap]" and process.memory is not None:
+                process.memory.start(mapping.end)
+        self._mapped(process, mappings)
 
     def _mapped(self, process: Process, mappings: list[Mapping]) -> None:
         """Takes note of mappings, and probes the allocators among them."""
@@ -121,9 +127,10 @@ class Session:
         return self._probes.probe(coverage, files) if self.options.heap else []
 
     def apply(self, drained: Drained) -> None:
-        """Hands a batch on. Heap events are interleaved with what happens to their processes."""
-        for batch in drained.syscalls:
-            self._add_syscalls(batch)
+        """Hands a batch on. Heap events are interleaved with what happens to their processes.
+
+        System calls come after the forks, which make their processes known, and before the ends.
+        """
         done = 0
         times = drained.heap["time_ns"]
         for record in drained.control:
@@ -133,6 +140,10 @@ class Session:
                 done = max(done, until)
             self._control(record)
         self._add_heap(drained.heap[done:])
+        for batch in drained.syscalls:
+            self._add_syscalls(batch)
+        ending, self._ending = self._ending, []
+        self.end(ending)
 
     def _add_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
@@ -209,6 +220,7 @@ class Session:
         if parent is not None:
             child.space = parent.space.copy()
             child.stacks = dict(parent.stacks)
+            child.forked_ns = int(record["time_ns"])
             if parent.heap is not None and parent.memory is not None:
                 child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
         self._joined(child)
@@ -220,7 +232,7 @@ class Session:
         image = self._images.pop(pid, None) or _Image()
         if not record["matched"]:
             if process is not None:
-                self._end(process)
+                self._ending.append(process)
             return
         if process is None:
             started = processes.start_time(int(record["start_ns"]))
@@ -230,6 +242,7 @@ class Session:
         elif process.heap is not None and process.memory is not None:
             process.heap.exec()
             process.memory.exec()
+            process.forked_ns = 0
         exe = processes.exe_of(pid) or process.facts.exe
         process.facts = replace(process.facts, comm=comm, exe=exe)
 
@@ -238,7 +251,8 @@ class Session:
         process = self.registry.get(int(record["tgid"]))
         self._images.pop(int(record["tgid"]), None)
         if process is not None:
-            self._end(process)
+            process.facts = replace(process.facts, exited=True)
+            self._ending.append(process)
 
     def _stack_seen(self, data: bytes) -> None:
         whole = self._assembler.add(data)
@@ -250,7 +264,7 @@ class Session:
         process.stacks[stack] = frames
 
     def _end(self, process: Process) -> None:
-        process.facts = replace(process.facts, exited=True)
+        """The process has ended, or it is a target no more."""
         self._on_exit(process)
         self._tracer.attacher.detach(process.pid)
         self._tracer.forget_losses(process.pid)
@@ -261,9 +275,14 @@ class Session:
         """Processes that do not exist any more, though their exit has not been seen yet."""
         return [p for p in self.registry if not processes.is_alive(p.facts)]
 
-    def end(self, gone: list[Process]) -> None:
+    def end_gone(self, gone: list[Process]) -> None:
         """Ends those whose exit was not seen even now."""
         for process in gone:
+            process.facts = replace(process.facts, exited=True)
+        self.end(gone)
+
+    def end(self, ending: list[Process]) -> None:
+        for process in ending:
             if self.registry.get(process.pid) is process:
                 self._end(process)
 

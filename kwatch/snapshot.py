@@ -56,7 +56,12 @@ class StackStats:
 
 @dataclass(frozen=True, slots=True)
 class HeapStats:
-    """`stacks`: outstanding allocations within the listing's limits, most bytes first."""
+    """`stacks`: outstanding allocations within the listing's limits, most bytes first.
+
+    `inherited`: live blocks that came with the fork. `superseded`: blocks whose address was given
+    out again although their free was not seen. inherited + allocs - frees - superseded is always
+    live_blocks.
+    """
 
     live_bytes: int = 0
     live_blocks: int = 0
@@ -66,6 +71,8 @@ class HeapStats:
     freed_bytes: int = 0
     unknown_frees: int = 0
     failed_allocs: int = 0
+    inherited: int = 0
+    superseded: int = 0
     stacks: tuple[StackStats, ...] = ()
 
 

@@ -23,6 +23,7 @@ from kwatch.kernel.loader import Programs
 from kwatch.kernel.ring import (
     ControlRecord,
     EventReader,
+    LostRecord,
     MappingRecord,
     NameRecord,
     Ring,
@@ -69,6 +70,7 @@ class Stream:
         self._late_control: list[Control] = []
         self._late_heap = np.empty(0, events.HEAP)
         self._late_syscalls: list[Batch] = []
+        self.lost_control_records = 0
         self._poll = select.epoll()
         for ring in (self._control, self._syscalls, self._heap):
             for fd in ring.descriptors if ring else ():
@@ -92,8 +94,13 @@ class Stream:
         return Drained(control, self._drain_heap(cut), self._drain_syscalls(cut))
 
     def _drain_control(self, cut: int) -> list[Control]:
-        records = itertools.chain.from_iterable(map(control_records, self._control.drain()))
-        ordered = sorted([*self._late_control, *records], key=lambda record: record.time_ns)
+        ordered = list(self._late_control)
+        for record in itertools.chain.from_iterable(map(control_records, self._control.drain())):
+            if isinstance(record, LostRecord):
+                self.lost_control_records += record.count
+            else:
+                ordered.append(record)
+        ordered.sort(key=lambda record: record.time_ns)
         ready = [record for record in ordered if record.time_ns < cut]
         self._late_control = ordered[len(ready) :]
         return ready

@@ -23,6 +23,10 @@ from kwatch.targets import globs
 # bpf/state.h
 TARGET_WAITING, TARGET_INHERIT, TARGET_BY_COMM = 1, 2, 4
 
+#: Beside the causes of `kwatch.events.Loss`: a mapping or a new name went unseen.
+LOST_MAPPINGS = "mapping_record_lost"
+_ON_CONTROL_RING = (Loss.CONTROL_RING_FULL.name.lower(), Loss.STACK_RING_FULL.name.lower())
+
 # bpf/syscalls.bpf.c
 _CALL_TRACE, _CALL_MEMORY, _CALL_NO_RETURN = 1, 2, 4
 _MEMORY_ROLES = {"mmap": 0, "mmap2": 1, "munmap": 2, "mremap": 3, "brk": 4}
@@ -32,7 +36,8 @@ _CALL = struct.Struct("@Q4QIIHBBIIxxxx")
 
 def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, int]:
     """What the BPF programs do with each call: the values of their map by its index."""
-    traced = (options.trace or everything) if options.syscalls else frozenset()
+    wanted = everything if options.trace is None else options.trace
+    traced = wanted if options.syscalls else frozenset()
     flags: dict[int, int] = defaultdict(int)
     for abi in Abi:
         for number in numbers(traced, abi):
@@ -93,6 +98,10 @@ class Tracer:
         for key, value in self._programs.maps["losses"].items():
             pid, cause = struct.unpack("II", key)
             found[pid][Loss(cause).name.lower()] = struct.unpack("Q", value)[0]
+        lost = self.stream.lost_control_records
+        ours = sum(causes.get(cause, 0) for causes in found.values() for cause in _ON_CONTROL_RING)
+        if lost > ours:  # the rest are records of the kernel's own: mappings and names
+            found[0][LOST_MAPPINGS] = lost - ours
         return found
 
     def forget_losses(self, pid: int) -> None:

@@ -117,7 +117,7 @@ class Watch:
             self._session.rename_targets(self._connector.renamed())
         gone = self._session.gone() if self._reporter.lost_control else []
         self._session.apply(self._tracer.stream.drain())
-        self._session.end(gone)
+        self._session.end_gone(gone)
         if time.monotonic() >= self._next:
             self._next += self._options.interval_s
             self._write_all("snapshot")

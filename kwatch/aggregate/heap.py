@@ -58,12 +58,16 @@ class HeapAccount:
         min_size: int = 0,
         max_size: int | None = None,
         top: int = 10,
+        since_ns: int = 0,
     ) -> HeapStats:
         """`stacks` (without frames) lists blocks at least `older_ns` old and within the sizes.
 
-        Everything else covers all blocks. `now_ns` is on the clock of the events.
+        Those allocated before `since_ns` are not listed. Everything else covers all blocks.
+        `now_ns` and `since_ns` are on the clock of the events.
         """
         blocks = self._live.arrays()
+        if since_ns:
+            blocks = blocks.where(blocks.times >= np.uint64(since_ns))
         return HeapStats(
             live_bytes=self._live.bytes,
             live_blocks=len(self._live),
@@ -73,6 +77,8 @@ class HeapAccount:
             freed_bytes=self.freed_bytes,
             unknown_frees=self.unknown_frees,
             failed_allocs=self.failed_allocs,
+            inherited=self.inherited,
+            superseded=self.superseded,
             stacks=outstanding(blocks, now_ns, older_ns, min_size, max_size, top),
         )
 

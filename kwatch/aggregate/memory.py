@@ -28,6 +28,10 @@ class MemoryAccount:
         self.mmap_calls = 0
         self.munmap_calls = 0
 
+    def start(self, address: int) -> None:
+        """The break as it is before the first event."""
+        self._first_break = self._break = address
+
     def add(self, batch: Batch) -> None:
         """Events of dtype `kwatch.events.HEAP`: MAP, UNMAP and BRK; others are ignored."""
         kinds = batch["type"]

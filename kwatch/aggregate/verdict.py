@@ -27,13 +27,13 @@ def judge(
     program: str,
     exited: bool,
     lost_heap_events: int = 0,
-    coverage_complete: bool = True,
+    gap: str = "",
 ) -> tuple[Verdict, str]:
     """The verdict on `heap.stacks`, and the reason in one sentence.
 
     The stacks are with frames, all that are old enough to count: what `top` cut off is not judged.
-    `program` is the path of the process's executable; `coverage_complete`: every allocator function
-    found was hooked.
+    `program` is the path of the process's executable; `gap` says why some of the heap may not have
+    been seen, if so.
     """
     if lost_heap_events:
         return (
@@ -43,8 +43,8 @@ def judge(
     leaks = [stack for stack in heap.stacks if _is_leak(stack, program)]
     if leaks:
         return Verdict.LEAK, _describe(leaks, exited)
-    if not coverage_complete:
-        return Verdict.UNSURE, "not every allocator function was hooked"
+    if gap:
+        return Verdict.UNSURE, gap
     unknown = [stack for stack in heap.stacks if not _is_known(stack)]
     if unknown:
         return Verdict.UNSURE, f"nothing tells who allocated {_amount(unknown[0])}"
@@ -63,7 +63,11 @@ def _is_leak(stack: StackStats, program: str) -> bool:
     frame = _allocating_frame(stack.frames)
     if frame is None:
         return False
-    return stack.blocks >= 2 or _is_own(frame.module, program)
+    if stack.blocks >= 2:
+        return True
+    # Names that begin with an underscore are the C runtime's (C11 7.1.3): a static program has
+    # its start-up code, with what that keeps, in its own file.
+    return _is_own(frame.module, program) and not frame.symbol.startswith("_")
 
 
 def _is_own(module: str, program: str) -> bool:

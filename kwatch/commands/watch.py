@@ -18,7 +18,7 @@ USAGE = "kwatch [TARGET] [WHAT] [WHEN] [OUTPUT] [-- COMMAND [ARG ...]]"
 EXAMPLES = """\
 examples:
   kwatch --pid 1234                 one process, its leaks and its system calls
-  kwatch --comm nginx --interval 10 every process of that name, now and later
+  kwatch --comm nginx -i 10         every process of that name, now and later
   kwatch --no-heap -e trace=%file -- ls /tmp
                                     a command, its file system calls alone
   kwatch --fail-on-leak -- ./tests  exits with 3 if the command leaked

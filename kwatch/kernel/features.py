@@ -138,27 +138,25 @@ def features() -> Iterator[Feature]:
     """Every capability, in the order in which kwatch comes to need it."""
     for name, needed, purpose, check in _STANDALONE:
         yield _tried(name, needed, purpose, check)
-    for links in (True, False):
-        yield from _program_features(links)
+    with_links = list(_program_features(links=True, needed=False))
+    can_probe = with_links[-1].works
+    yield from with_links
+    yield from _program_features(links=False, needed=not can_probe)
 
 
-def _program_features(links: bool) -> Iterator[Feature]:
-    """The programs as built for uprobe links, and as built for kernels without them."""
+def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
+    """The programs as built for uprobe links, or as built for kernels without them."""
     kind = "uprobe links" if links else "perf uprobes"
     purpose = "heap probes, cheap to remove" if links else "heap probes on kernels without links"
     try:
         programs = Loader(ProgramConfig(heap=True), uprobe_links=links).result()
     except (KwatchError, OSError) as error:
-        hint = getattr(error, "hint", "")
-        if not links:
-            yield Feature("BPF programs", False, True, "everything", str(error), hint)
-        yield Feature(kind, False, not links, purpose, str(error), hint)
+        yield Feature(kind, False, needed, purpose, str(error), getattr(error, "hint", ""))
         return
     try:
+        yield _tried(kind, needed, purpose, lambda: _uprobes(programs))
         if not links:
-            yield Feature("BPF programs", True, True, "everything")
             yield _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
-        yield _tried(kind, not links, purpose, lambda: _uprobes(programs))
     finally:
         programs.close()
 
@@ -168,6 +166,9 @@ def _tried(name: str, needed: bool, purpose: str, check: Check) -> Feature:
         check()
     except KwatchError as error:
         return Feature(name, False, needed, purpose, str(error), error.hint)
+    except ImportError as error:
+        cure = "install kwatch's dependencies: pip install kwatch"
+        return Feature(name, False, needed, purpose, str(error), cure)
     except OSError as error:
         cure = "run kwatch as root" if os.geteuid() else "the kernel does not offer it"
         return Feature(name, False, needed, purpose, error.strerror or str(error), cure)

@@ -84,5 +84,9 @@ def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool)
         config1=ctypes.addressof(name),
         config2=offset,
     )
-    fcntl.ioctl(fd, _IOC_SET_BPF, program)
+    try:
+        fcntl.ioctl(fd, _IOC_SET_BPF, program)
+    except OSError:
+        os.close(fd)
+        raise
     return fd

@@ -2,8 +2,8 @@
 """Perf ring buffers: one per CPU, filled by BPF programs, drained whole into numpy arrays.
 
 The kernel side is described in perf_event_open(2), "MMAP layout". What did not fit was counted by
-the BPF program that failed to write it, so PERF_RECORD_LOST, which knows nothing of a loss after
-the last record, is passed over.
+the BPF program that failed to write it; PERF_RECORD_LOST knows nothing of a loss after the last
+record, and is read only where the kernel itself writes records too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kwatch.kernel import perf
 from kwatch.kernel.bpf import Map
 
 _DATA_HEAD, _DATA_TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, as u64
-_RECORD_COMM, _RECORD_SAMPLE, _RECORD_MMAP2 = 3, 9, 10
+_RECORD_LOST, _RECORD_COMM, _RECORD_SAMPLE, _RECORD_MMAP2 = 2, 3, 9, 10
 _MISC_COMM_EXEC = 1 << 13
 _TYPE_AND_SIZE = np.uint64(0xFFFF0000FFFFFFFF)  # of struct perf_event_header; not its misc
 _PAGE = mmap.PAGESIZE
@@ -148,6 +148,13 @@ class MappingRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LostRecord:
+    """So many records found no room here (PERF_RECORD_LOST)."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class NameRecord:
     """A thread has taken a new name (PERF_RECORD_COMM), at the start of an exec or by itself.
 
@@ -171,8 +178,13 @@ class ControlRecord:
 
 _HEADER = struct.Struct("IHH")
 _SAMPLE = struct.Struct("IHHQI")  # header, time, length of what follows
+_LOST = struct.Struct("IHHQQ")
 _COMM = struct.Struct("IHHII")
 _MMAP2 = struct.Struct("IHHIIQQQIIQQII")
+
+
+def _lost_record(data: bytes) -> LostRecord:
+    return LostRecord(_LOST.unpack_from(data)[-1])
 
 
 def _mapping_record(data: bytes) -> MappingRecord:
@@ -196,14 +208,17 @@ def _sample_record(data: bytes) -> ControlRecord:
     return ControlRecord(time_ns, data[_SAMPLE.size : _SAMPLE.size + length])
 
 
-_PARSERS: dict[int, Callable[[bytes], MappingRecord | NameRecord | ControlRecord]] = {
+Record = MappingRecord | NameRecord | LostRecord | ControlRecord
+
+_PARSERS: dict[int, Callable[[bytes], Record]] = {
+    _RECORD_LOST: _lost_record,
     _RECORD_SAMPLE: _sample_record,
     _RECORD_COMM: _name_record,
     _RECORD_MMAP2: _mapping_record,
 }
 
 
-def control_records(data: Bytes) -> Iterator[MappingRecord | NameRecord | ControlRecord]:
+def control_records(data: Bytes) -> Iterator[Record]:
     """The records of one CPU's control ring, which differ in kind and length."""
     raw, at = data.tobytes(), 0
     while at + _HEADER.size <= len(raw):

@@ -16,7 +16,6 @@ from kwatch.probes.finder import Allocator, Probe
 
 EVERY_PROCESS = 0
 _CLOSERS = 32
-_GONE = (errno.ESRCH, errno.ENOENT)
 
 
 #: `return` is a uretprobe; `exit` a ret instruction of a function that an exception may leave.
@@ -133,7 +132,8 @@ class Attacher:
 
 
 def _check_gone(error: OSError, pid: int) -> None:
-    if error.errno in _GONE and not (pid and os.path.exists(f"/proc/{pid}/exe")):
+    gone = error.errno == errno.ENOENT and not os.path.exists(f"/proc/{pid}/exe")
+    if pid != EVERY_PROCESS and (gone or error.errno == errno.ESRCH):
         raise ProcessGone(pid) from error
     if error.errno == errno.EMFILE:
         raise KwatchError(

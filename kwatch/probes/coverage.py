@@ -25,6 +25,7 @@ class Coverage:
 
     pid: int
     refused: dict[str, str] = field(default_factory=dict)
+    ended_first: bool = False
     _files: set[FileKey] = field(default_factory=set)
     _paths: dict[Allocator, str] = field(default_factory=dict)
     _done: set[Allocator] = field(default_factory=set)
@@ -34,8 +35,15 @@ class Coverage:
         return list(self._paths)
 
     @property
-    def is_complete(self) -> bool:
-        return bool(self.allocators) and not self.refused
+    def gap(self) -> str:
+        """Why some of the heap may not have been seen; empty if all was."""
+        if self.ended_first:
+            return "the process ended before its allocator was hooked"
+        if not self._paths:
+            return "no allocator was found in the process"
+        if self.refused:
+            return "not hooked: " + ", ".join(sorted(self.refused))
+        return ""
 
     def learn(self, file: MappedFile, finder: AllocatorFinder) -> None:
         """Looks at a file, once. One that goes by two identities, as on overlayfs, is still one."""
@@ -73,6 +81,7 @@ class HeapProbes:
             try:
                 attached = self._attacher.attach(coverage.pid, path, allocator)
             except ProcessGone:
+                coverage.ended_first = True
                 break
             coverage.refused |= attached.refused
             hooked.append(f"{len(attached.probes)} functions of {allocator.path}")
