@@ -28,7 +28,7 @@ SNAPSHOT = Snapshot(
     elapsed_s=5.0,
     process=ProcessFacts(1, 1.0, "nginx", "/usr/sbin/nginx"),
     heap=HeapStats(
-        64, 2, 3, 96, 1, 32, 4, 5, (StackStats(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,)),)
+        64, 2, 3, 96, 1, 32, 4, 5, 0, 0, (StackStats(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,)),)
     ),
     memory=MemoryStats(4096, 1, 2, 1, -4096),
     syscalls=SyscallSummary(7, 1, (SyscallStats("read", 7, 1, 700, 90, 200, 210, 1),)),

@@ -94,7 +94,7 @@ def hostile() -> Snapshot:
         time=IDLE.time,
         elapsed_s=9e9,
         process=ProcessFacts(2**22, 1.0, "\x1b[31m\n\udcff\t名", "/" + "é" * 4000, True),
-        heap=HeapStats(big, big, big, big, big, big, big, big, stacks),
+        heap=HeapStats(big, big, big, big, big, big, big, big, stacks=stacks),
         memory=MemoryStats(big, big, big, big, -big),
         syscalls=SyscallSummary(big, big, calls),
         lost=Lost(big, {"heap_ring_full": big, "calls_map_full": big}),
