@@ -13,6 +13,7 @@
 
 #define KWATCH_COMM_LEN 16
 #define KWATCH_STACK_CHUNK 16 /* frames in one stack record */
+#define KWATCH_MAX_FRAMES 128 /* in a stack; deeper ones keep the innermost */
 #define KWATCH_RECORD __attribute__((packed, aligned(4)))
 
 enum kwatch_event_type {
@@ -97,6 +98,7 @@ struct kwatch_fork {
 struct kwatch_exec {
 	struct kwatch_control head;
 	__u32 matched; /* the process is a target under its new name */
+	__u32 old_tid; /* of the thread that made the call; it leads the process now */
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u8 comm[KWATCH_COMM_LEN];
 } KWATCH_RECORD;
@@ -110,7 +112,7 @@ struct kwatch_exit {
 struct kwatch_stack {
 	struct kwatch_control head;
 	__u16 first; /* index of frames[0] in the whole stack */
-	__u16 count; /* frames used in this chunk; fewer than KWATCH_STACK_CHUNK: the last one */
+	__u16 count; /* frames used in this chunk; the last is not full, or ends at KWATCH_MAX_FRAMES */
 	__u64 stack;
 	__u64 frames[KWATCH_STACK_CHUNK];
 } KWATCH_RECORD;

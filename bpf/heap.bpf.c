@@ -102,11 +102,15 @@ static __always_inline u64 saturating_product(u64 a, u64 b)
 	return a * b;
 }
 
-static __always_inline bool is_nested(struct thread *thread, u64 sp)
+static __always_inline bool is_nested(struct thread *thread, u64 sp, u64 cookie)
 {
 	u64 now;
 
 	if (!thread->sp || sp > thread->sp)
+		return false;
+	/* At the same depth, another function was jumped to; the same one was called anew. */
+	if (sp == thread->sp && thread->function == COOKIE_FUNCTION(cookie) &&
+	    thread->shape == COOKIE_SHAPE(cookie))
 		return false;
 	now = bpf_ktime_get_ns();
 	if (!thread->nested_ns)
@@ -170,7 +174,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	u8 shape = COOKIE_SHAPE(cookie), function = COOKIE_FUNCTION(cookie);
 	u64 sp = STACK_POINTER(ctx);
 
-	if (!thread || is_nested(thread, sp))
+	if (!thread || is_nested(thread, sp, cookie))
 		return 0;
 	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
 		if (!is_repeated(thread, sp, ARG0(ctx), cookie))
@@ -214,9 +218,12 @@ static __always_inline void allocation_failed(struct pt_regs *ctx, struct thread
 	/* realloc(p, 0) may free p and return NULL, malloc(0) may return NULL: not failures. */
 	if (!thread->size)
 		return;
+	if (thread->size < MIN_SIZE || thread->size > MAX_SIZE)
+		event.size = 0; /* only what becomes of the old block matters */
 	if (is_realloc(thread->shape))
 		send_release(ctx, thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
-	send_heap(ctx, &event, thread->tgid, thread->tid);
+	if (event.size)
+		send_heap(ctx, &event, thread->tgid, thread->tid);
 }
 
 /* The outermost call ends; `entry_sp` and `caller` are as the caller sees them. */

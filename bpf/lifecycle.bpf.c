@@ -83,8 +83,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	if (tgid == parent_tgid || !parent || !(parent->flags & TARGET_INHERIT))
 		return 0;
-	/* The child runs in a copy of the parent's image: a launched one waits no more. */
-	if (add_target(tgid, parent->flags))
+	if (add_target(tgid, parent->flags & ~TARGET_WAITING))
 		return 0;
 	head(&event.head, EVENT_FORK, parent_tgid);
 	event.child = tgid;
@@ -129,6 +128,7 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	head(&event.head, EVENT_EXEC, tgid);
 	event.matched = matched;
+	event.old_tid = old_tid;
 	event.start_ns = read_u64((void *)ctx->args[0], TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 	send_control(ctx, &event, sizeof(event), tgid);

@@ -9,8 +9,7 @@
 #ifndef KWATCH_STACK_H
 #define KWATCH_STACK_H
 
-#define MAX_CHUNKS 8
-#define MAX_FRAMES (MAX_CHUNKS * KWATCH_STACK_CHUNK)
+#define MAX_CHUNKS (KWATCH_MAX_FRAMES / KWATCH_STACK_CHUNK)
 #define MAX_STACK_BYTES (64ULL << 20)
 
 BPF_TABLE("lru_hash", u64, u8, stacks_sent, 65536);
@@ -62,7 +61,7 @@ static __always_inline u64 hash_stack(struct pt_regs *ctx, u64 caller, u64 seed)
 
 	begin_walk(&walk, ctx);
 #pragma clang loop unroll(disable)
-	for (int i = 1; i < MAX_FRAMES; i++) {
+	for (int i = 1; i < KWATCH_MAX_FRAMES; i++) {
 		frame = next_frame(&walk);
 		if (!frame)
 			break;

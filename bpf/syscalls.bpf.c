@@ -200,6 +200,7 @@ static __always_inline void move_call(u32 from, u32 to)
 	if (from == to || !call)
 		return;
 	copy = *call;
+	copy.tid = to;
 	calls.update(&to, &copy);
 	calls.delete(&from);
 }

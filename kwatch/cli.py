@@ -85,3 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.DONE
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # the last resort: no traceback unless it is asked for
+        if "KWATCH_DEBUG" in os.environ:
+            raise
+        print(f"kwatch: internal error: {error!r}\n  KWATCH_DEBUG=1 shows where", file=sys.stderr)
+        return ExitCode.FAILED

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 COMM_LEN = 16
 STACK_CHUNK = 16
+MAX_FRAMES = 128
 
 #: One batch of records of a single ring: a structured array.
 Batch = npt.NDArray[np.void]
@@ -81,7 +82,9 @@ HEAP = np.dtype(
 _CONTROL = [("type", "u1"), ("reserved", "u1", 3), ("time_ns", "u8"), ("tgid", "u4")]
 
 FORK = np.dtype([*_CONTROL, ("child", "u4"), ("child_start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
-EXEC = np.dtype([*_CONTROL, ("matched", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
+EXEC = np.dtype(
+    [*_CONTROL, ("matched", "u4"), ("old_tid", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")]
+)
 EXIT = np.dtype([*_CONTROL, ("reserved2", "u4")])
 STACK = np.dtype(
     [*_CONTROL, ("first", "u2"), ("count", "u2"), ("stack", "u8"), ("frames", "u8", STACK_CHUNK)]

@@ -73,7 +73,11 @@ class Session:
             flags |= TARGET_BY_COMM
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags)
-        self._joined(process)
+        if processes.is_alive(facts):
+            self._joined(process)
+        else:  # between the first look and now
+            process.facts = replace(facts, exited=True)
+            self._end(process)
         return process
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
@@ -151,18 +155,22 @@ class Session:
             for pid in np.unique(batch["tgid"][slots == 0]).tolist():
                 self._discover(pid)
             slots = self.registry.slots(batch["tgid"])
+            # What is left are the last threads of processes whose end has been reported.
+            batch, slots = batch[slots > 0], slots[slots > 0]
         self.syscalls.add(batch, slots)
 
     def _add_heap(self, batch: Batch) -> None:
         for pid, part in by_process(batch) if len(batch) else ():
             process = self.registry.get(pid) or self._discover(pid)
-            if process.heap is not None and process.memory is not None:
+            if process is not None and process.heap is not None and process.memory is not None:
                 process.heap.add(part)
                 process.memory.add(part)
 
-    def _discover(self, pid: int) -> Process:
-        """A process whose events come before anything else is known of it."""
-        found = processes.facts(pid) or ProcessFacts(pid, 0.0, "", "", exited=True)
+    def _discover(self, pid: int) -> Process | None:
+        """A process whose events come before anything else is known of it; None if it is gone."""
+        found = processes.facts(pid)
+        if found is None:
+            return None
         process = self._register(found)
         if self.options.heap:
             self._mapped(process, read_mappings(pid))
@@ -192,6 +200,7 @@ class Session:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
                 process.facts = replace(process.facts, exe=record.path)
             if self.options.heap:
+                process.coverage.late = True  # whatever is hooked now was mapped before
                 self._mapped(process, [mapping])
         elif record.pid in self._images:
             image = self._images[record.pid]
@@ -206,6 +215,7 @@ class Session:
             return
         if record.is_exec:
             process.space.clear()
+            process.coverage.forget_image()
             process.facts = replace(process.facts, exe="")
         if record.tid == record.pid:
             process.facts = replace(process.facts, comm=record.comm)
@@ -223,6 +233,7 @@ class Session:
             child.forked_ns = int(record["time_ns"])
             if parent.heap is not None and parent.memory is not None:
                 child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
+        child.coverage.late = True
         self._joined(child)
 
     def _execed(self, data: bytes) -> None:
@@ -238,13 +249,26 @@ class Session:
             started = processes.start_time(int(record["start_ns"]))
             process = self._register(ProcessFacts(pid, started, comm, image.exe))
             process.space = image.space
+            process.coverage.late = True
             self._joined(process)
-        elif process.heap is not None and process.memory is not None:
-            process.heap.exec()
-            process.memory.exec()
-            process.forked_ns = 0
+        else:
+            self._new_image(process, int(record["old_tid"]))
         exe = processes.exe_of(pid) or process.facts.exe
         process.facts = replace(process.facts, comm=comm, exe=exe)
+
+    def _new_image(self, process: Process, old_tid: int) -> None:
+        """A known process has exec'ed."""
+        process.stacks.clear()
+        process.forked_ns = 0
+        if process.heap is None or process.memory is None:
+            return
+        process.heap.exec()
+        process.memory.exec()
+        if old_tid != process.pid:
+            # The probes were bound to the thread that led the process, and which is gone.
+            self._tracer.attacher.detach(process.pid)
+            process.coverage = Coverage(process.pid, late=True)
+            self._mapped(process, read_mappings(process.pid))
 
     def _exited(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXIT, 1)[0]
@@ -260,8 +284,8 @@ class Session:
             return
         pid, stack, addresses = whole
         process = self.registry.get(pid) or self._discover(pid)
-        frames = self._symbolizer.frames(pid, process.space, addresses)
-        process.stacks[stack] = frames
+        if process is not None:
+            process.stacks[stack] = self._symbolizer.frames(pid, process.space, addresses)
 
     def _end(self, process: Process) -> None:
         """The process has ended, or it is a target no more."""
@@ -286,10 +310,11 @@ class Session:
             if self.registry.get(process.pid) is process:
                 self._end(process)
 
-    def rename_targets(self, pids: set[int]) -> None:
+    def rename_targets(self, pids: Iterable[int]) -> None:
         """Processes with a new name: those that match now become targets."""
         for pid in pids:
-            if self.registry.get(pid) is None and not self._tracer.is_target(pid):
+            known = self.registry.get(pid) is not None or self._tracer.is_target(pid)
+            if pid != os.getpid() and not known:
                 found = processes.facts(pid)
                 if found is not None and processes.name_matches(pid, self.options.comms):
                     self.attach(found, by_comm=True)

@@ -59,9 +59,10 @@ class Drained:
 class Stream:
     """Opens the rings of the loaded programs and reads them."""
 
-    def __init__(self, programs: Programs, size: int) -> None:
+    def __init__(self, programs: Programs, size: int, mappings: bool) -> None:
+        """`mappings`: also what processes map and how they rename themselves."""
         maps = programs.maps
-        self._control = Ring(maps["control_ring"], _CONTROL_SIZE, wakeup=1, mappings=True)
+        self._control = Ring(maps["control_ring"], _CONTROL_SIZE, 1, timed=True, mappings=mappings)
         self._syscalls = Ring(maps["syscall_ring"], size, wakeup=size // 4)
         heap_ring = maps.get("heap_ring")
         self._heap = Ring(heap_ring, size, wakeup=size // 4) if heap_ring else None
@@ -87,9 +88,9 @@ class Stream:
         """Descriptors that became readable, at the latest after `seconds`."""
         return {fd for fd, _ in self._poll.poll(max(0.0, seconds))}
 
-    def drain(self, final: bool = False) -> Drained:
-        """Everything that happened until now. `final`: nothing can follow, hold nothing back."""
-        cut = (1 << 63) - 1 if final else time.monotonic_ns()
+    def drain(self) -> Drained:
+        """Everything that happened until now."""
+        cut = time.monotonic_ns()
         control = self._drain_control(cut)
         return Drained(control, self._drain_heap(cut), self._drain_syscalls(cut))
 
@@ -159,7 +160,7 @@ class StackAssembler:
         del frames[int(chunk["first"]) :]  # sent again from its start
         count = int(chunk["count"])
         frames.extend(chunk["frames"][:count].tolist())
-        if count == events.STACK_CHUNK:
+        if count == events.STACK_CHUNK and len(frames) < events.MAX_FRAMES:
             return None
         return (*key, self._parts.pop(key))
 

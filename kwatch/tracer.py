@@ -67,7 +67,9 @@ class Tracer:
             maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
         for index, pattern in enumerate(filter(None, map(globs.automaton, self._options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
-        self.stream = Stream(self._programs, self._options.buffer or default_ring_size())
+        size = self._options.buffer or default_ring_size()
+        mappings = self._options.heap or bool(self._options.comms)
+        self.stream = Stream(self._programs, size, mappings)
         self.attacher = Attacher(self._programs)
         for program, tracepoint in RAW_TRACEPOINTS.items():
             self._open_tracepoint(program, tracepoint)

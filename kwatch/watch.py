@@ -114,12 +114,14 @@ class Watch:
             self._signals.read()
             self._pass_on_signal()
         if self._connector is not None and self._connector.fileno() in ready:
-            self._session.rename_targets(self._connector.renamed())
+            renamed = self._connector.renamed()
+            names = self._options.comms
+            self._session.rename_targets(processes.named(names) if renamed is None else renamed)
         gone = self._session.gone() if self._reporter.lost_control else []
         self._session.apply(self._tracer.stream.drain())
         self._session.end_gone(gone)
         if time.monotonic() >= self._next:
-            self._next += self._options.interval_s
+            self._next = max(self._next, time.monotonic()) + self._options.interval_s
             self._write_all("snapshot")
             self._snapshots += 1
 
@@ -131,7 +133,9 @@ class Watch:
             return True
         if self._signals.first_at is not None:
             patient = self._launched is not None and self._signals.count == 1
-            return not (patient and len(self._session.registry) and now < self._deadline())
+            return not (
+                patient and len(self._session.registry) and now < self._signals.first_at + _GRACE_S
+            )
         ends_by_itself = not options.comms and not options.system_wide
         return ends_by_itself and not len(self._session.registry)
 
@@ -146,7 +150,7 @@ class Watch:
 
     def _finish(self) -> int:
         self._tracer.stop()
-        self._session.apply(self._tracer.stream.drain(final=True))
+        self._session.apply(self._tracer.stream.drain())
         self._reporter.finish()
         self._write_all("final")
         status = self._status()
@@ -157,8 +161,8 @@ class Watch:
     def _status(self) -> int:
         if self._launched is None:
             return ExitCode.DONE
-        if self._launched.has_ended():
-            return self._launched.wait()
+        if self._session.registry.get(self._launched.pid) is None or self._launched.has_ended():
+            return self._launched.wait()  # its exit is seen a moment before it can be waited for
         _say(f"kwatch: {self._options.command[0]} (pid {self._launched.pid}) goes on running")
         return 128 + self._signals.last if self._signals.last else ExitCode.DONE
 

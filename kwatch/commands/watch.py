@@ -176,7 +176,7 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
 def run(arguments: argparse.Namespace) -> int:
     """Checks what it can, starts to compile, and only then imports what is heavy."""
     from kwatch.kernel.loader import Loader
-    from kwatch.kernel.privileges import require_privileges
+    from kwatch.kernel.privileges import raise_descriptor_limit, require_privileges
     from kwatch.targets import processes
     from kwatch.targets.launch import resolve
 
@@ -186,6 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
     if options.command:
         resolve(options.command[0])
     require_privileges()
+    raise_descriptor_limit()
     loader = Loader(program_config(options))
     from kwatch.watch import Watch
 

@@ -37,18 +37,20 @@ def _open(pid: int, cpu: int, **fields: int) -> int:
     return syscall("perf_event_open", attr, pid, cpu, -1, _FLAG_FD_CLOEXEC)
 
 
-def open_output(cpu: int, wakeup_bytes: int, mappings: bool = False) -> int:
+def open_output(cpu: int, wakeup_bytes: int, timed: bool = False, mappings: bool = False) -> int:
     """An event that BPF programs on `cpu` write to; readable once `wakeup_bytes` have come.
 
-    With `mappings` the kernel adds a PERF_RECORD_MMAP2 for each executable mapping made on the
-    CPU and a PERF_RECORD_COMM for each new name of a thread, and every record carries its
-    CLOCK_MONOTONIC time.
+    `timed`: every record carries its CLOCK_MONOTONIC time. `mappings`: the kernel adds a
+    PERF_RECORD_MMAP2 for each executable mapping made on the CPU, and a PERF_RECORD_COMM for each
+    new name of a thread.
     """
     flags = _WATERMARK | _USE_CLOCKID
     sample = _SAMPLE_RAW
-    if mappings:
-        flags |= _MMAP | _MMAP2 | _COMM | _COMM_EXEC | _SAMPLE_ID_ALL
+    if timed:
+        flags |= _SAMPLE_ID_ALL
         sample |= _SAMPLE_TIME
+    if mappings:
+        flags |= _MMAP | _MMAP2 | _COMM | _COMM_EXEC
     return _open(
         -1,
         cpu,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from kwatch.errors import KwatchError
 
@@ -21,6 +22,12 @@ def is_privileged() -> bool:
 def in_initial_pid_namespace() -> bool:
     """Elsewhere the pids that BPF programs see are not the ones seen here."""
     return os.readlink("/proc/self/ns/pid") == _INITIAL_PID_NAMESPACE
+
+
+def raise_descriptor_limit() -> None:
+    """Each traced process takes a few descriptors: as many as may be had without asking."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def require_privileges() -> None:

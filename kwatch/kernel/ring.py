@@ -41,8 +41,8 @@ def online_cpus() -> list[int]:
 class CpuRing:
     """One CPU's ring. `size` is in bytes, a power of two and a multiple of the page size."""
 
-    def __init__(self, cpu: int, size: int, wakeup: int, mappings: bool) -> None:
-        self.fd = perf.open_output(cpu, wakeup, mappings)
+    def __init__(self, cpu: int, size: int, wakeup: int, timed: bool, mappings: bool) -> None:
+        self.fd = perf.open_output(cpu, wakeup, timed, mappings)
         try:
             self._map = mmap.mmap(self.fd, _PAGE + size)
         except OSError as error:
@@ -77,11 +77,14 @@ class CpuRing:
 
 
 class Ring:
-    """The rings of all CPUs behind one BPF_PERF_OUTPUT map."""
+    """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for `timed` and `mappings` see perf."""
 
-    def __init__(self, output: Map, size: int, wakeup: int, mappings: bool = False) -> None:
-        self._cpus = [CpuRing(cpu, size, wakeup, mappings) for cpu in online_cpus()]
-        for cpu, ring in zip(online_cpus(), self._cpus, strict=True):
+    def __init__(
+        self, output: Map, size: int, wakeup: int, timed: bool = False, mappings: bool = False
+    ) -> None:
+        cpus = online_cpus()
+        self._cpus = [CpuRing(cpu, size, wakeup, timed, mappings) for cpu in cpus]
+        for cpu, ring in zip(cpus, self._cpus, strict=True):
             output.set(struct.pack("I", cpu), struct.pack("I", ring.fd))
 
     @property

@@ -135,10 +135,6 @@ def _check_gone(error: OSError, pid: int) -> None:
     gone = error.errno == errno.ENOENT and not os.path.exists(f"/proc/{pid}/exe")
     if pid != EVERY_PROCESS and (gone or error.errno == errno.ESRCH):
         raise ProcessGone(pid) from error
-    if error.errno == errno.EMFILE:
-        raise KwatchError(
-            "too many open files: each traced process takes a few", "raise `ulimit -n`"
-        ) from error
     if error.errno in (errno.EPERM, errno.EACCES):
         raise KwatchError(
             f"the kernel forbids probing process {pid}: {error.strerror}",

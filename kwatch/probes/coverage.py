@@ -21,14 +21,21 @@ class MappedFile(NamedTuple):
 
 @dataclass(slots=True)
 class Coverage:
-    """The probes of one process, or of all. `refused`: functions and why they are not probed."""
+    """The probes of one process, or of all. `refused`: functions and why they are not probed.
+
+    `late`: what is probed from now on has run before. Probes outlive an exec, so a file that the
+    old image had mapped too is not late.
+    """
 
     pid: int
+    late: bool = False
     refused: dict[str, str] = field(default_factory=dict)
     ended_first: bool = False
-    _files: set[FileKey] = field(default_factory=set)
+    missed_beginning: bool = False
+    _files: dict[FileKey, Allocator | None] = field(default_factory=dict)
     _paths: dict[Allocator, str] = field(default_factory=dict)
     _done: set[Allocator] = field(default_factory=set)
+    _image: set[Allocator] = field(default_factory=set)
 
     @property
     def allocators(self) -> list[Allocator]:
@@ -39,26 +46,34 @@ class Coverage:
         """Why some of the heap may not have been seen; empty if all was."""
         if self.ended_first:
             return "the process ended before its allocator was hooked"
-        if not self._paths:
+        if not self._image:
             return "no allocator was found in the process"
         if self.refused:
             return "not hooked: " + ", ".join(sorted(self.refused))
+        if self.missed_beginning:
+            return "the process ran for a moment before its allocator was hooked"
         return ""
+
+    def forget_image(self) -> None:
+        """An exec: the files of the new image are still to come."""
+        self._image.clear()
+        self.missed_beginning = self.ended_first = False
 
     def learn(self, file: MappedFile, finder: AllocatorFinder) -> None:
         """Looks at a file, once. One that goes by two identities, as on overlayfs, is still one."""
-        if file.key in self._files:
-            return
-        self._files.add(file.key)
-        allocator = finder.find(file.key, file.path, file.shown)
+        if file.key not in self._files:
+            self._files[file.key] = finder.find(file.key, file.path, file.shown)
+        allocator = self._files[file.key]
         if allocator is not None:
             self._paths.setdefault(allocator, file.path)
+            self._image.add(allocator)
 
     def pending(self) -> Iterator[tuple[Allocator, str]]:
         """Allocators that are not probed yet, and the path that opens each."""
         for allocator, path in self._paths.items():
             if allocator not in self._done:
                 self._done.add(allocator)
+                self.missed_beginning |= self.late
                 yield allocator, path
 
 

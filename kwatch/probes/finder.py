@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from kwatch.symbols.elf import Elf, ElfError, Function
 
 #: Device and inode.
 FileKey = tuple[int, int]
+#: ... and what changes when the file is written: size, mtime, ctime.
+_Version = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +47,24 @@ class Allocator:
 
 @dataclass(slots=True)
 class AllocatorFinder:
-    """Reads each file once. `prefixes`: allocators whose functions are named PREFIX + malloc."""
+    """Reads each version of a file once.
+
+    `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...
+    """
 
     prefixes: tuple[str, ...] = ()
-    _known: dict[FileKey, Allocator | None] = field(default_factory=dict)
+    _known: dict[_Version, Allocator | None] = field(default_factory=dict)
 
     def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
         """What to probe in a file, or None. `path` opens it, `shown` is its name for people."""
-        if key not in self._known:
-            try:
-                self._known[key] = self._examine(path, shown)
-            except (ElfError, OSError):
-                return None  # gone or not a program: nothing that could be probed
-        return self._known[key]
+        try:
+            status = os.stat(path)
+            version = (*key, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if version not in self._known:
+                self._known[version] = self._examine(path, shown)
+        except (ElfError, OSError):
+            return None  # gone or not a program: nothing that could be probed
+        return self._known[version]
 
     def _examine(self, path: str, shown: str) -> Allocator | None:
         found: dict[int, Probe] = {}

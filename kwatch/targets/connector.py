@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -35,10 +36,16 @@ class Connector:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def renamed(self) -> set[int]:
-        """Reads what has come: pids of processes with a new name."""
+    def renamed(self) -> set[int] | None:
+        """Reads what has come: pids of processes with a new name; None: some were lost."""
         pids = set()
-        for message in self._socket.get():
+        try:
+            messages = list(self._socket.get())
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                return None
+            raise
+        for message in messages:
             if message.get("event") in ("PROC_EVENT_EXEC", "PROC_EVENT_COMM"):
                 pids.add(int(message["process_tgid"]))
         return pids

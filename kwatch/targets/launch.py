@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from kwatch.errors import KwatchError
 
 _MAX_SCRIPTS = 4  # interpreters that are scripts themselves; the kernel's own limit
 _LIST_TIMEOUT_S = 5
+_OWN_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)  # before kwatch raises it for itself
 
 
 class Launched:
@@ -61,9 +63,9 @@ class Launched:
 def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:
     """The child. Nothing of kwatch's may survive into the command but its standard streams."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
             signal.signal(number, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, _OWN_LIMIT)
         if os.read(gate, 1):
             os.execv(path, command)
     except OSError as error:
