@@ -36,12 +36,12 @@ struct thread {
 	u64 last_stack; /* its frames have been sent */
 	u64 released; /* the last pointer freed, while nothing was allocated since */
 	u64 released_sp;
+	u64 release_place;
 	u32 tgid;
 	u32 tid;
 	u8 function;
 	u8 shape;
-	u16 release_cookie;
-	u32 reserved;
+	u16 reserved[3];
 };
 
 BPF_HASH(threads, u32, struct thread, 65536);
@@ -151,15 +151,19 @@ static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *t
 	}
 }
 
-/* operator delete goes on to another one, or to free: the same release, seen again. */
-static __always_inline bool is_repeated(struct thread *thread, u64 sp, u64 pointer, u16 cookie)
+/*
+ * operator delete goes on to another one or to free, and a wrapper's free to the real one: the same
+ * release, seen again at another place.
+ */
+static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *ctx, u64 pointer)
 {
+	u64 sp = STACK_POINTER(ctx), place = INSTRUCTION_POINTER(ctx);
 	bool repeated = thread->released == pointer && sp <= thread->released_sp &&
-			thread->release_cookie != cookie;
+			thread->release_place != place;
 
 	thread->released = pointer;
 	thread->released_sp = sp;
-	thread->release_cookie = cookie;
+	thread->release_place = place;
 	return repeated;
 }
 
@@ -177,7 +181,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	if (!thread || is_nested(thread, sp, cookie))
 		return 0;
 	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
-		if (!is_repeated(thread, sp, ARG0(ctx), cookie))
+		if (!is_repeated(thread, ctx, ARG0(ctx)))
 			send_release(ctx, thread, EVENT_FREE, ARG0(ctx), function);
 		return 0;
 	}

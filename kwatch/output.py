@@ -27,12 +27,14 @@ class Output:
 
     def _open(self, path: str | None) -> TextIO:
         if path is None:
+            if sys.stdout is None:
+                raise KwatchError("standard output is closed", "give an --output file")
             return sys.stdout
         try:
             return open(path, "w", encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise KwatchError(
-                f"{path} cannot be written: {error.strerror}", "give another --output"
+                f"{path or repr(path)} cannot be written: {error.strerror}", "give another --output"
             ) from error
 
     def _sink_for(self, options: WatchOptions) -> Sink:

@@ -216,7 +216,8 @@ def _coverage(session: Session) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # a daemon may have closed it
+        print(line, file=sys.stderr, flush=True)
 
 
 def _in_foreground() -> bool:

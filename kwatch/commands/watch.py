@@ -152,6 +152,8 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
     heap = has_target if arguments.heap is None else arguments.heap
     if not heap and not arguments.syscalls:
         raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
+    if arguments.fail_on_leak and not heap:
+        raise UsageError("--fail-on-leak without --heap could never fail", "drop one of them")
     duration = parse_seconds(arguments.duration) if arguments.duration else None
     return WatchOptions(
         pids=_pids(arguments.pid),

@@ -138,6 +138,11 @@ def features() -> Iterator[Feature]:
     """Every capability, in the order in which kwatch comes to need it."""
     for name, needed, purpose, check in _STANDALONE:
         yield _tried(name, needed, purpose, check)
+    if not is_privileged():
+        reason, cure = "not checked: it takes root", "run `kwatch doctor` as root"
+        for name in ("uprobe links", "perf uprobes", "tracepoints"):
+            yield Feature(name, False, True, "system calls and the heap", reason, cure)
+        return
     with_links = list(_program_features(links=True, needed=False))
     can_probe = with_links[-1].works
     yield from with_links

@@ -79,8 +79,8 @@ class Loader:
     def __init__(self, config: ProgramConfig, uprobe_links: bool | None = None) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by result()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
         self._child = os.fork()
         if self._child == 0:
             self._socket.close()
@@ -100,7 +100,10 @@ class Loader:
             self._errors.seek(0)
             output = self._errors.read().decode(errors="replace").strip()
         if not message:
-            raise KwatchError("the BPF programs could not be compiled: the compiler died", output)
+            raise KwatchError(
+                "the BPF programs could not be compiled: the compiler died",
+                output or "LD_PRELOAD for the command alone: kwatch -- env LD_PRELOAD=... COMMAND",
+            )
         answer = json.loads(message)
         if "error" in answer:
             detail = f"\n{output}" if output else ""

@@ -27,7 +27,7 @@ def _summary(heap: HeapStats, before: HeapStats | None) -> str:
     if heap.failed_allocs:
         calls.append(f"{heap.failed_allocs:,} failed")
     if heap.unknown_frees:
-        calls.append(f"{heap.unknown_frees:,} frees of blocks older than the attach")
+        calls.append(f"{heap.unknown_frees:,} frees of blocks not seen allocated")
     return f"{live}; {', '.join(calls)}"
 
 

@@ -85,7 +85,7 @@ def resolve(name: str) -> str:
         why = "it is not executable"
     else:
         why = "no such file" if "/" in name else "it is not in PATH"
-    raise KwatchError(f"{name} cannot be run: {why}", "check the command after --")
+    raise KwatchError(f"{name or repr(name)} cannot be run: {why}", "check the command after --")
 
 
 def program_files(path: str) -> list[str]:

@@ -14,6 +14,7 @@ from bench.settings import Settings
 from bench.workload import Loop
 
 _WARM_UP_MS = 50
+_ATTEMPTS = 2
 
 
 @dataclass(slots=True)
@@ -65,15 +66,23 @@ def compare(
 
 
 def _visit(found: Comparison, loop: Loop, what: str, peer: Peer, slice_ms: int) -> None:
-    try:
-        with peer.attach(loop.pid):
-            Quiet.wait()
-            loop.run(what, _WARM_UP_MS)
-            work = loop.run(what, slice_ms)
-    except (RuntimeError, TimeoutError) as error:
-        if not peer.command:
-            raise
-        found.reasons[peer.name] = str(error)
-        found.figures.pop(peer.name, None)
-        return
-    found.figures.setdefault(peer.name, []).append(work.each_ns)
+    """Another tool that fails is tried once more, then left out."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            figure = _under(loop, what, peer, slice_ms)
+        except (RuntimeError, TimeoutError) as error:
+            if not peer.command:
+                raise
+            if attempt + 1 == _ATTEMPTS:
+                found.reasons[peer.name] = str(error)
+                found.figures.pop(peer.name, None)
+        else:
+            found.figures.setdefault(peer.name, []).append(figure)
+            return
+
+
+def _under(loop: Loop, what: str, peer: Peer, slice_ms: int) -> float:
+    with peer.attach(loop.pid):
+        Quiet.wait()
+        loop.run(what, _WARM_UP_MS)
+        return loop.run(what, slice_ms).each_ns

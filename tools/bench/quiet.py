@@ -14,7 +14,7 @@ import psutil
 
 _SAMPLE_S = 0.2
 _BUSY = 0.15  # of all CPUs' time
-_PATIENCE_S = 120.0  # in a whole run
+_PATIENCE_S = 300.0  # in a whole run
 _TRACER_FILES = ("anon_inode:bpf-prog", "anon_inode:bpf_link", "anon_inode:[perf_event]")
 _IDLE, _IOWAIT = 3, 4  # fields of /proc/stat
 
