@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Births, new images and ends: each process is one report, with its own status and verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_one_report_for_each_followed_process(run_kwatch):
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do /bin/true; done"
+    result = run_kwatch("--json", "--no-heap", "--follow", "--", "sh", "-c", script).finish()
+    reports = [(d["process"]["pid"], d["process"]["comm"]) for d in result.documents]
+    assert len(reports) == 20
+    assert len({pid for pid, _ in reports}) == 20
+    assert sorted(comm for _, comm in reports) == ["sh"] + ["true"] * 19
+    assert all(d["syscalls"]["calls"] > 10 for d in result.documents)
+
+
+def test_an_empty_set_selects_nothing(run_kwatch):
+    result = run_kwatch("--json", "--no-heap", "-e", "trace=!all", "--", "true").finish()
+    assert result.final()["syscalls"]["calls"] == 0
+
+
+def test_status_of_a_process_that_takes_long_to_tear_down(run_kwatch):
+    code = "import sys; block = bytearray(700 << 20); sys.exit(7)"
+    result = run_kwatch("--json", "--no-heap", "--", sys.executable, "-c", code).finish()
+    assert result.status == 7
+
+
+def test_a_process_that_ends_while_kwatch_starts(run_kwatch):
+    with subprocess.Popen(["sleep", "0.3"]) as child:
+        result = run_kwatch("--json", "--no-heap", "--pid", child.pid).finish()
+    assert result.status in (0, 1)
+
+
+def test_exec_by_a_thread_that_does_not_lead(start, run_kwatch):
+    target = start("threadexec")
+    kwatch = run_kwatch("--pid", target.pid, "--json")
+    first = kwatch.attached()
+    target.go("execed")
+    kwatch.said(lambda line: "functions of" in line and line != first)
+    answers = target.go()
+    target.end()
+    final = kwatch.finish().final()
+    assert final["heap"]["live_blocks"] == answers["live_blocks"]
+    assert final["heap"]["live_bytes"] == answers["live_bytes"]
+
+
+def test_an_exec_into_another_allocator_is_not_called_clean(program, run_kwatch):
+    """The static program's allocator is hooked a moment after it has begun to run."""
+    static = program("leaky", "-static")
+    result = run_kwatch("--json", "--no-syscalls", "--", "env", static, "now").finish()
+    assert result.final()["verdict"] != "clean"
