@@ -2,11 +2,11 @@
 /*
  * The wire format: what the BPF programs write into the rings and Python reads.
  *
- * Every record begins with its type. The records of the syscall ring and of the heap ring have one
- * size each; the control ring carries records of several sizes. Members are packed on 4 bytes,
- * because perf puts its own 4-byte length in front of each record, so that 64-bit members that
- * follow a 4-byte one are aligned in the ring. kwatch/events.py mirrors this file and a test
- * compiles it to compare the two.
+ * Every record begins with its type. The records of the syscall rings and of the heap rings have one
+ * size each. The control ring carries records of several sizes; it is a perf ring, and their members
+ * are packed on 4 bytes, because perf puts its own 4-byte length in front of each record, so that
+ * 64-bit members that follow a 4-byte one are aligned in the ring. kwatch/events.py mirrors this
+ * file and a test compiles it to compare the two.
  */
 #ifndef KWATCH_EVENTS_H
 #define KWATCH_EVENTS_H
@@ -62,24 +62,26 @@ struct kwatch_syscall {
 	__u8 type;
 	__u8 abi;
 	__u16 nr;
+	__u32 tid;
 	__u64 time_ns; /* CLOCK_MONOTONIC, at the return */
 	__u64 duration_ns;
 	__s64 result;
 	__u32 tgid;
-	__u32 tid;
-} KWATCH_RECORD;
+	__u32 reserved;
+};
 
 struct kwatch_heap {
 	__u8 type;
 	__u8 function; /* the probed function, an index into kwatch/probes/table.py */
 	__u16 reserved;
+	__u32 tid;
 	__u64 time_ns;
 	__u64 address;
 	__u64 size;
 	__u64 stack; /* identifies the frames in a kwatch_stack; 0: none */
 	__u32 tgid;
-	__u32 tid;
-} KWATCH_RECORD;
+	__u32 reserved2;
+};
 
 struct kwatch_control {
 	__u8 type;

@@ -39,18 +39,18 @@ struct thread {
 	u64 release_place;
 	u32 tgid;
 	u32 tid;
+	u32 records; /* sent by the thread: see write_record */
 	u8 function;
 	u8 shape;
-	u16 reserved[3];
+	u16 reserved;
 };
 
 BPF_HASH(threads, u32, struct thread, 65536);
-BPF_PERF_OUTPUT(heap_ring);
 
 static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 {
 	struct target *target = current_target(tgid);
-	struct thread thread = { .tgid = tgid, .tid = tid };
+	struct thread thread = { .tgid = tgid, .tid = tid, .records = first_count() };
 
 	if (!target || target->flags & TARGET_WAITING)
 		return NULL;
@@ -73,22 +73,29 @@ static __always_inline struct thread *current_thread(void)
 	return new_thread(tid, tgid);
 }
 
-static __always_inline void send_heap(void *ctx, struct kwatch_heap *event, u32 tgid, u32 tid)
+/* `records`: the writer's count. */
+static __always_inline void send_heap(struct kwatch_heap *event, u32 tgid, u32 tid, u32 *records)
 {
+	int cpu = bpf_get_smp_processor_id();
+
 	event->time_ns = bpf_ktime_get_ns();
 	event->tgid = tgid;
 	event->tid = tid;
-	if (heap_ring.perf_submit(ctx, event, sizeof(*event)))
+	if (!write_record(heap_rings.lookup(&cpu), event, sizeof(*event), records))
 		count_loss(tgid, LOSS_HEAP_RING_FULL);
 }
 
-static __always_inline void send_release(struct pt_regs *ctx, struct thread *thread, u8 type,
-					 u64 address, u8 function)
+static __always_inline void send_thread(struct kwatch_heap *event, struct thread *thread)
+{
+	send_heap(event, thread->tgid, thread->tid, &thread->records);
+}
+
+static __always_inline void send_release(struct thread *thread, u8 type, u64 address, u8 function)
 {
 	struct kwatch_heap event = { .type = type, .function = function, .address = address };
 
 	if (address)
-		send_heap(ctx, &event, thread->tgid, thread->tid);
+		send_thread(&event, thread);
 }
 
 /* BPF has no 128-bit product, into which the compiler turns a check by division. */
@@ -182,7 +189,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 		return 0;
 	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
 		if (!is_repeated(thread, ctx, ARG0(ctx)))
-			send_release(ctx, thread, EVENT_FREE, ARG0(ctx), function);
+			send_release(thread, EVENT_FREE, ARG0(ctx), function);
 		return 0;
 	}
 	thread->released = 0;
@@ -192,7 +199,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	thread->nested_ns = 0;
 	thread->sp = sp;
 	if (is_realloc(shape))
-		send_release(ctx, thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
+		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
 	return 0;
 }
 
@@ -211,7 +218,7 @@ static __always_inline u64 result_of(struct pt_regs *ctx, struct thread *thread)
 	return result;
 }
 
-static __always_inline void allocation_failed(struct pt_regs *ctx, struct thread *thread)
+static __always_inline void allocation_failed(struct thread *thread)
 {
 	struct kwatch_heap event = {
 		.type = EVENT_ALLOC_FAILED,
@@ -225,9 +232,9 @@ static __always_inline void allocation_failed(struct pt_regs *ctx, struct thread
 	if (thread->size < MIN_SIZE || thread->size > MAX_SIZE)
 		event.size = 0; /* only what becomes of the old block matters */
 	if (is_realloc(thread->shape))
-		send_release(ctx, thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
+		send_release(thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
 	if (event.size)
-		send_heap(ctx, &event, thread->tgid, thread->tid);
+		send_thread(&event, thread);
 }
 
 /* The outermost call ends; `entry_sp` and `caller` are as the caller sees them. */
@@ -242,7 +249,7 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 	thread->sp = 0;
 	event.address = result_of(ctx, thread);
 	if (!event.address) {
-		allocation_failed(ctx, thread);
+		allocation_failed(thread);
 		return 0;
 	}
 	event.size = thread->size;
@@ -252,7 +259,7 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 	event.stack = hash_stack(ctx, caller, thread->seed);
 	if (event.stack != thread->last_stack && announce_stack(ctx, caller, thread->tgid, event.stack))
 		thread->last_stack = event.stack;
-	send_heap(ctx, &event, thread->tgid, thread->tid);
+	send_thread(&event, thread);
 	return 0;
 }
 

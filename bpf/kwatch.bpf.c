@@ -9,6 +9,7 @@
 #include "events.h"
 #include "arch.h"
 #include "state.h"
+#include "rings.h"
 #ifdef HEAP
 #include "stack.h"
 #include "heap.bpf.c"

@@ -144,7 +144,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 #ifdef HEAP
 	threads.delete(&tid);
 #endif
-	end_call(ctx, tid);
+	end_call(tid);
 	/* do_exit() has already counted this thread out of signal->live. */
 	if (read_u32((void *)read_u64((void *)ctx->args[0], TASK_SIGNAL), SIGNAL_LIVE))
 		return 0;

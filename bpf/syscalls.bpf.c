@@ -28,11 +28,11 @@ struct call {
 	u8 flags;
 	u32 active;
 	u32 waiting; /* entered by a launched command before its exec */
+	u32 records; /* sent by the thread: see write_record */
 };
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
 BPF_HASH(calls, u32, struct call, 65536);
-BPF_PERF_OUTPUT(syscall_ring);
 
 static __always_inline u8 flags_of(u8 abi, u64 nr)
 {
@@ -42,9 +42,10 @@ static __always_inline u8 flags_of(u8 abi, u64 nr)
 	return flags ? *flags : 0;
 }
 
-static __always_inline void send_syscall(void *ctx, struct call *call, u8 type, s64 result)
+static __always_inline void send_syscall(struct call *call, u8 type, s64 result)
 {
-	struct kwatch_syscall event;
+	int cpu = bpf_get_smp_processor_id();
+	struct kwatch_syscall event = {};
 	u64 now = bpf_ktime_get_ns();
 
 	event.type = type;
@@ -55,20 +56,19 @@ static __always_inline void send_syscall(void *ctx, struct call *call, u8 type, 
 	event.result = result;
 	event.tgid = call->tgid;
 	event.tid = call->tid;
-	if (syscall_ring.perf_submit(ctx, &event, sizeof(event)))
+	if (!write_record(syscall_rings.lookup(&cpu), &event, sizeof(event), &call->records))
 		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
 }
 
 #ifdef HEAP
-static __always_inline void send_memory(void *ctx, struct call *call, u8 type, u64 address,
-					u64 size)
+static __always_inline void send_memory(struct call *call, u8 type, u64 address, u64 size)
 {
 	struct kwatch_heap event = { .type = type, .address = address, .size = size };
 
-	send_heap(ctx, &event, call->tgid, call->tid);
+	send_heap(&event, call->tgid, call->tid, &call->records);
 }
 
-static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+static __always_inline void memory_call(struct call *call, s64 result)
 {
 	u64 *a = call->arguments;
 
@@ -77,23 +77,23 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_MMAP_PAGES:
-		send_memory(ctx, call, EVENT_MAP, result, a[1]);
+		send_memory(call, EVENT_MAP, result, a[1]);
 		break;
 	case MEMORY_MUNMAP:
-		send_memory(ctx, call, EVENT_UNMAP, a[0], a[1]);
+		send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		break;
 	case MEMORY_MREMAP:
 		if (!(a[3] & MREMAP_DONTUNMAP))
-			send_memory(ctx, call, EVENT_UNMAP, a[0], a[1]);
-		send_memory(ctx, call, EVENT_MAP, result, a[2]);
+			send_memory(call, EVENT_UNMAP, a[0], a[1]);
+		send_memory(call, EVENT_MAP, result, a[2]);
 		break;
 	case MEMORY_BRK:
-		send_memory(ctx, call, EVENT_BRK, result, 0);
+		send_memory(call, EVENT_BRK, result, 0);
 		break;
 	}
 }
 #else
-static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+static __always_inline void memory_call(struct call *call, s64 result)
 {
 }
 #endif
@@ -102,7 +102,7 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 static __always_inline struct call *call_slot(u32 tid, u32 tgid)
 {
 	struct call *call = calls.lookup(&tid);
-	struct call empty = {};
+	struct call empty = { .records = first_count() };
 
 	if (call)
 		return call;
@@ -156,7 +156,7 @@ int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
 	call->active = !(flags & CALL_NO_RETURN);
 	call->time_ns = bpf_ktime_get_ns();
 	if (!call->active && flags & CALL_TRACE && !call->waiting)
-		send_syscall(ctx, call, EVENT_SYSCALL, 0);
+		send_syscall(call, EVENT_SYSCALL, 0);
 	return 0;
 }
 
@@ -174,21 +174,21 @@ int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
 		result = (s64)(s32)result;
 	if (call->flags & CALL_TRACE)
-		send_syscall(ctx, call, EVENT_SYSCALL, result);
+		send_syscall(call, EVENT_SYSCALL, result);
 	if (call->flags & CALL_MEMORY)
-		memory_call(ctx, call, result);
+		memory_call(call, result);
 	return 0;
 }
 
 /* The thread ends: a call that it was in never returns. */
-static __always_inline void end_call(void *ctx, u32 tid)
+static __always_inline void end_call(u32 tid)
 {
 	struct call *call = calls.lookup(&tid);
 
 	if (!call)
 		return;
 	if (call->active && call->flags & CALL_TRACE && !still_waiting(call))
-		send_syscall(ctx, call, EVENT_SYSCALL_UNFINISHED, 0);
+		send_syscall(call, EVENT_SYSCALL_UNFINISHED, 0);
 	calls.delete(&tid);
 }
 

@@ -57,11 +57,12 @@ SYSCALL = np.dtype(
         ("type", "u1"),
         ("abi", "u1"),
         ("nr", "u2"),
+        ("tid", "u4"),
         ("time_ns", "u8"),
         ("duration_ns", "u8"),
         ("result", "i8"),
         ("tgid", "u4"),
-        ("tid", "u4"),
+        ("reserved", "u4"),
     ]
 )
 
@@ -70,12 +71,13 @@ HEAP = np.dtype(
         ("type", "u1"),
         ("function", "u1"),
         ("reserved", "u2"),
+        ("tid", "u4"),
         ("time_ns", "u8"),
         ("address", "u8"),
         ("size", "u8"),
         ("stack", "u8"),
         ("tgid", "u4"),
-        ("tid", "u4"),
+        ("reserved2", "u4"),
     ]
 )
 

@@ -20,7 +20,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """Options of `kwatch` without a command. `trace`: names of system calls, None for all."""
+    """Options of `kwatch` without a command.
+
+    `trace`: names of system calls, None for all. `buffer`: bytes of a ring, a power of two.
+    """
 
     pids: tuple[int, ...] = ()
     comms: tuple[str, ...] = ()
@@ -36,7 +39,7 @@ class WatchOptions:
     duration_s: float | None = None
     json: bool = False
     output: str | None = None
-    buffer: int | None = None
+    buffer: int = 8 << 20
     fail_on_leak: bool = False
 
     @property

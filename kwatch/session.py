@@ -14,7 +14,7 @@ from kwatch import events
 from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.errors import KwatchError
 from kwatch.events import Batch, EventType
-from kwatch.kernel.ring import ControlRecord, MappingRecord, NameRecord
+from kwatch.kernel.control_ring import ControlRecord, MappingRecord, NameRecord
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import EVERY_PROCESS
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile

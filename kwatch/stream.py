@@ -2,7 +2,7 @@
 """The three rings as one stream in order of time.
 
 A batch is cut at the moment before the rings were read: what happened before it and is visible
-then is handed on, the rest waits for the next batch. An event is written before its thread goes
+then is handed on, the rest stays for the next batch. An event is written before its thread goes
 on, so whatever it caused (a free of a block, a fork's child) is cut with it or after it.
 """
 
@@ -12,44 +12,36 @@ import itertools
 import select
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kwatch import events
 from kwatch.events import Batch
-from kwatch.kernel.loader import Programs
-from kwatch.kernel.ring import (
+from kwatch.kernel.control_ring import (
     ControlRecord,
-    EventReader,
+    ControlRing,
     LostRecord,
     MappingRecord,
     NameRecord,
-    Ring,
     control_records,
-    online_cpus,
 )
+from kwatch.kernel.data_ring import DataRing
+from kwatch.kernel.loader import Programs
 
 _CONTROL_SIZE = 1 << 20
-_MAX_TOTAL = 256 << 20
-_DEFAULT_SIZE = 8 << 20
-_MIN_DEFAULT = 1 << 20
+_PATIENCE_NS = 1_000_000_000
 
 Control = MappingRecord | NameRecord | ControlRecord
 
 
-def default_ring_size() -> int:
-    """Bytes per CPU and ring: 8 MiB, less on machines with so many CPUs that it would add up."""
-    size = _DEFAULT_SIZE
-    while size > _MIN_DEFAULT and size * len(online_cpus()) > _MAX_TOTAL:
-        size //= 2
-    return size
-
-
 @dataclass(slots=True)
 class Drained:
-    """One batch: control records and heap events in order of time, system calls in any order."""
+    """One batch: control records and heap events in order of time, system calls in any order.
+
+    The events are views of the rings.
+    """
 
     control: list[Control] = field(default_factory=list)
     heap: Batch = field(default_factory=lambda: np.empty(0, events.HEAP))
@@ -62,20 +54,18 @@ class Stream:
     def __init__(self, programs: Programs, size: int, mappings: bool) -> None:
         """`mappings`: also what processes map and how they rename themselves."""
         maps = programs.maps
-        self._control = Ring(maps["control_ring"], _CONTROL_SIZE, 1, timed=True, mappings=mappings)
-        self._syscalls = Ring(maps["syscall_ring"], size, wakeup=size // 4)
-        heap_ring = maps.get("heap_ring")
-        self._heap = Ring(heap_ring, size, wakeup=size // 4) if heap_ring else None
-        self._syscall_reader = EventReader(events.SYSCALL)
-        self._heap_reader = EventReader(events.HEAP)
+        self._control = ControlRing(maps["control_ring"], _CONTROL_SIZE, mappings)
+        self._syscalls = DataRing(maps["syscall_rings"], size, events.SYSCALL)
+        heap = maps.get("heap_rings")
+        self._heap = DataRing(heap, size, events.HEAP) if heap else None
         self._late_control: list[Control] = []
-        self._late_heap = np.empty(0, events.HEAP)
-        self._late_syscalls: list[Batch] = []
         self.lost_control_records = 0
         self._poll = select.epoll()
-        for ring in (self._control, self._syscalls, self._heap):
-            for fd in ring.descriptors if ring else ():
-                self._poll.register(fd, select.EPOLLIN)
+        for fd in self._control.descriptors:
+            self._poll.register(fd, select.EPOLLIN)
+        for ring in filter(None, (self._syscalls, self._heap)):
+            for fd in ring.descriptors:
+                self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def watch(self, fd: int) -> None:
         """Lets `wait` also return when this descriptor is readable."""
@@ -88,13 +78,28 @@ class Stream:
         """Descriptors that became readable, at the latest after `seconds`."""
         return {fd for fd, _ in self._poll.poll(max(0.0, seconds))}
 
-    def drain(self) -> Drained:
-        """Everything that happened until now."""
-        cut = time.monotonic_ns()
-        control = self._drain_control(cut)
-        return Drained(control, self._drain_heap(cut), self._drain_syscalls(cut))
+    def deliver(self, apply: Callable[[Drained], None]) -> None:
+        """Hands on everything that happened until now; `apply` keeps no view of it."""
+        self._deliver(apply, time.monotonic_ns())
 
-    def _drain_control(self, cut: int) -> list[Control]:
+    def deliver_rest(self, apply: Callable[[Drained], None]) -> None:
+        """What is left once nothing new comes, for which a preempted writer is waited for."""
+        now = time.monotonic_ns()
+        while self._deliver(apply, now) < now and time.monotonic_ns() - now < _PATIENCE_NS:
+            time.sleep(0)
+
+    def _deliver(self, apply: Callable[[Drained], None], cut: int) -> int:
+        """Returns until when it was everything."""
+        rings = [ring for ring in (self._heap, self._syscalls) if ring is not None]
+        for ring in rings:
+            cut = ring.complete_until(cut)
+        heap = self._heap.read(cut) if self._heap is not None else []
+        apply(Drained(self._control_until(cut), _in_order(heap), self._syscalls.read(cut)))
+        for ring in rings:
+            ring.release()
+        return cut
+
+    def _control_until(self, cut: int) -> list[Control]:
         ordered = list(self._late_control)
         for record in itertools.chain.from_iterable(map(control_records, self._control.drain())):
             if isinstance(record, LostRecord):
@@ -106,44 +111,20 @@ class Stream:
         self._late_control = ordered[len(ready) :]
         return ready
 
-    def _drain_heap(self, cut: int) -> Batch:
-        if self._heap is None:
-            return self._late_heap
-        batches = self._batches(self._heap, self._heap_reader)
-        whole = np.concatenate([self._late_heap, *batches]) if batches else self._late_heap
-        times = whole["time_ns"]
-        if len(whole) > 1 and (times[1:] < times[:-1]).any():
-            whole = whole[np.argsort(times, kind="stable")]
-            times = whole["time_ns"]
-        if not len(whole) or times[-1] < cut:
-            self._late_heap = whole[:0]
-            return whole
-        ready = int(np.searchsorted(times, np.uint64(cut)))
-        self._late_heap = whole[ready:].copy()
-        return whole[:ready]
-
-    def _drain_syscalls(self, cut: int) -> list[Batch]:
-        batches = [*self._late_syscalls, *self._batches(self._syscalls, self._syscall_reader)]
-        ready, self._late_syscalls = [], []
-        for batch in batches:
-            # The tracepoint cannot be preempted, so each CPU's events are in order.
-            if batch["time_ns"][-1] < cut:
-                ready.append(batch)
-                continue
-            count = int(np.searchsorted(batch["time_ns"], np.uint64(cut)))
-            ready.append(batch[:count])
-            self._late_syscalls.append(batch[count:])
-        return [batch for batch in ready if len(batch)]
-
-    @staticmethod
-    def _batches(ring: Ring, reader: EventReader) -> list[Batch]:
-        return list(itertools.chain.from_iterable(map(reader.events, ring.drain())))
-
     def close(self) -> None:
         self._poll.close()
         for ring in (self._control, self._syscalls, self._heap):
             if ring:
                 ring.close()
+
+
+def _in_order(batches: list[Batch]) -> Batch:
+    """The batches as one in order of time; one alone that is in order is not copied."""
+    if not batches:
+        return np.empty(0, events.HEAP)
+    whole = batches[0] if len(batches) == 1 else np.concatenate(batches)
+    times = whole["time_ns"]
+    return whole[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else whole
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from kwatch.kernel import bpf
 from kwatch.kernel.loader import RAW_TRACEPOINTS, Loader, Programs
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import Attacher
-from kwatch.stream import Stream, default_ring_size
+from kwatch.stream import Stream
 from kwatch.syscalls.names import CALL_NUMBERS, everything
 from kwatch.syscalls.select import numbers
 from kwatch.targets import globs
@@ -31,7 +31,7 @@ _ON_CONTROL_RING = (Loss.CONTROL_RING_FULL.name.lower(), Loss.STACK_RING_FULL.na
 _CALL_TRACE, _CALL_MEMORY, _CALL_NO_RETURN = 1, 2, 4
 _MEMORY_ROLES = {"mmap": 0, "mmap2": 1, "munmap": 2, "mremap": 3, "brk": 4}
 _NO_RETURN = ("exit", "exit_group")
-_CALL = struct.Struct("@Q4QIIHBBIIxxxx")
+_CALL = struct.Struct("@Q4QIIHBBIII")
 
 
 def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, int]:
@@ -67,9 +67,8 @@ class Tracer:
             maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
         for index, pattern in enumerate(filter(None, map(globs.automaton, self._options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
-        size = self._options.buffer or default_ring_size()
         mappings = self._options.heap or bool(self._options.comms)
-        self.stream = Stream(self._programs, size, mappings)
+        self.stream = Stream(self._programs, self._options.buffer, mappings)
         self.attacher = Attacher(self._programs)
         for program, tracepoint in RAW_TRACEPOINTS.items():
             self._open_tracepoint(program, tracepoint)
@@ -114,7 +113,7 @@ class Tracer:
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""
         for _, value in self._programs.maps["calls"].items():
-            *_, tgid, _, number, abi, flags, active, waiting = _CALL.unpack(value)
+            *_, tgid, _, number, abi, flags, active, waiting, _ = _CALL.unpack(value)
             if active and flags & _CALL_TRACE and not waiting:
                 yield tgid, abi, number
 

@@ -118,7 +118,7 @@ class Watch:
             names = self._options.comms
             self._session.rename_targets(processes.named(names) if renamed is None else renamed)
         gone = self._session.gone() if self._reporter.lost_control else []
-        self._session.apply(self._tracer.stream.drain())
+        self._tracer.stream.deliver(self._session.apply)
         self._session.end_gone(gone)
         if time.monotonic() >= self._next:
             self._next = max(self._next, time.monotonic()) + self._options.interval_s
@@ -150,7 +150,7 @@ class Watch:
 
     def _finish(self) -> int:
         self._tracer.stop()
-        self._session.apply(self._tracer.stream.drain())
+        self._tracer.stream.deliver_rest(self._session.apply)
         self._reporter.finish()
         self._write_all("final")
         status = self._status()

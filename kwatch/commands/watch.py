@@ -7,6 +7,7 @@ import argparse
 import os
 
 from kwatch.errors import UsageError
+from kwatch.kernel.cpus import default_ring_size
 from kwatch.kernel.source import ProgramConfig
 from kwatch.options import UNLIMITED, Listing, WatchOptions
 from kwatch.units import parse_seconds, parse_size
@@ -117,10 +118,10 @@ def _older(text: str) -> float:
     return 0.0 if text in ("0", "0s") else parse_seconds(text)
 
 
-def _buffer(text: str | None) -> int | None:
+def _buffer(text: str | None) -> int:
     """Rounded up to what a ring can be: a power of two of at least a page."""
     if text is None:
-        return None
+        return default_ring_size()
     size = parse_size(text)
     if not 1 <= size <= 1 << 30:
         raise UsageError(f"--buffer {text!r} is outside 4K to 1G", "try --buffer 16M")
@@ -202,6 +203,7 @@ def program_config(options: WatchOptions) -> ProgramConfig:
     patterns = filter(None, map(automaton, options.comms))
     return ProgramConfig(
         heap=options.heap,
+        ring_size=options.buffer,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
         follow=options.follow,

@@ -17,6 +17,9 @@ PROG_TYPE_RAW_TRACEPOINT = 17
 TRACE_UPROBE_MULTI = 48
 UPROBE_MULTI_RETURN = 1
 
+MAP_TYPE_RINGBUF = 27
+
+_MAP_CREATE = 0
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 17, 28
 _LOG_SIZE = 1 << 18
@@ -25,6 +28,12 @@ _LOG_SIZE = 1 << 18
 def _bpf(command: int, attr: bytes) -> int:
     buffer = ctypes.create_string_buffer(attr, max(len(attr), 72))
     return syscall("bpf", command, buffer, len(buffer))
+
+
+def create_map(kind: int, name: str, key_size: int, value_size: int, max_entries: int) -> int:
+    """A new map; returns its descriptor."""
+    sizes = struct.pack("IIIII", kind, key_size, value_size, max_entries, 0)
+    return _bpf(_MAP_CREATE, sizes + struct.pack("II16s", 0, 0, name[:15].encode()))
 
 
 @dataclass(slots=True)

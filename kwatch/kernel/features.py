@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import mmap
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -80,8 +81,13 @@ def _btf() -> None:
     KernelTypes().offsets()
 
 
-def _rings() -> None:
-    os.close(perf.open_output(0, 4096))
+def _perf_ring() -> None:
+    os.close(perf.open_output(0, mappings=False))
+
+
+def _ring_buffer() -> None:
+    """Linux 5.8, commit 457f44363a88."""
+    os.close(bpf.create_map(bpf.MAP_TYPE_RINGBUF, "probe_ring", 0, 0, mmap.PAGESIZE))
 
 
 def _connector() -> None:
@@ -128,7 +134,8 @@ _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
     ("no lockdown", True, "everything", _lockdown),
     ("bcc", True, "compiling the BPF programs", _bcc),
     ("kernel types (BTF)", True, "finding kernel structures", _btf),
-    ("perf rings", True, "receiving events", _rings),
+    ("BPF ring buffers", True, "receiving events", _ring_buffer),
+    ("perf rings", True, "receiving forks, execs, exits and mappings", _perf_ring),
     ("libdw", True, "names and lines of stacks", _libdw),
     ("process connector", False, "--comm for processes that start later", _connector),
 )

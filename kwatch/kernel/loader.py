@@ -31,8 +31,8 @@ RAW_TRACEPOINTS = {
     "process_exec": "sched_process_exec",
     "process_exit": "sched_process_exit",
 }
-_MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_ring", "patterns")
-_HEAP_MAPS = ("threads", "heap_ring", "stacks_sent")
+_MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
+_HEAP_MAPS = ("threads", "heap_rings", "stacks_sent")
 _SHAPES = (
     "malloc",
     "calloc",

@@ -37,18 +37,14 @@ def _open(pid: int, cpu: int, **fields: int) -> int:
     return syscall("perf_event_open", attr, pid, cpu, -1, _FLAG_FD_CLOEXEC)
 
 
-def open_output(cpu: int, wakeup_bytes: int, timed: bool = False, mappings: bool = False) -> int:
-    """An event that BPF programs on `cpu` write to; readable once `wakeup_bytes` have come.
+def open_output(cpu: int, mappings: bool) -> int:
+    """An event that BPF programs on `cpu` write to; readable at each record.
 
-    `timed`: every record carries its CLOCK_MONOTONIC time. `mappings`: the kernel adds a
-    PERF_RECORD_MMAP2 for each executable mapping made on the CPU, and a PERF_RECORD_COMM for each
-    new name of a thread.
+    Every record carries its CLOCK_MONOTONIC time. `mappings`: the kernel adds a PERF_RECORD_MMAP2
+    for each executable mapping made on the CPU, and a PERF_RECORD_COMM for each new name of a
+    thread.
     """
-    flags = _WATERMARK | _USE_CLOCKID
-    sample = _SAMPLE_RAW
-    if timed:
-        flags |= _SAMPLE_ID_ALL
-        sample |= _SAMPLE_TIME
+    flags = _WATERMARK | _USE_CLOCKID | _SAMPLE_ID_ALL
     if mappings:
         flags |= _MMAP | _MMAP2 | _COMM | _COMM_EXEC
     return _open(
@@ -57,9 +53,9 @@ def open_output(cpu: int, wakeup_bytes: int, timed: bool = False, mappings: bool
         type=_TYPE_SOFTWARE,
         config=_COUNT_SW_BPF_OUTPUT,
         period=1,
-        sample_type=sample,
+        sample_type=_SAMPLE_RAW | _SAMPLE_TIME,
         flags=flags,
-        wakeup=wakeup_bytes,
+        wakeup=1,  # byte
         clockid=_CLOCK_MONOTONIC,
     )
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from kwatch.kernel.cpus import possible_cpus
+
 _INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 _UNLIMITED = (1 << 64) - 1
 
@@ -41,6 +43,7 @@ class ProgramConfig:
     """What the BPF programs are built for."""
 
     heap: bool
+    ring_size: int = 1 << 23
     system_wide: bool = False
     comm_patterns: int = 0
     follow: bool = False
@@ -53,6 +56,8 @@ class ProgramConfig:
         major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
         values: dict[str, int] = {
             "LINUX_VERSION_CODE": major << 16 | minor << 8,
+            "RING_SIZE": self.ring_size,
+            "RING_CPUS": possible_cpus(),
             "SELF_TGID": self.self_tgid,
             "SYSTEM_WIDE": int(self.system_wide),
             "COMM_PATTERNS": self.comm_patterns,

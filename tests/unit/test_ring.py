@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw ring contents to events, also where the kernel has put records of its own between."""
+"""Raw ring contents to events: of the data rings, and of the control ring."""
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import struct
 
 import numpy as np
@@ -10,35 +12,72 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kwatch import events
-from kwatch.kernel.ring import EventReader, MappingRecord, NameRecord, control_records
+from kwatch.kernel.control_ring import MappingRecord, NameRecord, control_records
+from kwatch.kernel.data_ring import CpuRing
 
-SAMPLE, LOST = 9, 2
-
-
-def sample(number, misc):
-    event = np.zeros(1, events.SYSCALL)
-    event["time_ns"] = number
-    payload = event.tobytes()
-    size = 8 + 4 + len(payload)
-    size += -size % 8
-    return struct.pack("IHHI", SAMPLE, misc, size, size - 12) + payload.ljust(size - 12, b"\0")
+PAGE = mmap.PAGESIZE
+BUSY = 1 << 31
+RECORD = events.SYSCALL.itemsize + 8
+RECORDS = PAGE // RECORD  # that a ring of one page holds
 
 
-LOST_RECORD = struct.pack("IHHQQ", LOST, 0, 24, 7, 1)
+class Writer:
+    """Writes into a ring's memory what the kernel would."""
+
+    def __init__(self):
+        self.reader = mmap.mmap(-1, PAGE)
+        self.writer = mmap.mmap(-1, 3 * PAGE)
+        self.ring = CpuRing(-1, self.reader, self.writer, events.SYSCALL)
+        self.position = 0
+
+    def write(self, time_ns, busy=False):
+        """The header's place, for `finish`."""
+        event = np.zeros(1, events.SYSCALL)
+        event["time_ns"] = time_ns
+        at = self.position
+        flags = BUSY if busy else 0
+        self._put(at, struct.pack("II", flags | len(event.tobytes()), 0) + event.tobytes())
+        self.position += RECORD
+        self.writer[:8] = struct.pack("Q", self.position)
+        return at
+
+    def finish(self, at):
+        self._put(at, struct.pack("I", events.SYSCALL.itemsize))
+
+    def _put(self, at, data):
+        """Each byte of the data is visible at two places."""
+        for number, byte in enumerate(data):
+            place = (at + number) % PAGE
+            self.writer[PAGE + place] = self.writer[2 * PAGE + place] = byte
 
 
-@given(st.lists(st.sampled_from(["kernel", "user", "lost"]), max_size=40))
-def test_events_are_found_between_other_records(kinds):
-    records, expected = [], []
-    for number, kind in enumerate(kinds):
-        if kind == "lost":
-            records.append(LOST_RECORD)
-        else:
-            records.append(sample(number, 1 if kind == "kernel" else 2))
-            expected.append(number)
-    data = np.frombuffer(b"".join(records), np.uint8)
-    found = [int(t) for batch in EventReader(events.SYSCALL).events(data) for t in batch["time_ns"]]
-    assert found == expected
+def read(ring):
+    found, whole = ring.events()
+    times = found["time_ns"].tolist()
+    ring.release(len(times))
+    return times, whole
+
+
+@given(st.lists(st.integers(0, RECORDS), max_size=12))
+def test_events_come_once_and_in_order(bursts):
+    writer, number = Writer(), itertools.count(1)
+    for burst in bursts:
+        expected = [next(number) for _ in range(burst)]
+        for time_ns in expected:
+            writer.write(time_ns)
+        assert read(writer.ring) == (expected, True)
+    assert read(writer.ring) == ([], True)
+
+
+def test_a_record_that_is_being_written_hides_those_behind_it():
+    writer = Writer()
+    writer.write(1)
+    busy = writer.write(2, busy=True)
+    writer.write(3)
+    assert read(writer.ring) == ([1], False)
+    assert read(writer.ring) == ([], False)
+    writer.finish(busy)
+    assert read(writer.ring) == ([2, 3], True)
 
 
 def test_control_ring_carries_mappings_and_names():

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Perf ring buffers: one per CPU, filled by BPF programs, drained whole into numpy arrays.
+"""The control ring: a perf ring for each CPU that BPF programs and the kernel itself write to.
 
 The kernel side is described in perf_event_open(2), "MMAP layout". What did not fit was counted by
-the BPF program that failed to write it; PERF_RECORD_LOST knows nothing of a loss after the last
-record, and is read only where the kernel itself writes records too.
+the BPF program that failed to write it, or by the kernel (PERF_RECORD_LOST) for its own records.
 """
 
 from __future__ import annotations
@@ -18,38 +17,30 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.errors import KwatchError
-from kwatch.events import Batch
 from kwatch.kernel import perf
 from kwatch.kernel.bpf import Map
+from kwatch.kernel.cpus import online_cpus
 
 _DATA_HEAD, _DATA_TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, as u64
 _RECORD_LOST, _RECORD_COMM, _RECORD_SAMPLE, _RECORD_MMAP2 = 2, 3, 9, 10
 _MISC_COMM_EXEC = 1 << 13
-_TYPE_AND_SIZE = np.uint64(0xFFFF0000FFFFFFFF)  # of struct perf_event_header; not its misc
 _PAGE = mmap.PAGESIZE
 
 Bytes = npt.NDArray[np.uint8]
 
 
-def online_cpus() -> list[int]:
-    """The CPUs that events can come from now."""
-    with open("/sys/devices/system/cpu/online") as file:
-        ranges = [part.split("-") for part in file.read().strip().split(",")]
-    return [cpu for span in ranges for cpu in range(int(span[0]), int(span[-1]) + 1)]
-
-
 class CpuRing:
     """One CPU's ring. `size` is in bytes, a power of two and a multiple of the page size."""
 
-    def __init__(self, cpu: int, size: int, wakeup: int, timed: bool, mappings: bool) -> None:
-        self.fd = perf.open_output(cpu, wakeup, timed, mappings)
+    def __init__(self, cpu: int, size: int, mappings: bool) -> None:
+        self.fd = perf.open_output(cpu, mappings)
         try:
             self._map = mmap.mmap(self.fd, _PAGE + size)
         except OSError as error:
             os.close(self.fd)
             raise KwatchError(
                 f"a ring of {size} bytes for CPU {cpu} cannot be mapped: {error.strerror}",
-                "use a smaller --buffer",
+                "raise /proc/sys/kernel/perf_event_mlock_kb",
             ) from error
         self._size = size
         self._control = np.frombuffer(self._map, np.uint64, _PAGE // 8)
@@ -76,20 +67,18 @@ class CpuRing:
         os.close(self.fd)
 
 
-class Ring:
-    """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for `timed` and `mappings` see perf."""
+class ControlRing:
+    """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for `mappings` see perf."""
 
-    def __init__(
-        self, output: Map, size: int, wakeup: int, timed: bool = False, mappings: bool = False
-    ) -> None:
+    def __init__(self, output: Map, size: int, mappings: bool) -> None:
         cpus = online_cpus()
-        self._cpus = [CpuRing(cpu, size, wakeup, timed, mappings) for cpu in cpus]
+        self._cpus = [CpuRing(cpu, size, mappings) for cpu in cpus]
         for cpu, ring in zip(cpus, self._cpus, strict=True):
             output.set(struct.pack("I", cpu), struct.pack("I", ring.fd))
 
     @property
     def descriptors(self) -> list[int]:
-        """To poll: readable when a ring has reached its wake-up mark."""
+        """To poll: readable at each record."""
         return [ring.fd for ring in self._cpus]
 
     def drain(self) -> list[Bytes]:
@@ -99,41 +88,6 @@ class Ring:
     def close(self) -> None:
         for ring in self._cpus:
             ring.close()
-
-
-class EventReader:
-    """Turns raw records that all carry one dtype into structured arrays, without copying."""
-
-    def __init__(self, event: np.dtype[np.void]) -> None:
-        padding = -(event.itemsize + 4) % 8
-        self._record = np.dtype(
-            [("header", "u8"), ("length", "u4"), ("event", event), ("padding", f"V{padding}")]
-        )
-        self._header = np.uint64(_RECORD_SAMPLE | self._record.itemsize << 48)
-
-    def events(self, data: Bytes) -> list[Batch]:
-        """The events in order: one array unless records of another kind lie between."""
-        size = self._record.itemsize
-        batches, at = [], 0
-        while at < len(data):
-            whole = (len(data) - at) // size * size
-            records = data[at : at + whole].view(self._record)
-            count = self._count_expected(records["header"])
-            batches.append(records["event"][:count])
-            at += count * size
-            if at < len(data):
-                at += int(data[at + 6 : at + 8].view(np.uint16)[0])
-        return [batch for batch in batches if len(batch)]
-
-    def _count_expected(self, headers: npt.NDArray[np.uint64]) -> int:
-        """How many records from the first on are ours. Their misc field is mostly one and same."""
-        if not len(headers):
-            return 0
-        first = headers[0]
-        if first & _TYPE_AND_SIZE == self._header and (headers == first).all():
-            return len(headers)
-        expected = (headers & _TYPE_AND_SIZE) == self._header
-        return len(headers) if expected.all() else int(expected.argmin())
 
 
 @dataclass(frozen=True, slots=True)
