@@ -14,7 +14,7 @@ from kwatch import events
 from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.errors import KwatchError
 from kwatch.events import Batch, EventType
-from kwatch.kernel.control_ring import ControlRecord, MappingRecord, NameRecord
+from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord, NameRecord
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import EVERY_PROCESS
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
@@ -130,6 +130,10 @@ class Session:
     def _probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
         return self._probes.probe(coverage, files) if self.options.heap else []
 
+    def concerns(self, record: Control) -> bool:
+        """Whether the record says something of a process that is known, or may make one so."""
+        return isinstance(record, ControlRecord) or self.registry.get(record.pid) is not None
+
     def apply(self, drained: Drained) -> None:
         """Hands a batch on. Heap events are interleaved with what happens to their processes.
 
@@ -176,7 +180,7 @@ class Session:
             self._mapped(process, read_mappings(pid))
         return process
 
-    def _control(self, record: MappingRecord | NameRecord | ControlRecord) -> None:
+    def _control(self, record: Control) -> None:
         if isinstance(record, ControlRecord):
             self._handlers[event_type(record.data)](record.data)
         elif isinstance(record, MappingRecord):

@@ -20,11 +20,9 @@ import numpy as np
 from kwatch import events
 from kwatch.events import Batch
 from kwatch.kernel.control_ring import (
-    ControlRecord,
+    Control,
     ControlRing,
     LostRecord,
-    MappingRecord,
-    NameRecord,
     control_records,
 )
 from kwatch.kernel.data_ring import DataRing
@@ -32,8 +30,8 @@ from kwatch.kernel.loader import Programs
 
 _CONTROL_SIZE = 1 << 20
 _PATIENCE_NS = 1_000_000_000
-
-Control = MappingRecord | NameRecord | ControlRecord
+_MAX_LATE = 4096
+_UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
 
 
 @dataclass(slots=True)
@@ -61,7 +59,8 @@ class Stream:
         self._late_control: list[Control] = []
         self.lost_control_records = 0
         self._poll = select.epoll()
-        for fd in self._control.descriptors:
+        self._control_fds = set(self._control.descriptors)
+        for fd in self._control_fds:
             self._poll.register(fd, select.EPOLLIN)
         for ring in filter(None, (self._syscalls, self._heap)):
             for fd in ring.descriptors:
@@ -74,9 +73,21 @@ class Stream:
     def forget(self, fd: int) -> None:
         self._poll.unregister(fd)
 
-    def wait(self, seconds: float) -> set[int]:
-        """Descriptors that became readable, at the latest after `seconds`."""
-        return {fd for fd, _ in self._poll.poll(max(0.0, seconds))}
+    def wait(self, seconds: float, concerns: Callable[[Control], bool]) -> set[int]:
+        """Descriptors that became readable, at the latest after `seconds`.
+
+        The kernel tells of every process that maps code. Control records of which none `concerns`
+        anybody end no wait, and are handed on with the next one that does.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            ready = {fd for fd, _ in self._poll.poll(max(0.0, until - time.monotonic()))}
+            new = self._read_control() if not self._control_fds.isdisjoint(ready) else []
+            self._late_control += new
+            full = len(self._late_control) > _MAX_LATE
+            if not ready or ready - self._control_fds or full or any(map(concerns, new)):
+                return ready
+            time.sleep(_UNCONCERNED_S)
 
     def deliver(self, apply: Callable[[Drained], None]) -> None:
         """Hands on everything that happened until now; `apply` keeps no view of it."""
@@ -100,16 +111,20 @@ class Stream:
         return cut
 
     def _control_until(self, cut: int) -> list[Control]:
-        ordered = list(self._late_control)
-        for record in itertools.chain.from_iterable(map(control_records, self._control.drain())):
-            if isinstance(record, LostRecord):
-                self.lost_control_records += record.count
-            else:
-                ordered.append(record)
+        ordered = [*self._late_control, *self._read_control()]
         ordered.sort(key=lambda record: record.time_ns)
         ready = [record for record in ordered if record.time_ns < cut]
         self._late_control = ordered[len(ready) :]
         return ready
+
+    def _read_control(self) -> list[Control]:
+        found: list[Control] = []
+        for record in itertools.chain.from_iterable(map(control_records, self._control.drain())):
+            if isinstance(record, LostRecord):
+                self.lost_control_records += record.count
+            else:
+                found.append(record)
+        return found
 
     def close(self) -> None:
         self._poll.close()

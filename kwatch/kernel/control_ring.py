@@ -165,7 +165,8 @@ def _sample_record(data: bytes) -> ControlRecord:
     return ControlRecord(time_ns, data[_SAMPLE.size : _SAMPLE.size + length])
 
 
-Record = MappingRecord | NameRecord | LostRecord | ControlRecord
+Control = MappingRecord | NameRecord | ControlRecord
+Record = Control | LostRecord
 
 _PARSERS: dict[int, Callable[[bytes], Record]] = {
     _RECORD_LOST: _lost_record,
