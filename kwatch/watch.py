@@ -10,6 +10,7 @@ import time
 from typing import Literal
 
 from kwatch.errors import ExitCode, KwatchError
+from kwatch.freed_memory import keep_freed_memory
 from kwatch.kernel.loader import Loader
 from kwatch.options import WatchOptions
 from kwatch.output import Output
@@ -90,6 +91,7 @@ class Watch:
         for source in (self._signals, self._connector):
             if source is not None:
                 stream.watch(source.fileno())
+        keep_freed_memory()
         _say(self._attached_line())
         if not self._options.system_wide:
             self._session.announce = _say
