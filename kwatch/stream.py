@@ -57,6 +57,7 @@ class Stream:
         heap = maps.get("heap_rings")
         self._heap = DataRing(heap, size, events.HEAP) if heap else None
         self._late_control: list[Control] = []
+        self._is_behind = False  # something that has come is to be handed on as soon as it can be
         self.lost_control_records = 0
         self._poll = select.epoll()
         self._control_fds = set(self._control.descriptors)
@@ -79,7 +80,7 @@ class Stream:
         The kernel tells of every process that maps code. Control records of which none `concerns`
         anybody end no wait, and are handed on with the next one that does.
         """
-        until = time.monotonic() + seconds
+        until = time.monotonic() + (_UNCONCERNED_S if self._is_behind else seconds)
         while True:
             ready = {fd for fd, _ in self._poll.poll(max(0.0, until - time.monotonic()))}
             new = self._read_control() if not self._control_fds.isdisjoint(ready) else []
@@ -99,8 +100,9 @@ class Stream:
         while self._deliver(apply, now) < now and time.monotonic_ns() - now < _PATIENCE_NS:
             time.sleep(0)
 
-    def _deliver(self, apply: Callable[[Drained], None], cut: int) -> int:
+    def _deliver(self, apply: Callable[[Drained], None], now: int) -> int:
         """Returns until when it was everything."""
+        cut = now
         rings = [ring for ring in (self._heap, self._syscalls) if ring is not None]
         for ring in rings:
             cut = ring.complete_until(cut)
@@ -108,6 +110,7 @@ class Stream:
         apply(Drained(self._control_until(cut), _in_order(heap), self._syscalls.read(cut)))
         for ring in rings:
             ring.release()
+        self._is_behind = cut < now or bool(self._late_control)
         return cut
 
     def _control_until(self, cut: int) -> list[Control]:

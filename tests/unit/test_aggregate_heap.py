@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from harness.records import heap_record
 
 from kwatch.aggregate import HeapAccount, heap
 from kwatch.aggregate.outstanding import LISTED
@@ -15,7 +16,9 @@ SECOND = 1_000_000_000
 
 
 def event(kind, address=0, size=0, stack=0, time=0, tid=1):
-    return (kind, 0, 0, time, address, size, stack, 1, tid)
+    return heap_record(
+        type=kind, tid=tid, time_ns=time, address=address, size=size, stack=stack, tgid=1
+    )
 
 
 def alloc(address, size=10, **more):

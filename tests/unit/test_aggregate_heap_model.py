@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from harness.records import heap_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,7 +66,11 @@ class Program:
 
     def emit(self, kind, tid, address, size):
         time = len(self.events)
-        self.events.append((kind, 0, 0, time, address, size, time % 4, 1, tid))
+        fields = {"type": kind, "tid": tid, "time_ns": time, "address": address, "size": size}
+        self.events.append(fields | {"stack": time % 4, "tgid": 1})
+
+    def batch(self, begin=0, end=None):
+        return np.array([heap_record(**event) for event in self.events[begin:end]], HEAP)
 
 
 class Model:
@@ -76,7 +81,8 @@ class Model:
         self.undo = {}  # tid: the state before its last event, a release
         self.counts = dict.fromkeys(("allocs", "frees", "unknown", "superseded", "failed"), 0)
 
-    def take(self, kind, _function, _reserved, time, address, size, stack, _tgid, tid):
+    def take(self, event):
+        kind, tid, time, address, size, stack, _ = event.values()
         if kind == EventType.ALLOC_FAILED:
             self.counts["failed"] += 1
         if kind in (EventType.ALLOC_FAILED, EventType.MAP):
@@ -124,9 +130,9 @@ def test_batches_give_what_single_events_give(actions, cuts):
         program.act(*action)
     bounds = sorted({0, len(program.events), *(c for c in cuts if c < len(program.events))})
     for begin, end in pairwise(bounds):
-        account.add(np.array(program.events[begin:end], HEAP))
+        account.add(program.batch(begin, end))
         for event in program.events[begin:end]:
-            model.take(*event)
+            model.take(event)
         assert state_of(account) == (model.counts, model.live)
 
 
@@ -136,8 +142,8 @@ def test_bytes_balance(actions):
     program, account = Program(), HeapAccount()
     for action in actions:
         program.act(*action)
-    sizes = [event[5] for event in program.events if event[0] == EventType.ALLOC]
-    account.add(np.array(program.events, HEAP))
+    sizes = [e["size"] for e in program.events if e["type"] == EventType.ALLOC]
+    account.add(program.batch())
     stats = account.snapshot(0)
     assert stats.alloc_bytes == sum(sizes)
     if not account.superseded:

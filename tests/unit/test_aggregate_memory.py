@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from harness.records import heap_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ BASE = 0x7F00_0000_0000
 
 
 def event(kind, address, size=0):
-    return (kind, 0, 0, 0, address, size, 0, 1, 1)
+    return heap_record(type=kind, tid=1, address=address, size=size, tgid=1)
 
 
 def map_pages(first, count):

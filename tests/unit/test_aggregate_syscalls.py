@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from harness.records import syscall_record
 
 from kwatch.aggregate import SyscallAccount, syscalls
 from kwatch.events import SYSCALL, Abi, EventType
@@ -15,7 +16,7 @@ I386_READ = 3
 
 
 def call(nr, duration=100, result=0, abi=Abi.X86_64, kind=EventType.SYSCALL):
-    return (kind, abi, nr, 0, duration, result, 1, 1)
+    return syscall_record(type=kind, abi=abi, nr=nr, duration_ns=duration, result=result, tgid=1)
 
 
 def unfinished(nr):
