@@ -15,6 +15,7 @@ from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.errors import KwatchError
 from kwatch.events import Batch, EventType
 from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord, NameRecord
+from kwatch.maps import TargetFlag
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import EVERY_PROCESS
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
@@ -24,7 +25,7 @@ from kwatch.stream import Drained, StackAssembler, by_process, event_type
 from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, read_mappings
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.targets import processes
-from kwatch.tracer import TARGET_BY_COMM, TARGET_INHERIT, TARGET_WAITING, Tracer
+from kwatch.tracer import Tracer
 
 _MAX_IMAGES = 1024
 
@@ -68,9 +69,9 @@ class Session:
 
     def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
         """Makes a running process a target and probes its allocators."""
-        flags = TARGET_INHERIT if self.options.follow or by_comm else 0
+        flags = TargetFlag.INHERIT if self.options.follow or by_comm else 0
         if by_comm and not self.options.follow:
-            flags |= TARGET_BY_COMM
+            flags |= TargetFlag.BY_COMM
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags)
         if processes.is_alive(facts):
@@ -82,7 +83,7 @@ class Session:
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
         """Makes a command a target before its exec; `files` are those that it will map."""
-        flags = TARGET_WAITING | (TARGET_INHERIT if self.options.follow else 0)
+        flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self.options.follow else 0)
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags)
         self._probe(process.coverage, map(_file_to_come, files))

@@ -9,6 +9,7 @@ import os
 from kwatch.errors import UsageError
 from kwatch.kernel.cpus import default_ring_size
 from kwatch.kernel.source import ProgramConfig
+from kwatch.maps import MAX_PATTERNS
 from kwatch.options import UNLIMITED, Listing, WatchOptions
 from kwatch.units import parse_seconds, parse_size
 
@@ -145,7 +146,7 @@ def _listing(arguments: argparse.Namespace) -> Listing:
 
 def options_from(arguments: argparse.Namespace) -> WatchOptions:
     """Raises UsageError."""
-    from kwatch.targets.globs import MAX_PATTERNS, check
+    from kwatch.targets.globs import check
 
     if len(arguments.comm) > MAX_PATTERNS:
         raise UsageError(f"more than {MAX_PATTERNS} --comm", "use a glob that matches several")

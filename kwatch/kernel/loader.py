@@ -20,6 +20,7 @@ from typing import Any
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf
 from kwatch.kernel.source import ProgramConfig, shim_directory, source_text
+from kwatch.maps import Shape
 
 _MAX_MESSAGE = 1 << 16
 _MAX_DESCRIPTORS = 64
@@ -33,17 +34,6 @@ RAW_TRACEPOINTS = {
 }
 _MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
 _HEAP_MAPS = ("threads", "heap_rings", "stacks_sent")
-_SHAPES = (
-    "malloc",
-    "calloc",
-    "realloc",
-    "reallocarray",
-    "aligned",
-    "posix_memalign",
-    "free",
-    "delete",
-    "new",
-)
 Answer = dict[str, Any]
 
 BCC_HINT = (
@@ -181,7 +171,7 @@ def _program_table(heap: bool, uprobe_links: bool) -> dict[str, tuple[int, int]]
             (bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI),
         )
     elif heap:
-        names = [f"heap_{shape}" for shape in _SHAPES] + ["heap_return", "heap_exit"]
+        names = [f"heap_{shape.name.lower()}" for shape in Shape] + ["heap_return", "heap_exit"]
         table |= dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, 0))
     return table
 

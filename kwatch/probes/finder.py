@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kwatch.maps import COOKIE_SHAPE_SHIFT
 from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.symbols.elf import Elf, ElfError, Function
@@ -104,4 +105,6 @@ def _add_probes(
             refused[function.name] = "an exception may leave it by ways that cannot be told"
             continue
         place = function.offset + site_offset(elf, function, row.shape.argument_registers)
-        found[place] = Probe(function.name, row, place, index | row.shape << 8, exits)
+        found[place] = Probe(
+            function.name, row, place, index | row.shape << COOKIE_SHAPE_SHIFT, exits
+        )

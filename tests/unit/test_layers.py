@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 LAYERS = [
     ["__init__", "errors"],
     ["units"],
-    ["events", "options"],
+    ["events", "maps", "options"],
     ["snapshot"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
     ["probes", "stream", "targets", "output", "signals"],
