@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from kwatch import __version__
+from kwatch import __version__, signals
 from kwatch.errors import ExitCode, KwatchError
 
 DEFAULT_COMMAND = "watch"
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words.pop(0) if words and words[0] in COMMANDS else DEFAULT_COMMAND
     try:
+        signals.end_at_once()
         return int(command_module(name).run(_parse(name, words)))
     except KwatchError as error:
         hint = f"\n  {error.hint}" if error.hint else ""
@@ -83,8 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone: a quiet end. Python must not flush into the pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
-    except KeyboardInterrupt:
-        return 130
+    except signals.Interrupted as interrupted:
+        print(f"kwatch: {interrupted}", file=sys.stderr)
+        return interrupted.exit_code
     except Exception as error:  # the last resort: no traceback unless it is asked for
         if "KWATCH_DEBUG" in os.environ:
             raise

@@ -8,11 +8,12 @@ import struct
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 from kwatch.errors import KwatchError
 from kwatch.events import Abi, Loss
 from kwatch.kernel import bpf
-from kwatch.kernel.loader import RAW_TRACEPOINTS, Loader, Programs
+from kwatch.kernel.loader import RAW_TRACEPOINTS, Programs
 from kwatch.maps import CALL_NUMBERS, CALL_ROLE_SHIFT, Call, CallFlag, LossKey, MemoryRole, Target
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import Attacher
@@ -53,26 +54,29 @@ def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, i
 
 
 class Tracer:
-    """Programs that a Loader is compiling; `open` waits for them and attaches."""
+    """The loaded programs, which it closes; constructed, all is attached but single processes."""
 
-    def __init__(self, options: WatchOptions, loader: Loader) -> None:
-        self._options = options
-        self._loader = loader
+    def __init__(self, options: WatchOptions, programs: Programs) -> None:
+        """Raises KwatchError."""
+        self._programs = programs
         self._tracepoints: list[int] = []
+        with ExitStack() as stack:
+            stack.callback(programs.close)
+            self._configure(options)
+            mappings = options.heap or bool(options.comms)
+            self.stream = stack.enter_context(closing(Stream(programs, options.buffer, mappings)))
+            self.attacher = stack.enter_context(closing(Attacher(programs)))
+            stack.callback(self.stop)
+            for program, tracepoint in RAW_TRACEPOINTS.items():
+                self._open_tracepoint(program, tracepoint)
+            self._opened = stack.pop_all()
 
-    def open(self) -> None:
-        """Loads the programs and attaches what concerns no single process. Raises KwatchError."""
-        self._programs: Programs = self._loader.result()
+    def _configure(self, options: WatchOptions) -> None:
         maps = self._programs.maps
-        for index, flags in call_flags(self._options, everything()).items():
+        for index, flags in call_flags(options, everything()).items():
             maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
-        for index, pattern in enumerate(filter(None, map(globs.automaton, self._options.comms))):
+        for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
-        mappings = self._options.heap or bool(self._options.comms)
-        self.stream = Stream(self._programs, self._options.buffer, mappings)
-        self.attacher = Attacher(self._programs)
-        for program, tracepoint in RAW_TRACEPOINTS.items():
-            self._open_tracepoint(program, tracepoint)
 
     def _open_tracepoint(self, program: str, tracepoint: str) -> None:
         try:
@@ -123,6 +127,4 @@ class Tracer:
         self._tracepoints.clear()
 
     def close(self) -> None:
-        self.stop()
-        self.attacher.close()
-        self.stream.close()
+        self._opened.close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import closing
 
 from kwatch.errors import UsageError
 from kwatch.kernel.cpus import default_ring_size
 from kwatch.kernel.source import ProgramConfig
 from kwatch.maps import MAX_PATTERNS
 from kwatch.options import UNLIMITED, Listing, WatchOptions
+from kwatch.signals import Signals
 from kwatch.units import parse_seconds, parse_size
 
 SUMMARY = "watch the heap and the system calls of running programs (the default command)"
@@ -184,6 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
     from kwatch.targets import processes
     from kwatch.targets.launch import resolve
 
+    signals = Signals()  # before there is anything that a signal would leave behind
     options = options_from(arguments)
     for pid in options.pids:
         processes.require(pid)
@@ -191,10 +194,11 @@ def run(arguments: argparse.Namespace) -> int:
         resolve(options.command[0])
     require_privileges()
     raise_descriptor_limit()
-    loader = Loader(program_config(options))
-    from kwatch.watch import Watch
+    with closing(Loader(program_config(options))) as loader:
+        from kwatch.watch import Watch
 
-    return Watch(options, loader).run()
+        watch = Watch(options, loader, signals)
+    return watch.run()
 
 
 def program_config(options: WatchOptions) -> ProgramConfig:
