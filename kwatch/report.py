@@ -122,7 +122,7 @@ class Reporter:
             heap,
             lost_heap_events=lost_heap,
             exited=process.facts.exited,
-            gap=self._session.coverage(process).gap,
+            gap=self._session.gap(process),
             program=process.facts.exe,
         )
 

@@ -52,6 +52,7 @@ class Session:
         self.registry = Registry()
         self.syscalls = SyscallAccount()
         self.system = Coverage(EVERY_PROCESS)
+        self.unreadable: set[int] = set()
         self._tracer = tracer
         self._on_exit = on_exit
         self.announce: Callable[[str], None] = lambda line: None
@@ -75,7 +76,7 @@ class Session:
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags)
         if processes.is_alive(facts):
-            self._joined(process)
+            self._joined(process, read_mappings if not by_comm else self._mappings)
         else:  # between the first look and now
             process.facts = replace(facts, exited=True)
             self._end(process)
@@ -92,16 +93,25 @@ class Session:
     def attach_system(self) -> None:
         """Probes, for every process, the allocators that some process has mapped."""
         for pid in processes.all_pids():
-            try:
-                mappings = read_mappings(pid)
-            except KwatchError as error:
-                self.system.refused[f"the allocator of process {pid}"] = str(error)
-            else:
-                self._probe(self.system, _files_of(pid, mappings))
+            self._probe(self.system, _files_of(pid, self._mappings(pid)))
 
     def coverage(self, process: Process) -> Coverage:
         """What of the process's heap is seen."""
         return self.system if self.options.system_wide else process.coverage
+
+    def gap(self, process: Process) -> str:
+        """Why some of the process's heap may not have been seen; empty if all was."""
+        if process.pid in self.unreadable:
+            return "its mappings may not be read, so an allocator that it alone has is not hooked"
+        return self.coverage(process).gap
+
+    def _mappings(self, pid: int) -> list[Mapping]:
+        """Those of a process that the user did not name: it may be one that may not be read."""
+        try:
+            return read_mappings(pid)
+        except KwatchError:
+            self.unreadable.add(pid)
+            return []
 
     def _register(self, facts: ProcessFacts) -> Process:
         previous = self.registry.get(facts.pid)
@@ -110,11 +120,11 @@ class Session:
             self._end(previous)
         return self.registry.add(facts, self.options.heap)
 
-    def _joined(self, process: Process) -> None:
+    def _joined(self, process: Process, mappings_of: Callable[[int], list[Mapping]]) -> None:
         if not self.options.heap:
             self.announce(_named(process))
             return
-        mappings = read_mappings(process.pid)
+        mappings = mappings_of(process.pid)
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
@@ -178,7 +188,7 @@ class Session:
             return None
         process = self._register(found)
         if self.options.heap:
-            self._mapped(process, read_mappings(pid))
+            self._mapped(process, self._mappings(pid))
         return process
 
     def _control(self, record: Control) -> None:
@@ -239,7 +249,7 @@ class Session:
             if parent.heap is not None and parent.memory is not None:
                 child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
         child.coverage.late = True
-        self._joined(child)
+        self._joined(child, self._mappings)
 
     def _execed(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXEC, 1)[0]
@@ -255,7 +265,7 @@ class Session:
             process = self._register(ProcessFacts(pid, started, comm, image.exe))
             process.space = image.space
             process.coverage.late = True
-            self._joined(process)
+            self._joined(process, self._mappings)
         else:
             self._new_image(process, int(record["old_tid"]))
         exe = processes.exe_of(pid) or process.facts.exe
@@ -273,7 +283,7 @@ class Session:
             # The probes were bound to the thread that led the process, and which is gone.
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
-            self._mapped(process, read_mappings(process.pid))
+            self._mapped(process, self._mappings(process.pid))
 
     def _exited(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXIT, 1)[0]
@@ -297,6 +307,7 @@ class Session:
         self._on_exit(process)
         self._tracer.attacher.detach(process.pid)
         self._tracer.forget_losses(process.pid)
+        self.unreadable.discard(process.pid)
         self.syscalls.drop(process.slot)
         self.registry.remove(process)
 

@@ -215,7 +215,16 @@ def _coverage(session: Session) -> str:
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     hooked = [f"{len(a.probes)} functions of {a.path}" for a in allocators]
     missed = [f"not {name} ({why})" for name, why in refused.items()]
+    if session.unreadable:
+        missed.append(_unreadable(session.unreadable))
     return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
+
+
+def _unreadable(pids: set[int]) -> str:
+    """One phrase for all: who may look is one question (ptrace_may_access(), kernel/ptrace.c)."""
+    many = f"{len(pids)} processes such as {min(pids)} alone have"
+    who = many if len(pids) > 1 else f"process {min(pids)} alone has"
+    return f"not allocators that {who} (reading the mappings takes CAP_SYS_PTRACE)"
 
 
 def _say(line: str) -> None:
