@@ -105,6 +105,11 @@ class Session:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
         return self.coverage(process).gap
 
+    @property
+    def unmatched_prefixes(self) -> list[str]:
+        """The --alloc-prefix that have matched nothing so far."""
+        return self._probes.unmatched if self.options.heap else []
+
     def _mappings(self, pid: int) -> list[Mapping]:
         """Those of a process that the user did not name: it may be one that may not be read."""
         try:

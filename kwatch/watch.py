@@ -14,6 +14,7 @@ from kwatch.errors import ExitCode, KwatchError
 from kwatch.kernel.loader import Loader
 from kwatch.options import WatchOptions
 from kwatch.output import Output
+from kwatch.probes.table import ESSENTIAL
 from kwatch.registry import Process
 from kwatch.report import Reporter
 from kwatch.session import Session
@@ -156,6 +157,8 @@ class Watch:
         self._tracer.stream.deliver_rest(self._session.apply)
         self._reporter.finish()
         self._write_all("final")
+        for prefix in self._session.unmatched_prefixes:
+            _say(_unmatched(prefix))
         status = self._status()
         if self._options.fail_on_leak and self._found_leak:
             return ExitCode.LEAK
@@ -217,7 +220,13 @@ def _coverage(session: Session) -> str:
     missed = [f"not {name} ({why})" for name, why in refused.items()]
     if session.unreadable:
         missed.append(_unreadable(session.unreadable))
+    missed += [f"nothing yet for --alloc-prefix {prefix}" for prefix in session.unmatched_prefixes]
     return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
+
+
+def _unmatched(prefix: str) -> str:
+    names = " and ".join(prefix + name for name in ESSENTIAL)
+    return f"kwatch: --alloc-prefix {prefix} matched nothing: no file of the targets has {names}"
 
 
 def _unreadable(pids: set[int]) -> str:

@@ -50,10 +50,12 @@ class Allocator:
 class AllocatorFinder:
     """Reads each version of a file once.
 
-    `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...
+    `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...;
+    `matched` are those of them that some file has had.
     """
 
     prefixes: tuple[str, ...] = ()
+    matched: set[str] = field(default_factory=set)
     _known: dict[_Version, Allocator | None] = field(default_factory=dict)
 
     def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
@@ -74,6 +76,7 @@ class AllocatorFinder:
             for prefix in ("", *self.prefixes):
                 functions = elf.functions(_names(prefix))
                 if all(prefix + name in functions for name in ESSENTIAL):
+                    self.matched.add(prefix)
                     _add_probes(elf, prefix, functions, found, refused)
         probes = tuple(found.values())
         return Allocator(shown, probes, tuple(refused.items())) if probes else None
