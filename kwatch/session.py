@@ -61,6 +61,7 @@ class Session:
         self._assembler = StackAssembler()
         self._images: dict[int, _Image] = {}
         self._ending: list[Process] = []
+        self._calls: list[Batch] = []
         self._handlers: dict[int, Callable[[bytes], None]] = {
             EventType.FORK: self._forked,
             EventType.EXEC: self._execed,
@@ -156,6 +157,7 @@ class Session:
         System calls come after the forks, which make their processes known, and before the ends.
         """
         done = 0
+        self._calls = drained.syscalls
         times = drained.heap["time_ns"]
         for record in drained.control:
             if isinstance(record, ControlRecord) and event_type(record.data) != EventType.STACK:
@@ -164,10 +166,19 @@ class Session:
                 done = max(done, until)
             self._control(record)
         self._add_heap(drained.heap[done:])
-        for batch in drained.syscalls:
+        calls, self._calls = self._calls, []
+        for batch in calls:
             self._add_syscalls(batch)
         ending, self._ending = self._ending, []
         self.end(ending)
+
+    def _add_syscalls_until(self, time_ns: int) -> None:
+        """Those that ended before a pid went to another process."""
+        calls, self._calls = self._calls, []
+        for batch in calls:
+            count = int(np.searchsorted(batch["time_ns"], np.uint64(time_ns)))
+            self._add_syscalls(batch[:count])
+            self._calls.append(batch[count:])
 
     def _add_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
@@ -245,6 +256,8 @@ class Session:
         parent = self.registry.get(int(record["tgid"]))
         pid, start_ns = int(record["child"]), int(record["child_start_ns"])
         comm = os.fsdecode(bytes(record["comm"]))
+        if self.registry.get(pid) is not None:
+            self._add_syscalls_until(int(record["time_ns"]))
         exe = parent.facts.exe if parent else ""
         child = self._register(ProcessFacts(pid, processes.start_time(start_ns), comm, exe))
         if parent is not None:
