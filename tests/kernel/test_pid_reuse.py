@@ -43,5 +43,6 @@ def test_reused_at_once(program, run_kwatch):
     result = run_kwatch(*FOLLOW, "--no-heap", "--", program("pidreuse"), "now").finish()
     answers = result.answers
     first, second = reports_of(result, answers["pid"])
+    assert first["process"]["start_time"] < second["process"]["start_time"]
     assert first["syscalls"]["calls"] == answers["first_calls"]
     assert second["syscalls"]["calls"] == answers["second_calls"]

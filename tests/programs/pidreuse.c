@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "answers.h"
 
@@ -29,6 +30,23 @@ static pid_t child_of_pid(pid_t pid)
 	};
 
 	return syscall(SYS_clone3, &arguments, sizeof(arguments));
+}
+
+static long hundredths(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return now.tv_sec * 100 + now.tv_nsec / 10000000;
+}
+
+/* Start times are told in hundredths of a second: the next child has another one. */
+static void wait_for_tick(void)
+{
+	long before = hundredths();
+
+	while (hundredths() == before)
+		;
 }
 
 /* One child from its birth to its end; it works when the pipe is closed. */
@@ -66,6 +84,7 @@ int main(int argc, char **argv)
 	parse_now(argc, argv);
 	stage("ready");
 	pid = live(0, "first", FIRST_BLOCKS, FIRST_CALLS);
+	wait_for_tick();
 	live(pid, "second", SECOND_BLOCKS, SECOND_CALLS);
 	answer("first_blocks", FIRST_BLOCKS);
 	answer("first_calls", FIRST_CALLS);

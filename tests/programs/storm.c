@@ -10,25 +10,47 @@
 
 #include "answers.h"
 
-static pid_t child(const char *name, bool stays)
+static pid_t child(const char *name)
 {
 	pid_t pid = fork();
 
 	if (pid < 0)
-		_exit(1);
-	if (pid > 0)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	prctl(PR_SET_NAME, name);
-	if (stays)
-		pause();
-	_exit(0);
+		_exit(113);
+	if (pid == 0)
+		prctl(PR_SET_NAME, name);
+	return pid;
 }
 
 static void blow(long children)
 {
-	for (long i = 0; i < children; i++)
-		waitpid(child("gust", false), NULL, 0);
+	for (long i = 0; i < children; i++) {
+		pid_t pid = child("gust");
+
+		if (pid == 0)
+			_exit(0);
+		waitpid(pid, NULL, 0);
+	}
+}
+
+/* It exists under its name when this returns. */
+static pid_t child_that_stays(void)
+{
+	int named[2];
+	char byte;
+	pid_t pid;
+
+	if (pipe(named))
+		_exit(113);
+	pid = child("eye");
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (write(named[1], "", 1) == 1)
+			pause();
+		_exit(0);
+	}
+	if (read(named[0], &byte, 1) != 1)
+		_exit(114);
+	return pid;
 }
 
 int main(int argc, char **argv)
@@ -39,7 +61,7 @@ int main(int argc, char **argv)
 	parse_now(argc, argv);
 	stage("ready");
 	blow(children / 2);
-	eye = child("eye", true);
+	eye = child_that_stays();
 	blow(children / 2);
 	answer("eye", eye);
 	stage("done");
