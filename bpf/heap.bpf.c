@@ -7,23 +7,6 @@
  * recorded at its return, a free at its entry, before the address can be reused.
  */
 
-/* How a function takes its size and gives its result: kwatch/probes/table.py `Shape`. */
-enum shape {
-	SHAPE_MALLOC, /* f(size) */
-	SHAPE_CALLOC, /* f(n, size) */
-	SHAPE_REALLOC, /* f(pointer, size) */
-	SHAPE_REALLOCARRAY, /* f(pointer, n, size) */
-	SHAPE_ALIGNED, /* f(alignment, size) */
-	SHAPE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
-	SHAPE_FREE, /* f(pointer, ...) */
-	SHAPE_DELETE, /* C++ operator delete: as free, which it may go on to */
-	SHAPE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
-};
-
-/* The attach cookie of a probe: what is called, and its shape. */
-#define COOKIE_FUNCTION(cookie) ((u8)(cookie))
-#define COOKIE_SHAPE(cookie) ((u8)((cookie) >> 8))
-
 /* A call under which others have begun for longer than this has gone without a return. */
 #define STALE_NS 1000000000ULL
 
@@ -287,7 +270,7 @@ int heap_entry(struct pt_regs *ctx)
 
 #else /* kernels without attach cookies: a program for each shape */
 
-#define SHAPE_COOKIE(shape) ((shape) << 8)
+#define SHAPE_COOKIE(shape) ((shape) << COOKIE_SHAPE_SHIFT)
 
 int heap_malloc(struct pt_regs *ctx)
 {

@@ -7,6 +7,7 @@
 #include <uapi/linux/bpf.h>
 
 #include "events.h"
+#include "maps.h"
 #include "arch.h"
 #include "state.h"
 #include "rings.h"

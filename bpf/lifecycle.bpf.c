@@ -1,18 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Forks, execs and exits: which processes are targets, and what dies with a thread. */
 
-#define MAX_PATTERNS 8
-
-/*
- * A glob as a bit-parallel automaton: bit i of the state says that the first i elements of the
- * pattern match what was read so far. kwatch/targets/globs.py builds it.
- */
-struct pattern {
-	u32 loops; /* states that a '*' keeps alive */
-	u32 final;
-	u32 accepts[256]; /* by character: the states that it moves on from */
-};
-
 BPF_ARRAY(patterns, struct pattern, MAX_PATTERNS);
 
 static __always_inline bool comm_matches(u8 *comm, struct pattern *pattern)

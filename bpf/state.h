@@ -8,22 +8,6 @@
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H
 
-#define TARGET_WAITING 1 /* a launched command that has not reached its exec */
-#define TARGET_INHERIT 2 /* its children are targets too */
-#define TARGET_BY_COMM 4 /* a target only as long as its name matches */
-
-/* A traced process. The seed tells its address space from every other one in a stack's hash. */
-struct target {
-	u64 seed;
-	u32 flags;
-	u32 reserved;
-};
-
-struct loss_key {
-	u32 tgid;
-	u32 cause;
-};
-
 BPF_HASH(targets, u32, struct target, 32768);
 BPF_HASH(losses, struct loss_key, u64, 65536);
 BPF_PERF_OUTPUT(control_ring);

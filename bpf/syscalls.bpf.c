@@ -1,35 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* System calls: raw_syscalls sys_enter and sys_exit, paired by thread. */
 
-/* What to do with a call, by ABI and number: kwatch/kernel/loader.py fills the table. */
-#define CALL_TRACE 1
-#define CALL_MEMORY 2 /* mmap, munmap, mremap, brk, by its role in the upper bits */
-#define CALL_NO_RETURN 4 /* exit, exit_group */
-#define CALL_ROLE(flags) ((flags) >> 4)
-#define CALL_NUMBERS 1024
-
-enum memory_role {
-	MEMORY_MMAP,
-	MEMORY_MMAP_PAGES, /* mmap2: as mmap, offsets aside */
-	MEMORY_MUNMAP,
-	MEMORY_MREMAP,
-	MEMORY_BRK,
-};
-
+#define CALL_ROLE(flags) ((flags) >> CALL_ROLE_SHIFT)
 #define MREMAP_DONTUNMAP 4
-
-struct call {
-	u64 time_ns;
-	u64 arguments[4];
-	u32 tgid;
-	u32 tid;
-	u16 nr;
-	u8 abi;
-	u8 flags;
-	u32 active;
-	u32 waiting; /* entered by a launched command before its exec */
-	u32 records; /* sent by the thread: see write_record */
-};
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
 BPF_HASH(calls, u32, struct call, 65536);

@@ -9,9 +9,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from kwatch import __version__
+from kwatch import __version__, signals, stdout
 from kwatch.errors import ExitCode, KwatchError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 DEFAULT_COMMAND = "watch"
 COMMANDS = (DEFAULT_COMMAND, "doctor")
@@ -22,6 +26,12 @@ def command_module(name: str) -> ModuleType:
 
 
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if file is sys.stdout and file is not None:
+            stdout.write(message)
+        else:
+            super()._print_message(message, file)
+
     def error(self, message: str) -> None:  # type: ignore[override]
         """One line, not the whole usage."""
         print(f"kwatch: {message}\n  try `{self.prog} --help`", file=sys.stderr)
@@ -69,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words.pop(0) if words and words[0] in COMMANDS else DEFAULT_COMMAND
     try:
+        signals.end_at_once()
         return int(command_module(name).run(_parse(name, words)))
     except KwatchError as error:
         hint = f"\n  {error.hint}" if error.hint else ""
@@ -80,13 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return ExitCode.FAILED
     except BrokenPipeError:
-        # The reader has gone: a quiet end. Python must not flush into the pipe again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
-    except KeyboardInterrupt:
-        return 130
+        return ExitCode.DONE  # the reader has gone: a quiet end
+    except signals.Interrupted as interrupted:
+        print(f"kwatch: {interrupted}", file=sys.stderr)
+        return interrupted.exit_code
     except Exception as error:  # the last resort: no traceback unless it is asked for
         if "KWATCH_DEBUG" in os.environ:
             raise
         print(f"kwatch: internal error: {error!r}\n  KWATCH_DEBUG=1 shows where", file=sys.stderr)
         return ExitCode.FAILED
+    finally:
+        stdout.abandon()

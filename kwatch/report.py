@@ -10,6 +10,7 @@ from typing import Literal
 
 from kwatch.aggregate.verdict import judge
 from kwatch.events import Abi, Loss
+from kwatch.maps import CALL_NUMBERS
 from kwatch.registry import Process
 from kwatch.session import Session, now_ns
 from kwatch.snapshot import (
@@ -21,7 +22,7 @@ from kwatch.snapshot import (
     SyscallSummary,
     Verdict,
 )
-from kwatch.syscalls.names import CALL_NUMBERS, name
+from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
 from kwatch.tracer import LOST_MAPPINGS, Tracer
 
@@ -121,7 +122,7 @@ class Reporter:
             heap,
             lost_heap_events=lost_heap,
             exited=process.facts.exited,
-            gap=self._session.coverage(process).gap,
+            gap=self._session.gap(process),
             program=process.facts.exe,
         )
 

@@ -15,6 +15,7 @@ from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.errors import KwatchError
 from kwatch.events import Batch, EventType
 from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord, NameRecord
+from kwatch.maps import TargetFlag
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import EVERY_PROCESS
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
@@ -24,7 +25,7 @@ from kwatch.stream import Drained, StackAssembler, by_process, event_type
 from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, read_mappings
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.targets import processes
-from kwatch.tracer import TARGET_BY_COMM, TARGET_INHERIT, TARGET_WAITING, Tracer
+from kwatch.tracer import Tracer
 
 _MAX_IMAGES = 1024
 
@@ -51,6 +52,7 @@ class Session:
         self.registry = Registry()
         self.syscalls = SyscallAccount()
         self.system = Coverage(EVERY_PROCESS)
+        self.unreadable: set[int] = set()
         self._tracer = tracer
         self._on_exit = on_exit
         self.announce: Callable[[str], None] = lambda line: None
@@ -59,6 +61,7 @@ class Session:
         self._assembler = StackAssembler()
         self._images: dict[int, _Image] = {}
         self._ending: list[Process] = []
+        self._calls: list[Batch] = []
         self._handlers: dict[int, Callable[[bytes], None]] = {
             EventType.FORK: self._forked,
             EventType.EXEC: self._execed,
@@ -68,13 +71,13 @@ class Session:
 
     def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
         """Makes a running process a target and probes its allocators."""
-        flags = TARGET_INHERIT if self.options.follow or by_comm else 0
+        flags = TargetFlag.INHERIT if self.options.follow or by_comm else 0
         if by_comm and not self.options.follow:
-            flags |= TARGET_BY_COMM
+            flags |= TargetFlag.BY_COMM
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags)
         if processes.is_alive(facts):
-            self._joined(process)
+            self._joined(process, read_mappings if not by_comm else self._mappings)
         else:  # between the first look and now
             process.facts = replace(facts, exited=True)
             self._end(process)
@@ -82,7 +85,7 @@ class Session:
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
         """Makes a command a target before its exec; `files` are those that it will map."""
-        flags = TARGET_WAITING | (TARGET_INHERIT if self.options.follow else 0)
+        flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self.options.follow else 0)
         process = self._register(facts)
         self._tracer.add_target(facts.pid, flags)
         self._probe(process.coverage, map(_file_to_come, files))
@@ -91,16 +94,30 @@ class Session:
     def attach_system(self) -> None:
         """Probes, for every process, the allocators that some process has mapped."""
         for pid in processes.all_pids():
-            try:
-                mappings = read_mappings(pid)
-            except KwatchError as error:
-                self.system.refused[f"the allocator of process {pid}"] = str(error)
-            else:
-                self._probe(self.system, _files_of(pid, mappings))
+            self._probe(self.system, _files_of(pid, self._mappings(pid)))
 
     def coverage(self, process: Process) -> Coverage:
         """What of the process's heap is seen."""
         return self.system if self.options.system_wide else process.coverage
+
+    def gap(self, process: Process) -> str:
+        """Why some of the process's heap may not have been seen; empty if all was."""
+        if process.pid in self.unreadable:
+            return "its mappings may not be read, so an allocator that it alone has is not hooked"
+        return self.coverage(process).gap
+
+    @property
+    def unmatched_prefixes(self) -> list[str]:
+        """The --alloc-prefix that have matched nothing so far."""
+        return self._probes.unmatched if self.options.heap else []
+
+    def _mappings(self, pid: int) -> list[Mapping]:
+        """Those of a process that the user did not name: it may be one that may not be read."""
+        try:
+            return read_mappings(pid)
+        except KwatchError:
+            self.unreadable.add(pid)
+            return []
 
     def _register(self, facts: ProcessFacts) -> Process:
         previous = self.registry.get(facts.pid)
@@ -109,11 +126,11 @@ class Session:
             self._end(previous)
         return self.registry.add(facts, self.options.heap)
 
-    def _joined(self, process: Process) -> None:
+    def _joined(self, process: Process, mappings_of: Callable[[int], list[Mapping]]) -> None:
         if not self.options.heap:
             self.announce(_named(process))
             return
-        mappings = read_mappings(process.pid)
+        mappings = mappings_of(process.pid)
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
@@ -140,6 +157,7 @@ class Session:
         System calls come after the forks, which make their processes known, and before the ends.
         """
         done = 0
+        self._calls = drained.syscalls
         times = drained.heap["time_ns"]
         for record in drained.control:
             if isinstance(record, ControlRecord) and event_type(record.data) != EventType.STACK:
@@ -148,10 +166,19 @@ class Session:
                 done = max(done, until)
             self._control(record)
         self._add_heap(drained.heap[done:])
-        for batch in drained.syscalls:
+        calls, self._calls = self._calls, []
+        for batch in calls:
             self._add_syscalls(batch)
         ending, self._ending = self._ending, []
         self.end(ending)
+
+    def _add_syscalls_until(self, time_ns: int) -> None:
+        """Those that ended before a pid went to another process."""
+        calls, self._calls = self._calls, []
+        for batch in calls:
+            count = int(np.searchsorted(batch["time_ns"], np.uint64(time_ns)))
+            self._add_syscalls(batch[:count])
+            self._calls.append(batch[count:])
 
     def _add_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
@@ -177,7 +204,7 @@ class Session:
             return None
         process = self._register(found)
         if self.options.heap:
-            self._mapped(process, read_mappings(pid))
+            self._mapped(process, self._mappings(pid))
         return process
 
     def _control(self, record: Control) -> None:
@@ -229,6 +256,8 @@ class Session:
         parent = self.registry.get(int(record["tgid"]))
         pid, start_ns = int(record["child"]), int(record["child_start_ns"])
         comm = os.fsdecode(bytes(record["comm"]))
+        if self.registry.get(pid) is not None:
+            self._add_syscalls_until(int(record["time_ns"]))
         exe = parent.facts.exe if parent else ""
         child = self._register(ProcessFacts(pid, processes.start_time(start_ns), comm, exe))
         if parent is not None:
@@ -238,7 +267,7 @@ class Session:
             if parent.heap is not None and parent.memory is not None:
                 child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
         child.coverage.late = True
-        self._joined(child)
+        self._joined(child, self._mappings)
 
     def _execed(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXEC, 1)[0]
@@ -254,7 +283,7 @@ class Session:
             process = self._register(ProcessFacts(pid, started, comm, image.exe))
             process.space = image.space
             process.coverage.late = True
-            self._joined(process)
+            self._joined(process, self._mappings)
         else:
             self._new_image(process, int(record["old_tid"]))
         exe = processes.exe_of(pid) or process.facts.exe
@@ -272,7 +301,7 @@ class Session:
             # The probes were bound to the thread that led the process, and which is gone.
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
-            self._mapped(process, read_mappings(process.pid))
+            self._mapped(process, self._mappings(process.pid))
 
     def _exited(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXIT, 1)[0]
@@ -296,6 +325,7 @@ class Session:
         self._on_exit(process)
         self._tracer.attacher.detach(process.pid)
         self._tracer.forget_losses(process.pid)
+        self.unreadable.discard(process.pid)
         self.syscalls.drop(process.slot)
         self.registry.remove(process)
 

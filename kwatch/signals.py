@@ -4,10 +4,25 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
+from types import FrameType
+from typing import NoReturn, Protocol
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal came while kwatch was starting: nothing is traced, no command is run."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}; nothing was traced")
+        self.exit_code = 128 + number
+
+
+class _Readable(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Signals:
@@ -19,9 +34,7 @@ class Signals:
         self.first_at: float | None = None
         self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in _NUMBERS:
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: None)
+        _set_actions(lambda *_: None)
 
     def fileno(self) -> int:
         """Readable when a signal has come."""
@@ -29,8 +42,52 @@ class Signals:
 
     def read(self) -> None:
         """Takes note of the signals that have come."""
-        arrived = [n for n in os.read(self._read, 64) if n in _NUMBERS]
+        try:
+            arrived = [n for n in os.read(self._read, 64) if n in _NUMBERS]
+        except BlockingIOError:
+            return
         if arrived:
             self.count += len(arrived)
             self.last = arrived[-1]
             self.first_at = self.first_at or time.monotonic()
+
+    def check(self) -> None:
+        """Raises Interrupted if a signal has come."""
+        self.read()
+        if self.count:
+            raise Interrupted(self.last)
+
+    def wait_for(self, source: _Readable) -> None:
+        """Until `source` is readable. Raises Interrupted if a signal comes meanwhile."""
+        poll = select.poll()
+        for fd in (self._read, source.fileno()):
+            poll.register(fd, select.POLLIN)
+        poll.poll()
+        self.check()
+
+
+def end_at_once() -> None:
+    """Until there are Signals, each raises Interrupted wherever kwatch is."""
+    _set_actions(_interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _set_actions(signal.SIG_IGN)  # the first one has its way
+    raise Interrupted(number)
+
+
+def fork(action: signal.Handlers) -> int:
+    """os.fork, but of the signals the child tells nobody: it takes this action on each."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        _set_actions(action)
+    signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+    return pid
+
+
+def _set_actions(action: signal._HANDLER) -> None:
+    for number in _NUMBERS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, action)

@@ -8,30 +8,32 @@ import struct
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 from kwatch.errors import KwatchError
 from kwatch.events import Abi, Loss
 from kwatch.kernel import bpf
-from kwatch.kernel.loader import RAW_TRACEPOINTS, Loader, Programs
+from kwatch.kernel.loader import RAW_TRACEPOINTS, Programs
+from kwatch.maps import CALL_NUMBERS, CALL_ROLE_SHIFT, Call, CallFlag, LossKey, MemoryRole, Target
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import Attacher
 from kwatch.stream import Stream
-from kwatch.syscalls.names import CALL_NUMBERS, everything
+from kwatch.syscalls.names import everything
 from kwatch.syscalls.select import numbers
 from kwatch.targets import globs
-
-# bpf/state.h
-TARGET_WAITING, TARGET_INHERIT, TARGET_BY_COMM = 1, 2, 4
 
 #: Beside the causes of `kwatch.events.Loss`: a mapping or a new name went unseen.
 LOST_MAPPINGS = "mapping_record_lost"
 _ON_CONTROL_RING = (Loss.CONTROL_RING_FULL.name.lower(), Loss.STACK_RING_FULL.name.lower())
 
-# bpf/syscalls.bpf.c
-_CALL_TRACE, _CALL_MEMORY, _CALL_NO_RETURN = 1, 2, 4
-_MEMORY_ROLES = {"mmap": 0, "mmap2": 1, "munmap": 2, "mremap": 3, "brk": 4}
+_MEMORY_ROLES = {
+    "mmap": MemoryRole.MMAP,
+    "mmap2": MemoryRole.MMAP_PAGES,
+    "munmap": MemoryRole.MUNMAP,
+    "mremap": MemoryRole.MREMAP,
+    "brk": MemoryRole.BRK,
+}
 _NO_RETURN = ("exit", "exit_group")
-_CALL = struct.Struct("@Q4QIIHBBIII")
 
 
 def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, int]:
@@ -41,37 +43,40 @@ def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, i
     flags: dict[int, int] = defaultdict(int)
     for abi in Abi:
         for number in numbers(traced, abi):
-            flags[abi * CALL_NUMBERS + number] |= _CALL_TRACE
+            flags[abi * CALL_NUMBERS + number] |= CallFlag.TRACE
         for name in _NO_RETURN:
             for number in numbers(frozenset([name]), abi):
-                flags[abi * CALL_NUMBERS + number] |= _CALL_NO_RETURN
+                flags[abi * CALL_NUMBERS + number] |= CallFlag.NO_RETURN
         for name, role in _MEMORY_ROLES.items() if options.heap else ():
             for number in numbers(frozenset([name]), abi):
-                flags[abi * CALL_NUMBERS + number] |= _CALL_MEMORY | role << 4
+                flags[abi * CALL_NUMBERS + number] |= CallFlag.MEMORY | role << CALL_ROLE_SHIFT
     return flags
 
 
 class Tracer:
-    """Programs that a Loader is compiling; `open` waits for them and attaches."""
+    """The loaded programs, which it closes; constructed, all is attached but single processes."""
 
-    def __init__(self, options: WatchOptions, loader: Loader) -> None:
-        self._options = options
-        self._loader = loader
+    def __init__(self, options: WatchOptions, programs: Programs) -> None:
+        """Raises KwatchError."""
+        self._programs = programs
         self._tracepoints: list[int] = []
+        with ExitStack() as stack:
+            stack.callback(programs.close)
+            self._configure(options)
+            mappings = options.heap or bool(options.comms)
+            self.stream = stack.enter_context(closing(Stream(programs, options.buffer, mappings)))
+            self.attacher = stack.enter_context(closing(Attacher(programs)))
+            stack.callback(self.stop)
+            for program, tracepoint in RAW_TRACEPOINTS.items():
+                self._open_tracepoint(program, tracepoint)
+            self._opened = stack.pop_all()
 
-    def open(self) -> None:
-        """Loads the programs and attaches what concerns no single process. Raises KwatchError."""
-        self._programs: Programs = self._loader.result()
+    def _configure(self, options: WatchOptions) -> None:
         maps = self._programs.maps
-        for index, flags in call_flags(self._options, everything()).items():
+        for index, flags in call_flags(options, everything()).items():
             maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
-        for index, pattern in enumerate(filter(None, map(globs.automaton, self._options.comms))):
+        for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
-        mappings = self._options.heap or bool(self._options.comms)
-        self.stream = Stream(self._programs, self._options.buffer, mappings)
-        self.attacher = Attacher(self._programs)
-        for program, tracepoint in RAW_TRACEPOINTS.items():
-            self._open_tracepoint(program, tracepoint)
 
     def _open_tracepoint(self, program: str, tracepoint: str) -> None:
         try:
@@ -86,9 +91,7 @@ class Tracer:
     def add_target(self, pid: int, flags: int) -> None:
         """From now on the process is traced; a seed tells its stacks from all others."""
         seed = (time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1
-        self._programs.maps["targets"].set(
-            struct.pack("I", pid), struct.pack("QII", seed, flags, 0)
-        )
+        self._programs.maps["targets"].set(struct.pack("I", pid), bytes(Target(seed, flags)))
 
     def is_target(self, pid: int) -> bool:
         return self._programs.maps["targets"].get(struct.pack("I", pid)) is not None
@@ -97,25 +100,25 @@ class Tracer:
         """Events lost since the start by process and cause; process 0: not known whose."""
         found: dict[int, dict[str, int]] = defaultdict(dict)
         for key, value in self._programs.maps["losses"].items():
-            pid, cause = struct.unpack("II", key)
-            found[pid][Loss(cause).name.lower()] = struct.unpack("Q", value)[0]
-        lost = self.stream.lost_control_records
+            lost = LossKey.from_buffer_copy(key)
+            found[lost.tgid][Loss(lost.cause).name.lower()] = struct.unpack("Q", value)[0]
+        unseen = self.stream.lost_control_records
         ours = sum(causes.get(cause, 0) for causes in found.values() for cause in _ON_CONTROL_RING)
-        if lost > ours:  # the rest are records of the kernel's own: mappings and names
-            found[0][LOST_MAPPINGS] = lost - ours
+        if unseen > ours:  # the rest are records of the kernel's own: mappings and names
+            found[0][LOST_MAPPINGS] = unseen - ours
         return found
 
     def forget_losses(self, pid: int) -> None:
         """The process has ended: another one may come to its pid."""
         for cause in Loss:
-            self._programs.maps["losses"].delete(struct.pack("II", pid, cause))
+            self._programs.maps["losses"].delete(bytes(LossKey(pid, cause)))
 
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""
         for _, value in self._programs.maps["calls"].items():
-            *_, tgid, _, number, abi, flags, active, waiting, _ = _CALL.unpack(value)
-            if active and flags & _CALL_TRACE and not waiting:
-                yield tgid, abi, number
+            call = Call.from_buffer_copy(value)
+            if call.active and call.flags & CallFlag.TRACE and not call.waiting:
+                yield call.tgid, call.abi, call.nr
 
     def stop(self) -> None:
         """Detaches the tracepoints: nothing new arrives, what has is still to be drained."""
@@ -124,6 +127,4 @@ class Tracer:
         self._tracepoints.clear()
 
     def close(self) -> None:
-        self.stop()
-        self.attacher.close()
-        self.stream.close()
+        self._opened.close()

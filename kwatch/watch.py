@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack, closing
 from typing import Literal
 
 from kwatch.errors import ExitCode, KwatchError
@@ -14,11 +15,12 @@ from kwatch.freed_memory import keep_freed_memory
 from kwatch.kernel.loader import Loader
 from kwatch.options import WatchOptions
 from kwatch.output import Output
+from kwatch.probes.table import ESSENTIAL
 from kwatch.registry import Process
 from kwatch.report import Reporter
 from kwatch.session import Session
 from kwatch.signals import Signals
-from kwatch.snapshot import Snapshot, Verdict
+from kwatch.snapshot import ProcessFacts, Snapshot, Verdict
 from kwatch.targets import processes
 from kwatch.targets.connector import Connector
 from kwatch.targets.launch import Launched, program_files
@@ -28,55 +30,44 @@ _GRACE_S = 5.0  # for a launched command to end after a signal
 
 
 class Watch:
-    """One run of `kwatch`."""
+    """One run of `kwatch`: constructed, it is attached. A start that fails leaves nothing."""
 
-    def __init__(self, options: WatchOptions, loader: Loader) -> None:
+    def __init__(self, options: WatchOptions, loader: Loader, signals: Signals) -> None:
+        """Raises KwatchError."""
         self._options = options
-        self._loader = loader
+        self._signals = signals
         self._found_leak = False
         self._snapshots = 0
+        self._started = self._next = 0.0
         self._launched: Launched | None = None
         self._connector: Connector | None = None
+        with ExitStack() as stack:
+            stack.callback(loader.close)
+            named = [processes.require(pid) for pid in options.pids]
+            if options.command:
+                self._launched = Launched(options.command)
+                stack.callback(self._launched.abandon)
+            self._output = stack.enter_context(closing(Output(options)))
+            signals.wait_for(loader)
+            self._tracer = stack.enter_context(closing(Tracer(options, loader.result())))
+            session = Session(options, self._tracer, self._process_ended)
+            self._session = stack.enter_context(closing(session))
+            self._reporter = Reporter(session, self._tracer)
+            if options.comms:
+                self._connector = stack.enter_context(closing(Connector()))
+            self._attach(named)
+            self._opened = stack.pop_all()
 
-    def run(self) -> int:
-        """Returns the exit status. Raises KwatchError."""
-        named = [processes.require(pid) for pid in self._options.pids]
-        if self._options.command:
-            self._launched = Launched(self._options.command)
-        try:
-            self._output = Output(self._options)
-            self._signals = Signals()
-            self._tracer = Tracer(self._options, self._loader)
-            self._tracer.open()
-            self._session = Session(self._options, self._tracer, self._process_ended)
-            self._reporter = Reporter(self._session, self._tracer)
-            for facts in named:
-                self._session.attach(facts)
-            self._attach_others()
-        except BaseException:
-            if self._launched is not None:
-                self._launched.abandon()
-            raise
-        try:
-            return self._watch()
-        except (BrokenPipeError, KwatchError):
-            # Whatever has become of the report, the command is seen out.
-            if self._launched is not None:
-                self._launched.wait()
-            raise
-        finally:
-            self._tracer.close()
-            self._session.close()
-            self._output.close()
-
-    def _attach_others(self) -> None:
-        """Targets that are not named by pid."""
-        if self._options.comms:
-            self._connector = Connector()
-            for pid in processes.named(self._options.comms):
-                found = processes.facts(pid)
-                if found is not None and self._session.registry.get(pid) is None:
-                    self._session.attach(found, by_comm=True)
+    def _attach(self, named: list[ProcessFacts]) -> None:
+        """A signal that comes before all targets are attached ends the start."""
+        for facts in named:
+            self._signals.check()
+            self._session.attach(facts)
+        for pid in processes.named(self._options.comms) if self._options.comms else ():
+            self._signals.check()
+            found = processes.facts(pid)
+            if found is not None and self._session.registry.get(pid) is None:
+                self._session.attach(found, by_comm=True)
         if self._options.system_wide and self._options.heap:
             self._session.attach_system()
         if self._launched is not None:
@@ -85,6 +76,19 @@ class Watch:
                 raise KwatchError("the launched child died before its exec", "try again")
             files = program_files(self._launched.path) if self._options.heap else []
             self._session.attach_launched(found, files)
+        self._signals.check()
+
+    def run(self) -> int:
+        """Returns the exit status. Raises KwatchError."""
+        with self._opened:
+            try:
+                return self._watch()
+            except (BrokenPipeError, KwatchError):
+                # Whatever has become of the report, the command is seen out.
+                if self._launched is not None:
+                    self._launched.abandon()
+                    self._launched.wait()
+                raise
 
     def _watch(self) -> int:
         stream = self._tracer.stream
@@ -155,6 +159,8 @@ class Watch:
         self._tracer.stream.deliver_rest(self._session.apply)
         self._reporter.finish()
         self._write_all("final")
+        for prefix in self._session.unmatched_prefixes:
+            _say(_unmatched(prefix))
         status = self._status()
         if self._options.fail_on_leak and self._found_leak:
             return ExitCode.LEAK
@@ -214,7 +220,22 @@ def _coverage(session: Session) -> str:
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     hooked = [f"{len(a.probes)} functions of {a.path}" for a in allocators]
     missed = [f"not {name} ({why})" for name, why in refused.items()]
+    if session.unreadable:
+        missed.append(_unreadable(session.unreadable))
+    missed += [f"nothing yet for --alloc-prefix {prefix}" for prefix in session.unmatched_prefixes]
     return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
+
+
+def _unmatched(prefix: str) -> str:
+    names = " and ".join(prefix + name for name in ESSENTIAL)
+    return f"kwatch: --alloc-prefix {prefix} matched nothing: no file of the targets has {names}"
+
+
+def _unreadable(pids: set[int]) -> str:
+    """One phrase for all: who may look is one question (ptrace_may_access(), kernel/ptrace.c)."""
+    many = f"{len(pids)} processes such as {min(pids)} alone have"
+    who = many if len(pids) > 1 else f"process {min(pids)} alone has"
+    return f"not allocators that {who} (reading the mappings takes CAP_SYS_PTRACE)"
 
 
 def _say(line: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import closing
 
 from kwatch.errors import UsageError
 from kwatch.kernel.cpus import default_ring_size
 from kwatch.kernel.source import ProgramConfig
+from kwatch.maps import MAX_PATTERNS
 from kwatch.options import UNLIMITED, Listing, WatchOptions
+from kwatch.signals import Signals
 from kwatch.units import parse_seconds, parse_size
 
 SUMMARY = "watch the heap and the system calls of running programs (the default command)"
@@ -24,6 +27,8 @@ examples:
                                     a command, its file system calls alone
   kwatch --fail-on-leak -- ./tests  exits with 3 if the command leaked
 """
+
+_SMALLEST_BUFFER, _LARGEST_BUFFER = 4096, 1 << 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +128,7 @@ def _buffer(text: str | None) -> int:
     if text is None:
         return default_ring_size()
     size = parse_size(text)
-    if not 1 <= size <= 1 << 30:
+    if not _SMALLEST_BUFFER <= size <= _LARGEST_BUFFER:
         raise UsageError(f"--buffer {text!r} is outside 4K to 1G", "try --buffer 16M")
     return max(os.sysconf("SC_PAGESIZE"), 1 << (size - 1).bit_length())
 
@@ -145,7 +150,7 @@ def _listing(arguments: argparse.Namespace) -> Listing:
 
 def options_from(arguments: argparse.Namespace) -> WatchOptions:
     """Raises UsageError."""
-    from kwatch.targets.globs import MAX_PATTERNS, check
+    from kwatch.targets.globs import check
 
     if len(arguments.comm) > MAX_PATTERNS:
         raise UsageError(f"more than {MAX_PATTERNS} --comm", "use a glob that matches several")
@@ -183,6 +188,7 @@ def run(arguments: argparse.Namespace) -> int:
     from kwatch.targets import processes
     from kwatch.targets.launch import resolve
 
+    signals = Signals()  # before there is anything that a signal would leave behind
     options = options_from(arguments)
     for pid in options.pids:
         processes.require(pid)
@@ -190,10 +196,11 @@ def run(arguments: argparse.Namespace) -> int:
         resolve(options.command[0])
     require_privileges()
     raise_descriptor_limit()
-    loader = Loader(program_config(options))
-    from kwatch.watch import Watch
+    with closing(Loader(program_config(options))) as loader:
+        from kwatch.watch import Watch
 
-    return Watch(options, loader).run()
+        watch = Watch(options, loader, signals)
+    return watch.run()
 
 
 def program_config(options: WatchOptions) -> ProgramConfig:

@@ -8,6 +8,7 @@ import mmap
 import os
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from kwatch.errors import KwatchError
@@ -161,7 +162,8 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
     kind = "uprobe links" if links else "perf uprobes"
     purpose = "heap probes, cheap to remove" if links else "heap probes on kernels without links"
     try:
-        programs = Loader(ProgramConfig(heap=True), uprobe_links=links).result()
+        with closing(Loader(ProgramConfig(heap=True), uprobe_links=links)) as loader:
+            programs = loader.result()
     except (KwatchError, OSError) as error:
         yield Feature(kind, False, needed, purpose, str(error), getattr(error, "hint", ""))
         return

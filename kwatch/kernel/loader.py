@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import socket
 import sys
 import tempfile
@@ -17,12 +18,16 @@ from array import array
 from dataclasses import dataclass
 from typing import Any
 
+from kwatch import signals
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf
+from kwatch.kernel.rawcall import syscall
 from kwatch.kernel.source import ProgramConfig, shim_directory, source_text
+from kwatch.maps import Shape
 
 _MAX_MESSAGE = 1 << 16
 _MAX_DESCRIPTORS = 64
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 RAW_TRACEPOINTS = {
     "syscall_enter": "sys_enter",
@@ -33,17 +38,6 @@ RAW_TRACEPOINTS = {
 }
 _MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
 _HEAP_MAPS = ("threads", "heap_rings", "stacks_sent")
-_SHAPES = (
-    "malloc",
-    "calloc",
-    "realloc",
-    "reallocarray",
-    "aligned",
-    "posix_memalign",
-    "free",
-    "delete",
-    "new",
-)
 Answer = dict[str, Any]
 
 BCC_HINT = (
@@ -71,34 +65,36 @@ class Programs:
 
 
 class Loader:
-    """A load in progress: constructed, it compiles; `result()` waits for it.
+    """A load in progress: constructed, it compiles; it is readable when `result()` is there.
 
     `uprobe_links`: None takes what the kernel has.
     """
 
     def __init__(self, config: ProgramConfig, uprobe_links: bool | None = None) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by result()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
-        self._child = os.fork()
+        parent = os.getpid()
+        self._child: int | None = signals.fork(signal.SIG_IGN)
         if self._child == 0:
+            _die_with(parent)
             self._socket.close()
             os.dup2(self._errors.fileno(), 2)
             os.dup2(self._errors.fileno(), 1)
             _child_main(theirs, config, uprobe_links)
         theirs.close()
 
+    def fileno(self) -> int:
+        """Readable when `result` need not wait."""
+        return self._socket.fileno()
+
     def result(self) -> Programs:
-        """Raises KwatchError when bcc is missing, the compiler or the kernel refuses."""
-        with self._socket:
-            message, descriptors, _, _ = socket.recv_fds(
-                self._socket, _MAX_MESSAGE, _MAX_DESCRIPTORS
-            )
-        os.waitpid(self._child, 0)
-        with self._errors:
-            self._errors.seek(0)
-            output = self._errors.read().decode(errors="replace").strip()
+        """Waits. Raises KwatchError when bcc is missing, the compiler or the kernel refuses."""
+        message, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_MESSAGE, _MAX_DESCRIPTORS)
+        self._errors.seek(0)
+        output = self._errors.read().decode(errors="replace").strip()
+        self.close()
         if not message:
             raise KwatchError(
                 "the BPF programs could not be compiled: the compiler died",
@@ -109,6 +105,22 @@ class Loader:
             detail = f"\n{output}" if output else ""
             raise KwatchError(answer["error"] + detail, answer["hint"])
         return _programs(answer, list(descriptors))
+
+    def close(self) -> None:
+        """Ends the child, whether it has answered or not."""
+        if self._child is not None:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+            self._child = None
+        self._socket.close()
+        self._errors.close()
+
+
+def _die_with(parent: int) -> None:
+    """Nothing goes on compiling for a kwatch that was killed."""
+    syscall("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
@@ -181,7 +193,7 @@ def _program_table(heap: bool, uprobe_links: bool) -> dict[str, tuple[int, int]]
             (bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI),
         )
     elif heap:
-        names = [f"heap_{shape}" for shape in _SHAPES] + ["heap_return", "heap_exit"]
+        names = [f"heap_{shape.name.lower()}" for shape in Shape] + ["heap_return", "heap_exit"]
         table |= dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, 0))
     return table
 

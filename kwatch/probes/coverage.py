@@ -10,6 +10,9 @@ from typing import NamedTuple
 from kwatch.probes.attach import Attacher, ProcessGone
 from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
 
+#: A command is hooked before it runs; system-wide, a file that is hooked stays so for all.
+_CURE = "launch it (kwatch -- COMMAND), or trace every process (kwatch --heap)"
+
 
 class MappedFile(NamedTuple):
     """A file that a process runs code of. `path` opens it, `shown` is its name for people."""
@@ -45,13 +48,16 @@ class Coverage:
     def gap(self) -> str:
         """Why some of the heap may not have been seen; empty if all was."""
         if self.ended_first:
-            return "the process ended before its allocator was hooked"
+            return "it ended before its allocator was hooked; to see all of it, " + _CURE
         if not self._image:
             return "no allocator was found in the process"
         if self.refused:
             return "not hooked: " + ", ".join(sorted(self.refused))
         if self.missed_beginning:
-            return "the process ran for a moment before its allocator was hooked"
+            return (
+                "its first moments, before its allocator was hooked, went unseen; to see all of "
+                "it, " + _CURE
+            )
         return ""
 
     def forget_image(self) -> None:
@@ -83,6 +89,11 @@ class HeapProbes:
     def __init__(self, attacher: Attacher, prefixes: tuple[str, ...]) -> None:
         self._attacher = attacher
         self._finder = AllocatorFinder(prefixes)
+
+    @property
+    def unmatched(self) -> list[str]:
+        """The prefixes of which no file so far has had the functions."""
+        return [p for p in self._finder.prefixes if p not in self._finder.matched]
 
     def probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
         """Probes what these files add; says for each allocator what was hooked.

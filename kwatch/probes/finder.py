@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kwatch.maps import COOKIE_SHAPE_SHIFT
 from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.symbols.elf import Elf, ElfError, Function
@@ -49,10 +50,12 @@ class Allocator:
 class AllocatorFinder:
     """Reads each version of a file once.
 
-    `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...
+    `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...;
+    `matched` are those of them that some file has had.
     """
 
     prefixes: tuple[str, ...] = ()
+    matched: set[str] = field(default_factory=set)
     _known: dict[_Version, Allocator | None] = field(default_factory=dict)
 
     def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
@@ -73,6 +76,7 @@ class AllocatorFinder:
             for prefix in ("", *self.prefixes):
                 functions = elf.functions(_names(prefix))
                 if all(prefix + name in functions for name in ESSENTIAL):
+                    self.matched.add(prefix)
                     _add_probes(elf, prefix, functions, found, refused)
         probes = tuple(found.values())
         return Allocator(shown, probes, tuple(refused.items())) if probes else None
@@ -104,4 +108,6 @@ def _add_probes(
             refused[function.name] = "an exception may leave it by ways that cannot be told"
             continue
         place = function.offset + site_offset(elf, function, row.shape.argument_registers)
-        found[place] = Probe(function.name, row, place, index | row.shape << 8, exits)
+        found[place] = Probe(
+            function.name, row, place, index | row.shape << COOKIE_SHAPE_SHIFT, exits
+        )

@@ -3,29 +3,9 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
-
-class Shape(enum.IntEnum):
-    """How a function takes its size and gives its result; bpf/heap.bpf.c `enum shape`."""
-
-    MALLOC = 0
-    CALLOC = 1
-    REALLOC = 2
-    REALLOCARRAY = 3
-    ALIGNED = 4
-    POSIX_MEMALIGN = 5
-    FREE = 6
-    DELETE = 7
-    NEW = 8
-
-    @property
-    def argument_registers(self) -> int:
-        """How many argument registers the probe reads."""
-        if self in (Shape.REALLOCARRAY, Shape.POSIX_MEMALIGN):
-            return 3
-        return 1 if self in (Shape.MALLOC, Shape.FREE, Shape.DELETE, Shape.NEW) else 2
+from kwatch.maps import Shape
 
 
 @dataclass(frozen=True, slots=True)

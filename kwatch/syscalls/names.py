@@ -12,9 +12,7 @@ import functools
 from pathlib import Path
 
 from kwatch.events import Abi
-
-#: Numbers per ABI that bpf/syscalls.bpf.c can select; its last one stands for all above.
-CALL_NUMBERS = 1024
+from kwatch.maps import CALL_NUMBERS
 
 _TABLE = Path(__file__).with_name("table.tsv")
 _UNNAMED = "syscall_"

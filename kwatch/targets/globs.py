@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import re
-import struct
 from fnmatch import fnmatchcase
 
 from kwatch.errors import UsageError
+from kwatch.maps import Pattern
 
-MAX_PATTERNS = 8
 _MAX_ELEMENTS = 31
 _ELEMENT = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 
@@ -30,7 +29,7 @@ def matches(globs: tuple[str, ...], *names: str) -> bool:
 
 
 def automaton(glob: str) -> bytes | None:
-    """The `struct pattern` of bpf/lifecycle.bpf.c; None if the glob has too many elements.
+    """The `struct pattern` of bpf/maps.h; None if the glob has too many elements.
 
     State i means that the first i elements other than '*' have matched.
     """
@@ -49,4 +48,4 @@ def automaton(glob: str) -> bytes | None:
         for byte in range(1, 256):
             if fnmatchcase(chr(byte), element):
                 accepts[byte] |= 1 << index
-    return struct.pack("258I", loops, 1 << state, *accepts)
+    return bytes(Pattern(loops, 1 << state, tuple(accepts)))

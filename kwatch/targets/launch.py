@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 
+from kwatch import signals
 from kwatch.errors import KwatchError
 
 _MAX_SCRIPTS = 4  # interpreters that are scripts themselves; the kernel's own limit
@@ -22,9 +23,10 @@ class Launched:
     def __init__(self, command: tuple[str, ...]) -> None:
         self.path = resolve(command[0])
         self._status: int | None = None
+        self._waits = True
         gate_read, self._gate = os.pipe()
         self._report, report_write = os.pipe()
-        self.pid = os.fork()
+        self.pid = signals.fork(signal.SIG_DFL)
         if self.pid == 0:
             os.close(self._gate)
             _run(command, self.path, gate_read, report_write)
@@ -33,7 +35,11 @@ class Launched:
 
     def release(self) -> None:
         """Lets the command run; raises KwatchError if its exec fails."""
-        os.write(self._gate, b"x")
+        try:
+            os.write(self._gate, b"x")
+        except BrokenPipeError as error:
+            raise KwatchError("the launched child died before its exec", "try again") from error
+        self._waits = False
         os.close(self._gate)
         with open(self._report, "rb") as report:
             reason = report.read().decode()
@@ -55,9 +61,14 @@ class Launched:
         return self._status
 
     def abandon(self) -> None:
-        """kwatch fails before the command ran: it never does."""
+        """A command that has not been released never runs; one that has goes on."""
+        if not self._waits:
+            return
+        self._waits = False
         os.kill(self.pid, signal.SIGKILL)
         self.wait()
+        os.close(self._gate)
+        os.close(self._report)
 
 
 def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:

@@ -43,6 +43,9 @@ USAGE = [
     ("--top", "x"),
     ("--buffer", "lots"),
     ("--buffer", "0"),
+    ("--buffer", "1"),
+    ("--buffer", "4095"),
+    ("--buffer", "1025M"),
     ("--buffer", "1T"),
     ("--older", "-1"),
     ("--min-size", "9", "--max-size", "8"),
@@ -129,6 +132,26 @@ def test_full_disk(start):
 def test_output_that_cannot_be_opened(start):
     target = start("leaky")
     assert_error(run("--pid", target.pid, "--output", "/no/such/dir/file"), 1, "/no/such/dir/file")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--version",), ("--help",), ("doctor",), ("doctor", "--json"), ("doctor", "--help")],
+    ids=" ".join,
+)
+def test_full_disk_on_standard_output(arguments, unbuffered):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*KWATCH, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert_error(result, 1, "standard output", "No space left")
+    assert len(result.stderr.splitlines()) == 2
 
 
 def test_closed_pipe(start):

@@ -15,10 +15,12 @@ import sys
 from kwatch.cli import _parse
 from kwatch.commands.watch import options_from, program_config
 from kwatch.kernel.loader import Loader
+from kwatch.signals import Signals
 from kwatch.watch import Watch
 
 options = options_from(_parse("watch", sys.argv[1:]))
-sys.exit(Watch(options, Loader(program_config(options), uprobe_links=False)).run())
+loader = Loader(program_config(options), uprobe_links=False)
+sys.exit(Watch(options, loader, Signals()).run())
 """
 
 

@@ -14,11 +14,11 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: each other.
 LAYERS = [
     ["__init__", "errors"],
-    ["units", "freed_memory"],
-    ["events", "options"],
+    ["units", "freed_memory", "signals", "stdout"],
+    ["events", "maps", "options"],
     ["snapshot"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
-    ["probes", "stream", "targets", "output", "signals"],
+    ["probes", "stream", "targets", "output"],
     ["tracer", "registry"],
     ["session"],
     ["report"],

@@ -63,9 +63,3 @@ def test_a_call_without_a_name_is_called_by_its_number() -> None:
     assert names.number(Abi.X86_64, "syscall_0") is None, "0 is read"
     assert names.number(Abi.AARCH64, "open") is None
     assert names.number(Abi.X86_64, "opne") is None
-
-
-def test_the_kernel_side_selects_the_same_numbers() -> None:
-    source = (ROOT / "bpf" / "syscalls.bpf.c").read_text()
-
-    assert f"#define CALL_NUMBERS {names.CALL_NUMBERS}\n" in source

@@ -7,7 +7,8 @@ import re
 
 from docs.reference import MADE, table, wrapped
 from kwatch.kernel.loader import RAW_TRACEPOINTS
-from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction, Shape
+from kwatch.maps import Shape
+from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 
 _CALLS = {
     Shape.MALLOC: "f(size)",

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from kwatch.errors import ExitCode
+from kwatch.maps import MAX_PATTERNS
 from kwatch.syscalls.classes import BARE, CLASSES
-from kwatch.targets.globs import MAX_PATTERNS
 
 DESCRIPTION = (
     "kwatch attaches to running processes, or launches one, and reports which memory they have "
@@ -78,7 +78,10 @@ OTHER_STATUSES = (
         "With `-- COMMAND` that goes on running although signal N has ended kwatch. If `--count` "
         "or `--duration` has ended it, the status is 0.",
     ),
-    ("130", "Ctrl-C before anything was attached."),
+    (
+        "128 + N",
+        "Ended by signal N before anything was attached; the command, if there is one, never ran.",
+    ),
 )
 
 SIGNALS = (

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What kwatch and the BPF programs share beside the rings: values of maps, and attach cookies.
+ * kwatch/maps.py mirrors this file and a test compiles it to compare the two.
+ */
+#ifndef KWATCH_MAPS_H
+#define KWATCH_MAPS_H
+
+enum target_flag {
+	TARGET_WAITING = 1, /* a launched command that has not reached its exec */
+	TARGET_INHERIT = 2, /* its children are targets too */
+	TARGET_BY_COMM = 4, /* a target only as long as its name matches */
+};
+
+/* A traced process. The seed tells its address space from every other one in a stack's hash. */
+struct target {
+	__u64 seed;
+	__u32 flags;
+	__u32 reserved;
+};
+
+struct loss_key {
+	__u32 tgid;
+	__u32 cause;
+};
+
+/* What to do with a system call, by ABI and number. */
+enum call_flag {
+	CALL_TRACE = 1,
+	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk, by its role in the upper bits */
+	CALL_NO_RETURN = 4, /* exit, exit_group */
+};
+
+#define CALL_ROLE_SHIFT 4
+#define CALL_NUMBERS 1024
+
+enum memory_role {
+	MEMORY_MMAP,
+	MEMORY_MMAP_PAGES, /* mmap2: as mmap, offsets aside */
+	MEMORY_MUNMAP,
+	MEMORY_MREMAP,
+	MEMORY_BRK,
+};
+
+/* A thread's system call in progress. */
+struct call {
+	__u64 time_ns;
+	__u64 arguments[4];
+	__u32 tgid;
+	__u32 tid;
+	__u16 nr;
+	__u8 abi;
+	__u8 flags;
+	__u32 active;
+	__u32 waiting; /* entered by a launched command before its exec */
+	__u32 records; /* sent by the thread: see write_record */
+};
+
+#define MAX_PATTERNS 8
+
+/*
+ * A glob as a bit-parallel automaton: bit i of the state says that the first i elements of the
+ * pattern match what was read so far. kwatch/targets/globs.py builds it.
+ */
+struct pattern {
+	__u32 loops; /* states that a '*' keeps alive */
+	__u32 final;
+	__u32 accepts[256]; /* by character: the states that it moves on from */
+};
+
+/* How an allocator function takes its size and gives its result. */
+enum shape {
+	SHAPE_MALLOC, /* f(size) */
+	SHAPE_CALLOC, /* f(n, size) */
+	SHAPE_REALLOC, /* f(pointer, size) */
+	SHAPE_REALLOCARRAY, /* f(pointer, n, size) */
+	SHAPE_ALIGNED, /* f(alignment, size) */
+	SHAPE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
+	SHAPE_FREE, /* f(pointer, ...) */
+	SHAPE_DELETE, /* C++ operator delete: as free, which it may go on to */
+	SHAPE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
+};
+
+/* The attach cookie of a probe: what is called, and its shape. */
+#define COOKIE_SHAPE_SHIFT 8
+#define COOKIE_FUNCTION(cookie) ((__u8)(cookie))
+#define COOKIE_SHAPE(cookie) ((__u8)((cookie) >> COOKIE_SHAPE_SHIFT))
+
+#endif

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kwatch shares with the BPF programs beside the rings: bpf/maps.h in Python.
+
+Without numpy, which is not wanted before the programs are being compiled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+
+#: Numbers of system calls per ABI that can be selected; the last one stands for all above.
+CALL_NUMBERS = 1024
+CALL_ROLE_SHIFT = 4
+MAX_PATTERNS = 8
+COOKIE_SHAPE_SHIFT = 8
+
+
+class TargetFlag(enum.IntFlag):
+    WAITING = 1
+    INHERIT = 2
+    BY_COMM = 4
+
+
+class CallFlag(enum.IntFlag):
+    TRACE = 1
+    MEMORY = 2
+    NO_RETURN = 4
+
+
+class MemoryRole(enum.IntEnum):
+    MMAP = 0
+    MMAP_PAGES = 1
+    MUNMAP = 2
+    MREMAP = 3
+    BRK = 4
+
+
+class Shape(enum.IntEnum):
+    """How an allocator function takes its size and gives its result."""
+
+    MALLOC = 0
+    CALLOC = 1
+    REALLOC = 2
+    REALLOCARRAY = 3
+    ALIGNED = 4
+    POSIX_MEMALIGN = 5
+    FREE = 6
+    DELETE = 7
+    NEW = 8
+
+    @property
+    def argument_registers(self) -> int:
+        """How many argument registers the probe reads."""
+        if self in (Shape.REALLOCARRAY, Shape.POSIX_MEMALIGN):
+            return 3
+        return 1 if self in (Shape.MALLOC, Shape.FREE, Shape.DELETE, Shape.NEW) else 2
+
+
+class Target(ctypes.Structure):
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("flags", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    )
+
+
+class LossKey(ctypes.Structure):
+    _fields_ = (("tgid", ctypes.c_uint32), ("cause", ctypes.c_uint32))
+
+
+class Call(ctypes.Structure):
+    _fields_ = (
+        ("time_ns", ctypes.c_uint64),
+        ("arguments", ctypes.c_uint64 * 4),
+        ("tgid", ctypes.c_uint32),
+        ("tid", ctypes.c_uint32),
+        ("nr", ctypes.c_uint16),
+        ("abi", ctypes.c_uint8),
+        ("flags", ctypes.c_uint8),
+        ("active", ctypes.c_uint32),
+        ("waiting", ctypes.c_uint32),
+        ("records", ctypes.c_uint32),
+    )
+
+
+class Pattern(ctypes.Structure):
+    _fields_ = (
+        ("loops", ctypes.c_uint32),
+        ("final", ctypes.c_uint32),
+        ("accepts", ctypes.c_uint32 * 256),
+    )
+
+
+#: The struct of bpf/maps.h that each class mirrors.
+STRUCTS = {"target": Target, "loss_key": LossKey, "call": Call, "pattern": Pattern}

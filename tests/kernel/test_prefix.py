@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--alloc-prefix: an allocator of other names is hooked, and a prefix that fits nothing is told."""
+
+from __future__ import annotations
+
+
+def about(prefix, lines):
+    return [line for line in lines if f"--alloc-prefix {prefix}" in line]
+
+
+def test_an_allocator_with_names_of_its_own(start, run_kwatch):
+    target = start("prefixed")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--alloc-prefix", "arena_")
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    result = kwatch.finish()
+    heap = result.final()["heap"]
+    assert heap["live_blocks"] == answers["live_blocks"]
+    assert heap["live_bytes"] == answers["live_bytes"]
+    assert heap["allocs"] == answers["mallocs"]
+    assert heap["frees"] == answers["frees"]
+    assert about("arena_", result.stderr) == []
+
+
+def test_a_prefix_that_matches_nothing_is_named(start, run_kwatch):
+    target = start("prefixed")
+    prefixes = ["--alloc-prefix", "arena_", "--alloc-prefix", "foo_"]
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", *prefixes)
+    attached = kwatch.attached()
+    assert "nothing yet for --alloc-prefix foo_" in attached
+    target.end()
+    result = kwatch.finish()
+    assert result.status == 0
+    (at_start, at_end) = about("foo_", result.stderr)
+    assert at_start == attached
+    assert "matched nothing" in at_end
+    assert "foo_malloc and foo_free" in at_end
+    assert about("arena_", result.stderr) == []

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A start that fails or is interrupted leaves nothing behind, and runs no command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from kwatch.cli import _parse
+from kwatch.commands.watch import options_from, program_config
+from kwatch.errors import KwatchError
+from kwatch.kernel.loader import Loader
+from kwatch.signals import Signals
+from kwatch.targets import processes
+
+DEADLINE = 30.0
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def of_session(leader):
+    """Processes of the session that `leader` began, zombies aside."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("children", [1, 2], ids=["compiling", "launching"])
+def test_a_signal_before_it_is_attached(tmp_path, number, children):
+    """The first child compiles, the second is the command, which waits for its exec."""
+    ran = tmp_path / "ran"
+    kwatch = subprocess.Popen(
+        [sys.executable, "-m", "kwatch", "--", "touch", ran],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    process = psutil.Process(kwatch.pid)
+    wait_until(lambda: len(process.children()) >= children)
+    kwatch.send_signal(number)
+    stdout, stderr = kwatch.communicate(timeout=DEADLINE)
+    assert kwatch.returncode == 128 + number
+    assert stderr == f"kwatch: ended by {signal.Signals(number).name}; nothing was traced\n"
+    assert stdout == ""
+    assert not ran.exists()
+    assert of_session(kwatch.pid) == []
+
+
+def test_nothing_compiles_on_when_kwatch_is_killed():
+    kwatch = subprocess.Popen(
+        [sys.executable, "-m", "kwatch", "--", "sleep", "1000"],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    process = psutil.Process(kwatch.pid)
+    wait_until(lambda: len(process.children()) == 2)
+    children = process.children()
+    kwatch.kill()
+    kwatch.wait(DEADLINE)
+    _, alive = psutil.wait_procs(children, timeout=DEADLINE)
+    assert not alive
+
+
+def descriptors():
+    """What this process has open, without the descriptor that lists them."""
+    paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return {path: os.readlink(path) for path in paths if os.path.lexists(path)}
+
+
+def failing(*arguments, **named):
+    raise KwatchError("made to fail")
+
+
+@pytest.fixture
+def signals():
+    """Signals as kwatch installs them; pytest gets its own back."""
+    actions = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield Signals()
+    signal.set_wakeup_fd(-1)
+    for number, action in actions.items():
+        signal.signal(number, action)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "watch.Output",
+        "watch.Launched",
+        "tracer.Stream",
+        "tracer.Attacher",
+        "tracer.bpf.open_raw_tracepoint",
+        "watch.Session",
+        "watch.Reporter",
+        "watch.Connector",
+        "watch.program_files",
+    ],
+)
+def test_a_start_that_fails_closes_what_it_opened(monkeypatch, signals, tmp_path, part):
+    from kwatch.watch import Watch
+
+    ran = tmp_path / "ran"
+    report = ["--json", "--output", str(tmp_path / "report")]
+    options = options_from(_parse("watch", [*report, "--comm", "no such", "--", "touch", str(ran)]))
+    monkeypatch.setattr(f"kwatch.{part}", failing)
+    before = descriptors()
+    with pytest.raises(KwatchError, match="made to fail"):
+        Watch(options, Loader(program_config(options)), signals)
+    assert descriptors() == before
+    assert psutil.Process().children() == []
+    assert not ran.exists()
+
+
+def test_a_target_that_has_gone_is_a_failed_start(signals):
+    from kwatch.watch import Watch
+
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    assert processes.facts(gone.pid) is None
+    options = options_from(_parse("watch", ["--pid", str(gone.pid)]))
+    before = descriptors()
+    with pytest.raises(KwatchError, match="no process"):
+        Watch(options, Loader(program_config(options)), signals)
+    assert descriptors() == before
+    assert psutil.Process().children() == []
