@@ -18,7 +18,7 @@ LAYERS = [
     ["events", "options"],
     ["snapshot"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
-    ["probes", "stream", "targets", "output", "signals"],
+    ["probes", "unwind", "stream", "targets", "output", "signals"],
     ["tracer", "registry"],
     ["session"],
     ["report"],
