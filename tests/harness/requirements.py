@@ -51,6 +51,10 @@ REQUIREMENTS = {
     "gcc": Requirement(_command("gcc"), "install gcc and libc6-dev"),
     "g++": Requirement(_command("g++"), "install g++"),
     "m32": Requirement(_m32, "install gcc-multilib (x86-64 only)"),
+    "cross": Requirement(
+        lambda: Path("/usr/aarch64-linux-gnu/lib/libc.so.6").exists(),
+        "install gcc-aarch64-linux-gnu and libc6-dev-arm64-cross",
+    ),
     "musl": Requirement(_command("musl-gcc"), "install musl-tools"),
     "jemalloc": Requirement(_linkable("libjemalloc.so"), "install libjemalloc-dev"),
     "tcmalloc": Requirement(_linkable("libtcmalloc.so"), "install libgoogle-perftools-dev"),
