@@ -81,7 +81,10 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class StackCopy:
-    """`data` is the memory at address `start`, which lies at or below the sp."""
+    """`data` is the memory at address `start`, which lies at or below the sp.
+
+    On x86-64 it should begin 128 bytes below, as functions may save registers in the red zone.
+    """
 
     start: int
     data: bytes
@@ -120,6 +123,19 @@ class _Walk(ABC):
         self._stack = stack
         self._regions = regions
         self._by_frame_pointer = False
+
+    def saved(self, address: int) -> int:
+        """The caller's fp, by where it was saved.
+
+        In an epilogue it has been popped, while the rules still name its place, now below sp; that
+        may not have been copied, but the register holds the same.
+        """
+        try:
+            return self.word(address)
+        except _Ended:
+            if address < self.sp:
+                return self.fp
+            raise
 
     def run(self, limit: int) -> Unwound:
         frames = [self.pc]
@@ -200,7 +216,7 @@ class _X86Walk(_Walk):
             case k if k == FP_AT_FP:
                 fp = self.word(self.fp)
             case k:
-                fp = self.word(cfa + 8 * k)
+                fp = self.saved(cfa + 8 * k)
         self.go_to(self.word(cfa - 8), cfa, fp)
 
     def _cfa(self, rule: int) -> int:
@@ -231,11 +247,11 @@ class _Arm64Walk(_Walk):
         fp, ra = self.fp, self.lr
         match Arm64Ra(kind & ARM64_RA_MASK):
             case Arm64Ra.PAIR:
-                fp, ra = self.word(slot), self.word(slot + 8)
+                fp, ra = self.saved(slot), self.word(slot + 8)
             case Arm64Ra.ALONE:
                 ra = self.word(slot)
             case Arm64Ra.REG_FP:
-                fp = self.word(slot)
+                fp = self.saved(slot)
         if ra is None:
             raise _Ended(StackEnd.UNSUPPORTED)
         self.go_to(self.return_address(ra), cfa, fp, may_stay=self.lr is not None)
