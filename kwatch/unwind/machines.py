@@ -27,7 +27,7 @@ class Machine:
     """`fp` and `ra` are DWARF numbers; `rule` is for states of ordinary, then of signal frames.
 
     `trampolines` are the instructions of a signal's return, for libraries that do not describe
-    them (musl; the arm64 vdso since Linux 5.8, commit 87676cfca141).
+    them: musl, and the arm64 vdso (arch/arm64/kernel/vdso/sigreturn.S says why).
     """
 
     number: int

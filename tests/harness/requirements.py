@@ -53,7 +53,7 @@ REQUIREMENTS = {
     "m32": Requirement(_m32, "install gcc-multilib (x86-64 only)"),
     "cross": Requirement(
         lambda: Path("/usr/aarch64-linux-gnu/lib/libc.so.6").exists(),
-        "install gcc-aarch64-linux-gnu and libc6-dev-arm64-cross",
+        "install libc6-arm64-cross and libgcc-s1-arm64-cross (x86-64 only)",
     ),
     "musl": Requirement(_command("musl-gcc"), "install musl-tools"),
     "jemalloc": Requirement(_linkable("libjemalloc.so"), "install libjemalloc-dev"),
