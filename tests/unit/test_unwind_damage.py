@@ -21,7 +21,7 @@ from kwatch.unwind.rows import RowKind
 from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
 from kwatch.unwind.table import build_table, table_of
 
-MANY = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
 TEXT, SIZE, EH_FRAME = 0x1000, 0x10000, 0x20000
 MACHINES = st.sampled_from([X86_64, ARM64])
 
