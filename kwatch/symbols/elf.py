@@ -59,6 +59,7 @@ class Elf:
         self.type = file.type
         self.machine: int = file.machine
         headers = file.program_headers()
+        self._headers = headers
         self.segments = _segments(headers)
         self._code_first = sorted(self.segments, key=lambda segment: not segment.executable)
         self.interpreter = self._interpreter(headers)
@@ -111,6 +112,19 @@ class Elf:
                 size = min(size, segment.filesz - skipped)
                 return self._file.read(segment.offset + skipped, size)
         raise ElfError(self.path, f"nothing at address {vaddr:#x}")
+
+    def section(self, name: bytes) -> tuple[int, bytes] | None:
+        """(address, contents) of the first section of this name that the file holds."""
+        header = self._file.section(name)
+        if header is None:
+            return None
+        return int(header["addr"]), self._file.read(int(header["offset"]), int(header["size"]))
+
+    def address_of_segment(self, kind: int) -> int | None:
+        """The virtual address of the first program header of this type."""
+        for header in self._headers[self._headers["type"] == kind][:1]:
+            return int(header["vaddr"])
+        return None
 
     def offset_of(self, vaddr: int) -> int | None:
         for segment in self._code_first:

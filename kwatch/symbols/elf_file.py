@@ -86,6 +86,20 @@ class ElfFile:
         count = self._shnum or int(first["size"])
         return self.records(self._shoff, count * size, layout.SECTION_HEADER)
 
+    def section(self, name: bytes) -> np.void | None:
+        """The header of the first section of this name that has contents in the file."""
+        sections = self.section_headers()
+        if self._shstrndx >= len(sections):
+            return None
+        strings = sections[self._shstrndx]
+        names = self.read(int(strings["offset"]), int(strings["size"]))
+        for section in sections[sections["type"] != layout.SHT_NOBITS]:
+            at = int(section["name"])
+            if names[at : at + len(name) + 1] == name + b"\0":
+                found: np.void = section
+                return found
+        return None
+
     def _read_header(self) -> None:
         fields = layout.HEADER.unpack(self.read(0, layout.HEADER.size))
         ident, kind, self.machine = fields[:3]
@@ -94,7 +108,7 @@ class ElfFile:
             raise ElfError(self.path, "neither a program nor a shared library")
         self.type = ElfType(kind)
         self._phoff, self._shoff = fields[5:7]
-        self._phentsize, self._phnum, self._shentsize, self._shnum = fields[9:13]
+        self._phentsize, self._phnum, self._shentsize, self._shnum, self._shstrndx = fields[9:]
 
     def _check_ident(self, ident: bytes) -> None:
         if ident[:4] != layout.MAGIC:

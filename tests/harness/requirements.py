@@ -51,6 +51,10 @@ REQUIREMENTS = {
     "gcc": Requirement(_command("gcc"), "install gcc and libc6-dev"),
     "g++": Requirement(_command("g++"), "install g++"),
     "m32": Requirement(_m32, "install gcc-multilib (x86-64 only)"),
+    "cross": Requirement(
+        lambda: Path("/usr/aarch64-linux-gnu/lib/libc.so.6").exists(),
+        "install libc6-arm64-cross and libgcc-s1-arm64-cross (x86-64 only)",
+    ),
     "musl": Requirement(_command("musl-gcc"), "install musl-tools"),
     "jemalloc": Requirement(_linkable("libjemalloc.so"), "install libjemalloc-dev"),
     "tcmalloc": Requirement(_linkable("libtcmalloc.so"), "install libgoogle-perftools-dev"),

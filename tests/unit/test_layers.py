@@ -18,7 +18,7 @@ LAYERS = [
     ["events", "maps", "options"],
     ["snapshot"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
-    ["probes", "stream", "targets", "output"],
+    ["probes", "unwind", "stream", "targets", "output"],
     ["tracer", "registry"],
     ["session"],
     ["report"],

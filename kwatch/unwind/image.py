@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a table is made of: the parts of an ELF file that say how its code is unwound."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kwatch.symbols.elf import Elf, ElfError, Segment
+from kwatch.symbols.elf_layout import PT_GNU_EH_FRAME
+from kwatch.unwind.encoding import Malformed, read_pointer
+from kwatch.unwind.machines import MACHINES, Machine
+from kwatch.unwind.rows import BLOCK_SIZE
+
+_LARGEST_EH_FRAME = 64 << 20  # that of a browser has half of it
+_LARGEST_CODE = 1 << 31
+_LARGEST_SEARCHED = 16 << 20
+_POINTER_BYTES = 16
+_SEGMENT = struct.Struct("<QQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`segments` are the executable ones; `eh_frame` is empty where the file has none.
+
+    `trampolines` are (address, size) of code that returns from signals, in libraries that need no
+    other and so may be the C library, the vdso, or a static program.
+    """
+
+    path: str
+    machine: Machine
+    segments: tuple[Segment, ...]
+    eh_frame: bytes
+    eh_frame_vaddr: int
+    trampolines: tuple[tuple[int, int], ...]
+    build_id: bytes | None
+
+    @property
+    def base(self) -> int:
+        """The lowest address of code, rounded down to a block."""
+        return min(segment.vaddr for segment in self.segments) // BLOCK_SIZE * BLOCK_SIZE
+
+    @property
+    def size(self) -> int:
+        """Bytes from `base` to the end of code."""
+        return max(segment.vaddr + segment.filesz for segment in self.segments) - self.base
+
+    def digest(self) -> bytes:
+        """Of everything that the table depends on: equal digests have equal tables."""
+        digest = hashlib.blake2b(digest_size=16)
+        numbers = [self.machine.number, self.eh_frame_vaddr, len(self.trampolines)]
+        numbers += [number for pair in self.trampolines for number in pair]
+        digest.update(struct.pack(f"<{len(numbers)}Q", *numbers))
+        for each in self.segments:
+            digest.update(_SEGMENT.pack(each.offset, each.vaddr, each.filesz))
+        digest.update(self.eh_frame)
+        return digest.digest()
+
+
+def read_image(elf: Elf) -> Image:
+    """Raises ElfError for a file that is damaged, has no code, or is of another machine."""
+    machine = MACHINES.get(elf.machine)
+    if machine is None:
+        raise ElfError(elf.path, f"code of machine {elf.machine}")
+    segments = tuple(each for each in elf.segments if each.executable and each.filesz)
+    if not segments:
+        raise ElfError(elf.path, "no code")
+    vaddr, eh_frame = _eh_frame(elf)
+    if len(eh_frame) > _LARGEST_EH_FRAME:
+        raise ElfError(elf.path, f"unwind information of {len(eh_frame)} bytes")
+    trampolines = tuple(_trampolines(elf, machine, segments))
+    image = Image(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
+    if image.size > _LARGEST_CODE:
+        raise ElfError(elf.path, f"code from {image.base:#x} over {image.size} bytes")
+    return image
+
+
+def in_memory_file(image: bytes, name: str) -> Elf:
+    """An ELF file that exists in memory only, such as the vdso."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(image)
+        return Elf.open(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _eh_frame(elf: Elf) -> tuple[int, bytes]:
+    """By its section, since a static program may have no pointer to it; else by that pointer."""
+    try:
+        found = elf.section(b".eh_frame")
+    except ElfError:
+        found = None  # strippers leave a header that names sections behind the file's end
+    if found is None:
+        header = elf.address_of_segment(PT_GNU_EH_FRAME)
+        found = (0, b"") if header is None else _behind_header(elf, header)
+    return found
+
+
+def _behind_header(elf: Elf, header: int) -> tuple[int, bytes]:
+    """`.eh_frame` up to the end of its segment: an entry of size 0 ends it before that."""
+    try:
+        data = elf.read(header, 4 + _POINTER_BYTES)
+        vaddr, _ = read_pointer(data, 4, data[1] if len(data) > 1 else 0, header)
+    except Malformed as err:
+        raise ElfError(elf.path, f"the pointer to its unwind information: {err}") from err
+    return vaddr, elf.read(vaddr, _LARGEST_EH_FRAME)
+
+
+def _trampolines(
+    elf: Elf, machine: Machine, segments: tuple[Segment, ...]
+) -> Iterator[tuple[int, int]]:
+    if elf.needed or sum(segment.filesz for segment in segments) > _LARGEST_SEARCHED:
+        return
+    for segment in segments:
+        code = elf.read(segment.vaddr, segment.filesz)
+        for pattern in machine.trampolines:
+            at = code.find(pattern)
+            if at >= 0:
+                yield segment.vaddr + at, len(pattern)

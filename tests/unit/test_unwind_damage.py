@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged and hostile unwind information: a table or an ElfError, soon and in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import struct
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kwatch.symbols.elf import ElfError, Segment
+from kwatch.unwind.image import Image, in_memory_file
+from kwatch.unwind.machines import ARM64, X86_64
+from kwatch.unwind.rows import RowKind
+from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
+from kwatch.unwind.table import build_table, table_of
+
+MANY = settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
+TEXT, SIZE, EH_FRAME = 0x1000, 0x10000, 0x20000
+MACHINES = st.sampled_from([X86_64, ARM64])
+
+
+def image_of(eh_frame, machine=X86_64):
+    segments = (Segment(TEXT, TEXT, SIZE, SIZE, 5),)
+    return Image("damaged", machine, segments, bytes(eh_frame), EH_FRAME, (), None)
+
+
+def check(table):
+    """What bpf/unwind_rows.h promises."""
+    pcs, kinds = table.rows["pc"].astype(np.int64), table.rows["rule"] & 15
+    assert pcs[0] == 0
+    assert pcs[-1] <= table.size
+    assert (np.diff(pcs) > 0).all()
+    assert kinds[-1] == RowKind.NONE
+    known = (kinds <= RowKind.SIGNAL) | ((kinds >= RowKind.ARM64) == (table.machine is ARM64))
+    assert known.all()
+    assert (table.blocks < len(table.rows)).all()
+
+
+def entry(reference, body, wide=False):
+    body = body + bytes(-len(body) % 4)
+    if wide:
+        return struct.pack("<IQI", 0xFFFFFFFF, len(body) + 4, reference) + body
+    return struct.pack("<II", len(body) + 4, reference) + body
+
+
+def cie(instructions=b"\x0c\x07\x08\x90\x01", encoding=0x1B, column=16, letters=b"zR"):
+    augmentation = struct.pack("<BB", 1, encoding)
+    return entry(
+        0, b"\x01" + letters + b"\0\x01\x78" + bytes([column]) + augmentation + instructions
+    )
+
+
+def section(*fdes, head=None, wide=False):
+    """A CIE and FDEs of (start, size, instructions), addresses relative to the code."""
+    data = bytearray(cie() if head is None else head)
+    for start, size, instructions in fdes:
+        at = len(data) + (16 if wide else 8)
+        place = struct.pack("<iIB", TEXT + start - (EH_FRAME + at), size, 0)
+        data += entry(at - 4, place + instructions, wide)
+    return bytes(data) + bytes(4)
+
+
+def rows_of(eh_frame, machine=X86_64):
+    table = table_of(image_of(eh_frame, machine))
+    check(table)
+    return [(pc, rule & 15) for pc, rule in table.rows.tolist()]
+
+
+SP, FP, NONE, UNSUP = RowKind.SP, RowKind.FP, RowKind.NONE, RowKind.UNSUP
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_entries_of_both_widths(wide):
+    fdes = [(0x100, 64, b"\x44\x0e\x10"), (0x200, 16, b"")]
+    found = rows_of(section(*fdes, wide=wide))
+    assert found == [(0, NONE), (0x100, SP), (0x104, SP), (0x140, NONE), (0x200, SP), (0x210, NONE)]
+
+
+def test_rows_behind_the_function_and_holes_of_padding_are_left_out():
+    fdes = [(0x100, 16, b"\x44\x0e\x10\x4c\x0e\x08"), (0x110, 16, b""), (0x130, 16, b"\x0d\x06")]
+    assert rows_of(section(*fdes)) == [
+        (0, NONE),
+        (0x100, SP),
+        (0x104, SP),
+        (0x110, SP),
+        (0x130, FP),
+        (0x140, NONE),
+    ]
+
+
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        b"\x0b",  # a state restored that was not remembered
+        b"\x3f",  # an unknown instruction
+        b"\x86",  # an operand missing
+        b"\x0f\x7f\x77",  # an expression longer than the function's instructions
+        b"\x01\0\0\0\0\0\0\0\0",  # DW_CFA_set_loc
+        b"\x0c\x0a\x00",  # the CFA in r10
+        b"\x09\x10\x01",  # the return address in a register
+        b"\x0e" + b"\xff" * 12,  # a number without an end
+    ],
+)
+def test_what_cannot_be_said_is_unsupported_in_its_own_function_only(instructions):
+    fdes = [(0x100, 64, b"\x44" + instructions), (0x140, 64, b"")]
+    found = rows_of(section(*fdes))
+    assert found == [(0, NONE), (0x100, SP), (0x104, UNSUP), (0x140, SP), (0x180, NONE)]
+
+
+def test_the_end_of_a_thread():
+    assert rows_of(section((0x100, 64, b"\x07\x10")))[1] == (0x100, RowKind.END)
+
+
+def test_an_unknown_encoding_leaves_its_functions_out():
+    for head in (cie(encoding=0x3B), cie(letters=b"xR"), cie(encoding=0x07)):
+        assert rows_of(section((0x100, 64, b""), head=head)) == [(0, NONE)]
+
+
+def test_another_return_column_is_unsupported():
+    assert rows_of(section((0x100, 64, b""), head=cie(column=5)))[1] == (0x100, UNSUP)
+
+
+def test_pointer_authentication_changes_nothing():
+    head = cie(b"\x0c\x1f\x00", column=30)
+    signed = section((0x100, 64, b"\x44\x2d\x44\x0e\x10\x9d\x02\x9e\x01"), head=head)
+    plain = section((0x100, 64, b"\x48\x0e\x10\x9d\x02\x9e\x01"), head=head)
+    assert rows_of(signed, ARM64) == rows_of(plain, ARM64)
+    assert len(rows_of(signed, ARM64)) == 4
+
+
+@MANY
+@given(st.binary(max_size=300), MACHINES)
+def test_random_sections(data, machine):
+    check(table_of(image_of(data, machine)))
+
+
+@MANY
+@given(
+    st.lists(
+        st.tuples(st.integers(0, SIZE), st.integers(0, SIZE), st.binary(max_size=40)), max_size=8
+    ),
+    MACHINES,
+)
+def test_random_instructions(fdes, machine):
+    column = 30 if machine is ARM64 else 16
+    check(table_of(image_of(section(*fdes, head=cie(column=column)), machine)))
+
+
+@MANY
+@given(st.data())
+def test_mutated_sections(data):
+    mutated = bytearray(
+        section(
+            (0, 99, b"\x41\x0e\x10\x86\x02\x43\x0d\x06\x0a\x50\x0c\x07\x08\x41\x0b"), (99, 50, b"")
+        )
+    )
+    for _ in range(data.draw(st.integers(1, 6))):
+        mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
+    check(table_of(image_of(mutated[: data.draw(st.integers(0, len(mutated)))])))
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("program")
+    (folder / "a.c").write_text("int main(void) { return 0; }")
+    subprocess.run(["gcc", "-s", "-o", folder / "program", folder / "a.c"], check=True)
+    return (folder / "program").read_bytes()
+
+
+@settings(MANY, max_examples=700)
+@given(st.data())
+def test_mutated_files(program, data):
+    mutated = bytearray(program)
+    headers = st.integers(0, 64 + 13 * 56)
+    sections = st.integers(len(program) - 30 * 64, len(program) - 1)
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(headers | sections)
+        mutated[at] = data.draw(st.sampled_from([0, 1, 4, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))
+    cut = data.draw(st.just(len(mutated)) | st.integers(0, len(mutated)))
+    try:
+        with in_memory_file(bytes(mutated[:cut]), "mutated") as elf:
+            table = build_table(elf)
+    except ElfError:
+        return
+    check(table)
+
+
+MEMORY = 400 << 20
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        section((0, SIZE, b"\x0a" * 200_000)),  # 200,000 states remembered
+        section((0, SIZE, b"\x41\x0e\x10\x41\x0e\x08" * 43_000)),
+        section(*[(0, SIZE, struct.pack("<BIB", 4, i, 0x0A)) for i in range(100_000)]),
+        section((0, SIZE, b"\x1d" + b"\xff" * 8) * 1),
+        section((0, SIZE, b"\x0e" + b"\xff" * 9 + b"\x01")),
+        # 100,000 references to a CIE that is elsewhere each time and claims the whole section
+        b"".join(struct.pack("<III", 8, 4 * (i % 50_000), 0) for i in range(100_000)),
+        b"\x01zR\0" * 500_000,
+    ],
+    ids=["states", "rows", "functions", "far", "offset", "references", "text"],
+)
+def test_hostile_sections_cost_little(hostile):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    with contextlib.suppress(ElfError):
+        check(table_of(image_of(hostile)))
+    assert time.process_time() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY >> 10
+
+
+WORD = st.integers(0, (1 << 64) - 1) | st.integers(0x7FF0, 0x9010) | st.integers(TEXT, TEXT + SIZE)
+
+
+@MANY
+@given(MACHINES, WORD, WORD, WORD, st.lists(WORD, max_size=40), st.binary(max_size=40))
+def test_random_stacks(machine, pc, sp, fp, stack, instructions):
+    eh_frame = section((0, SIZE, instructions), head=cie(column=machine.ra))
+    table = table_of(image_of(eh_frame, machine))
+    regions = Regions([Region(TEXT, TEXT + SIZE, TEXT, table)])
+    memory = StackCopy(0x8000, struct.pack(f"<{len(stack)}Q", *stack))
+    found = unwind(machine, Registers(pc, sp, fp), memory, regions, limit=50)
+    assert 1 <= len(found.frames) <= 50
+    assert found.frames[0] == pc
