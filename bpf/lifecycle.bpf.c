@@ -69,6 +69,10 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct target *parent = find_target(parent_tgid);
 	struct kwatch_fork event = {};
 
+	if (tgid != parent_tgid && parent_tgid != SELF_TGID && is_own(parent_tgid)) {
+		add_target(tgid, TARGET_OWN);
+		return 0;
+	}
 	if (tgid == parent_tgid || !parent || !(parent->flags & TARGET_INHERIT))
 		return 0;
 	if (add_target(tgid, parent->flags & ~TARGET_WAITING))
@@ -85,7 +89,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 static __always_inline bool retarget(u32 tgid)
 {
 	struct target *target = find_target(tgid);
-	bool matches = current_comm_matches();
+	bool matches = !is_own(tgid) && current_comm_matches();
 
 	if (!target) {
 		if (matches)
@@ -136,6 +140,8 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 	/* do_exit() has already counted this thread out of signal->live. */
 	if (read_u32((void *)read_u64((void *)ctx->args[0], TASK_SIGNAL), SIGNAL_LIVE))
 		return 0;
+	if (is_own(tgid))
+		targets.delete(&tgid);
 	if (!find_target(tgid))
 		return 0;
 	targets.delete(&tgid);

@@ -27,9 +27,19 @@ static __always_inline void count_loss(u32 tgid, u32 cause)
 		__sync_fetch_and_add(count, 1);
 }
 
+/* A process that is never a target, whatever its name is. */
+static __always_inline bool is_own(u32 tgid)
+{
+	struct target *target = targets.lookup(&tgid);
+
+	return tgid == SELF_TGID || (target && target->flags & TARGET_OWN);
+}
+
 static __always_inline struct target *find_target(u32 tgid)
 {
-	return targets.lookup(&tgid);
+	struct target *target = targets.lookup(&tgid);
+
+	return target && !(target->flags & TARGET_OWN) ? target : NULL;
 }
 
 static __always_inline u64 new_seed(u32 tgid)
@@ -53,7 +63,7 @@ static __always_inline struct target *current_target(u32 tgid)
 {
 	struct target *target = find_target(tgid);
 
-	if (target || !SYSTEM_WIDE || tgid == SELF_TGID)
+	if (target || !SYSTEM_WIDE || is_own(tgid))
 		return target;
 	add_target(tgid, TARGET_INHERIT);
 	return find_target(tgid);

@@ -20,6 +20,7 @@ class TargetFlag(enum.IntFlag):
     WAITING = 1
     INHERIT = 2
     BY_COMM = 4
+    OWN = 8
 
 
 class CallFlag(enum.IntFlag):

@@ -23,6 +23,7 @@ from kwatch.registry import Process, Registry
 from kwatch.snapshot import ProcessFacts
 from kwatch.stream import Drained, StackAssembler, by_process, event_type
 from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, read_mappings
+from kwatch.symbols.reader import Reader
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.targets import processes
 from kwatch.tracer import Tracer
@@ -42,7 +43,8 @@ class Session:
     """Owns the accounts.
 
     `on_exit` is called with each process that ends, while it is still known; `announce`, which
-    may be replaced, with a line for people when something more has been attached.
+    may be replaced, with a line for people when something more has been attached; `warn`, too,
+    when a file cannot be read.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class Session:
         self._tracer = tracer
         self._on_exit = on_exit
         self.announce: Callable[[str], None] = lambda line: None
+        self.warn: Callable[[str], None] = lambda line: None
         self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
-        self._symbolizer = Symbolizer() if options.heap else None
+        self._symbolizer = self._open_symbolizer() if options.heap else None
         self._assembler = StackAssembler()
         self._images: dict[int, _Image] = {}
         self._ending: list[Process] = []
@@ -95,6 +98,21 @@ class Session:
         """Probes, for every process, the allocators that some process has mapped."""
         for pid in processes.all_pids():
             self._probe(self.system, _files_of(pid, self._mappings(pid)))
+
+    def _open_symbolizer(self) -> Symbolizer:
+        """The process that reads symbols must not be traced, or it would have stacks to read."""
+
+        def started(pid: int) -> None:
+            processes.OWN.add(pid)
+            self._tracer.add_own(pid)
+
+        def ending(pid: int) -> None:
+            processes.OWN.discard(pid)
+            self._tracer.forget_own(pid)
+
+        symbolizer = Symbolizer(reader=Reader(started, ending))
+        symbolizer.warn = lambda line: self.warn(line)
+        return symbolizer
 
     def coverage(self, process: Process) -> Coverage:
         """What of the process's heap is seen."""
@@ -141,6 +159,8 @@ class Session:
         code = [mapping for mapping in mappings if mapping.executable]
         for mapping in code:
             process.space.add(mapping)
+            if self._symbolizer is not None:
+                self._symbolizer.prefetch(process.pid, mapping)
         for hooked in self._probe(self.coverage(process), _files_of(process.pid, code)):
             self.announce(f"{_named(process)}; heap: {hooked}")
 
@@ -198,8 +218,11 @@ class Session:
                 process.memory.add(part)
 
     def _discover(self, pid: int) -> Process | None:
-        """A process whose events come before anything else is known of it; None if it is gone."""
-        found = processes.facts(pid)
+        """A process whose events come before anything else is known of it; None if it is gone.
+
+        What kwatch's own processes did before they were known as such is not reported.
+        """
+        found = processes.facts(pid) if pid not in processes.OWN else None
         if found is None:
             return None
         process = self._register(found)
@@ -348,7 +371,7 @@ class Session:
         """Processes with a new name: those that match now become targets."""
         for pid in pids:
             known = self.registry.get(pid) is not None or self._tracer.is_target(pid)
-            if pid != os.getpid() and not known:
+            if pid != os.getpid() and pid not in processes.OWN and not known:
                 found = processes.facts(pid)
                 if found is not None and processes.name_matches(pid, self.options.comms):
                     self.attach(found, by_comm=True)

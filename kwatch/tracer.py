@@ -14,7 +14,16 @@ from kwatch.errors import KwatchError
 from kwatch.events import Abi, Loss
 from kwatch.kernel import bpf
 from kwatch.kernel.loader import RAW_TRACEPOINTS, Programs
-from kwatch.maps import CALL_NUMBERS, CALL_ROLE_SHIFT, Call, CallFlag, LossKey, MemoryRole, Target
+from kwatch.maps import (
+    CALL_NUMBERS,
+    CALL_ROLE_SHIFT,
+    Call,
+    CallFlag,
+    LossKey,
+    MemoryRole,
+    Target,
+    TargetFlag,
+)
 from kwatch.options import WatchOptions
 from kwatch.probes.attach import Attacher
 from kwatch.stream import Stream
@@ -92,6 +101,14 @@ class Tracer:
         """From now on the process is traced; a seed tells its stacks from all others."""
         seed = (time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1
         self._programs.maps["targets"].set(struct.pack("I", pid), bytes(Target(seed, flags)))
+
+    def add_own(self, pid: int) -> None:
+        """A process of kwatch's, which no name and no system-wide trace makes a target."""
+        self.add_target(pid, TargetFlag.OWN)
+
+    def forget_own(self, pid: int) -> None:
+        """It is ending; its pid may come to another process."""
+        self._programs.maps["targets"].delete(struct.pack("I", pid))
 
     def is_target(self, pid: int) -> bool:
         return self._programs.maps["targets"].get(struct.pack("I", pid)) is not None

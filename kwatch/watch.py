@@ -51,6 +51,7 @@ class Watch:
             signals.wait_for(loader)
             self._tracer = stack.enter_context(closing(Tracer(options, loader.result())))
             session = Session(options, self._tracer, self._process_ended)
+            session.warn = lambda line: _say(f"kwatch: {line}")
             self._session = stack.enter_context(closing(session))
             self._reporter = Reporter(session, self._tracer)
             if options.comms:

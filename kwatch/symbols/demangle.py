@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C++ names as they were written, by libstdc++; without it, names stay as the linker knows them."""
+"""C++ and Rust names as they were written; without libstdc++, C++ names stay as the linker knows
+them."""
 
 from __future__ import annotations
 
@@ -8,11 +9,27 @@ import functools
 from collections.abc import Callable
 
 from kwatch.symbols.libc import free
+from kwatch.symbols.rust_legacy import demangle_legacy
+from kwatch.symbols.rust_v0 import demangle_v0
+
+#: Longer names are cut: nobody reads them, and a damaged file may hold any.
+LONGEST = 4096
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=4096)
 def demangle(name: str) -> str:
-    """The C++ name of a mangled one; any other name as it is."""
+    """The name in the source of a mangled one; any other name as it is."""
+    if not name.startswith(("_Z", "_R")):
+        return _clipped(name)
+    readable = demangle_legacy(name) or demangle_v0(name)
+    return _clipped(readable or (_demangle_cpp(name) if len(name) <= LONGEST else name))
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 3] + "..."
+
+
+def _demangle_cpp(name: str) -> str:
     demangler = _demangler()
     if demangler is None or not name.startswith("_Z"):
         return name

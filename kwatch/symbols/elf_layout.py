@@ -69,6 +69,12 @@ VERSYM_HIDDEN = 0x8000
 NT_GNU_BUILD_ID = 3
 
 
+def program_headers(table: bytes) -> Records:
+    """As many as the bytes hold whole."""
+    whole = len(table) - len(table) % PROGRAM_HEADER.itemsize
+    return np.frombuffer(table[:whole], dtype=PROGRAM_HEADER)
+
+
 def string_at(table: bytes, offset: int) -> str:
     """The NUL-terminated string at `offset`; empty where there is none."""
     end = table.find(b"\0", offset)

@@ -1,31 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Symbols and source lines of one ELF file by elfutils' libdw, which finds separate debug files.
-
-libdw asks a debuginfod server only if the user set DEBUGINFOD_URLS.
-"""
+"""Symbols, source lines and inlined functions of one ELF file, by elfutils' libdw."""
 
 from __future__ import annotations
 
 import os
 from ctypes import byref, c_bool, c_int, c_uint64, c_void_p
+from dataclasses import dataclass
 
 from kwatch.errors import KwatchError
-from kwatch.symbols.dwarf_units import Units
+from kwatch.symbols.debug_files import DebugFiles
+from kwatch.symbols.debuginfod import Debuginfod
+from kwatch.symbols.demangle import demangle
+from kwatch.symbols.dwarf_units import Unit, Units
+from kwatch.symbols.inlines import Inlines
 from kwatch.symbols.libc import free
 from kwatch.symbols.libdw_api import Symbol, last_error, load_libdw, offline_callbacks
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A function and a line in it; `name` is demangled, empty if it is not known."""
+
+    name: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """What is at an address: the functions that were inlined there, innermost first, then the one
+    that holds them.
+
+    `offset` is that of the address in the last, None if it is not known. `signal`: the code is a
+    signal handler's return, so that its caller was interrupted anywhere, not in a call.
+    """
+
+    places: tuple[Place, ...]
+    offset: int | None
+    signal: bool = False
 
 
 class Module:
     """One ELF file. Addresses are the file's own virtual addresses. Not for several threads."""
 
-    def __init__(self, fd: int, path: str) -> None:
-        """`fd` stays the caller's. `path` names the file and is where debug links start.
+    def __init__(
+        self, fd: int, path: str, root: str = "", server: Debuginfod | None = None
+    ) -> None:
+        """`fd` stays the caller's. `path` names the file and is where debug links start, in the
+        directory `root` too if that is given.
 
         Raises KwatchError if libdw is missing or cannot read the file.
         """
         self._dw = load_libdw()
         self._units: Units | None = None
-        self._dwfl = self._dw.dwfl_begin(byref(offline_callbacks()))
+        self._inlines = Inlines()
+        self._files = DebugFiles(root, server)
+        self._callbacks = offline_callbacks(self._files.callback)
+        self._dwfl = self._dw.dwfl_begin(byref(self._callbacks))
         if not self._dwfl:
             raise KwatchError(f"{path}: {last_error()}")
         try:
@@ -58,6 +89,33 @@ class Module:
             self._dw.dwfl_end(self._dwfl)
         self._dwfl = None
 
+    @property
+    def pending(self) -> bool:
+        """Whether a server may still deliver debug information."""
+        return self._files.pending
+
+    def is_outdated(self) -> bool:
+        """Whether it has: then open the file once more."""
+        return self._files.has_arrived()
+
+    def locate(self, vaddr: int) -> Location:
+        symbol, unit = self.symbol(vaddr), self._unit(vaddr)
+        file, line = self.source(vaddr) or ("", 0)
+        scopes = self._inlines.at(unit.die, vaddr + self._bias - unit.bias) if unit else []
+        places = []
+        for scope in scopes:
+            if scope.inlined:
+                places.append(Place(_readable(scope.name), file, line))
+                file, line = _full_path(scope.directory, scope.call_file), scope.call_line
+        whole = scopes[-1] if scopes and not scopes[-1].inlined else None
+        if symbol is None and unit is not None and whole is not None and whole.name:
+            offset = vaddr + self._bias - unit.bias - whole.start if whole.start else None
+            places.append(Place(_readable(whole.name), file, line))
+        else:
+            name, offset = (os.fsencode(symbol[0]), symbol[1]) if symbol else (b"", None)
+            places.append(Place(_readable(name), file, line))
+        return Location(tuple(places), offset, self._is_signal_return(vaddr))
+
     def symbol(self, vaddr: int) -> tuple[str, int] | None:
         """(mangled name, offset in it) of the symbol that holds the address, never of one near."""
         offset, symbol = c_uint64(), Symbol()
@@ -70,11 +128,21 @@ class Module:
 
     def source(self, vaddr: int) -> tuple[str, int] | None:
         """(file, line) if there is debug information."""
-        found = self._line(vaddr + self._bias) or self._line_of_unit(vaddr + self._bias)
+        found = self._line(vaddr + self._bias) or self._all_units().source(vaddr + self._bias)
         if found is None or not found[2]:
             return None
         directory, name, line = found
-        return os.fsdecode(os.path.normpath(os.path.join(directory, name))), line
+        return _full_path(directory, name), line
+
+    def _unit(self, vaddr: int) -> Unit | None:
+        bias = c_uint64()
+        die = self._dw.dwfl_module_addrdie(self._module, vaddr + self._bias, byref(bias))
+        return Unit(die, bias.value) if die else self._all_units().find(vaddr + self._bias)
+
+    def _all_units(self) -> Units:
+        if self._units is None:
+            self._units = Units(self._module)
+        return self._units
 
     def _report(self, fd: int, path: str) -> int:
         name = os.fsencode(path)
@@ -96,11 +164,16 @@ class Module:
         """A label of assembly has no size; then the unwind table tells whose code this is."""
         if symbol.size:
             return bool(offset < symbol.size)
-        start = self._unwind_start(vaddr)
-        return start is None or start <= vaddr - offset
+        unwound = self._unwind(vaddr)
+        return unwound is None or unwound[0] <= vaddr - offset
 
-    def _unwind_start(self, vaddr: int) -> int | None:
-        """Where the function that holds the address begins, by `.eh_frame`."""
+    def _is_signal_return(self, vaddr: int) -> bool:
+        unwound = self._unwind(vaddr)
+        return unwound is not None and unwound[1]
+
+    def _unwind(self, vaddr: int) -> tuple[int, bool] | None:
+        """(where the function that holds the address begins, whether a signal's return is there),
+        by `.eh_frame`."""
         bias, start, end = c_uint64(), c_uint64(), c_uint64()
         signal, frame = c_bool(), c_void_p()
         cfi = self._dw.dwfl_module_eh_cfi(self._module, byref(bias))
@@ -109,7 +182,7 @@ class Module:
             return None
         self._dw.dwarf_frame_info(frame, byref(start), byref(end), byref(signal))
         free(frame)
-        return start.value + bias.value - self._bias
+        return start.value + bias.value - self._bias, signal.value
 
     def _line(self, address: int) -> tuple[bytes, bytes, int] | None:
         line = self._dw.dwfl_module_getsrc(self._module, address)
@@ -119,7 +192,11 @@ class Module:
             return None
         return self._dw.dwfl_line_comp_dir(line) or b"", name, number.value
 
-    def _line_of_unit(self, address: int) -> tuple[bytes, bytes, int] | None:
-        if self._units is None:
-            self._units = Units(self._module)
-        return self._units.source(address)
+
+def _full_path(directory: bytes, name: bytes) -> str:
+    return os.fsdecode(os.path.normpath(os.path.join(directory, name))) if name else ""
+
+
+def _readable(name: bytes) -> str:
+    """Without the version (`memcpy@@GLIBC_2.14`), which no C, C++ or Rust name contains."""
+    return demangle(os.fsdecode(name.partition(b"@")[0]))

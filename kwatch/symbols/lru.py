@@ -15,11 +15,27 @@ def _ignore(_: object) -> None:
     """Nothing has to be done for a value that is forgotten."""
 
 
+def _one(_: object) -> int:
+    return 1
+
+
 class Lru(Generic[K, V]):
-    def __init__(self, size: int, on_evict: Callable[[V], None] = _ignore) -> None:
+    """`size` bounds the sum of the weights; without `weigh`, the number of values."""
+
+    def __init__(
+        self,
+        size: int,
+        on_evict: Callable[[V], None] = _ignore,
+        weigh: Callable[[V], int] = _one,
+    ) -> None:
         self._size = size
         self._on_evict = on_evict
+        self._weigh = weigh
         self._items: OrderedDict[K, V] = OrderedDict()
+        self.weight = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     def get(self, key: K) -> V | None:
         value = self._items.get(key)
@@ -28,12 +44,22 @@ class Lru(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        """`key` must be new."""
+        """`key` must be new. The newest value stays, however heavy it is."""
         self._items[key] = value
-        if len(self._items) > self._size:
-            self._on_evict(self._items.popitem(last=False)[1])
+        self.weight += self._weigh(value)
+        while self.weight > self._size and len(self._items) > 1:
+            evicted = self._items.popitem(last=False)[1]
+            self.weight -= self._weigh(evicted)
+            self._on_evict(evicted)
+
+    def remove(self, key: K) -> V:
+        """Takes a value out, without `on_evict`."""
+        value = self._items.pop(key)
+        self.weight -= self._weigh(value)
+        return value
 
     def drain(self) -> Iterator[V]:
         """Takes every value out, without `on_evict`."""
+        self.weight = 0
         while self._items:
             yield self._items.popitem()[1]

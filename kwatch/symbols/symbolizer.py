@@ -3,136 +3,291 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 
-from kwatch.errors import KwatchError
 from kwatch.snapshot import Frame
-from kwatch.symbols.demangle import demangle
 from kwatch.symbols.elf import Elf, ElfError
-from kwatch.symbols.libdw import Module
+from kwatch.symbols.images import Images
+from kwatch.symbols.jit import JitCode, executable_memory, is_made_by_program
+from kwatch.symbols.libdw import Location
 from kwatch.symbols.libdw_api import load_libdw
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import AddressSpace, Mapping, file_of
+from kwatch.symbols.mappings import AddressSpace, Mapping
+from kwatch.symbols.reader import Damaged, Reader
 
 _MODULES = 256
-_FRAMES = 65536
+_FRAMES_BYTES = 32 << 20
+_FRAME_BYTES = 250  # of a Frame and its place in the cache, without its strings
 
+_REFRESH_S = 1.0
+
+#: Device, inode and path.
 _Key = tuple[int, int, str]
+_numbers = count(1)
+
+
+def _nobody(_: object) -> None:
+    """Who need not be told."""
 
 
 @dataclass(slots=True)
 class _File:
-    """A mapped file, held open. libdw reads it when the first address in it is asked for.
+    """A mapped file, held open. The symbol reader reads it when the first address is asked for.
 
-    `elf` is None where the file is no ELF file that kwatch can read.
+    `elf` is None where the file is no ELF file that kwatch can read. `root`: where a process of
+    another mount namespace sees its files.
     """
 
     path: str
     elf: Elf | None
-    module: Module | None = None
-    loaded: bool = False
+    root: str = ""
+    readable: bool = True
+    number: int = field(default_factory=lambda: next(_numbers))
+    version: tuple[int, ...] = ()
 
-    def load(self) -> Module | None:
-        if self.elf is not None and not self.loaded:
-            self.loaded = True
-            try:
-                self.module = Module(self.elf.fileno(), self.path)
-            except KwatchError:
-                self.module = None  # frames without names are what is left
-        return self.module
+    def __post_init__(self) -> None:
+        self.version = self._version()
 
-    def close(self) -> None:
-        if self.module is not None:
-            self.module.close()
-        if self.elf is not None:
-            self.elf.close()
+    def is_current(self) -> bool:
+        """Whether the file has not been written since it was opened."""
+        return self.version == self._version()
+
+    def _version(self) -> tuple[int, ...]:
+        if self.elf is None:
+            return ()
+        status = os.fstat(self.elf.fileno())
+        return status.st_size, status.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the symbolizer holds: open files, frames and their bytes, and the symbol reader's
+    resident bytes and starts."""
+
+    files: int
+    frame_bytes: int
+    reader_bytes: int
+    reader_starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A return address; `looked_up` is in the call before it, or the address itself."""
+
+    address: int
+    looked_up: int
+    mapping: Mapping
+
+    @property
+    def offset(self) -> int:
+        """Of what is looked up, in the file."""
+        return self.looked_up - self.mapping.start + self.mapping.offset
+
+    @property
+    def step(self) -> int:
+        return self.address - self.looked_up
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Frames with addresses of 0; `signal`: the next frame was interrupted, it did not call.
+
+    `lasting`: it will be the same whenever it is asked for.
+    """
+
+    frames: tuple[Frame, ...]
+    signal: bool = False
+    lasting: bool = True
 
 
 class Symbolizer:
     """Names addresses, and remembers files and frames. One thread uses it.
 
     Raises KwatchError at once if libdw is missing; after that, what has no name has none.
+    `warn` gets a line for people about each file that cannot be read.
     """
 
-    def __init__(self, modules: int = _MODULES) -> None:
+    def __init__(self, modules: int = _MODULES, reader: Reader | None = None) -> None:
         load_libdw()
-        self._files: Lru[_Key, _File] = Lru(modules, on_evict=_File.close)
-        self._frames: Lru[tuple[_Key, int], Frame] = Lru(_FRAMES)
+        self.warn: Callable[[str], None] = _nobody
+        self._images = Images()
+        self._reader = reader or Reader()
+        self._files: Lru[_Key, _File] = Lru(modules, on_evict=self._close_file)
+        self._frames: Lru[tuple[int, int, int], _Named] = Lru(_FRAMES_BYTES, weigh=_weight)
+        self._jit = JitCode()
+        self._warned: set[str] = set()
+        self._refreshed: dict[int, float] = {}
+        self._reader.start()
 
     def frames(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> tuple[Frame, ...]:
         """The frames of return addresses, innermost first, up to the first outside all code.
 
         A chain of frame pointers may end in garbage, hence the cut. A return address is looked up
-        one byte before, in the call: the code after a call may belong to another line or function.
-        Without a symbol, a frame's offset is the file's own virtual address, or 0 if unknown.
+        one byte before, in the call: the code after a call may belong to another line or function;
+        where a signal interrupted the function, the address itself is. Inlined functions come
+        before the function that they are in, with its address and offset. Without a symbol, a
+        frame's offset is the file's own virtual address, or that in the file or memory.
         """
-        frames = []
+        calls: list[_Call] = []
         for address in addresses:
-            mapping = space.find(address - 1)
+            mapping = self._mapping(pid, space, address - 1)
             if mapping is None:
                 break
-            frames.append(self._frame(pid, mapping, address))
-        return tuple(frames)
+            calls.append(_Call(address, address - 1, mapping))
+        named = self._named(pid, calls)
+        for index in range(1, len(calls)):
+            if named[index - 1].signal:
+                again = self._interrupted(space, calls[index])
+                named[index] = self._named(pid, [again])[0]
+        return tuple(
+            replace(frame, address=call.address)
+            for call, each in zip(calls, named, strict=True)
+            for frame in each.frames
+        )
 
     def prefetch(self, pid: int, mapping: Mapping) -> None:
         """Opens the mapped file while the process lives: afterwards it may be out of reach."""
         self._file(pid, mapping)
 
-    def close(self) -> None:
-        for file in self._files.drain():
-            file.close()
+    def usage(self) -> Usage:
+        reader = self._reader
+        return Usage(len(self._files), self._frames.weight, reader.resident, reader.starts)
 
-    def _frame(self, pid: int, mapping: Mapping, address: int) -> Frame:
-        file_offset = address - 1 - mapping.start + mapping.offset
-        key = (_key(mapping), file_offset)
-        known = self._frames.get(key)
-        if known is None:
-            file = self._file(pid, mapping)
-            if file is None:
-                return Frame(address, module=mapping.path)
-            known = _describe(file, file_offset)
-            self._frames.put(key, known)
-        return replace(known, address=address)
+    def close(self) -> None:
+        self._reader.stop()
+        self._jit.close()
+        for file in self._files.drain():
+            self._close_file(file)
+
+    def _mapping(self, pid: int, space: AddressSpace, address: int) -> Mapping | None:
+        """Memory that became executable by mprotect() is not announced, so look once a while."""
+        found = space.find(address)
+        now = time.monotonic()
+        if found is None and now >= self._refreshed.get(pid, 0.0) + _REFRESH_S:
+            if len(self._refreshed) >= _MODULES:
+                self._refreshed.clear()
+            self._refreshed[pid] = now
+            for mapping in executable_memory(pid):
+                if space.find(mapping.start) is None:
+                    space.add(mapping)
+            found = space.find(address)
+        return found
+
+    def _interrupted(self, space: AddressSpace, call: _Call) -> _Call:
+        mapping = space.find(call.address)
+        return _Call(call.address, call.address, mapping) if mapping else call
+
+    def _named(self, pid: int, calls: Sequence[_Call]) -> list[_Named]:
+        """One answer for each call. The reader is asked once for each file."""
+        answers: dict[_Call, _Named] = {}
+        missing: dict[int, tuple[_File, list[_Call]]] = {}
+        for call in dict.fromkeys(calls):
+            file = self._file(pid, call.mapping)
+            if file is None or file.elf is None:
+                answers[call] = self._without_file(pid, call)
+                continue
+            known = self._frames.get((file.number, call.offset, call.step))
+            if known is not None:
+                answers[call] = known
+            else:
+                missing.setdefault(file.number, (file, []))[1].append(call)
+        for file, some in missing.values():
+            for call, named in zip(some, self._describe(file, some), strict=True):
+                answers[call] = named
+                if named.lasting:
+                    self._frames.put((file.number, call.offset, call.step), named)
+        return [answers[call] for call in calls]
+
+    def _without_file(self, pid: int, call: _Call) -> _Named:
+        frame = None
+        if is_made_by_program(call.mapping):
+            frame = self._jit.frame(pid, call.address, call.looked_up)
+        offset = call.offset + call.step if call.mapping.path else 0
+        return _Named((frame or Frame(0, "", offset, call.mapping.path),), lasting=False)
+
+    def _describe(self, file: _File, calls: list[_Call]) -> list[_Named]:
+        vaddrs = [file.elf.vaddr_of(call.offset) if file.elf else None for call in calls]
+        locations, lasting = self._locate(file, [vaddr for vaddr in vaddrs if vaddr is not None])
+        located = [locations.get(vaddr) if vaddr is not None else None for vaddr in vaddrs]
+        return [
+            _named_by(file, call, vaddr, location, lasting)
+            for call, vaddr, location in zip(calls, vaddrs, located, strict=True)
+        ]
+
+    def _locate(self, file: _File, vaddrs: list[int]) -> tuple[dict[int, Location], bool]:
+        """Locations by address as far as they are known, and whether more will not be known."""
+        if file.elf is None or not file.readable or not vaddrs:
+            return {}, True
+        try:
+            answer = self._reader.locate(
+                file.number, file.elf.fileno(), file.path, file.root, vaddrs
+            )
+        except Damaged as error:
+            file.readable = False
+            self._warn_once(file.path, str(error))
+            return {}, True
+        return dict(zip(vaddrs, answer.locations, strict=True)), not answer.partial
+
+    def _warn_once(self, path: str, reason: str) -> None:
+        if path not in self._warned and len(self._warned) < _MODULES:
+            self._warned.add(path)
+            self.warn(f"{reason}; its functions are shown as module and offset")
 
     def _file(self, pid: int, mapping: Mapping) -> _File | None:
         """None if the file cannot be found now; another process may still lead to it later."""
-        key = _key(mapping)
+        key = mapping.device, mapping.inode, mapping.path
         file = self._files.get(key)
+        if file is not None and not file.is_current():
+            self._close_file(self._files.remove(key))
+            file = None
         if file is None:
-            file = _open(pid, mapping)
+            file = self._open(pid, mapping)
             if file is not None:
                 self._files.put(key, file)
         return file
 
+    def _open(self, pid: int, mapping: Mapping) -> _File | None:
+        try:
+            elf = self._images.open(pid, mapping)
+        except ElfError as error:
+            if not mapping.path.startswith("/memfd:"):
+                self._warn_once(mapping.path, f"{mapping.path}: {error.reason}")
+            return _File(mapping.path, None)
+        return None if elf is None else _File(mapping.path, elf, _foreign_root(pid))
 
-def _key(mapping: Mapping) -> _Key:
-    return mapping.device, mapping.inode, mapping.path
+    def _close_file(self, file: _File) -> None:
+        self._reader.forget(file.number)
+        if file.elf is not None:
+            file.elf.close()
 
 
-def _open(pid: int, mapping: Mapping) -> _File | None:
-    path = file_of(pid, mapping)
+def _foreign_root(pid: int) -> str:
     try:
-        return _File(mapping.path, Elf.open(path)) if path else None
-    except ElfError as err:
-        cannot_be_opened = isinstance(err.__cause__, OSError)
-        return None if cannot_be_opened else _File(mapping.path, None)
+        foreign = os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat("/proc/self/ns/mnt").st_ino
+    except OSError:
+        return ""
+    return f"/proc/{pid}/root" if foreign else ""
 
 
-def _describe(file: _File, file_offset: int) -> Frame:
-    """The frame of a call whose last byte is at `file_offset`, its address left at 0."""
-    vaddr = file.elf.vaddr_of(file_offset) if file.elf is not None else None
-    if vaddr is None:
-        return Frame(0, module=file.path)
-    module = file.load()
-    symbol = module.symbol(vaddr) if module else None
-    source, line = (module and module.source(vaddr)) or ("", 0)
-    if symbol is None:
-        return Frame(0, "", vaddr + 1, file.path, source, line)
-    name, offset = symbol
-    return Frame(0, _readable(name), offset + 1, file.path, source, line)
+def _named_by(
+    file: _File, call: _Call, vaddr: int | None, location: Location | None, lasting: bool
+) -> _Named:
+    if location is None or vaddr is None:
+        offset = call.offset if vaddr is None else vaddr
+        return _Named((Frame(0, "", offset + call.step, file.path),), lasting=lasting)
+    within = vaddr if location.offset is None else location.offset
+    *inlined, whole = [
+        Frame(0, place.name, within + call.step, file.path, place.file, place.line)
+        for place in location.places
+    ]
+    frames = (*(replace(frame, inlined=True) for frame in inlined), whole)
+    return _Named(frames, location.signal, lasting)
 
 
-def _readable(name: str) -> str:
-    """Without the version (`memcpy@@GLIBC_2.14`), which no C or C++ name contains."""
-    return demangle(name.partition("@")[0])
+def _weight(named: _Named) -> int:
+    """Bytes, about."""
+    return sum(_FRAME_BYTES + len(frame.symbol) + len(frame.file) for frame in named.frames)

@@ -16,6 +16,9 @@ from kwatch.targets import globs
 _KTHREADD = 2
 _SAME_START_S = 0.1
 
+#: The pids of processes that kwatch has made for itself: they are no targets.
+OWN: set[int] = set()
+
 
 def facts(pid: int) -> ProcessFacts | None:
     """A process as it is now; None if it has ended."""
@@ -94,8 +97,8 @@ def named(patterns: tuple[str, ...]) -> Iterator[int]:
 
 
 def all_pids() -> list[int]:
-    """Every process but kwatch."""
-    return [pid for pid in psutil.pids() if pid != os.getpid()]
+    """Every process but kwatch and its own."""
+    return [pid for pid in psutil.pids() if pid != os.getpid() and pid not in OWN]
 
 
 def name_matches(pid: int, patterns: tuple[str, ...]) -> bool:

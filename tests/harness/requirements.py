@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import os
@@ -32,12 +33,31 @@ def _linkable(library: str) -> Callable[[], bool]:
     return present
 
 
+def _loadable(library: str) -> Callable[[], bool]:
+    def present() -> bool:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            return False
+        return True
+
+    return present
+
+
 def _bcc() -> bool:
     try:
         importlib.import_module("bcc")
     except ImportError:
         return False
     return True
+
+
+def _perf_python() -> bool:
+    command = ["python3.12", "-X", "perf", "-c", ""]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _m32() -> bool:
@@ -59,6 +79,11 @@ REQUIREMENTS = {
     "jemalloc": Requirement(_linkable("libjemalloc.so"), "install libjemalloc-dev"),
     "tcmalloc": Requirement(_linkable("libtcmalloc.so"), "install libgoogle-perftools-dev"),
     "mimalloc": Requirement(_linkable("libmimalloc.so"), "install libmimalloc-dev"),
+    "dwz": Requirement(_command("dwz"), "install dwz"),
+    "debuginfod": Requirement(_loadable("libdebuginfod.so.1"), "install libdebuginfod1"),
+    "rustc": Requirement(_command("rustc"), "install rustc"),
+    "node": Requirement(_command("node"), "install nodejs"),
+    "python3.12": Requirement(_perf_python, "install python3.12"),
     "strace": Requirement(_command("strace"), "install strace"),
     "nginx": Requirement(_command("nginx"), "install nginx-light"),
     "ab": Requirement(_command("ab"), "install apache2-utils"),

@@ -24,7 +24,7 @@ from kwatch.probes.table import ALLOCATOR_FUNCTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GENERATOR = ROOT / "tools" / "docs"
-WRITTEN = ("architecture", "json", "overhead", "semantics", "troubleshooting")
+WRITTEN = ("architecture", "json", "overhead", "semantics", "symbols", "troubleshooting")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("LICENSES/*.md")])
 
 _FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -126,7 +126,7 @@ def test_every_field_of_the_output_is_named() -> None:
 
 def test_options_that_are_named_exist() -> None:
     known = {*options(), "--its-option", "--check", "--markdown", "--quick"}
-    known |= {"--system-site-packages", "--pid=host", "--network"}
+    known |= {"--system-site-packages", "--pid=host", "--network", "--perf-basic-prof"}
     pages = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in WRITTEN)]
     named = {option for page in pages for option in _OPTION.findall(page.read_text())}
     assert named - known == set()

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kwatch side of the symbol reader: starts it, asks it, and survives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kwatch.errors import KwatchError
+from kwatch.symbols import wire
+from kwatch.symbols.libdw import Location, Place
+
+#: For one request, in seconds; the reader itself limits its CPU time (reader_main.CPU_LIMIT_S).
+_TIMEOUT_S = 20.0
+_DESCRIPTOR = 3
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    "from kwatch.symbols.reader_main import main; main(int(sys.argv[2]))"
+)
+
+
+def _nobody(_: int) -> None:
+    """Who need not be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`partial`: a server may still deliver debug information, so ask again later."""
+
+    locations: list[Location]
+    partial: bool
+
+
+class Damaged(KwatchError):
+    """libdw cannot read the file, or the reader died of it."""
+
+
+class Reader:
+    """`starts` and `resident` (bytes, at the last answer) are for reports.
+
+    `on_start` is called with the pid of each process before it runs any program, `on_end` when
+    nobody else can have that pid yet.
+    """
+
+    def __init__(
+        self,
+        on_start: Callable[[int], None] = _nobody,
+        on_end: Callable[[int], None] = _nobody,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        self._on_start = on_start
+        self._on_end = on_end
+        self._timeout_s = timeout_s
+        self._pid = 0
+        self._socket: socket.socket | None = None
+        self._opened: set[int] = set()
+        self.starts = 0
+        self.resident = 0
+
+    @property
+    def pid(self) -> int:
+        """0 while there is no process."""
+        return self._pid
+
+    def start(self) -> None:
+        """Begins to start the process, without waiting for it."""
+        if self._socket is not None:
+            return
+        ours, theirs = socket.socketpair()
+        ours.settimeout(self._timeout_s)
+        pid = os.fork()
+        if pid == 0:
+            _become_reader(theirs)
+        theirs.close()
+        self._pid, self._socket = pid, ours
+        self._opened.clear()
+        self.starts += 1
+        self._on_start(pid)
+        ours.send(b"\0")
+
+    def locate(
+        self, number: int, fd: int, path: str, root: str, addresses: Sequence[int]
+    ) -> Answer:
+        """What is at addresses of a file that `number` identifies. Raises Damaged.
+
+        `path` is its name, `root` where its debug files may be beside the usual places, or empty.
+        """
+        for attempt in (1, 2):
+            self.start()
+            try:
+                return self._ask(number, fd, path, root, addresses)
+            except TimeoutError:
+                self.stop()
+                raise Damaged(f"{path}: reading its debug information takes too long") from None
+            except wire.Closed:
+                status = self._reap()
+                if attempt == 2 or not _ended_by_others(status):
+                    raise Damaged(f"{path}: {_cause(status)}") from None
+        raise AssertionError("the second attempt returns or raises")
+
+    def forget(self, number: int) -> None:
+        if self._socket is not None and number in self._opened:
+            self._opened.discard(number)
+            with contextlib.suppress(wire.Closed, TimeoutError):
+                wire.send(self._socket, {"close": number})
+
+    def stop(self) -> None:
+        if self._socket is not None:
+            os.kill(self._pid, signal.SIGKILL)
+            self._reap()
+
+    def _ask(self, number: int, fd: int, path: str, root: str, addresses: Sequence[int]) -> Answer:
+        sock = self._socket
+        if sock is None:
+            raise wire.Closed
+        if number not in self._opened:
+            wire.send(sock, {"open": number, "path": path, "root": root}, fd)
+            self._opened.add(number)
+        wire.send(sock, {"file": number, "addresses": list(addresses)})
+        answer, _ = wire.receive(sock)
+        if "error" in answer:
+            raise Damaged(answer["error"])
+        self.resident = answer["resident"]
+        return Answer([_location(each) for each in answer["found"]], answer["partial"])
+
+    def _reap(self) -> int:
+        """The process has ended or is about to; its wait status."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._opened.clear()
+        pid, self._pid = self._pid, 0
+        self._on_end(pid)
+        return os.waitpid(pid, 0)[1]
+
+
+def _become_reader(sock: socket.socket) -> None:
+    """In the child: waits until the parent has made it known, then runs the program."""
+    try:
+        os.setsid()  # a terminal's SIGINT is for kwatch
+        if not sock.recv(1):
+            os._exit(1)
+        descriptor = os.dup2(sock.fileno(), _DESCRIPTOR)
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        os.closerange(_DESCRIPTOR + 1, 1 << 30)  # what a C library opened may not close on exec
+        package = str(Path(__file__).resolve().parent.parent.parent)
+        program = [sys.executable, "-I", "-S", "-c", _PROGRAM, package, str(descriptor)]
+        os.execv(sys.executable, program)
+    finally:
+        os._exit(1)
+
+
+def _ended_by_others(status: int) -> bool:
+    """The reader gave its memory back, or someone killed it: no file is to blame."""
+    return status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+
+
+def _location(plain: list[object]) -> Location:
+    offset, is_signal, *rest = plain
+    names, files, lines = rest[::3], rest[1::3], rest[2::3]
+    places = tuple(
+        Place(str(name), str(file), int(str(line)))
+        for name, file, line in zip(names, files, lines, strict=True)
+    )
+    return Location(places, offset if isinstance(offset, int) else None, bool(is_signal))
+
+
+def _cause(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGPROF:
+            return "reading its debug information takes too long"
+        return f"its debug information ends the symbol reader ({signal.Signals(number).name})"
+    return "its debug information ends the symbol reader"
