@@ -20,7 +20,10 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of a stack. `symbol` is empty where the code has no name."""
+    """One frame of a stack. `symbol` is empty where the code has no name.
+
+    `inlined`: a function that the compiler put into the next frame's, with the same address.
+    """
 
     address: int
     symbol: str = ""
@@ -28,6 +31,7 @@ class Frame:
     module: str = ""
     file: str = ""
     line: int = 0
+    inlined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
