@@ -48,7 +48,7 @@ class Session:
         self, options: WatchOptions, tracer: Tracer, on_exit: Callable[[Process], None]
     ) -> None:
         self.options = options
-        self.registry = Registry()
+        self.registry = Registry(by_stack=options.profiles.wanted)
         self.syscalls = SyscallAccount()
         self.system = Coverage(EVERY_PROCESS)
         self._tracer = tracer

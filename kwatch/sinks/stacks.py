@@ -12,6 +12,7 @@ from kwatch.snapshot import Frame
 
 _LINES = 8
 _INDENT = "  "
+_INLINED = "(inlined)"
 
 #: What glibc and musl run before main() and before a thread's function.
 _START_UP = frozenset(
@@ -31,12 +32,15 @@ _START_UP = frozenset(
 )
 
 
-def where(frames: Sequence[Frame], screen: Screen, room: int) -> list[str]:
-    """`function file.c:12` and its callers, without the runtime's start-up code."""
+def where(frames: Sequence[Frame], screen: Screen, room: int, full: bool = False) -> list[str]:
+    """`function file.c:12` and its callers, the first few; not the runtime's start-up code.
+
+    `full`: all of them.
+    """
     if not frames:
         return ["[stack lost]"]
-    own = _without_start_up(frames)
-    shown = own if len(own) <= _LINES else own[: _LINES - 1]
+    own = frames if full else _without_start_up(frames)
+    shown = own if full or len(own) <= _LINES else own[: _LINES - 1]
     first, *callers = (_line(frame, screen, room - len(_INDENT)) for frame in shown)
     if len(shown) < len(own):
         callers.append(f"... {len(own) - len(shown)} more")
@@ -53,7 +57,7 @@ def _without_start_up(frames: Sequence[Frame]) -> Sequence[Frame]:
 def _line(frame: Frame, screen: Screen, room: int) -> str:
     if not frame.symbol:
         return screen.clip(_unnamed(frame), room)
-    place = screen.clip(_place(frame), room // 2)
+    place = screen.clip(f"{_INLINED if frame.inlined else ''} {_place(frame)}".strip(), room // 2)
     symbol = shortened(frame.symbol, screen, room - columns(place) - 1)
     return f"{symbol} {place}".rstrip()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kwatch.aggregate import HeapAccount, heap
+from kwatch.aggregate import HeapAccount, Limits, heap
 from kwatch.aggregate.outstanding import LISTED
 from kwatch.events import HEAP, EventType
 
@@ -228,11 +228,11 @@ def test_a_batch_is_handled_in_chunks(monkeypatch):
 def test_stacks_are_listed_by_their_bytes():
     events = [alloc(A + 16 * i, 10, stack=1) for i in range(5)]
     given = account([*events, alloc(B, 60, stack=2), alloc(C, 1, stack=3)])
-    stacks = given.snapshot(0, top=2).stacks
+    stacks = given.snapshot(0, Limits(top=2)).stacks
     assert [(s.stack, s.bytes, s.blocks) for s in stacks] == [(2, 60, 1), (1, 50, 5)]
     assert stacks[1].addresses == tuple(A + 16 * i for i in range(5))
     assert stacks[1].sizes == (10,) * 5
-    assert given.snapshot(0, top=0).stacks == ()
+    assert given.snapshot(0, Limits(top=0)).stacks == ()
 
 
 def test_a_stack_lists_its_oldest_blocks():
@@ -258,7 +258,7 @@ def test_a_stack_lists_its_oldest_blocks():
 )
 def test_limits_choose_the_blocks_of_a_listing(limits, listed):
     events = [alloc(A, 10, time=SECOND), alloc(B, 20, time=SECOND), alloc(C, 30, time=3 * SECOND)]
-    stats = account(events).snapshot(4 * SECOND, **limits)
+    stats = account(events).snapshot(4 * SECOND, Limits(**limits))
     assert {address for stack in stats.stacks for address in stack.addresses} == listed
     assert stats.live_bytes == 60
     assert stats.live_blocks == 3
