@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: each other.
 LAYERS = [
     ["__init__", "errors"],
-    ["units", "freed_memory"],
+    ["units", "runtime", "freed_memory"],
     ["events", "options"],
     ["snapshot"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
