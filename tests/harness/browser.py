@@ -16,8 +16,7 @@ from queue import Empty, Queue
 from typing import Any
 
 from harness.lines import DEADLINE
-
-COMMAND = "chromium"
+from harness.requirements import browser_command
 
 #: No profile of the user's, nothing fetched. Root needs --no-sandbox; /dev/shm may be small.
 _FLAGS = (
@@ -46,12 +45,14 @@ class Browser:
     """One page, opened from a file. `requests` are the addresses that it has asked for."""
 
     def __init__(self, page: Path) -> None:
-        self._profile = tempfile.TemporaryDirectory(prefix="browser")
+        self._profile = tempfile.TemporaryDirectory(prefix="browser", ignore_cleanup_errors=True)
         their_in, self._out = _high_pipe()
         self._in, their_out = _high_pipe()
-        command = [sys.executable, "-c", _LAUNCH, str(their_in), str(their_out), COMMAND, *_FLAGS]
+        command = [sys.executable, "-c", _LAUNCH, str(their_in), str(their_out)]
+        program = browser_command()
+        assert program is not None, "no browser: mark the test with needs('chromium')"
         self._process = subprocess.Popen(
-            [*command, f"--user-data-dir={self._profile.name}"],
+            [*command, program, *_FLAGS, f"--user-data-dir={self._profile.name}"],
             pass_fds=(their_in, their_out),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -101,9 +102,9 @@ class Browser:
 
     def click(self, element: str) -> None:
         """A real click in the middle of what the JavaScript expression names."""
+        self.evaluate(f"{element}.scrollIntoView({{block: 'nearest'}})")
         box = self.evaluate(
-            f"(() => {{ const e = {element}; e.scrollIntoView({{block: 'nearest'}}); "
-            "const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f"(b => [b.x + b.width / 2, b.y + b.height / 2])({element}.getBoundingClientRect())"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call(
@@ -127,10 +128,16 @@ class Browser:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait(DEADLINE)
-        os.close(self._out)
-        self._profile.cleanup()
+        """Asks it to end, so that its own children are gone before its profile is."""
+        self._session = None
+        try:
+            self.call("Browser.close")
+            self._process.wait(DEADLINE)
+        finally:
+            self._process.kill()
+            self._process.wait(DEADLINE)
+            os.close(self._out)
+            self._profile.cleanup()
 
     def _read(self) -> None:
         with os.fdopen(self._in, "rb") as stream:
