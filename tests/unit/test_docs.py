@@ -24,7 +24,7 @@ from kwatch.probes.table import ALLOCATOR_FUNCTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GENERATOR = ROOT / "tools" / "docs"
-WRITTEN = ("architecture", "json", "overhead", "semantics", "troubleshooting")
+WRITTEN = ("architecture", "json", "overhead", "profiles", "semantics", "troubleshooting")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("LICENSES/*.md")])
 
 _FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
