@@ -182,6 +182,14 @@ def test_names_are_whatever_a_program_chooses() -> None:
     assert page.count("{{data}}") == 4  # in the data: title, process, function and file
 
 
+def test_where_nothing_is_outstanding_what_was_allocated_is_shown_first() -> None:
+    unit = replace(UNIT, profile=HeapProfile(STACKS[1:2], CODE))
+    document = json.loads(speedscope([unit]))
+    assert document["profiles"][document["activeProfileIndex"]]["name"] == "app[7] allocated bytes"
+    assert b'"shown":1,' in flamegraph([unit])
+    assert b'"shown":3,' in flamegraph([UNIT])
+
+
 @pytest.mark.parametrize("made", [pprof, speedscope, flamegraph])
 def test_losses_are_told(made: Format) -> None:
     lossy = made([replace(UNIT, lost=3)])

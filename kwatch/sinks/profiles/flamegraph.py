@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from importlib import resources
 
 from kwatch.sinks.profiles.unit import (
+    ALLOC_SPACE,
     INUSE_SPACE,
     MEASURES,
+    Measure,
     Unit,
     frames_of,
     losses,
@@ -31,7 +33,7 @@ def flamegraph(units: Sequence[Unit]) -> bytes:
         "title": title,
         "note": losses(units),
         "measures": [[measure.title, measure.unit] for measure in MEASURES],
-        "shown": MEASURES.index(INUSE_SPACE),
+        "shown": MEASURES.index(_shown(units)),
         "names": tree.names,
         "nodes": tree.rows,
     }
@@ -40,6 +42,13 @@ def flamegraph(units: Sequence[Unit]) -> bytes:
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     page = page.replace("{{title}}", html.escape(title).replace("{", "&#123;"), 1)
     return page.replace("{{data}}", embedded, 1).encode()
+
+
+def _shown(units: Sequence[Unit]) -> Measure:
+    """Outstanding bytes; where nothing is outstanding, what was allocated."""
+    stacks = [stack for unit in units for stack in unit.profile.stacks]
+    with_some = (one for one in (INUSE_SPACE, ALLOC_SPACE) if any(map(one.of, stacks)))
+    return next(with_some, INUSE_SPACE)
 
 
 class _Tree:

@@ -31,7 +31,7 @@ def speedscope(units: Sequence[Unit]) -> bytes:
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "exporter": "kwatch",
         "name": f"{title} ({lost})" if (lost := losses(units)) else title,
-        "activeProfileIndex": 0,
+        "activeProfileIndex": next((n for n, one in enumerate(profiles) if one["samples"]), 0),
         "shared": {"frames": frames.rows},
         "profiles": profiles,
     }

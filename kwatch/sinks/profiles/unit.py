@@ -48,7 +48,8 @@ MEASURES = (
 )
 
 #: What leaks are looked for in, hence what is shown first.
-INUSE_SPACE = MEASURES[-1]
+INUSE_SPACE = MEASURES[3]
+ALLOC_SPACE = MEASURES[1]
 
 
 def unit_of(snapshot: Snapshot) -> Unit:
