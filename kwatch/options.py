@@ -10,12 +10,27 @@ UNLIMITED = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which outstanding blocks a snapshot lists."""
+    """Which outstanding blocks a snapshot lists; `full_stacks`: with every frame in tables."""
 
     older_s: float = 0.5
     min_size: int = 0
     max_size: int = UNLIMITED
     top: int = 10
+    full_stacks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileFiles:
+    """Where profiles of the heap go, by format."""
+
+    folded: str | None = None
+    pprof: str | None = None
+    speedscope: str | None = None
+    flamegraph: str | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self != ProfileFiles()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,7 @@ class WatchOptions:
     duration_s: float | None = None
     json: bool = False
     output: str | None = None
+    profiles: ProfileFiles = ProfileFiles()
     buffer: int = 8 << 20
     fail_on_leak: bool = False
 

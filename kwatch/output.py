@@ -1,29 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where snapshots go: opens the destination, chooses the sink, translates its errors."""
+"""Where snapshots go: opens the destinations, chooses the sinks, translates their errors."""
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, astuple
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from kwatch.errors import KwatchError
+from kwatch.errors import KwatchError, UsageError
 from kwatch.options import WatchOptions
 from kwatch.sinks import Sink
 from kwatch.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from kwatch.sinks.profiles.files import Profiles
+
+_Result = TypeVar("_Result")
+
 
 class Output:
-    """A sink on standard output or in a file. Raises KwatchError when it cannot be written.
+    """A sink on standard output or in a file, and profiles in other files.
 
-    A reader that has closed its pipe is no error: BrokenPipeError passes through.
+    Raises KwatchError when one cannot be written. A reader that has closed its pipe is no error:
+    BrokenPipeError passes through.
     """
 
     def __init__(self, options: WatchOptions) -> None:
         self._name = options.output or "standard output"
+        _require_distinct([options.output, *astuple(options.profiles)])
+        self._profiles = self._profiles_for(options)
         self._stream = self._open(options.output)
         self._sink = self._sink_for(options)
+
+    def _profiles_for(self, options: WatchOptions) -> Profiles | None:
+        if not options.profiles.wanted:
+            return None
+        from kwatch.sinks.profiles.files import Profiles
+        from kwatch.sinks.profiles.flamegraph import flamegraph
+        from kwatch.sinks.profiles.folded import folded
+        from kwatch.sinks.profiles.pprof import pprof
+        from kwatch.sinks.profiles.speedscope import speedscope
+
+        formats = {"folded": folded, "pprof": pprof, "speedscope": speedscope}
+        formats["flamegraph"] = flamegraph
+        paths = asdict(options.profiles)
+        made = {path: formats[name] for name, path in paths.items() if path is not None}
+        return self._translated(lambda: Profiles(made))
 
     def _open(self, path: str | None) -> TextIO:
         if path is None:
@@ -45,18 +70,30 @@ class Output:
         from kwatch.sinks.table import Tables
 
         color = self._stream.isatty() and "NO_COLOR" not in os.environ
-        return Tables(self._stream, color=color)
+        return Tables(self._stream, color=color, full_stacks=options.listing.full_stacks)
 
-    def _translated(self, action: Callable[[], None]) -> None:
+    def _translated(self, action: Callable[[], _Result]) -> _Result:
         try:
-            action()
+            return action()
         except BrokenPipeError:
             raise
         except OSError as error:
+            name = error.filename or self._name
             raise KwatchError(
-                f"{self._name} cannot be written: {error.strerror}",
-                "make room, or give another --output",
+                f"{name} cannot be written: {error.strerror}",
+                "make room, or give another place to write to",
             ) from error
+
+    def profile(self, snapshots: Iterable[Snapshot]) -> None:
+        """Keeps their profiles for the files."""
+        if self._profiles is not None:
+            for snapshot in snapshots:
+                self._profiles.write(snapshot)
+
+    def write_profiles(self) -> None:
+        """Brings the files up to date, as far as that is cheap; `close` always does."""
+        if self._profiles is not None:
+            self._translated(self._profiles.flush)
 
     def write(self, snapshot: Snapshot) -> None:
         self._translated(lambda: self._sink.write(snapshot))
@@ -71,9 +108,27 @@ class Output:
             self._translated(lambda: _print(self._stream, more))
 
     def close(self) -> None:
-        self._translated(self._sink.close)
-        if self._stream is not sys.stdout:
-            self._translated(self._stream.close)
+        try:
+            if self._profiles is not None:
+                self._translated(self._profiles.close)
+        finally:
+            self._translated(self._sink.close)
+            if self._stream is not sys.stdout:
+                self._translated(self._stream.close)
+
+
+def _require_distinct(paths: list[str | None]) -> None:
+    files = [os.path.realpath(path) for path in paths if path is not None]
+    for file in files:
+        if files.count(file) > 1 and not stat.S_ISCHR(_mode(file)):
+            raise UsageError(f"{file} would be written twice", "give each option its own file")
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
 
 
 def _print(stream: TextIO, text: str) -> None:

@@ -47,9 +47,13 @@ def _pid_limit() -> int:
 
 
 class Registry:
-    """Maps pids to processes, and event batches to slots without a Python step per event."""
+    """Maps pids to processes, and event batches to slots without a Python step per event.
 
-    def __init__(self) -> None:
+    `by_stack`: heaps also count what each stack has allocated.
+    """
+
+    def __init__(self, by_stack: bool = False) -> None:
+        self._by_stack = by_stack
         self._processes: dict[int, Process] = {}
         self._slot: npt.NDArray[np.intp] = np.zeros(_pid_limit() + 1, np.intp)
         self._free: list[int] = []
@@ -71,7 +75,7 @@ class Registry:
             self._slots += 1
         process = Process(facts, self._free.pop(), Coverage(facts.pid))
         if heap:
-            process.heap, process.memory = HeapAccount(), MemoryAccount(_PAGE_SIZE)
+            process.heap, process.memory = HeapAccount(self._by_stack), MemoryAccount(_PAGE_SIZE)
         self._processes[facts.pid] = process
         self._slot[facts.pid] = process.slot
         return process

@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
+from kwatch.aggregate import Limits
 from kwatch.aggregate.verdict import judge
 from kwatch.events import Abi, Loss
 from kwatch.maps import CALL_NUMBERS
+from kwatch.profile import Profiler
 from kwatch.registry import Process
+from kwatch.same_stacks import SameStacks
 from kwatch.session import Session, now_ns
 from kwatch.snapshot import (
     HeapStats,
     Lost,
     Snapshot,
-    StackStats,
     SyscallStats,
     SyscallSummary,
     Verdict,
@@ -26,7 +27,6 @@ from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
 from kwatch.tracer import LOST_MAPPINGS, Tracer
 
-_MAX_LISTED = 16
 _ALL = 1 << 62
 
 #: Losses after which the heap's numbers may not be whole; lost frames and calls are not among them.
@@ -54,6 +54,8 @@ class Reporter:
         self._started_ns = now_ns()
         self._losses: dict[int, dict[str, int]] = {}
         self._in_progress: dict[int, Counter[str]] = {}
+        self._same = SameStacks()
+        self._profiler = Profiler(self._same) if session.options.profiles.wanted else None
 
     def refresh(self) -> None:
         self._losses = self._tracer.losses()
@@ -69,14 +71,19 @@ class Reporter:
             self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
 
     def snapshot(self, process: Process, kind: Literal["snapshot", "final"]) -> Snapshot:
-        """`final` also judges."""
-        heap = self._heap(process) if process.heap is not None else None
+        """`final` also judges, by all stacks."""
+        top = self._session.options.listing.top
         lost = self._lost(process.pid)
+        heap, profile = None, None
         verdict, reason = None, ""
-        if heap is not None:
+        if process.heap is not None:
+            heap = self._heap(process, top if kind == "snapshot" else _ALL)
+            if self._profiler is not None:
+                profile = self._profiler.profile(process, process.heap)
             if kind == "final":
                 verdict, reason = self._judge(process, heap, lost)
-            heap = replace(heap, stacks=heap.stacks[: self._session.options.listing.top])
+                heap = replace(heap, stacks=heap.stacks[:top])
+                self._same.forget(process)
         return Snapshot(
             kind=kind,
             time=utc_now(),
@@ -88,19 +95,18 @@ class Reporter:
             lost=lost,
             verdict=verdict,
             reason=reason,
+            profile=profile,
         )
 
-    def _heap(self, process: Process, since_ns: int = 0) -> HeapStats:
-        """With every stack that is not filtered out."""
+    def _heap(self, process: Process, top: int, since_ns: int = 0) -> HeapStats:
         assert process.heap is not None
         listing = self._session.options.listing
         # A block that outlives its process was not going to be freed, however young it is.
         older_ns = 0 if process.facts.exited else int(listing.older_s * 1e9)
-        stats = process.heap.snapshot(
-            now_ns(), older_ns, listing.min_size, listing.max_size, _ALL, since_ns
-        )
+        limits = Limits(older_ns, listing.min_size, listing.max_size, since_ns, top)
+        stats = process.heap.snapshot(now_ns(), limits, self._same.of(process))
         named = [replace(s, frames=process.stacks.get(s.stack, ())) for s in stats.stacks]
-        return replace(stats, stacks=tuple(merge_stacks(named)))
+        return replace(stats, stacks=tuple(named))
 
     def _syscalls(self, process: Process) -> SyscallSummary:
         summary = self._session.syscalls.summary(process.slot, call_name)
@@ -116,7 +122,7 @@ class Reporter:
 
     def _judge(self, process: Process, heap: HeapStats, lost: Lost) -> tuple[Verdict, str]:
         if process.forked_ns:  # blocks that came with the fork are the parent's to judge
-            heap = self._heap(process, process.forked_ns)
+            heap = self._heap(process, _ALL, process.forked_ns)
         lost_heap = sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES)
         return judge(
             heap,
@@ -140,24 +146,3 @@ def add_unfinished(summary: SyscallSummary, counts: Counter[str]) -> SyscallSumm
         rows.append(replace(row, unfinished=row.unfinished + left.pop(row.name, 0)))
     rows += [SyscallStats(called, 0, 0, 0, 0, 0, 0, n) for called, n in sorted(left.items())]
     return replace(summary, by_name=tuple(rows))
-
-
-def merge_stacks(stacks: Iterable[StackStats]) -> list[StackStats]:
-    """Stacks that are the same once what is not code has been cut off; most bytes first."""
-    merged: dict[object, StackStats] = {}
-    for stack in stacks:
-        key = tuple(frame.address for frame in stack.frames) or stack.stack
-        other = merged.get(key)
-        merged[key] = stack if other is None else _sum(other, stack)
-    return sorted(merged.values(), key=lambda stack: (-stack.bytes, -stack.blocks))
-
-
-def _sum(one: StackStats, other: StackStats) -> StackStats:
-    return replace(
-        one,
-        bytes=one.bytes + other.bytes,
-        blocks=one.blocks + other.blocks,
-        oldest_s=max(one.oldest_s, other.oldest_s),
-        addresses=(one.addresses + other.addresses)[:_MAX_LISTED],
-        sizes=(one.sizes + other.sizes)[:_MAX_LISTED],
-    )

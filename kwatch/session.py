@@ -51,7 +51,7 @@ class Session:
         self, options: WatchOptions, tracer: Tracer, on_exit: Callable[[Process], None]
     ) -> None:
         self.options = options
-        self.registry = Registry()
+        self.registry = Registry(by_stack=options.profiles.wanted)
         self.syscalls = SyscallAccount()
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()

@@ -59,6 +59,37 @@ class StackStats:
 
 
 @dataclass(frozen=True, slots=True)
+class StackTotals:
+    """What one stack has allocated since the attach, and what of it is outstanding."""
+
+    stack: int
+    alloc_blocks: int
+    alloc_bytes: int
+    live_blocks: int
+    live_bytes: int
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMapping:
+    """Mapped code; `offset` is in the file, `build_id` in hexadecimal, empty if unknown."""
+
+    start: int
+    end: int
+    offset: int
+    path: str
+    build_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeapProfile:
+    """Every stack that has allocated, whatever the listing's limits are, and the mapped code."""
+
+    stacks: tuple[StackTotals, ...] = ()
+    code: tuple[CodeMapping, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HeapStats:
     """`stacks`: outstanding allocations within the listing's limits, most bytes first.
 
@@ -128,7 +159,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One process at one moment; `reason` says why the verdict is what it is."""
+    """One process at one moment; `reason` says why the verdict is what it is.
+
+    `profile` is there if files of it were asked for; JSON has it not.
+    """
 
     kind: Literal["snapshot", "final"]
     time: str
@@ -140,3 +174,4 @@ class Snapshot:
     lost: Lost
     verdict: Verdict | None
     reason: str = ""
+    profile: HeapProfile | None = None

@@ -179,6 +179,7 @@ class Watch:
         self._reporter.refresh()
         snapshot = self._reporter.snapshot(process, "final")
         self._judge(snapshot)
+        self._output.profile([snapshot])
         many = self._options.system_wide and not self._options.json
         if not many or snapshot.verdict is Verdict.LEAK:
             self._output.write(snapshot)
@@ -188,6 +189,8 @@ class Watch:
         snapshots = [self._reporter.snapshot(p, kind) for p in self._session.registry]
         for snapshot in snapshots:
             self._judge(snapshot)
+        self._output.profile(snapshots)
+        self._output.write_profiles()
         if self._options.system_wide and not self._options.json:
             self._output.write_busiest(snapshots, self._options.listing.top)
             return

@@ -4,7 +4,16 @@
 from kwatch.aggregate.blocks import Blocks, LiveBlocks
 from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
+from kwatch.aggregate.outstanding import Limits
 from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.aggregate.verdict import judge
 
-__all__ = ["Blocks", "HeapAccount", "LiveBlocks", "MemoryAccount", "SyscallAccount", "judge"]
+__all__ = [
+    "Blocks",
+    "HeapAccount",
+    "Limits",
+    "LiveBlocks",
+    "MemoryAccount",
+    "SyscallAccount",
+    "judge",
+]

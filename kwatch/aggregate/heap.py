@@ -8,16 +8,18 @@ import numpy as np
 from kwatch.aggregate.block_events import BlockEvents, block_events
 from kwatch.aggregate.blocks import Blocks, LiveBlocks, Mask
 from kwatch.aggregate.order import U64
-from kwatch.aggregate.outstanding import outstanding
+from kwatch.aggregate.outstanding import Limits, SameStacks, outstanding
 from kwatch.aggregate.pairs import cancel_pairs
 from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
+from kwatch.aggregate.totals import AllocTotals
 from kwatch.events import Batch, EventType
-from kwatch.snapshot import HeapStats
+from kwatch.snapshot import HeapStats, StackTotals
 
 #: Events handled at a time, which bounds the memory that takes. Large, because the end of a block
 #: is found cheapest in the chunk where it began.
 _CHUNK = 1 << 18
 
+_NO_LIMITS = Limits()
 _REALLOC_EVENTS = (EventType.REALLOC_RELEASE, EventType.REALLOC_KEEP)
 
 
@@ -27,10 +29,11 @@ class HeapAccount:
     `inherited + allocs - frees - superseded` is always the number of live blocks. `frees` counts
     known blocks only; `superseded` counts blocks whose address was given out again although their
     free was not seen. A realloc ends its block when it is entered; if it fails, the block is put
-    back as it was.
+    back as it was. With `by_stack` it also counts what each stack has allocated.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, by_stack: bool = False) -> None:
+        self._totals = AllocTotals() if by_stack else None
         self._live = LiveBlocks()
         self._open_reallocs: dict[int, OpenRealloc] = {}
         self.inherited = 0
@@ -52,22 +55,12 @@ class HeapAccount:
         return self._live.arrays()
 
     def snapshot(
-        self,
-        now_ns: int,
-        older_ns: int = 0,
-        min_size: int = 0,
-        max_size: int | None = None,
-        top: int = 10,
-        since_ns: int = 0,
+        self, now_ns: int, limits: Limits = _NO_LIMITS, same: SameStacks | None = None
     ) -> HeapStats:
-        """`stacks` (without frames) lists blocks at least `older_ns` old and within the sizes.
+        """`stacks` (without frames) lists the blocks within the limits; all else covers all blocks.
 
-        Those allocated before `since_ns` are not listed. Everything else covers all blocks.
-        `now_ns` and `since_ns` are on the clock of the events.
+        `now_ns` is on the clock of the events.
         """
-        blocks = self._live.arrays()
-        if since_ns:
-            blocks = blocks.where(blocks.times >= np.uint64(since_ns))
         return HeapStats(
             live_bytes=self._live.bytes,
             live_blocks=len(self._live),
@@ -79,19 +72,27 @@ class HeapAccount:
             failed_allocs=self.failed_allocs,
             inherited=self.inherited,
             superseded=self.superseded,
-            stacks=outstanding(blocks, now_ns, older_ns, min_size, max_size, top),
+            stacks=outstanding(self._live.arrays(), now_ns, limits, same),
         )
+
+    def by_stack(self) -> list[StackTotals]:
+        """What every stack has allocated and still holds, without frames.
+
+        Nothing is known as allocated unless the account was made to count it.
+        """
+        totals = AllocTotals() if self._totals is None else self._totals
+        return totals.with_live(self._live.arrays())
 
     def fork(self) -> HeapAccount:
         """The account of a new child: it has the live blocks and has done nothing yet."""
-        child = HeapAccount()
+        child = HeapAccount(self._totals is not None)
         child._live = self._live.copy()
         child.inherited = len(child._live)
         return child
 
     def exec(self) -> None:
         """A new program image has a new heap: everything begins at zero."""
-        vars(self).update(vars(HeapAccount()))
+        vars(self).update(vars(HeapAccount(self._totals is not None)))
 
     def _add_chunk(self, batch: Batch) -> None:
         self.failed_allocs += int(np.count_nonzero(batch["type"] == EventType.ALLOC_FAILED))
@@ -110,6 +111,8 @@ class HeapAccount:
         blocks = events.blocks(left.begun)
         self.allocs += allocs
         self.alloc_bytes += alloc_bytes
+        if self._totals is not None:
+            self._totals.add(events.stacks[is_alloc], events.sizes[is_alloc])
         self.frees += allocs - len(left.begun) - len(left.superseded)
         self.freed_bytes += alloc_bytes - int(blocks.sizes.sum())
         self.freed_bytes -= int(events.sizes[left.superseded].sum())

@@ -3,70 +3,119 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from kwatch.aggregate.blocks import Blocks
+import numpy as np
+
+from kwatch.aggregate.blocks import Blocks, Mask
+from kwatch.aggregate.distinct import distinct
 from kwatch.aggregate.order import U64, Index, stable_argsort
 from kwatch.snapshot import StackStats
 
 #: Blocks listed for each stack.
 LISTED = 16
 
+#: From so many blocks on, the oldest ones of a stack are picked before they are sorted.
+_MANY = 1024
+
+#: For each stack id, the id of the stack that it is counted with.
+SameStacks = Callable[[Sequence[int]], Sequence[int]]
+
+
+class Limits(NamedTuple):
+    """Which blocks are listed, and of how many stacks. `since_ns` is on the events' clock."""
+
+    older_ns: int = 0
+    min_size: int = 0
+    max_size: int | None = None
+    since_ns: int = 0
+    top: int = 10
+
 
 def outstanding(
-    blocks: Blocks, now_ns: int, older_ns: int, min_size: int, max_size: int | None, top: int
+    blocks: Blocks, now_ns: int, limits: Limits, same: SameStacks | None = None
 ) -> tuple[StackStats, ...]:
-    """The `top` stacks that hold the most bytes, largest first.
+    """The stacks that hold the most bytes, largest first.
 
-    Only blocks at least `older_ns` old and of `min_size` to `max_size` bytes count. A stack lists
-    its oldest blocks: a leak is among them, while the youngest may only be in use.
+    A stack lists its oldest blocks: a leak is among them, while the youngest may only be in use.
     """
-    chosen = blocks.times <= np.uint64(max(now_ns - older_ns, 0))
-    if min_size > 0:
-        chosen &= blocks.sizes >= min_size
-    if max_size is not None:
-        chosen &= blocks.sizes <= max_size
-    order, bounds = _by_stack(blocks, np.flatnonzero(chosen), max(top, 0))
-    if len(order) == 0:
+    chosen = _chosen(blocks, now_ns, limits)
+    if not chosen.all():
+        blocks = blocks.where(chosen)
+    if not len(blocks.stacks):
         return ()
-    totals = np.add.reduceat(blocks.sizes[order], bounds[:-1]).tolist()
-    pairs = zip(bounds[:-1].tolist(), bounds[1:].tolist(), totals, strict=True)
-    return tuple(_stack_stats(blocks, order[a:b], total, now_ns) for a, b, total in pairs)
+    stacks, numbers = _numbered(blocks.stacks, same)
+    count = np.bincount(numbers, minlength=len(stacks))
+    # Floating point is exact here: no process holds 2**53 bytes.
+    size = np.bincount(numbers, weights=blocks.sizes, minlength=len(stacks))
+    ranked = np.lexsort((stacks, -count, -size))[: max(limits.top, 0)]
+    members, bounds = _oldest(blocks.times, numbers, ranked, count)
+    rows = zip(
+        stacks[ranked].tolist(),
+        size[ranked].astype(np.int64).tolist(),
+        count[ranked].tolist(),
+        (members[start:end] for start, end in itertools.pairwise(bounds.tolist())),
+        strict=True,
+    )
+    return tuple(_stack_stats(blocks, now_ns, *row) for row in rows)
 
 
-def _by_stack(blocks: Blocks, chosen: Index, top: int) -> tuple[Index, Index]:
-    """The indices of the listed stacks' blocks, and where each stack begins among them (and ends).
+def _chosen(blocks: Blocks, now_ns: int, limits: Limits) -> Mask:
+    chosen = blocks.times <= np.uint64(max(now_ns - limits.older_ns, 0))
+    if limits.since_ns > 0:
+        chosen &= blocks.times >= np.uint64(limits.since_ns)
+    if limits.min_size > 0:
+        chosen &= blocks.sizes >= limits.min_size
+    if limits.max_size is not None:
+        chosen &= blocks.sizes <= limits.max_size
+    return chosen
 
-    The stacks are in the order of their ranks, their blocks in that of their times.
+
+def _numbered(ids: U64, same: SameStacks | None) -> tuple[U64, Index]:
+    """The stacks, and for each block the index of its stack among them."""
+    found, numbers = distinct(ids)
+    if same is None:
+        return found, numbers
+    stacks, number_of = np.unique(np.array(same(found.tolist()), np.uint64), return_inverse=True)
+    return stacks, number_of.take(numbers)
+
+
+def _oldest(times: U64, numbers: Index, ranked: Index, count: Index) -> tuple[Index, Index]:
+    """The oldest LISTED blocks of each ranked stack by age, and where each stack begins (and ends).
+
+    Only the blocks of stacks that have many are picked one stack at a time.
     """
-    ranks, count = _ranks(blocks.stacks[chosen], blocks.sizes[chosen], top)
-    listed = np.flatnonzero(ranks < count)
-    if len(listed) < len(chosen):
-        chosen, ranks = chosen[listed], ranks[listed]
-    by_time = stable_argsort(blocks.times[chosen])
+    rank_of = np.full(len(count), len(ranked), np.uint32)
+    rank_of[ranked] = np.arange(len(ranked), dtype=np.uint32)
+    ranks = rank_of.take(numbers)
+    listed = np.flatnonzero(ranks < len(ranked))
+    order = listed[stable_argsort(ranks[listed])]
+    counts = count[ranked]
+    ends = np.cumsum(counts)
+    keep = np.ones(len(order), bool)
+    for rank in np.flatnonzero(counts >= _MANY).tolist():
+        part = slice(ends[rank] - counts[rank], ends[rank])
+        keep[part] = False
+        oldest = np.argpartition(times[order[part]], LISTED)[:LISTED]
+        keep[part][oldest] = True
+    order = order[keep]
+    by_time = order[stable_argsort(times[order])]
     order = by_time[stable_argsort(ranks[by_time])]
-    return chosen[order], np.append(0, np.cumsum(np.bincount(ranks, minlength=count)))
+    counts = np.where(counts >= _MANY, LISTED, counts)
+    return order, np.append(0, np.cumsum(counts))
 
 
-def _ranks(stacks: U64, sizes: U64, top: int) -> tuple[npt.NDArray[np.uint32], int]:
-    """The rank by bytes of the stack of each block, and how many ranks are listed."""
-    distinct = np.unique(stacks)
-    stack_of = distinct.searchsorted(stacks)
-    total = np.bincount(stack_of, weights=sizes, minlength=len(distinct))
-    rank = np.empty(len(distinct), np.uint32)
-    rank[np.lexsort((distinct, -total))] = np.arange(len(distinct))
-    return rank[stack_of], min(top, len(distinct))
-
-
-def _stack_stats(blocks: Blocks, members: Index, total: int, now_ns: int) -> StackStats:
+def _stack_stats(
+    blocks: Blocks, now_ns: int, stack: int, size: int, count: int, members: Index
+) -> StackStats:
     listed = members[:LISTED]
-    oldest = members[0]
     return StackStats(
-        stack=int(blocks.stacks[oldest]),
-        bytes=total,
-        blocks=len(members),
-        oldest_s=max(now_ns - int(blocks.times[oldest]), 0) / 1e9,
+        stack=stack,
+        bytes=size,
+        blocks=count,
+        oldest_s=max(now_ns - int(blocks.times[members[0]]), 0) / 1e9,
         addresses=tuple(blocks.addresses[listed].tolist()),
         sizes=tuple(blocks.sizes[listed].tolist()),
     )

@@ -6,18 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os.path import basename
 
+from kwatch.runtime import is_allocator
 from kwatch.snapshot import Frame, HeapStats, StackStats, Verdict
 from kwatch.units import format_size
 
 _SYSTEM_LIBRARIES = tuple(
     f"{root}/{folder}/" for root in ("", "/usr") for folder in ("lib", "lib64", "lib32", "libx32")
-)
-
-#: Where a stack may begin although the one who allocates is its caller; mangled or not.
-_ALLOCATOR_PREFIXES = ("operator new", "_Znw", "_Zna")
-_ALLOCATORS = frozenset(
-    "malloc calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc"
-    " pvalloc".split()
 )
 
 
@@ -78,12 +72,8 @@ def _is_own(module: str, program: str) -> bool:
 
 def _allocating_frame(frames: Sequence[Frame]) -> Frame | None:
     """The innermost frame that is not of the allocator itself."""
-    callers = (frame for frame in frames if not _is_allocator(frame.symbol))
+    callers = (frame for frame in frames if not is_allocator(frame.symbol))
     return next(callers, None)
-
-
-def _is_allocator(symbol: str) -> bool:
-    return symbol in _ALLOCATORS or symbol.startswith(_ALLOCATOR_PREFIXES)
 
 
 def _describe(leaks: Sequence[StackStats], exited: bool) -> str:

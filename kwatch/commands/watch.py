@@ -11,7 +11,7 @@ from kwatch.errors import UsageError
 from kwatch.kernel.cpus import default_ring_size
 from kwatch.kernel.source import ProgramConfig
 from kwatch.maps import MAX_PATTERNS
-from kwatch.options import UNLIMITED, Listing, WatchOptions
+from kwatch.options import UNLIMITED, Listing, ProfileFiles, WatchOptions
 from kwatch.signals import Signals
 from kwatch.units import parse_seconds, parse_size
 
@@ -25,6 +25,8 @@ examples:
   kwatch --comm nginx -i 10         every process of that name, now and later
   kwatch --no-heap -e trace=%file -- ls /tmp
                                     a command, its file system calls alone
+  kwatch --flamegraph heap.html -- ./program
+                                    a command, and all of its heap as a page
   kwatch --fail-on-leak -- ./tests  exits with 3 if the command leaked
 """
 
@@ -33,74 +35,121 @@ _SMALLEST_BUFFER, _LARGEST_BUFFER = 4096, 1 << 30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     target = parser.add_argument_group("target", "without one: every process, system calls alone")
-    target.add_argument(
+    _add_target(target)
+    _add_what(parser.add_argument_group("what"))
+    _add_listing(parser.add_argument_group("listing"))
+    _add_when(parser.add_argument_group("when"))
+    _add_output(parser.add_argument_group("output"))
+    profiles = parser.add_argument_group(
+        "profiles of the heap", "every stack of every process; written at each interval and the end"
+    )
+    _add_profiles(profiles)
+
+
+def _add_target(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "-p", "--pid", action="append", default=[], metavar="PID[,PID]", help="running processes"
     )
-    target.add_argument(
+    group.add_argument(
         "--comm",
         action="append",
         default=[],
         metavar="GLOB",
         help="every process whose comm or executable's base name matches, now or started later",
     )
-    target.add_argument("-f", "--follow", action="store_true", help="children of the targets too")
-    what = parser.add_argument_group("what")
-    what.add_argument(
+    group.add_argument("-f", "--follow", action="store_true", help="children of the targets too")
+
+
+def _add_what(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--heap",
         action=argparse.BooleanOptionalAction,
         help="trace allocations (default: with a target; system-wide it slows every process)",
     )
-    what.add_argument(
+    group.add_argument(
         "--syscalls",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="trace system calls (default: yes)",
     )
-    what.add_argument(
+    group.add_argument(
         "-e",
         dest="expression",
         metavar="trace=SET",
         help="system calls by name, %%class, /regex and !, as in strace",
     )
-    what.add_argument(
+    group.add_argument(
         "--alloc-prefix",
         action="append",
         default=[],
         metavar="PREFIX",
         help="also probe allocator functions named PREFIX + malloc, PREFIX + free, ...",
     )
-    listing = parser.add_argument_group("listing")
-    listing.add_argument(
+
+
+def _add_listing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--older",
         default="0.5",
         metavar="SECONDS",
         help="list blocks at least this old (default: %(default)s)",
     )
-    listing.add_argument("--min-size", metavar="BYTES", help="trace blocks at least this large")
-    listing.add_argument("--max-size", metavar="BYTES", help="trace blocks at most this large")
-    listing.add_argument(
+    group.add_argument("--min-size", metavar="BYTES", help="trace blocks at least this large")
+    group.add_argument("--max-size", metavar="BYTES", help="trace blocks at most this large")
+    group.add_argument(
         "--top", default="10", metavar="N", help="list so many stacks (default: %(default)s)"
     )
-    when = parser.add_argument_group("when")
-    when.add_argument(
+    group.add_argument(
+        "--full-stacks",
+        action="store_true",
+        help="every frame of a stack in tables, the runtime's start-up code too",
+    )
+
+
+def _add_when(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "-i",
         "--interval",
         default="5",
         metavar="SECONDS",
         help="time between snapshots (default: %(default)s)",
     )
-    when.add_argument("--count", metavar="N", help="stop after so many snapshots")
-    when.add_argument("--duration", metavar="SECONDS", help="stop after this time")
-    output = parser.add_argument_group("output")
-    output.add_argument(
+    group.add_argument("--count", metavar="N", help="stop after so many snapshots")
+    group.add_argument("--duration", metavar="SECONDS", help="stop after this time")
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--json", action="store_true", help="one JSON object per line instead of tables"
     )
-    output.add_argument("-o", "--output", metavar="FILE", help="write there, not to stdout")
-    output.add_argument(
+    group.add_argument("-o", "--output", metavar="FILE", help="write there, not to stdout")
+    group.add_argument(
         "--buffer", metavar="SIZE", help="ring size per CPU (default: 8M; less with many CPUs)"
     )
-    output.add_argument(
+    group.add_argument(
         "--fail-on-leak", action="store_true", help="exit with 3 when the final verdict is leak"
+    )
+
+
+def _add_profiles(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--flamegraph", metavar="FILE", help="a flame graph: one HTML page, without network"
+    )
+    group.add_argument(
+        "--pprof", metavar="FILE", help="for pprof: outstanding and allocated, bytes and blocks"
+    )
+    group.add_argument("--speedscope", metavar="FILE", help="for speedscope.app, as JSON")
+    group.add_argument(
+        "--folded", metavar="FILE", help="outstanding bytes by stack, for flamegraph.pl"
+    )
+
+
+def _profiles(arguments: argparse.Namespace) -> ProfileFiles:
+    return ProfileFiles(
+        folded=arguments.folded,
+        pprof=arguments.pprof,
+        speedscope=arguments.speedscope,
+        flamegraph=arguments.flamegraph,
     )
 
 
@@ -145,7 +194,7 @@ def _listing(arguments: argparse.Namespace) -> Listing:
     if smallest > largest:
         raise UsageError("--min-size is larger than --max-size", "no block could match both")
     top = _positive("--top", arguments.top)
-    return Listing(_older(arguments.older), smallest, largest, top)
+    return Listing(_older(arguments.older), smallest, largest, top, arguments.full_stacks)
 
 
 def options_from(arguments: argparse.Namespace) -> WatchOptions:
@@ -160,6 +209,9 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
     if arguments.fail_on_leak and not heap:
         raise UsageError("--fail-on-leak without --heap could never fail", "drop one of them")
+    profiles = _profiles(arguments)
+    if profiles.wanted and not heap:
+        raise UsageError("a profile without --heap would be empty", "drop it, or add --heap")
     duration = parse_seconds(arguments.duration) if arguments.duration else None
     return WatchOptions(
         pids=_pids(arguments.pid),
@@ -176,6 +228,7 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         duration_s=duration,
         json=arguments.json,
         output=arguments.output,
+        profiles=profiles,
         buffer=_buffer(arguments.buffer),
         fail_on_leak=arguments.fail_on_leak,
     )

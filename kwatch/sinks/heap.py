@@ -12,9 +12,12 @@ _HEADERS = ("BYTES", "GROWTH", "BLOCKS", "AGE")
 _FIRST_HEADERS = ("BYTES", "BLOCKS", "AGE")
 
 
-def heap_lines(heap: HeapStats, before: HeapStats | None, screen: Screen) -> list[str]:
+def heap_lines(
+    heap: HeapStats, before: HeapStats | None, screen: Screen, full_stacks: bool = False
+) -> list[str]:
     """`before` is the same process's heap one snapshot ago, None at the first."""
-    return [*screen.paragraph(_summary(heap, before), 6), *_stack_lines(heap, before, screen)]
+    summary = screen.paragraph(_summary(heap, before), 6)
+    return [*summary, *_stack_lines(heap, before, screen, full_stacks)]
 
 
 def _summary(heap: HeapStats, before: HeapStats | None) -> str:
@@ -42,13 +45,15 @@ def _blocks(count: int) -> str:
     return f"{count:,} block{'' if count == 1 else 's'}"
 
 
-def _stack_lines(heap: HeapStats, before: HeapStats | None, screen: Screen) -> list[str]:
+def _stack_lines(
+    heap: HeapStats, before: HeapStats | None, screen: Screen, full: bool
+) -> list[str]:
     if not heap.stacks:
         return []
     headers = _FIRST_HEADERS if before is None else _HEADERS
     rows = [[line[header] for header in headers] for line in _rows(heap, before)]
     room = screen.room_beside(headers, rows)
-    places = ["\n".join(where(stack.frames, screen, room)) for stack in heap.stacks]
+    places = ["\n".join(where(stack.frames, screen, room, full)) for stack in heap.stacks]
     places += ["(not listed)"] * (len(rows) - len(places))
     table = [[*row, place] for row, place in zip(rows, places, strict=True)]
     return screen.table([*headers, "WHERE"], table, left="WHERE")

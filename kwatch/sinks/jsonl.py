@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TextIO
 
 from kwatch.snapshot import Frame, HeapStats, Snapshot, StackStats
@@ -28,7 +28,8 @@ class JsonLines:
 
 
 def _snapshot(snapshot: Snapshot) -> dict[str, object]:
-    record = asdict(snapshot)
+    record = asdict(replace(snapshot, profile=None))
+    del record["profile"]
     if snapshot.heap is not None:
         record["heap"] = _heap(snapshot.heap)
     return record

@@ -14,11 +14,25 @@ _TOKEN = re.compile(
 
 
 def shortened(symbol: str, screen: Screen, room: int) -> str:
-    """In at most `room` columns: template arguments and parameters go before the name does."""
+    """In at most `room` columns: template arguments and parameters go before the name does.
+
+    Of what is too long even so, outer namespaces and classes go: the end tells most.
+    """
     symbol = screen.clean(symbol)
     if columns(symbol) > room:
         symbol = _without_arguments(symbol, screen.ellipsis)
+    if columns(symbol) > room:
+        symbol = _innermost(symbol.removesuffix(f"({screen.ellipsis})"), screen.ellipsis, room)
     return screen.clip(symbol, room)
+
+
+def _innermost(name: str, ellipsis: str, room: int) -> str:
+    """`…Widget::paint` for `ui::detail::Widget::paint`."""
+    outer, inner = "", name
+    while columns(outer + inner) > room and "::" in inner:
+        inner = inner.partition("::")[2]
+        outer = ellipsis
+    return outer + inner
 
 
 def _without_arguments(symbol: str, ellipsis: str) -> str:

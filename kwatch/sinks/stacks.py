@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from kwatch.runtime import is_allocator, is_start_up
 from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen, columns
 from kwatch.snapshot import Frame
@@ -13,58 +15,57 @@ from kwatch.snapshot import Frame
 _LINES = 8
 _INDENT = "  "
 
-#: What glibc and musl run before main() and before a thread's function.
-_START_UP = frozenset(
-    (
-        "_start",
-        "_start_c",
-        "__libc_start_main",
-        "__libc_start_main_impl",
-        "__libc_start_call_main",
-        "libc_start_main_stage2",
-        "start_thread",
-        "clone",
-        "clone3",
-        "__clone",
-        "__clone3",
-    )
-)
 
+def where(frames: Sequence[Frame], screen: Screen, room: int, full: bool = False) -> list[str]:
+    """`function file.c:12` and its callers: the first few, without what is not the program's.
 
-def where(frames: Sequence[Frame], screen: Screen, room: int) -> list[str]:
-    """`function file.c:12` and its callers, without the runtime's start-up code."""
+    `full`: all of them. Calls of a function by itself, in one place, take one line.
+    """
     if not frames:
         return ["[stack lost]"]
-    own = _without_start_up(frames)
-    shown = own if len(own) <= _LINES else own[: _LINES - 1]
-    first, *callers = (_line(frame, screen, room - len(_INDENT)) for frame in shown)
-    if len(shown) < len(own):
-        callers.append(f"... {len(own) - len(shown)} more")
+    runs = _runs(frames if full else _own(frames))
+    shown = runs if full or len(runs) <= _LINES else runs[: _LINES - 1]
+    first, *callers = (_line(frame, times, screen, room - len(_INDENT)) for frame, times in shown)
+    if len(shown) < len(runs):
+        callers.append(f"... {sum(times for _, times in runs[len(shown) :])} more")
     return [first, *(_INDENT + caller for caller in callers)]
 
 
-def _without_start_up(frames: Sequence[Frame]) -> Sequence[Frame]:
-    end = len(frames)
-    while end > 1 and frames[end - 1].symbol.partition("@")[0] in _START_UP:
+def _own(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Without the allocator's frames and the runtime's start-up code, but never none."""
+    start, end = 0, len(frames)
+    while end > 1 and is_start_up(frames[end - 1].symbol):
         end -= 1
-    return frames[:end]
+    while start < end - 1 and is_allocator(frames[start].symbol):
+        start += 1
+    return frames[start:end]
 
 
-def _line(frame: Frame, screen: Screen, room: int) -> str:
+def _runs(frames: Sequence[Frame]) -> list[tuple[Frame, int]]:
+    """Frames that look alike and follow one another are one, with their number."""
+    alike = itertools.groupby(frames, key=lambda frame: (_name(frame), _place(frame)))
+    runs = [list(run) for _, run in alike]
+    return [(run[0], len(run)) for run in runs]
+
+
+def _line(frame: Frame, times: int, screen: Screen, room: int) -> str:
+    marks = f" x{times}" if times > 1 else ""
     if not frame.symbol:
-        return screen.clip(_unnamed(frame), room)
-    place = screen.clip(_place(frame), room // 2)
+        return screen.clip(_name(frame), room - len(marks)) + marks
+    place = screen.clip(_place(frame), room // 2) + marks
     symbol = shortened(frame.symbol, screen, room - columns(place) - 1)
     return f"{symbol} {place}".rstrip()
 
 
-def _unnamed(frame: Frame) -> str:
+def _name(frame: Frame) -> str:
+    if frame.symbol:
+        return frame.symbol
     module = PurePath(frame.module).name
     return f"{module}+{frame.offset:#x}" if module else f"{frame.address:#x}"
 
 
 def _place(frame: Frame) -> str:
-    if not frame.file:
-        return PurePath(frame.module).name
-    name = PurePath(frame.file).name
-    return f"{name}:{frame.line}" if frame.line else name
+    """The source line, or else the module; behind a mark if the function is inlined."""
+    name = PurePath(frame.file or frame.module).name
+    place = f"{name}:{frame.line}" if frame.file and frame.line else name
+    return f"(inlined) {place}".rstrip() if frame.inlined else place

@@ -18,8 +18,11 @@ _COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
 class Tables:
     """Growth is since the last snapshot of the same process that was written here."""
 
-    def __init__(self, stream: TextIO, width: int = 80, color: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO, width: int = 80, color: bool = False, full_stacks: bool = False
+    ) -> None:
         self._stream = stream
+        self._full_stacks = full_stacks
         self._screen = Screen(width, stream.encoding)
         self._color = color
         self._heaps: dict[tuple[int, float], HeapStats] = {}
@@ -54,7 +57,7 @@ class Tables:
         screen = self._screen
         lines = [_header(snapshot, screen, screen.width)]
         if snapshot.heap is not None:
-            lines += heap_lines(snapshot.heap, before, screen)
+            lines += heap_lines(snapshot.heap, before, screen, self._full_stacks)
         lines += screen.paragraph(_memory(snapshot.memory))
         if snapshot.syscalls is not None:
             lines += syscall_lines(snapshot.syscalls, screen)

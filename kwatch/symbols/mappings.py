@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
@@ -110,6 +111,10 @@ class AddressSpace:
 
     def __len__(self) -> int:
         return len(self._mappings)
+
+    def __iter__(self) -> Iterator[Mapping]:
+        """By address."""
+        return iter(self._mappings)
 
     def add(self, mapping: Mapping) -> None:
         """Maps over what was there, as mmap() does; only executable mappings are kept."""

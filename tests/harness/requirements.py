@@ -24,6 +24,12 @@ def _command(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
 
 
+def browser_command() -> str | None:
+    """Chromium, or a browser made from it. A snap would not see the pages below /tmp."""
+    found = map(shutil.which, ("chromium", "google-chrome", "google-chrome-stable"))
+    return next((path for path in found if path and not path.startswith("/snap/")), None)
+
+
 def _linkable(library: str) -> Callable[[], bool]:
     def present() -> bool:
         command = ["gcc", f"-print-file-name={library}"]
@@ -87,6 +93,7 @@ REQUIREMENTS = {
     "strace": Requirement(_command("strace"), "install strace"),
     "nginx": Requirement(_command("nginx"), "install nginx-light"),
     "ab": Requirement(_command("ab"), "install apache2-utils"),
+    "chromium": Requirement(lambda: browser_command() is not None, "install chromium"),
     "redis": Requirement(_command("redis-server"), "install redis-server"),
 }
 

@@ -53,6 +53,8 @@ USAGE = [
     ("-e", "trace=%nothing"),
     ("-e", "trace=/(/"),
     ("--no-heap", "--no-syscalls"),
+    ("--no-heap", "--pprof", "/dev/null"),
+    ("--pid", "1", "--folded", "/tmp/x", "--output", "/tmp/x"),
     ("--no-such-option",),
     ("stray",),
     ("--",),

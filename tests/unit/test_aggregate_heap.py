@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from harness.records import heap_record
 
-from kwatch.aggregate import HeapAccount, heap
+from kwatch.aggregate import HeapAccount, Limits, heap
 from kwatch.aggregate.outstanding import LISTED
 from kwatch.events import HEAP, EventType
 
@@ -231,11 +231,11 @@ def test_a_batch_is_handled_in_chunks(monkeypatch):
 def test_stacks_are_listed_by_their_bytes():
     events = [alloc(A + 16 * i, 10, stack=1) for i in range(5)]
     given = account([*events, alloc(B, 60, stack=2), alloc(C, 1, stack=3)])
-    stacks = given.snapshot(0, top=2).stacks
+    stacks = given.snapshot(0, Limits(top=2)).stacks
     assert [(s.stack, s.bytes, s.blocks) for s in stacks] == [(2, 60, 1), (1, 50, 5)]
     assert stacks[1].addresses == tuple(A + 16 * i for i in range(5))
     assert stacks[1].sizes == (10,) * 5
-    assert given.snapshot(0, top=0).stacks == ()
+    assert given.snapshot(0, Limits(top=0)).stacks == ()
 
 
 def test_a_stack_lists_its_oldest_blocks():
@@ -261,7 +261,72 @@ def test_a_stack_lists_its_oldest_blocks():
 )
 def test_limits_choose_the_blocks_of_a_listing(limits, listed):
     events = [alloc(A, 10, time=SECOND), alloc(B, 20, time=SECOND), alloc(C, 30, time=3 * SECOND)]
-    stats = account(events).snapshot(4 * SECOND, **limits)
+    stats = account(events).snapshot(4 * SECOND, Limits(**limits))
     assert {address for stack in stats.stacks for address in stack.addresses} == listed
     assert stats.live_bytes == 60
     assert stats.live_blocks == 3
+
+
+def test_stacks_that_are_the_same_are_listed_as_one_with_the_oldest_blocks_first():
+    events = [alloc(A + 16 * i, i, stack=1 + i % 3, time=(50 - i) * SECOND) for i in range(30)]
+    given = account([*events, alloc(C, 500, stack=9)])
+    first, both = given.snapshot(60 * SECOND, Limits(), lambda ids: [min(i, 2) for i in ids]).stacks
+    assert (first.stack, first.bytes) == (2, 500 + sum(i for i in range(30) if i % 3))
+    assert first.addresses[:3] == (C, A + 16 * 29, A + 16 * 28)
+    assert both.stack == 1
+    assert both.addresses == tuple(A + 16 * i for i in range(27, -1, -3))
+
+
+def test_the_oldest_of_very_many_blocks_are_listed():
+    count = 5000
+    given = account([alloc(A + 16 * i, 1, stack=i % 2, time=count - i) for i in range(count)])
+    for stack in given.snapshot(count).stacks:
+        newest = count - 2 + stack.stack
+        assert stack.blocks == count // 2
+        assert stack.addresses == tuple(A + 16 * (newest - 2 * i) for i in range(LISTED))
+
+
+def by_stack(given):
+    rows = given.by_stack()
+    return {
+        row.stack: (row.alloc_blocks, row.alloc_bytes, row.live_blocks, row.live_bytes)
+        for row in rows
+    }
+
+
+def counted(*batches):
+    given = HeapAccount(by_stack=True)
+    for events in batches:
+        given.add(np.array(events, HEAP))
+    return given
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_stacks_are_counted_whether_their_blocks_live_or_not(cut):
+    events = [
+        alloc(A, 10, stack=7),
+        free(A),
+        alloc(A, 20, stack=7),
+        alloc(B, 5, stack=9),
+        release(B),
+        keep(B),
+        failed(99, stack=9),
+        free(C),
+        alloc(C, 1, stack=2**64 - 1),
+    ]
+    given = counted(events[:cut], events[cut:])
+    assert by_stack(given) == {7: (2, 30, 1, 20), 9: (1, 5, 1, 5), 2**64 - 1: (1, 1, 1, 1)}
+    stats = given.snapshot(0)
+    totals = [sum(column) for column in zip(*by_stack(given).values(), strict=True)]
+    assert totals == [stats.allocs, stats.alloc_bytes, stats.live_blocks, stats.live_bytes]
+
+
+def test_a_child_holds_what_it_did_not_allocate_and_an_exec_clears_both():
+    parent = counted([alloc(A, 10, stack=7), alloc(B, 20, stack=8), free(B)])
+    child = parent.fork()
+    child.add(np.array([alloc(B, 3, stack=8)], HEAP))
+    assert by_stack(child) == {7: (0, 0, 1, 10), 8: (1, 3, 1, 3)}
+    assert by_stack(parent) == {7: (1, 10, 1, 10), 8: (1, 20, 0, 0)}
+    parent.exec()
+    parent.add(np.array([alloc(A, 4, stack=7)], HEAP))
+    assert by_stack(parent) == {7: (1, 4, 1, 4)}

@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: each other.
 LAYERS = [
     ["__init__", "errors"],
-    ["units", "freed_memory", "signals", "stdout"],
+    ["units", "runtime", "freed_memory", "signals", "stdout"],
     ["events", "maps", "options"],
     ["snapshot"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
     ["probes", "unwind", "stream", "targets", "output"],
     ["tracer", "registry"],
-    ["session"],
+    ["session", "same_stacks"],
+    ["profile"],
     ["report"],
     ["watch"],
     ["commands"],

@@ -59,9 +59,11 @@ def syscalls(*by_name: SyscallStats) -> Snapshot:
     return replace(IDLE, syscalls=SyscallSummary(calls, errors, by_name))
 
 
-def lines_of(*snapshots: Snapshot, encoding: str = "utf-8", color: bool = False) -> list[str]:
+def lines_of(
+    *snapshots: Snapshot, encoding: str = "utf-8", color: bool = False, full_stacks: bool = False
+) -> list[str]:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
-    sink = Tables(stream, color=color)
+    sink = Tables(stream, color=color, full_stacks=full_stacks)
     for snapshot in snapshots:
         sink.write(snapshot)
     stream.seek(0)
@@ -133,6 +135,47 @@ def test_deep_stacks_are_cut_at_eight_lines() -> None:
     assert lines[-2].index("...") == lines[-3].index("f6")
 
 
+NEW = Frame(5, "operator new(unsigned long)", 0, "/usr/lib/libstdc++.so.6")
+WALK = Frame(6, "walk", 0, "/bin/app", "tree.c", 7)
+
+
+def places_of(*frames: Frame, full_stacks: bool = False) -> list[str]:
+    lines = lines_of(heap(stack(1, 64, *frames)), full_stacks=full_stacks)
+    return [line.split("2.5 s")[-1].strip() for line in lines[3:-1]]
+
+
+def test_the_allocator_and_the_start_up_code_are_left_out() -> None:
+    assert places_of(NEW, INSERT, MAIN, *RUNTIME) == ["insert cache.c:212", "main main.c:40"]
+    assert places_of(NEW, *RUNTIME) == ["operator new(unsigned long) libstdc++.so.6"]
+    assert places_of(*RUNTIME) == ["__libc_start_call_main"]
+
+
+def test_inlined_functions_are_marked() -> None:
+    inlined = replace(INSERT, inlined=True)
+    assert places_of(inlined, MAIN) == ["insert (inlined) cache.c:212", "main main.c:40"]
+
+
+def test_recursion_takes_one_line() -> None:
+    other = replace(WALK, line=9)
+    assert places_of(*[WALK] * 30, other, WALK, MAIN) == [
+        "walk tree.c:7 x30",
+        "walk tree.c:9",
+        "walk tree.c:7",
+        "main main.c:40",
+    ]
+
+
+def test_full_stacks_have_every_frame() -> None:
+    frames = [NEW, *(Frame(n, f"f{n}") for n in range(20)), *RUNTIME]
+    assert len(places_of(*frames)) == 8
+    assert places_of(*frames, full_stacks=True) == [
+        "operator new(unsigned long) libstdc++.so.6",
+        *(f"f{n}" for n in range(20)),
+        "__libc_start_call_main",
+        "__libc_start_main@@GLIBC_2.34",
+    ]
+
+
 def test_growth_is_since_the_last_snapshot_of_the_same_process() -> None:
     other = replace(heap(stack(1, 9000, MAIN)), process=ProcessFacts(1234, 2.0, "nginx", ""))
     first = heap(stack(1, 1024, INSERT), stack(2, 512, MAIN))
@@ -201,6 +244,8 @@ def test_the_verdict_is_the_last_line_and_in_color_if_asked() -> None:
             "(anonymous namespace)::F<…>::operator()(…)",
         ),
         ("<alloc::Vec<T> as core::Call<fn(u8) -> T>>::push_back_all", "<…>::push_back_all"),
+        ("std::__detail::_Compiler<T>::_M_alternative(int)", "…_Compiler<…>::_M_alternative"),
+        ("ui::detail::Widget::paint(int)", "…paint"),
         ("a_name_of_c_that_is_too_long", "a_name_of_c_…is_too_long"),
     ],
 )

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each stack has allocated since the attach, whether it has been freed or not."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.aggregate.blocks import Blocks
+from kwatch.aggregate.distinct import distinct
+from kwatch.aggregate.order import U64
+from kwatch.snapshot import StackTotals
+
+_I64 = npt.NDArray[np.int64]
+
+
+class AllocTotals:
+    """Blocks and bytes by the id of the stack, in arrays sorted by it: 24 bytes a stack."""
+
+    def __init__(self) -> None:
+        self._stacks: U64 = np.empty(0, np.uint64)
+        self._totals: _I64 = np.empty((2, 0), np.int64)
+
+    def add(self, stacks: U64, sizes: U64) -> None:
+        """One allocation for each element."""
+        if not len(stacks):
+            return
+        found, totals = _by_stack(stacks, sizes)
+        at = self._stacks.searchsorted(found)
+        known = np.zeros(len(found), bool)
+        within = at < len(self._stacks)
+        known[within] = self._stacks[at[within]] == found[within]
+        self._totals[:, at[known]] += totals[:, known]
+        if not known.all():
+            self._stacks = np.insert(self._stacks, at[~known], found[~known])
+            self._totals = np.insert(self._totals, at[~known], totals[:, ~known], axis=1)
+
+    def with_live(self, live: Blocks) -> list[StackTotals]:
+        """Every stack that has allocated or that holds live blocks, without frames.
+
+        A stack whose blocks came with a fork has allocated nothing here.
+        """
+        holding, held = _by_stack(live.stacks, live.sizes)
+        both = np.union1d(self._stacks, holding)
+        columns = np.zeros((4, len(both)), np.int64)
+        columns[:2, both.searchsorted(self._stacks)] = self._totals
+        columns[2:, both.searchsorted(holding)] = held
+        rows = zip(both.tolist(), *columns.tolist(), strict=True)
+        return [StackTotals(*row) for row in rows]
+
+
+def _by_stack(stacks: U64, sizes: U64) -> tuple[U64, _I64]:
+    """The distinct stacks, sorted, and a row of their blocks and one of their bytes."""
+    found, numbers = distinct(stacks)
+    blocks = np.bincount(numbers, minlength=len(found))
+    # Floating point is exact here: no batch asks for 2**53 bytes.
+    size = np.bincount(numbers, weights=sizes, minlength=len(found))
+    order = found.argsort()
+    return found[order], np.stack([blocks, size.astype(np.int64)])[:, order]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the heap profile of one process: every stack with its totals, and the mapped code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kwatch.aggregate import HeapAccount
+from kwatch.errors import KwatchError
+from kwatch.registry import Process
+from kwatch.same_stacks import SameStacks
+from kwatch.snapshot import CodeMapping, HeapProfile, StackTotals
+from kwatch.symbols.elf import Elf
+from kwatch.symbols.mappings import Mapping, file_of
+
+
+class Profiler:
+    """Remembers build-ids, which are read while the files can be found."""
+
+    def __init__(self, same: SameStacks) -> None:
+        self._same = same
+        self._build_ids: dict[tuple[int, int], str] = {}
+
+    def profile(self, process: Process, heap: HeapAccount) -> HeapProfile:
+        """`heap` is the process's account, made to count by stack."""
+        code = [self._code(process.pid, mapping) for mapping in process.space]
+        return HeapProfile(tuple(self._stacks(process, heap)), tuple(code))
+
+    def _stacks(self, process: Process, heap: HeapAccount) -> Iterator[StackTotals]:
+        rows = heap.by_stack()
+        ids = self._same.of(process)([row.stack for row in rows])
+        merged: dict[int, StackTotals] = {}
+        for stack, row in zip(ids, rows, strict=True):
+            other = merged.get(stack)
+            merged[stack] = row if other is None else _sum(other, row)
+        for stack, row in merged.items():
+            yield replace(row, stack=stack, frames=process.stacks.get(stack, ()))
+
+    def _code(self, pid: int, mapping: Mapping) -> CodeMapping:
+        build_id = self._build_id(pid, mapping)
+        return CodeMapping(mapping.start, mapping.end, mapping.offset, mapping.path, build_id)
+
+    def _build_id(self, pid: int, mapping: Mapping) -> str:
+        """In hexadecimal; empty where no file is mapped, or it cannot be read."""
+        if not mapping.inode:
+            return ""
+        key = mapping.device, mapping.inode
+        if key not in self._build_ids and (path := file_of(pid, mapping)):
+            try:
+                with Elf.open(path) as elf:
+                    self._build_ids[key] = (elf.build_id or b"").hex()
+            except KwatchError:
+                self._build_ids[key] = ""  # no program or library, as far as kwatch can read it
+        return self._build_ids.get(key, "")
+
+
+def _sum(one: StackTotals, other: StackTotals) -> StackTotals:
+    return StackTotals(
+        one.stack,
+        one.alloc_blocks + other.alloc_blocks,
+        one.alloc_bytes + other.alloc_bytes,
+        one.live_blocks + other.live_blocks,
+        one.live_bytes + other.live_bytes,
+    )

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which stacks of a process are one: those alike once what is not code has been cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from kwatch.registry import Process
+from kwatch.snapshot import Frame
+
+_Stacks = Mapping[int, tuple[Frame, ...]]
+
+
+class SameStacks:
+    """Remembers the answers, so that each stack is compared once."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[int, float], _Groups] = {}
+
+    def of(self, process: Process) -> Callable[[Sequence[int]], list[int]]:
+        """A function that names, for each stack id, the first one that shows the same code."""
+        groups = self._groups.setdefault(_identity(process), _Groups())
+        return lambda ids: groups.first(ids, process.stacks)
+
+    def forget(self, process: Process) -> None:
+        self._groups.pop(_identity(process), None)
+
+
+class _Groups:
+    def __init__(self) -> None:
+        self._keys: dict[int, tuple[int, ...]] = {}
+        self._first: dict[tuple[int, ...], int] = {}
+
+    def first(self, ids: Sequence[int], stacks: _Stacks) -> list[int]:
+        if len(self._keys) > 2 * len(stacks):  # an exec has taken the old ones away
+            self._keys.clear()
+            self._first.clear()
+        return [self._first_of(stack, stacks) for stack in ids]
+
+    def _first_of(self, stack: int, stacks: _Stacks) -> int:
+        """A stack without frames is like no other."""
+        if stack not in stacks:
+            return stack
+        key = self._keys.get(stack)
+        if key is None:
+            key = self._keys[stack] = tuple(frame.address for frame in stacks[stack])
+        if not key:
+            return stack
+        first = self._first.setdefault(key, stack)
+        if first not in stacks:
+            first = self._first[key] = stack
+        return first
+
+
+def _identity(process: Process) -> tuple[int, float]:
+    return process.pid, process.facts.start_time

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that always hold the newest profile of every process, each in its own format."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from kwatch.sinks.profiles.unit import Format, Unit, unit_of
+from kwatch.snapshot import Frame, HeapProfile, Snapshot, StackTotals
+
+#: Of the time that passes, at most so much goes into rewriting files before the end.
+_SHARE = 0.1
+
+#: Processes that have ended and are still told apart; of earlier ones only the totals are kept.
+_MAX_ENDED = 1000
+
+#: Below these are names of files that are open already.
+_OPENED = ("/dev/", "/proc/")
+
+_Identity = tuple[int, float]
+
+
+class Profiles:
+    """A sink that keeps the last profile of each process.
+
+    A regular file is replaced as a whole, so that whoever reads it, or kills kwatch, finds a
+    complete one; a pipe or a device is written once, by `close`. Every method may raise OSError
+    with the file's name.
+    """
+
+    def __init__(self, formats: Mapping[str, Format]) -> None:
+        """Formats by path. Whether the files can be written is tried now."""
+        self._files = [(_file(path), made) for path, made in formats.items()]
+        self._units: dict[_Identity, Unit] = {}
+        self._ended: deque[_Identity] = deque()
+        self._changed = True
+        self._next = 0.0
+
+    def write(self, snapshot: Snapshot) -> None:
+        if snapshot.profile is None:
+            return
+        identity = snapshot.process.pid, snapshot.process.start_time
+        self._units[identity] = unit_of(snapshot)
+        self._changed = True
+        if snapshot.process.exited:
+            self._ended.append(identity)
+            self._forget()
+
+    def flush(self) -> None:
+        """Rewrites the files that can be, unless that would take much of kwatch's time."""
+        started = time.monotonic()
+        if self._changed and started >= self._next:
+            for file, made in self._files:
+                if isinstance(file, _Replaced):
+                    file.write(made(list(self._units.values())))
+            self._changed = False
+            ended = time.monotonic()
+            self._next = ended + (ended - started) / _SHARE
+
+    def close(self) -> None:
+        for file, made in self._files:
+            if self._changed or isinstance(file, _Once):
+                file.write(made(list(self._units.values())))
+        self._changed = False
+
+    def _forget(self) -> None:
+        if len(self._ended) <= _MAX_ENDED:
+            return
+        earliest = self._units.pop(self._ended.popleft())
+        others = self._units.pop(_OTHERS, None)
+        self._units[_OTHERS] = _together(others, earliest)
+
+
+#: In the place of those of processes that are not told apart.
+_OTHERS: _Identity = (0, 0.0)
+
+
+def _together(others: Unit | None, unit: Unit) -> Unit:
+    stacks = [*(others.profile.stacks if others else ()), *unit.profile.stacks]
+    total = StackTotals(
+        stack=0,
+        alloc_blocks=sum(stack.alloc_blocks for stack in stacks),
+        alloc_bytes=sum(stack.alloc_bytes for stack in stacks),
+        live_blocks=sum(stack.live_blocks for stack in stacks),
+        live_bytes=sum(stack.live_bytes for stack in stacks),
+        frames=(Frame(0, "[ended]"),),
+    )
+    lost = unit.lost + (others.lost if others else 0)
+    return replace(
+        unit, name="[earlier processes]", pid=0, profile=HeapProfile((total,)), lost=lost
+    )
+
+
+def _file(path: str) -> _Replaced | _Once:
+    with _named(path):
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            return _Replaced(path)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        # /dev/stdout may lead to a file, which is not to be taken away from the others who write.
+        return (
+            _Once(path) if not stat.S_ISREG(mode) or path.startswith(_OPENED) else _Replaced(path)
+        )
+
+
+class _Replaced:
+    """A regular file, or the name of one that is not there yet."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._target = os.path.realpath(path)
+        self._unfinished = f"{self._target}.{os.getpid()}.tmp"
+        with _named(path):
+            open(self._unfinished, "xb").close()
+            os.unlink(self._unfinished)
+
+    def write(self, data: bytes) -> None:
+        with _named(self._path):
+            try:
+                with open(self._unfinished, "wb") as file:
+                    file.write(data)
+                os.replace(self._unfinished, self._target)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._unfinished)
+                raise
+
+
+class _Once:
+    """A pipe, a device, or a file that is open already."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with _named(path):
+            self._stream = open(path, "ab")  # noqa: SIM115
+
+    def write(self, data: bytes) -> None:
+        with _named(self._path), self._stream:
+            self._stream.write(data)
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folded stacks, which flamegraph.pl and others read: `process;outermost;...;innermost bytes`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from kwatch.sinks.profiles.unit import INUSE_SPACE, Unit, frames_of, name_of
+from kwatch.snapshot import Frame
+
+
+def folded(units: Sequence[Unit]) -> bytes:
+    """One line for each stack that holds outstanding bytes; inlined functions end in `_[i]`."""
+    lines: Counter[str] = Counter()
+    for unit in units:
+        root = _plain(unit.name)
+        for stack in unit.profile.stacks:
+            if size := INUSE_SPACE.of(stack):
+                path = ";".join(map(_label, reversed(frames_of(stack))))
+                lines[f"{root};{path}"] += size
+    return "".join(f"{line} {size}\n" for line, size in sorted(lines.items())).encode()
+
+
+def _label(frame: Frame) -> str:
+    return _plain(name_of(frame)) + ("_[i]" if frame.inlined else "")
+
+
+def _plain(name: str) -> str:
+    """Semicolons, as in Rust's `[u8; 4]`, would divide frames."""
+    return name.replace(";", ":")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stacks that show the same code are counted as one."""
+
+from __future__ import annotations
+
+from kwatch.probes.coverage import Coverage
+from kwatch.registry import Process
+from kwatch.same_stacks import SameStacks
+from kwatch.snapshot import Frame, ProcessFacts
+
+ONE, TWO = (Frame(1), Frame(2)), (Frame(1), Frame(3))
+
+
+def process(pid: int = 1, **stacks: tuple[Frame, ...]) -> Process:
+    ids = {int(name[1:]): frames for name, frames in stacks.items()}
+    return Process(ProcessFacts(pid, 1.0, "app", ""), 1, Coverage(pid), stacks=ids)
+
+
+def test_the_first_id_stands_for_those_with_the_same_frames() -> None:
+    same = SameStacks().of(process(_5=ONE, _6=TWO, _7=ONE, _8=TWO))
+    assert same([5, 6, 7, 8]) == [5, 6, 5, 6]
+    assert same([7]) == [5]
+
+
+def test_stacks_without_frames_are_like_no_other() -> None:
+    one = process(_5=(), _6=())
+    same = SameStacks().of(one)
+    assert same([5, 6, 9, 10]) == [5, 6, 9, 10]
+    one.stacks |= {9: ONE, 10: ONE}  # sent again after a loss
+    assert same([9, 10]) == [9, 9]
+
+
+def test_an_exec_takes_the_stacks_away() -> None:
+    one, all_ = process(_5=ONE, _6=ONE), SameStacks()
+    assert all_.of(one)([5, 6]) == [5, 5]
+    one.stacks = {7: ONE, 8: ONE, 9: TWO}
+    assert all_.of(one)([7, 8, 9]) == [7, 7, 9]
+
+
+def test_processes_have_nothing_in_common() -> None:
+    all_ = SameStacks()
+    assert all_.of(process(1, _5=ONE))([5]) == [5]
+    assert all_.of(process(2, _6=ONE))([6]) == [6]

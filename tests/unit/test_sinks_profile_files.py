@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of profiles: complete at any moment, and never lost to an error that nobody sees."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kwatch.errors import KwatchError, UsageError
+from kwatch.options import ProfileFiles, WatchOptions
+from kwatch.output import Output
+from kwatch.sinks.profiles import files
+from kwatch.sinks.profiles.files import Profiles
+from kwatch.sinks.profiles.unit import INUSE_SPACE, Unit
+from kwatch.snapshot import Frame, HeapProfile, Lost, ProcessFacts, Snapshot, StackTotals
+
+
+def snapshot(pid: int, size: int, exited: bool = False) -> Snapshot:
+    stack = StackTotals(1, 1, size, 1, size, (Frame(1, "main"),))
+    return Snapshot(
+        kind="snapshot",
+        time="2026-01-31T12:00:05.000Z",
+        elapsed_s=5.0,
+        process=ProcessFacts(pid, 1.0, "app", "/bin/app", exited),
+        heap=None,
+        memory=None,
+        syscalls=None,
+        lost=Lost(),
+        verdict=None,
+        profile=HeapProfile((stack,)),
+    )
+
+
+def sizes(units: Sequence[Unit]) -> bytes:
+    """A format: a word for each process."""
+    totals = {unit.name: sum(map(INUSE_SPACE.of, unit.profile.stacks)) for unit in units}
+    return " ".join(f"{name}={total}" for name, total in totals.items()).encode()
+
+
+def test_the_file_has_the_last_profile_of_each_process(tmp_path: Path) -> None:
+    path = tmp_path / "profile"
+    profiles = Profiles({str(path): sizes})
+    assert not path.exists()
+    for one in (snapshot(1, 10), snapshot(2, 20), snapshot(1, 11)):
+        profiles.write(one)
+    profiles.flush()
+    assert path.read_text() == "app[1]=11 app[2]=20"
+    profiles.write(snapshot(2, 0, exited=True))
+    profiles.close()
+    assert path.read_text() == "app[1]=11 app[2]=0"
+    assert os.listdir(tmp_path) == ["profile"]
+
+
+def test_a_file_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path) -> None:
+    def fails(units: Sequence[Unit]) -> bytes:
+        raise MemoryError
+
+    path = tmp_path / "profile"
+    path.write_text("old")
+    with pytest.raises(MemoryError):
+        Profiles({str(path): fails}).close()
+    assert path.read_text() == "old"
+    reader = path.open()
+    Profiles({str(path): sizes}).close()
+    assert (reader.read(), path.read_text()) == ("old", "")
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    profiles = Profiles({str(link): sizes})
+    profiles.write(snapshot(1, 10))
+    profiles.close()
+    assert link.is_symlink()
+    assert target.read_text() == "app[1]=10"
+
+
+def test_what_is_open_already_is_written_once_and_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "profile"
+    with path.open("w") as stream:
+        stream.write("before ")
+        stream.flush()
+        profiles = Profiles({f"/dev/fd/{stream.fileno()}": sizes})
+        profiles.write(snapshot(1, 10))
+        profiles.flush()
+        assert path.read_text() == "before "
+        profiles.close()
+    assert path.read_text() == "before app[1]=10"
+
+
+def test_a_fast_interval_does_not_spend_its_time_on_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    written = []
+
+    def takes_two_seconds(units: Sequence[Unit]) -> bytes:
+        written.append(now[0])
+        now[0] += 2
+        return b""
+
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    profiles = Profiles({str(tmp_path / "profile"): takes_two_seconds})
+    while now[0] < 150:
+        profiles.write(snapshot(1, 10))
+        profiles.flush()
+        now[0] += 1
+    assert written == [100.0, 122.0, 144.0]
+    profiles.close()
+    assert len(written) == 4
+
+
+def test_of_many_processes_that_have_ended_the_totals_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MAX_ENDED", 2)
+    path = tmp_path / "profile"
+    profiles = Profiles({str(path): sizes})
+    for pid in range(1, 6):
+        profiles.write(snapshot(pid, 10**pid, exited=True))
+    profiles.close()
+    words = re.findall(r"(\S[^=]*)=(\d+)", path.read_text())
+    assert dict(words) == {
+        "[earlier processes]": "1110",
+        "app[4]": "10000",
+        "app[5]": "100000",
+    }
+
+
+@pytest.mark.parametrize("name", ["missing/profile", "."])
+def test_what_cannot_be_written_is_found_at_once(tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+    with pytest.raises(KwatchError, match=f"{path} cannot be written: (No such file|Is a dir)"):
+        Output(WatchOptions(profiles=ProfileFiles(pprof=path)))
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output(WatchOptions(json=True, profiles=ProfileFiles(folded="/dev/full")))
+    output.profile([snapshot(1, 10)])
+    with pytest.raises(KwatchError, match="/dev/full cannot be written: No space left on device"):
+        output.close()
+
+
+def test_two_options_do_not_share_a_file(tmp_path: Path) -> None:
+    path, same = str(tmp_path / "profile"), f"{tmp_path}/./profile"
+    with pytest.raises(UsageError, match="written twice"):
+        Output(WatchOptions(output=path, profiles=ProfileFiles(pprof=same)))
+
+
+def test_snapshots_without_a_profile_change_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "profile"
+    profiles = Profiles({str(path): sizes})
+    profiles.write(snapshot(1, 10))
+    profiles.write(replace(snapshot(1, 99), profile=None))
+    profiles.close()
+    assert path.read_text() == "app[1]=10"
