@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from kwatch.aggregate.verdict import judge
-from kwatch.events import Abi, Loss
+from kwatch.events import STACK_IDS, Abi, Loss
 from kwatch.maps import CALL_NUMBERS
 from kwatch.registry import Process
 from kwatch.session import Session, now_ns
@@ -22,6 +22,7 @@ from kwatch.snapshot import (
     SyscallSummary,
     Verdict,
 )
+from kwatch.stacks import of_function
 from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
 from kwatch.tracer import LOST_MAPPINGS, Tracer
@@ -99,8 +100,9 @@ class Reporter:
         stats = process.heap.snapshot(
             now_ns(), older_ns, listing.min_size, listing.max_size, _ALL, since_ns
         )
-        named = [replace(s, frames=process.stacks.get(s.stack, ())) for s in stats.stacks]
-        return replace(stats, stacks=tuple(merge_stacks(named)))
+        named = [_named(process, stack) for stack in stats.stacks]
+        endings = {str(ending): count for ending, count in process.endings.items()}
+        return replace(stats, stacks=tuple(merge_stacks(named)), endings=endings)
 
     def _syscalls(self, process: Process) -> SyscallSummary:
         summary = self._session.syscalls.summary(process.slot, call_name)
@@ -127,6 +129,15 @@ class Reporter:
         )
 
 
+def _named(process: Process, stats: StackStats) -> StackStats:
+    stack = process.stacks.get(stats.stack)
+    if stack is None and stats.stack < STACK_IDS:
+        stack = of_function(stats.stack)
+    if stack is None:
+        return stats
+    return replace(stats, frames=stack.frames, ending=stack.ending)
+
+
 def call_name(abi: int, number: int) -> str:
     """The call's name; numbers that no kernel has are counted together."""
     return name(Abi(abi), number) if number < CALL_NUMBERS - 1 else "unknown"
@@ -146,7 +157,8 @@ def merge_stacks(stacks: Iterable[StackStats]) -> list[StackStats]:
     """Stacks that are the same once what is not code has been cut off; most bytes first."""
     merged: dict[object, StackStats] = {}
     for stack in stacks:
-        key = tuple(frame.address for frame in stack.frames) or stack.stack
+        addresses = tuple(frame.address for frame in stack.frames)
+        key = (addresses, stack.ending) if any(addresses) else stack.stack
         other = merged.get(key)
         merged[key] = stack if other is None else _sum(other, stack)
     return sorted(merged.values(), key=lambda stack: (-stack.bytes, -stack.blocks))

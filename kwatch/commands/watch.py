@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="trace system calls (default: yes)",
     )
     what.add_argument(
+        "--stacks",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="call stacks of allocations; without them, blocks are listed by function",
+    )
+    what.add_argument(
         "-e",
         dest="expression",
         metavar="trace=SET",
@@ -167,6 +173,7 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         command=tuple(arguments.command),
         follow=arguments.follow,
         heap=heap,
+        stacks=arguments.stacks,
         syscalls=arguments.syscalls,
         trace=_trace(arguments.expression),
         listing=_listing(arguments),
@@ -211,6 +218,7 @@ def program_config(options: WatchOptions) -> ProgramConfig:
     return ProgramConfig(
         heap=options.heap,
         ring_size=options.buffer,
+        stacks=options.stacks,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
         follow=options.follow,

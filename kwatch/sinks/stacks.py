@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen, columns
-from kwatch.snapshot import Frame
+from kwatch.snapshot import Ending, Frame
 
 _LINES = 8
 _INDENT = "  "
@@ -31,10 +31,33 @@ _START_UP = frozenset(
 )
 
 
-def where(frames: Sequence[Frame], screen: Screen, room: int) -> list[str]:
-    """`function file.c:12` and its callers, without the runtime's start-up code."""
+#: What a table says of a stack whose outermost frames are missing.
+_REASONS = {
+    Ending.NO_MAPPING: "code of no known file",
+    Ending.NO_ROW: "code without unwind information",
+    Ending.UNSUPPORTED: "unwind information of a rare kind",
+    Ending.UNREADABLE: "the stack could not be read",
+    Ending.CORRUPT: "the frames are damaged",
+    Ending.TOO_DEEP: "too deep",
+}
+
+
+def where(frames: Sequence[Frame], ending: Ending, screen: Screen, room: int) -> list[str]:
+    """`function file.c:12` and its callers, without the runtime's start-up code.
+
+    The last line of a stack that is not complete says so.
+    """
     if not frames:
         return ["[stack lost]"]
+    lines = _lines(frames, screen, room)
+    if ending in _REASONS:
+        lines.append(_INDENT + screen.clip(f"[cut: {_REASONS[ending]}]", room - len(_INDENT)))
+    elif ending is Ending.FRAME_POINTERS:
+        lines.append(_INDENT + screen.clip("[in part by frame pointers]", room - len(_INDENT)))
+    return lines
+
+
+def _lines(frames: Sequence[Frame], screen: Screen, room: int) -> list[str]:
     own = _without_start_up(frames)
     shown = own if len(own) <= _LINES else own[: _LINES - 1]
     first, *callers = (_line(frame, screen, room - len(_INDENT)) for frame in shown)

@@ -14,6 +14,7 @@ from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen
 from kwatch.sinks.table import Tables
 from kwatch.snapshot import (
+    Ending,
     Frame,
     HeapStats,
     Lost,
@@ -131,6 +132,22 @@ def test_deep_stacks_are_cut_at_eight_lines() -> None:
     assert [line.split()[-1] for line in lines[-4:-1]] == ["f5", "f6", "more"]
     assert lines[-2].endswith("... 5 more")
     assert lines[-2].index("...") == lines[-3].index("f6")
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (Ending.TOO_DEEP, "[cut: too deep]"),
+        (Ending.NO_ROW, "[cut: code without unwind information]"),
+        (Ending.FRAME_POINTERS, "[in part by frame pointers]"),
+        (Ending.COMPLETE, ""),
+        (Ending.FINISHED, ""),
+    ],
+)
+def test_a_stack_that_is_cut_says_so_in_its_last_line(ending: Ending, said: str) -> None:
+    lines = lines_of(heap(replace(stack(1, 64, Frame(1, "leak")), ending=ending)))
+    at = next(i for i, line in enumerate(lines) if line.endswith("leak"))
+    assert lines[at + 1].strip() == said
 
 
 def test_growth_is_since_the_last_snapshot_of_the_same_process() -> None:
