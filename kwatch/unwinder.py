@@ -129,10 +129,11 @@ class Unwinder:
         if not path and mapping.path != _VDSO:
             return  # it cannot be opened now; another process may lead to it
         self._files[key] = _File()
-        if _size(mapping) > _LARGE_FILE:
+        table = self._find(path) if _size(mapping) > _LARGE_FILE else None
+        if table is None and _size(mapping) > _LARGE_FILE:
             self._coming[key] = self._worker.submit(self._load, path, mapping.path)
         else:
-            self._place(key, self._load_mapped(pid, mapping, path))
+            self._place(key, table or self._load_mapped(pid, mapping, path))
 
     def _reload(self, pid: int, mapping: Mapping) -> Table | None:
         path = file_of(pid, mapping)
@@ -145,6 +146,14 @@ class Unwinder:
         return (
             _vdso_table(pid, mapping) if mapping.path == _VDSO else self._load(path, mapping.path)
         )
+
+    def _find(self, path: str) -> Table | None:
+        """A table that takes no time."""
+        try:
+            with Elf.open(path) as elf:
+                return self._cache.find(elf)
+        except KwatchError:
+            return None  # to be told of when it is loaded
 
     def _load(self, path: str, shown: str) -> Table | None:
         try:

@@ -75,9 +75,9 @@ class Result:
 
 def _trace(program: Checked, directory: Path, library: Path) -> tuple[Batch, int]:
     """Runs it: the allocations in order, and what its kwatch returned."""
-    environment = [f"UNWIND_CHECK={directory}", f"LD_PRELOAD={library}"]
+    environment = {"UNWIND_CHECK": str(directory), "LD_PRELOAD": str(library)}
     options = WatchOptions(
-        command=("env", *environment, *shlex.split(program.command)),
+        command=tuple(shlex.split(program.command)),
         follow=True,
         syscalls=False,
         buffer=1 << 26,
@@ -87,7 +87,12 @@ def _trace(program: Checked, directory: Path, library: Path) -> tuple[Batch, int
     )
     Recorder.allocations, Recorder.stacks = [], {}
     beside = subprocess.Popen(["sh", "-c", program.beside]) if program.beside else None
-    status = watch.Watch(options, Loader(program_config(options))).run()
+    os.environ |= environment  # the command inherits it
+    try:
+        status = watch.Watch(options, Loader(program_config(options))).run()
+    finally:
+        for name in environment:
+            del os.environ[name]
     if beside is not None:
         beside.wait(60)
     return np.concatenate([np.empty(0, events.HEAP), *Recorder.allocations]), status
