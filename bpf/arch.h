@@ -23,6 +23,9 @@ struct pt_regs {
 #define INSTRUCTION_POINTER(regs) ((regs)->ip)
 /* `ret` has popped the return address by the time a uretprobe runs. */
 #define ENTRY_STACK_POINTER(regs) ((regs)->sp - 8)
+/* The caller's stack pointer after the call, from the function's at its entry. */
+#define CALLER_STACK_POINTER(entry) ((entry) + 8)
+#define RETURN_PC(address) (address)
 
 /* Made by the kernel's own trampolines under uprobes, not by the program: Linux 6.11, 6.18. */
 #define NR_URETPROBE 335
@@ -100,6 +103,9 @@ struct pt_regs {
 #define INSTRUCTION_POINTER(ctx) ((ctx)->pc)
 #define ENTRY_STACK_POINTER(ctx) ((ctx)->sp)
 #define RETURN_ADDRESS(ctx) ((ctx)->regs[30])
+#define CALLER_STACK_POINTER(entry) (entry)
+/* Without the bits of pointer authentication. */
+#define RETURN_PC(address) ((address) & ((1ULL << 48) - 1))
 
 static __always_inline bool is_probe_call(u64 nr)
 {

@@ -13,7 +13,9 @@
 
 #define KWATCH_COMM_LEN 16
 #define KWATCH_STACK_CHUNK 16 /* frames in one stack record */
-#define KWATCH_MAX_FRAMES 128 /* in a stack; deeper ones keep the innermost */
+#define KWATCH_MAX_FRAMES 256 /* in a stack; deeper ones keep the innermost */
+#define KWATCH_STACK_COPY 4096 /* bytes of stack memory in one record */
+#define KWATCH_STACK_IDS 256 /* lower numbers say no more than the function that was called */
 #define KWATCH_RECORD __attribute__((packed, aligned(4)))
 
 enum kwatch_event_type {
@@ -33,7 +35,10 @@ enum kwatch_event_type {
 	EVENT_FORK,
 	EVENT_EXEC,
 	EVENT_EXIT,
+	EVENT_CODE_UNMAPPED,
+	/* stack ring */
 	EVENT_STACK,
+	EVENT_STACK_MEMORY,
 };
 
 /* Which table a system call number belongs to. */
@@ -55,6 +60,8 @@ enum kwatch_loss {
 	LOSS_THREADS_MAP_FULL,
 	LOSS_TARGETS_MAP_FULL,
 	LOSS_RESULT_UNREADABLE, /* posix_memalign succeeded, its result could not be read */
+	LOSS_STACK_MEMORY_RING_FULL, /* a stack could not be finished; it is sent again */
+	LOSS_STACK_SCRATCH_BUSY, /* the event arrived without a stack */
 	LOSS_CAUSES,
 };
 
@@ -94,6 +101,7 @@ struct kwatch_fork {
 	struct kwatch_control head; /* tgid: the parent */
 	__u32 child;
 	__u64 child_start_ns; /* CLOCK_BOOTTIME */
+	__u64 image; /* of the child: see kwatch_exec */
 	__u8 comm[KWATCH_COMM_LEN];
 } KWATCH_RECORD;
 
@@ -102,6 +110,7 @@ struct kwatch_exec {
 	__u32 matched; /* the process is a target under its new name */
 	__u32 old_tid; /* of the thread that made the call; it leads the process now */
 	__u64 start_ns; /* CLOCK_BOOTTIME */
+	__u64 image; /* tells this address space from every other; 0 if it is no target's */
 	__u8 comm[KWATCH_COMM_LEN];
 } KWATCH_RECORD;
 
@@ -110,13 +119,48 @@ struct kwatch_exit {
 	__u32 reserved;
 } KWATCH_RECORD;
 
+/* Something was unmapped or mapped over where code lay. */
+struct kwatch_code_unmapped {
+	struct kwatch_control head;
+	__u32 unmaps; /* how many of these the address space has had */
+	__u64 start;
+	__u64 size;
+} KWATCH_RECORD;
+
+/* Whether unwinding came to a mapping that Python had not told of yet, but may know by now. */
+enum kwatch_stack_copy {
+	COPY_NOT_NEEDED,
+	COPY_SENT, /* the kwatch_stack_memory before this are of the same stack */
+	COPY_SPARED, /* there were too many: frames from `exact` on are a guess */
+};
+
 /* A stack that was not seen before, innermost frame first, in chunks. */
 struct kwatch_stack {
 	struct kwatch_control head;
 	__u16 first; /* index of frames[0] in the whole stack */
-	__u16 count; /* frames used in this chunk; the last is not full, or ends at KWATCH_MAX_FRAMES */
+	__u16 total; /* frames in the whole stack; those used here end there or with the array */
+	__u16 exact; /* frames before the first step by frame pointer; total if there is none */
+	__u8 end; /* enum kwatch_stack_end of unwind_rows.h, with its flag */
+	__u8 copy; /* enum kwatch_stack_copy */
 	__u64 stack;
 	__u64 frames[KWATCH_STACK_CHUNK];
+} KWATCH_RECORD;
+
+/*
+ * A piece of the stack of a thread whose unwinding came to an unknown mapping, with the registers
+ * of that frame. Pieces follow each other upwards from sp. The stack's id contains a hash of all
+ * that is sent: two calls with the same id have the same callers.
+ */
+struct kwatch_stack_memory {
+	struct kwatch_control head;
+	__u64 stack;
+	__u64 pc;
+	__u64 sp;
+	__u64 fp;
+	__u32 frame; /* the frame's index in the stack */
+	__u32 offset; /* of the piece, from sp */
+	__u32 size; /* bytes of the piece */
+	__u32 interrupted; /* pc is where a signal came, not a return address */
 } KWATCH_RECORD;
 
 #endif

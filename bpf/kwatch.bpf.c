@@ -11,8 +11,13 @@
 #include "arch.h"
 #include "state.h"
 #include "rings.h"
-#ifdef HEAP
+#ifdef STACKS
+#include "unwind_rows.h"
+#include "unwind_tables.h"
+#include "unwind.h"
 #include "stack.h"
+#endif
+#ifdef HEAP
 #include "heap.bpf.c"
 #endif
 #include "syscalls.bpf.c"

@@ -48,17 +48,22 @@ static __always_inline u64 read_u64(void *base, u64 offset)
 	return value;
 }
 
-static __always_inline void send_control(void *ctx, void *record, u64 size, u32 tgid)
+/* A child begins with its parent's mappings: the image that it is. */
+static __always_inline u64 inherit_space(u32 parent, u32 child)
 {
-	if (control_ring.perf_submit(ctx, record, size))
-		count_loss(tgid, LOSS_CONTROL_RING_FULL);
-}
+	struct target *target = find_target(child);
+#ifdef STACKS
+	struct target *origin = find_target(parent);
+	struct space *space = spaces.lookup(&parent), copy;
 
-static __always_inline void head(struct kwatch_control *control, u8 type, u32 tgid)
-{
-	control->type = type;
-	control->time_ns = bpf_ktime_get_ns();
-	control->tgid = tgid;
+	if (space && target && origin && space->image == origin->seed && space->unmaps == origin->unmaps) {
+		copy = *space;
+		copy.image = target->seed;
+		copy.unmaps = 0;
+		spaces.update(&child, &copy);
+	}
+#endif
+	return target ? target->seed : 0;
 }
 
 int process_fork(struct bpf_raw_tracepoint_args *ctx)
@@ -79,6 +84,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	head(&event.head, EVENT_FORK, parent_tgid);
 	event.child = tgid;
+	event.image = inherit_space(parent_tgid, tgid);
 	event.child_start_ns = read_u64(child, TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 	send_control(ctx, &event, sizeof(event), tgid);
@@ -102,6 +108,7 @@ static __always_inline bool retarget(u32 tgid)
 	}
 	target->flags &= ~TARGET_WAITING;
 	target->seed = new_seed(tgid);
+	target->unmaps = 0;
 	return true;
 }
 
@@ -110,16 +117,22 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	u32 tgid = bpf_get_current_pid_tgid() >> 32, old_tid = ctx->args[1];
 	bool was_target = find_target(tgid), matched = retarget(tgid);
 	struct kwatch_exec event = {};
+	struct target *target;
 
 #ifdef HEAP
 	threads.delete(&old_tid);
 	threads.delete(&tgid);
+#endif
+#ifdef STACKS
+	spaces.delete(&tgid);
 #endif
 	move_call(old_tid, tgid);
 	if (!was_target && !matched && !COMM_PATTERNS)
 		return 0;
 	head(&event.head, EVENT_EXEC, tgid);
 	event.matched = matched;
+	target = find_target(tgid);
+	event.image = target ? target->seed : 0;
 	event.old_tid = old_tid;
 	event.start_ns = read_u64((void *)ctx->args[0], TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
@@ -145,6 +158,9 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!find_target(tgid))
 		return 0;
 	targets.delete(&tgid);
+#ifdef STACKS
+	spaces.delete(&tgid);
+#endif
 	head(&event.head, EVENT_EXIT, tgid);
 	send_control(ctx, &event, sizeof(event), tgid);
 	return 0;

@@ -17,7 +17,7 @@ enum target_flag {
 struct target {
 	__u64 seed;
 	__u32 flags;
-	__u32 reserved;
+	__u32 unmaps; /* how often code was unmapped or replaced in this address space */
 };
 
 struct loss_key {

@@ -1,128 +1,225 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * User stacks by frame pointer, identified by a hash of our own.
- *
- * An event carries only the 64-bit id; the frames travel once, on the control ring. The walk is
- * done twice: first to hash, then, for a stack not seen before, to send. So nothing is stored
- * between, and preemption between two uprobes on one CPU cannot mix their frames.
+ * Stacks by id: a hash over the frames and the address space. An event carries only the id; the
+ * frames travel once, on a ring of their own, so that many new stacks take no room from what
+ * processes do.
  */
 #ifndef KWATCH_STACK_H
 #define KWATCH_STACK_H
 
 #define MAX_CHUNKS (KWATCH_MAX_FRAMES / KWATCH_STACK_CHUNK)
-#define MAX_STACK_BYTES (64ULL << 20)
+#define COPY_PIECES 4
+#define COPY_HALVINGS 5
+#define MAX_COPIES 512 /* of stacks with the same frames up to the unknown mapping */
 
 BPF_TABLE("lru_hash", u64, u8, stacks_sent, 65536);
+BPF_TABLE("lru_hash", u64, u32, stacks_copied, 4096);
+BPF_PERF_OUTPUT(stack_ring);
 
-struct frame_record {
-	u64 next;
-	u64 return_address;
+/* Where an unwinding begins. Equal keys need not have equal stacks: see struct known_stack. */
+struct known_key {
+	u64 sp;
+	u64 pc;
+	u64 space;
 };
 
-struct walk {
-	u64 low; /* frames lie above this address ... */
-	u64 high; /* ... and below this one */
-	u64 frame_pointer;
-};
+BPF_TABLE("lru_hash", struct known_key, struct known_stack, known_stacks, 8192);
 
-static __always_inline void begin_walk(struct walk *walk, struct pt_regs *ctx)
+static __always_inline bool was_sent(u64 stack)
 {
-	walk->low = STACK_POINTER(ctx);
-	walk->high = walk->low + MAX_STACK_BYTES;
-	walk->frame_pointer = FRAME_POINTER(ctx);
+	return stacks_sent.lookup(&stack);
 }
 
-/* The next return address, or 0 at the end of the chain. */
-static __always_inline u64 next_frame(struct walk *walk)
+/* The id of the stack, if this one was unwound before and nothing has changed since; else 0. */
+static __always_inline u64 find_known(struct unwinding *u, struct known_key *key)
 {
-	struct frame_record record;
-	u64 at = walk->frame_pointer;
+	struct known_stack *known = known_stacks.lookup(key);
+	u64 stack, sum = 0;
+	u32 size;
 
-	if (at < walk->low || at >= walk->high || at & 7)
+	if (!known || (known->fp_used && known->fp != u->fp))
 		return 0;
-	if (bpf_probe_read_user(&record, sizeof(record), (void *)at))
+	stack = known->stack;
+	size = (known->reach + 1) * 8;
+	asm volatile("" : "+r"(size));
+	size &= WINDOW_WORDS * 16 - 1;
+	if (size > WINDOW_WORDS * 8 || bpf_probe_read_user(u->words, size, (void *)u->base))
 		return 0;
-	walk->low = at + 1;
-	walk->frame_pointer = record.next;
-	return record.return_address;
-}
-
-static __always_inline u64 mix(u64 hash, u64 value)
-{
-	hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
-	return hash ^ (hash >> 29);
-}
-
-/* The id of the stack whose innermost return address is `caller`. */
-static __always_inline u64 hash_stack(struct pt_regs *ctx, u64 caller, u64 seed)
-{
-	u64 hash = mix(seed, caller), frame;
-	struct walk walk;
-
-	begin_walk(&walk, ctx);
 #pragma clang loop unroll(disable)
-	for (int i = 1; i < KWATCH_MAX_FRAMES; i++) {
-		frame = next_frame(&walk);
-		if (!frame)
+	for (u32 i = 0; i < MAX_PAIRS; i++) {
+		u64 slot, value;
+
+		if (i >= known->count)
 			break;
-		hash = mix(hash, frame);
+		slot = known->slots[i] & (WINDOW_WORDS - 1);
+		value = known->values[i];
+		if (u->words[slot] != value)
+			return 0;
+		sum = add_pair(sum, slot, value);
 	}
-	return hash ? hash : 1;
+	return sum == known->check ? stack : 0;
 }
 
-/* Fills one chunk; a chunk that is not full ends the stack. */
-static __always_inline void fill_chunk(struct kwatch_stack *record, struct walk *walk, u64 first)
+/* Copies a chunk's frames; those behind the end are left as they are. */
+static __always_inline void fill_chunk(struct kwatch_stack *record, struct unwinding *u)
 {
-	u64 frame = first;
+	u32 first = record->first;
 
-	record->count = 0;
 #pragma unroll
-	for (int i = 0; i < KWATCH_STACK_CHUNK; i++) {
-		if (i || !frame)
-			frame = next_frame(walk);
-		if (!frame)
-			break;
-		record->frames[i] = frame;
-		record->count = i + 1;
-	}
+	for (int i = 0; i < KWATCH_STACK_CHUNK; i++)
+		record->frames[i] = u->frames[(first + i) & (KWATCH_MAX_FRAMES - 1)];
 }
 
-static __always_inline int send_stack(struct pt_regs *ctx, u64 caller, u32 tgid, u64 stack)
+static __always_inline int send_frames(void *ctx, struct unwinding *u, u64 stack, u8 copy)
 {
 	struct kwatch_stack record = {};
-	struct walk walk;
 
-	record.head.type = EVENT_STACK;
-	record.head.time_ns = bpf_ktime_get_ns();
-	record.head.tgid = tgid;
+	head(&record.head, EVENT_STACK, u->event.tgid);
 	record.stack = stack;
-	begin_walk(&walk, ctx);
-	fill_chunk(&record, &walk, caller);
+	record.total = u->count;
+	record.exact = u->by_frame_pointer ? u->exact : u->count;
+	record.end = u->end | (u->by_frame_pointer ? STACK_BY_FRAME_POINTER : 0);
+	record.copy = copy;
 #pragma clang loop unroll(disable)
 	for (int chunk = 0; chunk < MAX_CHUNKS; chunk++) {
-		if (control_ring.perf_submit(ctx, &record, sizeof(record)))
+		if (record.first >= record.total)
+			break;
+		fill_chunk(&record, u);
+		if (stack_ring.perf_submit(ctx, &record, sizeof(record)))
 			return -1;
-		if (record.count < KWATCH_STACK_CHUNK)
-			return 0;
 		record.first += KWATCH_STACK_CHUNK;
-		fill_chunk(&record, &walk, 0);
 	}
 	return 0;
 }
 
-/* Sends the frames of a stack unless they have been; whether they are there now. */
-static __always_inline bool announce_stack(struct pt_regs *ctx, u64 caller, u32 tgid, u64 stack)
+/* The unwinding came to an unknown mapping: Python may know it by the time it gets this. */
+static __always_inline bool is_unfinished(struct unwinding *u)
+{
+	return u->guess_reason == STACK_NO_MAPPING;
+}
+
+/* Reads the next piece of the stack's memory; false at its end. */
+static __always_inline bool read_piece(struct unwinding *u, u32 *size)
+{
+	struct kwatch_stack_memory *memory = &u->memory;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < COPY_HALVINGS; i++) {
+		u64 at = u->guess_sp + memory->offset;
+
+		*size &= 2 * KWATCH_STACK_COPY - 1;
+		if (!bpf_probe_read_user(u->words, *size, (void *)at)) {
+			memory->size = *size;
+			return true;
+		}
+		*size >>= 1; /* the stack ends sooner */
+	}
+	return false;
+}
+
+static __always_inline u64 hash_words(struct unwinding *u, u64 hash)
+{
+	u32 words = u->memory.size >> 3;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < KWATCH_STACK_COPY / 8; i++) {
+		if (i >= words)
+			break;
+		hash = mix(hash, u->words[i & (WINDOW_WORDS - 1)]);
+	}
+	return hash;
+}
+
+/* The hash of the memory from the frame on at which the tables were left. */
+static __always_inline u64 hash_memory(struct unwinding *u, u64 hash)
+{
+	u32 size = KWATCH_STACK_COPY;
+
+	u->memory.offset = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < COPY_PIECES; i++) {
+		if (!read_piece(u, &size))
+			break;
+		hash = hash_words(u, hash);
+		u->memory.offset += u->memory.size;
+	}
+	return hash;
+}
+
+static __always_inline int send_stack_memory(void *ctx, struct unwinding *u, u64 stack)
+{
+	struct kwatch_stack_memory *memory = &u->memory;
+	u32 size = KWATCH_STACK_COPY;
+
+	head(&memory->head, EVENT_STACK_MEMORY, u->event.tgid);
+	memory->stack = stack;
+	memory->pc = u->guess_pc;
+	memory->sp = u->guess_sp;
+	memory->fp = u->guess_fp;
+	memory->frame = u->exact - 1;
+	memory->interrupted = u->guess_interrupted;
+	memory->offset = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < COPY_PIECES; i++) {
+		if (!read_piece(u, &size))
+			break;
+		if (stack_ring.perf_submit(ctx, memory, sizeof(*memory) + KWATCH_STACK_COPY))
+			return -1;
+		memory->offset += memory->size;
+	}
+	return 0;
+}
+
+static __always_inline u64 valid_id(u64 stack)
+{
+	return stack < KWATCH_STACK_IDS ? stack + KWATCH_STACK_IDS : stack;
+}
+
+/*
+ * The id of the stack. Where unwinding came to an unknown mapping, stacks with equal frames so far
+ * may differ from there on, so the memory there is part of it, unless there were too many already.
+ */
+static __always_inline u64 identify(struct unwinding *u, u8 *copy)
+{
+	u64 stack = u->end == STACK_COMPLETE ? u->hash : mix(u->hash, u->end);
+	u32 *copies, one = 1;
+
+	*copy = COPY_NOT_NEEDED;
+	if (!is_unfinished(u))
+		return valid_id(stack);
+	u->forgettable = 1;
+	stack = mix(stack, u->exact);
+	u->partial = valid_id(stack);
+	copies = stacks_copied.lookup(&stack);
+	if (!copies)
+		stacks_copied.update(&stack, &one);
+	if (copies && *copies >= MAX_COPIES) {
+		*copy = COPY_SPARED;
+		return u->partial;
+	}
+	if (copies)
+		__sync_fetch_and_add(copies, 1);
+	*copy = COPY_SENT;
+	return valid_id(hash_memory(u, mix(stack, u->guess_sp)));
+}
+
+/* Sends the frames of a stack that have not been sent: the id by which they are known then. */
+static __always_inline u64 announce_stack(void *ctx, struct unwinding *u, u64 stack, u8 copy)
 {
 	u8 sent = 1;
 
-	if (stacks_sent.lookup(&stack))
-		return true;
-	if (send_stack(ctx, caller, tgid, stack)) {
-		count_loss(tgid, LOSS_STACK_RING_FULL);
-		return false;
+	if (copy == COPY_SENT && send_stack_memory(ctx, u, stack)) {
+		count_loss(u->event.tgid, LOSS_STACK_MEMORY_RING_FULL);
+		copy = COPY_SPARED;
+		stack = u->partial;
+		if (was_sent(stack))
+			return stack;
 	}
-	stacks_sent.update(&stack, &sent);
-	return true;
+	if (send_frames(ctx, u, stack, copy))
+		count_loss(u->event.tgid, LOSS_STACK_RING_FULL);
+	else
+		stacks_sent.update(&stack, &sent);
+	return stack;
 }
 
 #endif

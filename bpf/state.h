@@ -2,7 +2,7 @@
 /*
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
- * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, SELF_TGID, SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE
+ * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, STACKS, SELF_TGID, SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE
  * (the user's wishes) and TASK_*, SIGNAL_LIVE, THREAD_INFO_STATUS (offsets from the kernel's BTF).
  */
 #ifndef KWATCH_STATE_H
@@ -33,6 +33,19 @@ static __always_inline bool is_own(u32 tgid)
 	struct target *target = targets.lookup(&tgid);
 
 	return tgid == SELF_TGID || (target && target->flags & TARGET_OWN);
+}
+
+static __always_inline void head(struct kwatch_control *control, u8 type, u32 tgid)
+{
+	control->type = type;
+	control->time_ns = bpf_ktime_get_ns();
+	control->tgid = tgid;
+}
+
+static __always_inline void send_control(void *ctx, void *record, u64 size, u32 tgid)
+{
+	if (control_ring.perf_submit(ctx, record, size))
+		count_loss(tgid, LOSS_CONTROL_RING_FULL);
 }
 
 static __always_inline struct target *find_target(u32 tgid)

@@ -41,7 +41,14 @@ static __always_inline void send_memory(struct call *call, u8 type, u64 address,
 	send_heap(&event, call->tgid, call->tid, &call->records);
 }
 
-static __always_inline void memory_call(struct call *call, s64 result)
+static __always_inline void unmapped(void *ctx, struct call *call, u64 address, u64 size)
+{
+#ifdef STACKS
+	forget_code(ctx, call->tgid, address, size);
+#endif
+}
+
+static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
 {
 	u64 *a = call->arguments;
 
@@ -50,12 +57,15 @@ static __always_inline void memory_call(struct call *call, s64 result)
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_MMAP_PAGES:
+		unmapped(ctx, call, result, a[1]);
 		send_memory(call, EVENT_MAP, result, a[1]);
 		break;
 	case MEMORY_MUNMAP:
+		unmapped(ctx, call, a[0], a[1]);
 		send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		break;
 	case MEMORY_MREMAP:
+		unmapped(ctx, call, a[0], a[1]);
 		if (!(a[3] & MREMAP_DONTUNMAP))
 			send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		send_memory(call, EVENT_MAP, result, a[2]);
@@ -66,7 +76,7 @@ static __always_inline void memory_call(struct call *call, s64 result)
 	}
 }
 #else
-static __always_inline void memory_call(struct call *call, s64 result)
+static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
 {
 }
 #endif
@@ -149,7 +159,7 @@ int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (call->flags & CALL_TRACE)
 		send_syscall(call, EVENT_SYSCALL, result);
 	if (call->flags & CALL_MEMORY)
-		memory_call(call, result);
+		memory_call(ctx, call, result);
 	return 0;
 }
 

@@ -10,7 +10,11 @@ import numpy.typing as npt
 
 COMM_LEN = 16
 STACK_CHUNK = 16
-MAX_FRAMES = 128
+MAX_FRAMES = 256
+STACK_COPY = 4096
+
+#: Stack ids below this say no more than the function that was called: its index plus one.
+STACK_IDS = 256
 
 #: One batch of records of a single ring: a structured array.
 Batch = npt.NDArray[np.void]
@@ -30,7 +34,9 @@ class EventType(enum.IntEnum):
     FORK = 11
     EXEC = 12
     EXIT = 13
-    STACK = 14
+    CODE_UNMAPPED = 14
+    STACK = 15
+    STACK_MEMORY = 16
 
 
 class Abi(enum.IntEnum):
@@ -50,6 +56,14 @@ class Loss(enum.IntEnum):
     THREADS_MAP_FULL = 5
     TARGETS_MAP_FULL = 6
     RESULT_UNREADABLE = 7
+    STACK_MEMORY_RING_FULL = 8
+    STACK_SCRATCH_BUSY = 9
+
+
+class StackCopy(enum.IntEnum):
+    NOT_NEEDED = 0
+    SENT = 1
+    SPARED = 2
 
 
 SYSCALL = np.dtype(
@@ -83,14 +97,55 @@ HEAP = np.dtype(
 
 _CONTROL = [("type", "u1"), ("reserved", "u1", 3), ("time_ns", "u8"), ("tgid", "u4")]
 
-FORK = np.dtype([*_CONTROL, ("child", "u4"), ("child_start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
+FORK = np.dtype(
+    [
+        *_CONTROL,
+        ("child", "u4"),
+        ("child_start_ns", "u8"),
+        ("image", "u8"),
+        ("comm", f"S{COMM_LEN}"),
+    ]
+)
 EXEC = np.dtype(
-    [*_CONTROL, ("matched", "u4"), ("old_tid", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")]
+    [
+        *_CONTROL,
+        ("matched", "u4"),
+        ("old_tid", "u4"),
+        ("start_ns", "u8"),
+        ("image", "u8"),
+        ("comm", f"S{COMM_LEN}"),
+    ]
 )
 EXIT = np.dtype([*_CONTROL, ("reserved2", "u4")])
 STACK = np.dtype(
-    [*_CONTROL, ("first", "u2"), ("count", "u2"), ("stack", "u8"), ("frames", "u8", STACK_CHUNK)]
+    [
+        *_CONTROL,
+        ("first", "u2"),
+        ("total", "u2"),
+        ("exact", "u2"),
+        ("end", "u1"),
+        ("copy", "u1"),
+        ("stack", "u8"),
+        ("frames", "u8", STACK_CHUNK),
+    ]
 )
+CODE_UNMAPPED = np.dtype([*_CONTROL, ("unmaps", "u4"), ("start", "u8"), ("size", "u8")])
+STACK_MEMORY = np.dtype(
+    [
+        *_CONTROL,
+        ("stack", "u8"),
+        ("pc", "u8"),
+        ("sp", "u8"),
+        ("fp", "u8"),
+        ("frame", "u4"),
+        ("offset", "u4"),
+        ("size", "u4"),
+        ("interrupted", "u4"),
+    ]
+)
+
+#: What the stack ring carries.
+STACK_PIECE = np.dtype([*STACK_MEMORY.descr, ("bytes", "u1", STACK_COPY)])
 
 #: The struct of bpf/events.h that each dtype mirrors.
 STRUCTS = {
@@ -100,4 +155,6 @@ STRUCTS = {
     "kwatch_exec": EXEC,
     "kwatch_exit": EXIT,
     "kwatch_stack": STACK,
+    "kwatch_code_unmapped": CODE_UNMAPPED,
+    "kwatch_stack_memory": STACK_MEMORY,
 }

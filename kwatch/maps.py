@@ -62,7 +62,7 @@ class Target(ctypes.Structure):
     _fields_ = (
         ("seed", ctypes.c_uint64),
         ("flags", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("unmaps", ctypes.c_uint32),
     )
 
 

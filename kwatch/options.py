@@ -38,6 +38,7 @@ class WatchOptions:
     """Options of `kwatch` without a command.
 
     `trace`: names of system calls, None for all. `buffer`: bytes of a ring, a power of two.
+    `stacks`: of allocations.
     """
 
     pids: tuple[int, ...] = ()
@@ -45,6 +46,7 @@ class WatchOptions:
     command: tuple[str, ...] = ()
     follow: bool = False
     heap: bool = True
+    stacks: bool = True
     syscalls: bool = True
     trace: frozenset[str] | None = None
     listing: Listing = Listing()

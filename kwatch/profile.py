@@ -11,6 +11,7 @@ from kwatch.errors import KwatchError
 from kwatch.registry import Process
 from kwatch.same_stacks import SameStacks
 from kwatch.snapshot import CodeMapping, HeapProfile, StackTotals
+from kwatch.stacks import stack_of
 from kwatch.symbols.elf import Elf
 from kwatch.symbols.mappings import Mapping, file_of
 
@@ -35,7 +36,7 @@ class Profiler:
             other = merged.get(stack)
             merged[stack] = row if other is None else _sum(other, row)
         for stack, row in merged.items():
-            yield replace(row, stack=stack, frames=process.stacks.get(stack, ()))
+            yield replace(row, stack=stack, frames=stack_of(process, stack).frames)
 
     def _code(self, pid: int, mapping: Mapping) -> CodeMapping:
         build_id = self._build_id(pid, mapping)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
 from kwatch.probes.coverage import Coverage
-from kwatch.snapshot import Frame, ProcessFacts
+from kwatch.snapshot import Ending, ProcessFacts, Stack
 from kwatch.symbols.mappings import AddressSpace
 
 
@@ -21,7 +22,9 @@ from kwatch.symbols.mappings import AddressSpace
 class Process:
     """One process, a pid with a start time. `slot` is its index in the system-call account.
 
-    `forked_ns`, on the clock of the events: blocks that are older came with the fork.
+    `forked_ns`, on the clock of the events: blocks that are older came with the fork. `image`
+    names the program image as the BPF programs do, 0 while it is not known; `unmaps` counts how
+    often its code was unmapped, `epoch` how often addresses changed their meaning.
     """
 
     facts: ProcessFacts
@@ -31,7 +34,11 @@ class Process:
     memory: MemoryAccount | None = None
     space: AddressSpace = field(default_factory=AddressSpace)
     forked_ns: int = 0
-    stacks: dict[int, tuple[Frame, ...]] = field(default_factory=dict)
+    image: int = 0
+    unmaps: int = 0
+    epoch: int = 0
+    stacks: dict[int, Stack] = field(default_factory=dict)
+    endings: Counter[Ending] = field(default_factory=Counter)
 
     @property
     def pid(self) -> int:

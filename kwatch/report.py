@@ -19,10 +19,12 @@ from kwatch.snapshot import (
     HeapStats,
     Lost,
     Snapshot,
+    StackStats,
     SyscallStats,
     SyscallSummary,
     Verdict,
 )
+from kwatch.stacks import stack_of
 from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
 from kwatch.tracer import LOST_MAPPINGS, Tracer
@@ -105,8 +107,9 @@ class Reporter:
         older_ns = 0 if process.facts.exited else int(listing.older_s * 1e9)
         limits = Limits(older_ns, listing.min_size, listing.max_size, since_ns, top)
         stats = process.heap.snapshot(now_ns(), limits, self._same.of(process))
-        named = [replace(s, frames=process.stacks.get(s.stack, ())) for s in stats.stacks]
-        return replace(stats, stacks=tuple(named))
+        named = tuple(_named(process, stack) for stack in stats.stacks)
+        endings = {str(ending): count for ending, count in process.endings.items()}
+        return replace(stats, stacks=named, endings=endings)
 
     def _syscalls(self, process: Process) -> SyscallSummary:
         summary = self._session.syscalls.summary(process.slot, call_name)
@@ -131,6 +134,11 @@ class Reporter:
             gap=self._session.gap(process),
             program=process.facts.exe,
         )
+
+
+def _named(process: Process, stats: StackStats) -> StackStats:
+    stack = stack_of(process, stats.stack)
+    return replace(stats, frames=stack.frames, ending=stack.ending)
 
 
 def call_name(abi: int, number: int) -> str:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from kwatch.registry import Process
-from kwatch.snapshot import Frame
+from kwatch.snapshot import Stack
 
-_Stacks = Mapping[int, tuple[Frame, ...]]
+_Stacks = Mapping[int, Stack]
 
 
 class SameStacks:
@@ -28,8 +28,8 @@ class SameStacks:
 
 class _Groups:
     def __init__(self) -> None:
-        self._keys: dict[int, tuple[int, ...]] = {}
-        self._first: dict[tuple[int, ...], int] = {}
+        self._keys: dict[int, tuple[object, ...]] = {}
+        self._first: dict[tuple[object, ...], int] = {}
 
     def first(self, ids: Sequence[int], stacks: _Stacks) -> list[int]:
         if len(self._keys) > 2 * len(stacks):  # an exec has taken the old ones away
@@ -43,13 +43,19 @@ class _Groups:
             return stack
         key = self._keys.get(stack)
         if key is None:
-            key = self._keys[stack] = tuple(frame.address for frame in stacks[stack])
+            key = self._keys[stack] = _key(stacks[stack])
         if not key:
             return stack
         first = self._first.setdefault(key, stack)
         if first not in stacks:
             first = self._first[key] = stack
         return first
+
+
+def _key(stack: Stack) -> tuple[object, ...]:
+    """Empty for a stack that has no code."""
+    addresses = tuple(frame.address for frame in stack.frames if not frame.inlined)
+    return (*addresses, stack.ending) if any(addresses) else ()
 
 
 def _identity(process: Process) -> tuple[int, float]:

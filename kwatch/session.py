@@ -21,12 +21,14 @@ from kwatch.probes.attach import EVERY_PROCESS
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.registry import Process, Registry
 from kwatch.snapshot import ProcessFacts
-from kwatch.stream import Drained, StackAssembler, by_process, event_type
+from kwatch.stacks import StackReader
+from kwatch.stream import Drained, by_process, event_type
 from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, read_mappings
 from kwatch.symbols.reader import Reader
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.targets import processes
 from kwatch.tracer import Tracer
+from kwatch.unwinder import Unwinder
 
 _MAX_IMAGES = 1024
 
@@ -60,8 +62,11 @@ class Session:
         self.announce: Callable[[str], None] = lambda line: None
         self.warn: Callable[[str], None] = lambda line: None
         self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
-        self._symbolizer = self._open_symbolizer() if options.heap else None
-        self._assembler = StackAssembler()
+        self._unwinder: Unwinder | None = None
+        self._stacks: StackReader | None = None
+        if options.heap and options.stacks:
+            self._unwinder = Unwinder(tracer.programs, lambda line: self.announce(line))
+            self._stacks = StackReader(self._unwinder, self._open_symbolizer())
         self._images: dict[int, _Image] = {}
         self._ending: list[Process] = []
         self._calls: list[Batch] = []
@@ -70,6 +75,8 @@ class Session:
             EventType.EXEC: self._execed,
             EventType.EXIT: self._exited,
             EventType.STACK: self._stack_seen,
+            EventType.STACK_MEMORY: self._stack_copied,
+            EventType.CODE_UNMAPPED: self._code_unmapped,
         }
 
     def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
@@ -78,7 +85,7 @@ class Session:
         if by_comm and not self.options.follow:
             flags |= TargetFlag.BY_COMM
         process = self._register(facts)
-        self._tracer.add_target(facts.pid, flags)
+        process.image = self._tracer.add_target(facts.pid, flags)
         if processes.is_alive(facts):
             self._joined(process, read_mappings if not by_comm else self._mappings)
         else:  # between the first look and now
@@ -90,8 +97,10 @@ class Session:
         """Makes a command a target before its exec; `files` are those that it will map."""
         flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self.options.follow else 0)
         process = self._register(facts)
-        self._tracer.add_target(facts.pid, flags)
+        process.image = self._tracer.add_target(facts.pid, flags)
         self._probe(process.coverage, map(_file_to_come, files))
+        if self._unwinder is not None:
+            self._unwinder.prepare(files)
         return process
 
     def attach_system(self) -> None:
@@ -157,12 +166,17 @@ class Session:
     def _mapped(self, process: Process, mappings: list[Mapping]) -> None:
         """Takes note of mappings, and probes the allocators among them."""
         code = [mapping for mapping in mappings if mapping.executable]
-        for mapping in code:
-            process.space.add(mapping)
-            if self._symbolizer is not None:
-                self._symbolizer.prefetch(process.pid, mapping)
+        covered = [process.space.add(mapping) for mapping in code]
+        process.epoch += any(covered)
+        self._update_tables(process)
+        if self._stacks is not None:
+            self._stacks.prefetch(process, code)
         for hooked in self._probe(self.coverage(process), _files_of(process.pid, code)):
             self.announce(f"{_named(process)}; heap: {hooked}")
+
+    def _update_tables(self, process: Process) -> None:
+        if self._unwinder is not None:
+            self._unwinder.update(process)
 
     def _probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
         return self._probes.probe(coverage, files) if self.options.heap else []
@@ -180,7 +194,7 @@ class Session:
         self._calls = drained.syscalls
         times = drained.heap["time_ns"]
         for record in drained.control:
-            if isinstance(record, ControlRecord) and event_type(record.data) != EventType.STACK:
+            if isinstance(record, ControlRecord) and event_type(record.data) < EventType.STACK:
                 until = int(np.searchsorted(times, np.uint64(record.time_ns)))
                 self._add_heap(drained.heap[done:until])
                 done = max(done, until)
@@ -191,6 +205,11 @@ class Session:
             self._add_syscalls(batch)
         ending, self._ending = self._ending, []
         self.end(ending)
+        if self._stacks is not None:
+            self._stacks.batch_done()
+        if self._unwinder is not None and self._unwinder.batch_done():
+            for process in self.registry:
+                self._unwinder.update(process)
 
     def _add_syscalls_until(self, time_ns: int) -> None:
         """Those that ended before a pid went to another process."""
@@ -225,7 +244,9 @@ class Session:
         found = processes.facts(pid) if pid not in processes.OWN else None
         if found is None:
             return None
+        image = self._tracer.image(pid)  # before the mappings: those of a later image do no harm
         process = self._register(found)
+        process.image = image
         if self.options.heap:
             self._mapped(process, self._mappings(pid))
         return process
@@ -269,6 +290,7 @@ class Session:
             return
         if record.is_exec:
             process.space.clear()
+            process.image = process.unmaps = process.epoch = 0
             process.coverage.forget_image()
             process.facts = replace(process.facts, exe="")
         if record.tid == record.pid:
@@ -286,9 +308,11 @@ class Session:
         if parent is not None:
             child.space = parent.space.copy()
             child.stacks = dict(parent.stacks)
+            child.endings = parent.endings.copy()
             child.forked_ns = int(record["time_ns"])
             if parent.heap is not None and parent.memory is not None:
                 child.heap, child.memory = parent.heap.fork(), parent.memory.fork()
+        child.image = int(record["image"])
         child.coverage.late = True
         self._joined(child, self._mappings)
 
@@ -304,10 +328,11 @@ class Session:
         if process is None:
             started = processes.start_time(int(record["start_ns"]))
             process = self._register(ProcessFacts(pid, started, comm, image.exe))
-            process.space = image.space
+            process.space, process.image = image.space, int(record["image"])
             process.coverage.late = True
             self._joined(process, self._mappings)
         else:
+            process.image = int(record["image"])
             self._new_image(process, int(record["old_tid"]))
         exe = processes.exe_of(pid) or process.facts.exe
         process.facts = replace(process.facts, comm=comm, exe=exe)
@@ -315,7 +340,9 @@ class Session:
     def _new_image(self, process: Process, old_tid: int) -> None:
         """A known process has exec'ed."""
         process.stacks.clear()
+        process.endings.clear()
         process.forked_ns = 0
+        self._update_tables(process)
         if process.heap is None or process.memory is None:
             return
         process.heap.exec()
@@ -335,13 +362,26 @@ class Session:
             self._ending.append(process)
 
     def _stack_seen(self, data: bytes) -> None:
-        whole = self._assembler.add(data)
-        if whole is None or self._symbolizer is None:
+        raw = self._stacks.whole(data) if self._stacks is not None else None
+        if raw is None or self._stacks is None:
             return
-        pid, stack, addresses = whole
-        process = self.registry.get(pid) or self._discover(pid)
+        process = self.registry.get(raw.pid) or self._discover(raw.pid)
         if process is not None:
-            process.stacks[stack] = self._symbolizer.frames(pid, process.space, addresses)
+            self._stacks.add(process, raw)
+
+    def _stack_copied(self, data: bytes) -> None:
+        if self._stacks is not None:
+            self._stacks.copied(data)
+
+    def _code_unmapped(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.CODE_UNMAPPED, 1)[0]
+        process = self.registry.get(int(record["tgid"]))
+        if process is not None:
+            start = int(record["start"])
+            process.space.remove(start, start + int(record["size"]))
+            process.unmaps = int(record["unmaps"])
+            process.epoch += 1
+            self._update_tables(process)
 
     def _end(self, process: Process) -> None:
         """The process has ended, or it is a target no more."""
@@ -350,6 +390,8 @@ class Session:
         self._tracer.forget_losses(process.pid)
         self.unreadable.discard(process.pid)
         self.syscalls.drop(process.slot)
+        if self._unwinder is not None:
+            self._unwinder.forget(process)
         self.registry.remove(process)
 
     def gone(self) -> list[Process]:
@@ -376,9 +418,15 @@ class Session:
                 if found is not None and processes.name_matches(pid, self.options.comms):
                     self.attach(found, by_comm=True)
 
+    def settle(self, seconds: float) -> bool:
+        """Waits so long at most for the names of all stacks; whether they are there."""
+        return self._stacks is None or self._stacks.settle(seconds)
+
     def close(self) -> None:
-        if self._symbolizer is not None:
-            self._symbolizer.close()
+        if self._unwinder is not None:
+            self._unwinder.close()
+        if self._stacks is not None:
+            self._stacks.close()
 
 
 def _files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:

@@ -34,6 +34,30 @@ class Frame:
     inlined: bool = False
 
 
+class Ending(enum.StrEnum):
+    """How a stack ends. Of all but the first two, the outermost frames are missing."""
+
+    COMPLETE = "complete"
+    FINISHED = "finished"  # complete, from a copy of its memory
+    FRAME_POINTERS = "frame_pointers"  # complete, if code without a table keeps frame pointers
+    NO_MAPPING = "no_mapping"
+    NO_ROW = "no_row"
+    UNSUPPORTED = "unsupported"
+    UNREADABLE = "unreadable"
+    CORRUPT = "corrupt"
+    TOO_DEEP = "too_deep"
+    LOST = "lost"  # the frames did not arrive
+    OFF = "off"  # only the function that was called is known
+
+
+@dataclass(slots=True)
+class Stack:
+    """The frames of one stack, innermost first; those of its addresses until they are named."""
+
+    frames: tuple[Frame, ...]
+    ending: Ending = Ending.COMPLETE
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """Identity is (pid, start_time); `start_time` is seconds since the epoch."""
@@ -56,6 +80,7 @@ class StackStats:
     addresses: tuple[int, ...]
     sizes: tuple[int, ...]
     frames: tuple[Frame, ...] = ()
+    ending: Ending = Ending.LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +118,7 @@ class HeapProfile:
 class HeapStats:
     """`stacks`: outstanding allocations within the listing's limits, most bytes first.
 
+    `endings` counts the distinct stacks that were seen by how they end (`Ending`).
     `inherited`: live blocks that came with the fork. `superseded`: blocks whose address was given
     out again although their free was not seen. inherited + allocs - frees - superseded is always
     live_blocks.
@@ -108,6 +134,7 @@ class HeapStats:
     failed_allocs: int = 0
     inherited: int = 0
     superseded: int = 0
+    endings: dict[str, int] = field(default_factory=dict)
     stacks: tuple[StackStats, ...] = ()
 
 

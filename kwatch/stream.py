@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three rings as one stream in order of time.
+"""The rings as one stream in order of time.
 
 A batch is cut at the moment before the rings were read: what happened before it and is visible
 then is handed on, the rest stays for the next batch. An event is written before its thread goes
@@ -21,10 +21,12 @@ from kwatch import events
 from kwatch.events import Batch
 from kwatch.kernel.control_ring import (
     Control,
+    ControlRecord,
     ControlRing,
     LostRecord,
     control_records,
 )
+from kwatch.kernel.cpus import online_cpus
 from kwatch.kernel.data_ring import DataRing
 from kwatch.kernel.loader import Programs
 
@@ -32,13 +34,14 @@ _CONTROL_SIZE = 1 << 20
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
 _UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
+_SMALLEST_STACKS, _LARGEST_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
 
 
 @dataclass(slots=True)
 class Drained:
     """One batch: control records and heap events in order of time, system calls in any order.
 
-    The events are views of the rings.
+    Stacks are among the control records. The events are views of the rings.
     """
 
     control: list[Control] = field(default_factory=list)
@@ -56,12 +59,16 @@ class Stream:
         self._syscalls = DataRing(maps["syscall_rings"], size, events.SYSCALL)
         heap = maps.get("heap_rings")
         self._heap = DataRing(heap, size, events.HEAP) if heap else None
+        stacks = maps.get("stack_ring")
+        self._stacks = ControlRing(stacks, _stack_ring_size(), False) if stacks else None
         self._late_control: list[Control] = []
         self._is_behind = False  # something that has come is to be handed on as soon as it can be
         self.lost_control_records = 0
         self._poll = select.epoll()
         self._control_fds = set(self._control.descriptors)
         for fd in self._control_fds:
+            self._poll.register(fd, select.EPOLLIN)
+        for fd in self._stacks.descriptors if self._stacks is not None else ():
             self._poll.register(fd, select.EPOLLIN)
         for ring in filter(None, (self._syscalls, self._heap)):
             for fd in ring.descriptors:
@@ -114,7 +121,7 @@ class Stream:
         return cut
 
     def _control_until(self, cut: int) -> list[Control]:
-        ordered = [*self._late_control, *self._read_control()]
+        ordered = [*self._late_control, *self._read_control(), *self._read_stacks()]
         ordered.sort(key=lambda record: record.time_ns)
         ready = [record for record in ordered if record.time_ns < cut]
         self._late_control = ordered[len(ready) :]
@@ -129,11 +136,23 @@ class Stream:
                 found.append(record)
         return found
 
+    def _read_stacks(self) -> list[Control]:
+        drained = self._stacks.drain() if self._stacks is not None else []
+        records = itertools.chain.from_iterable(map(control_records, drained))
+        # What was lost, the program has counted.
+        return [record for record in records if isinstance(record, ControlRecord)]
+
     def close(self) -> None:
         self._poll.close()
-        for ring in (self._control, self._syscalls, self._heap):
+        for ring in (self._control, self._syscalls, self._heap, self._stacks):
             if ring:
                 ring.close()
+
+
+def _stack_ring_size() -> int:
+    """A program that starts has many new stacks while its tables are being made."""
+    share = _ALL_STACKS // len(online_cpus())
+    return min(max(1 << share.bit_length() - 1, _SMALLEST_STACKS), _LARGEST_STACKS)
 
 
 def _in_order(batches: list[Batch]) -> Batch:
@@ -143,25 +162,6 @@ def _in_order(batches: list[Batch]) -> Batch:
     whole = batches[0] if len(batches) == 1 else np.concatenate(batches)
     times = whole["time_ns"]
     return whole[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else whole
-
-
-@dataclass(slots=True)
-class StackAssembler:
-    """Puts the chunks of stack records together."""
-
-    _parts: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-
-    def add(self, record: bytes) -> tuple[int, int, list[int]] | None:
-        """(tgid, stack id, return addresses innermost first) once the last chunk has come."""
-        chunk = np.frombuffer(record, events.STACK, 1)[0]
-        key = (int(chunk["tgid"]), int(chunk["stack"]))
-        frames = self._parts.setdefault(key, [])
-        del frames[int(chunk["first"]) :]  # sent again from its start
-        count = int(chunk["count"])
-        frames.extend(chunk["frames"][:count].tolist())
-        if count == events.STACK_CHUNK and len(frames) < events.MAX_FRAMES:
-            return None
-        return (*key, self._parts.pop(key))
 
 
 def event_type(record: bytes) -> int:

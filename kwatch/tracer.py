@@ -33,7 +33,7 @@ from kwatch.targets import globs
 
 #: Beside the causes of `kwatch.events.Loss`: a mapping or a new name went unseen.
 LOST_MAPPINGS = "mapping_record_lost"
-_ON_CONTROL_RING = (Loss.CONTROL_RING_FULL.name.lower(), Loss.STACK_RING_FULL.name.lower())
+_CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
 
 _MEMORY_ROLES = {
     "mmap": MemoryRole.MMAP,
@@ -67,7 +67,7 @@ class Tracer:
 
     def __init__(self, options: WatchOptions, programs: Programs) -> None:
         """Raises KwatchError."""
-        self._programs = programs
+        self.programs = programs
         self._tracepoints: list[int] = []
         with ExitStack() as stack:
             stack.callback(programs.close)
@@ -81,7 +81,7 @@ class Tracer:
             self._opened = stack.pop_all()
 
     def _configure(self, options: WatchOptions) -> None:
-        maps = self._programs.maps
+        maps = self.programs.maps
         for index, flags in call_flags(options, everything()).items():
             maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
@@ -89,7 +89,7 @@ class Tracer:
 
     def _open_tracepoint(self, program: str, tracepoint: str) -> None:
         try:
-            fd = bpf.open_raw_tracepoint(tracepoint, self._programs.programs[program])
+            fd = bpf.open_raw_tracepoint(tracepoint, self.programs.programs[program])
         except OSError as error:
             raise KwatchError(
                 f"the tracepoint {tracepoint} cannot be attached: {error.strerror}",
@@ -97,10 +97,16 @@ class Tracer:
             ) from error
         self._tracepoints.append(fd)
 
-    def add_target(self, pid: int, flags: int) -> None:
-        """From now on the process is traced; a seed tells its stacks from all others."""
+    def add_target(self, pid: int, flags: int) -> int:
+        """From now on the process is traced. A seed, which is returned, names its image."""
         seed = (time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1
-        self._programs.maps["targets"].set(struct.pack("I", pid), bytes(Target(seed, flags)))
+        self.programs.maps["targets"].set(struct.pack("I", pid), bytes(Target(seed, flags)))
+        return seed
+
+    def image(self, pid: int) -> int:
+        """The seed of a target; 0 if the process is none."""
+        target = self.programs.maps["targets"].get(struct.pack("I", pid))
+        return Target.from_buffer_copy(target).seed if target else 0
 
     def add_own(self, pid: int) -> None:
         """A process of kwatch's, which no name and no system-wide trace makes a target."""
@@ -108,19 +114,19 @@ class Tracer:
 
     def forget_own(self, pid: int) -> None:
         """It is ending; its pid may come to another process."""
-        self._programs.maps["targets"].delete(struct.pack("I", pid))
+        self.programs.maps["targets"].delete(struct.pack("I", pid))
 
     def is_target(self, pid: int) -> bool:
-        return self._programs.maps["targets"].get(struct.pack("I", pid)) is not None
+        return self.programs.maps["targets"].get(struct.pack("I", pid)) is not None
 
     def losses(self) -> dict[int, dict[str, int]]:
         """Events lost since the start by process and cause; process 0: not known whose."""
         found: dict[int, dict[str, int]] = defaultdict(dict)
-        for key, value in self._programs.maps["losses"].items():
+        for key, value in self.programs.maps["losses"].items():
             lost = LossKey.from_buffer_copy(key)
             found[lost.tgid][Loss(lost.cause).name.lower()] = struct.unpack("Q", value)[0]
         unseen = self.stream.lost_control_records
-        ours = sum(causes.get(cause, 0) for causes in found.values() for cause in _ON_CONTROL_RING)
+        ours = sum(causes.get(_CONTROL_LOST, 0) for causes in found.values())
         if unseen > ours:  # the rest are records of the kernel's own: mappings and names
             found[0][LOST_MAPPINGS] = unseen - ours
         return found
@@ -128,11 +134,11 @@ class Tracer:
     def forget_losses(self, pid: int) -> None:
         """The process has ended: another one may come to its pid."""
         for cause in Loss:
-            self._programs.maps["losses"].delete(bytes(LossKey(pid, cause)))
+            self.programs.maps["losses"].delete(bytes(LossKey(pid, cause)))
 
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""
-        for _, value in self._programs.maps["calls"].items():
+        for _, value in self.programs.maps["calls"].items():
             call = Call.from_buffer_copy(value)
             if call.active and call.flags & CallFlag.TRACE and not call.waiting:
                 yield call.tgid, call.abi, call.nr

@@ -27,6 +27,9 @@ from kwatch.targets.launch import Launched, program_files
 from kwatch.tracer import Tracer
 
 _GRACE_S = 5.0  # for a launched command to end after a signal
+_NAMES_S = 1.0  # for the names of stacks at a snapshot
+_LAST_NAMES_S = 30.0  # at a final report
+_LOOK_S = 0.01  # between two looks whether they are there
 
 
 class Watch:
@@ -109,7 +112,8 @@ class Watch:
         return self._finish()
 
     def _deadline(self) -> float:
-        deadlines = [self._next]
+        now = time.monotonic()
+        deadlines = [self._next if now < self._next else now + _LOOK_S]
         if self._options.duration_s is not None:
             deadlines.append(self._started + self._options.duration_s)
         if self._signals.first_at is not None:
@@ -127,10 +131,15 @@ class Watch:
         gone = self._session.gone() if self._reporter.lost_control else []
         self._tracer.stream.deliver(self._session.apply)
         self._session.end_gone(gone)
-        if time.monotonic() >= self._next:
+        if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._options.interval_s
             self._write_all("snapshot")
             self._snapshots += 1
+
+    def _is_due(self) -> bool:
+        """A snapshot waits a moment for the names of new stacks, while the rings are read."""
+        late = time.monotonic() - self._next
+        return late >= 0 and (late >= _NAMES_S or self._session.settle(0))
 
     def _is_over(self) -> bool:
         options, now = self._options, time.monotonic()
@@ -177,6 +186,7 @@ class Watch:
 
     def _process_ended(self, process: Process) -> None:
         self._reporter.refresh()
+        self._session.settle(_LAST_NAMES_S)
         snapshot = self._reporter.snapshot(process, "final")
         self._judge(snapshot)
         self._output.profile([snapshot])
@@ -186,6 +196,8 @@ class Watch:
 
     def _write_all(self, kind: Literal["snapshot", "final"]) -> None:
         self._reporter.refresh()
+        if kind == "final":
+            self._session.settle(_LAST_NAMES_S)
         snapshots = [self._reporter.snapshot(p, kind) for p in self._session.registry]
         for snapshot in snapshots:
             self._judge(snapshot)

@@ -73,6 +73,12 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help="trace system calls (default: yes)",
     )
     group.add_argument(
+        "--stacks",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="call stacks of allocations; without them, blocks are listed by function",
+    )
+    group.add_argument(
         "-e",
         dest="expression",
         metavar="trace=SET",
@@ -219,6 +225,7 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         command=tuple(arguments.command),
         follow=arguments.follow,
         heap=heap,
+        stacks=arguments.stacks,
         syscalls=arguments.syscalls,
         trace=_trace(arguments.expression),
         listing=_listing(arguments),
@@ -264,6 +271,7 @@ def program_config(options: WatchOptions) -> ProgramConfig:
     return ProgramConfig(
         heap=options.heap,
         ring_size=options.buffer,
+        stacks=options.stacks,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
         follow=options.follow,

@@ -9,6 +9,10 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from kwatch.kernel.rawcall import syscall
 
@@ -17,11 +21,12 @@ PROG_TYPE_RAW_TRACEPOINT = 17
 TRACE_UPROBE_MULTI = 48
 UPROBE_MULTI_RETURN = 1
 
-MAP_TYPE_RINGBUF = 27
+MAP_TYPE_ARRAY, MAP_TYPE_RINGBUF = 2, 27
 
 _MAP_CREATE = 0
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
-_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 17, 28
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
+_ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _LOG_SIZE = 1 << 18
 
 
@@ -64,6 +69,24 @@ class Map:
     def set(self, key: bytes, value: bytes) -> None:
         self._element(_MAP_UPDATE, key, ctypes.create_string_buffer(value, self.value_size))
 
+    def set_many(self, first: int, values: npt.NDArray[Any]) -> None:
+        """Sets elements of an array from index `first` on; `values` has one item for each.
+
+        At once where the kernel can (5.6, commit aa2e93b8e58e), else one by one.
+        """
+        values = np.ascontiguousarray(values)
+        keys = np.arange(first, first + len(values), dtype=np.uint32)
+        if not len(values):
+            return
+        at = (keys.ctypes.data, values.ctypes.data, len(values), self.fd)
+        try:
+            _bpf(_UPDATE_BATCH, struct.pack("QQQQIIQQ", 0, 0, *at, 0, 0))
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
+                raise
+            for key, value in zip(keys, values, strict=True):
+                self.set(key.tobytes(), value.tobytes())
+
     def delete(self, key: bytes) -> None:
         """Removes the key; one that is not there is none to remove."""
         try:
@@ -96,6 +119,11 @@ class Map:
             seen.add(key)
             if value is not None:
                 yield key, value
+
+
+def create_array(name: str, value_size: int, entries: int) -> Map:
+    """A new array map; closing its descriptor is the caller's."""
+    return Map(create_map(MAP_TYPE_ARRAY, name, 4, value_size, entries), 4, value_size, entries)
 
 
 def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0) -> int:

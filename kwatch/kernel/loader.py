@@ -12,6 +12,7 @@ import os
 import platform
 import signal
 import socket
+import struct
 import sys
 import tempfile
 from array import array
@@ -37,7 +38,16 @@ RAW_TRACEPOINTS = {
     "process_exit": "sched_process_exit",
 }
 _MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
-_HEAP_MAPS = ("threads", "heap_rings", "stacks_sent")
+_HEAP_MAPS = ("threads", "heap_rings")
+_STACK_MAPS = (
+    "stacks_sent",
+    "stack_ring",
+    "spaces",
+    "code_mappings",
+    "row_shards",
+    "unwind_programs",
+)
+_TAIL_CALLED = "unwind_frames"
 Answer = dict[str, Any]
 
 BCC_HINT = (
@@ -126,6 +136,8 @@ def _die_with(parent: int) -> None:
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     maps = {name: bpf.Map(descriptors.pop(0), *sizes) for name, sizes in answer["maps"].items()}
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
+    if _TAIL_CALLED in programs:
+        maps["unwind_programs"].set(bytes(4), struct.pack("I", programs[_TAIL_CALLED]))
     return Programs(maps, programs, bool(answer["uprobe_links"]))
 
 
@@ -149,7 +161,7 @@ def _child_main(sock: socket.socket, config: ProgramConfig, uprobe_links: bool |
 def _load(config: ProgramConfig, uprobe_links: bool) -> tuple[Answer, list[int]]:
     module, lib = _compile(config, uprobe_links)
     maps, descriptors = {}, []
-    for name in _MAPS + _HEAP_MAPS * config.heap:
+    for name in _MAPS + _HEAP_MAPS * config.heap + _STACK_MAPS * config.heap_stacks:
         raw = name.encode()
         number = lib.bpf_table_id(module.module, raw)
         descriptors.append(lib.bpf_table_fd(module.module, raw))
@@ -158,7 +170,7 @@ def _load(config: ProgramConfig, uprobe_links: bool) -> tuple[Answer, list[int]]
             lib.bpf_table_leaf_size_id(module.module, number),
             lib.bpf_table_max_entries_id(module.module, number),
         )
-    programs = _program_table(config.heap, uprobe_links)
+    programs = _program_table(config, uprobe_links)
     for name, (kind, attach_type) in programs.items():
         code = module.dump_func(name.encode())
         descriptors.append(_load_one(name, code, kind, attach_type))
@@ -185,17 +197,15 @@ def _compile(config: ProgramConfig, uprobe_links: bool):  # type: ignore[no-unty
         ) from error
 
 
-def _program_table(heap: bool, uprobe_links: bool) -> dict[str, tuple[int, int]]:
+def _program_table(config: ProgramConfig, uprobe_links: bool) -> dict[str, tuple[int, int]]:
+    """Type and attach type by program. Those that call each other must agree in both."""
     table = dict.fromkeys(RAW_TRACEPOINTS, (bpf.PROG_TYPE_RAW_TRACEPOINT, 0))
-    if heap and uprobe_links:
-        table |= dict.fromkeys(
-            ("heap_entry", "heap_return", "heap_exit"),
-            (bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI),
-        )
-    elif heap:
-        names = [f"heap_{shape.name.lower()}" for shape in Shape] + ["heap_return", "heap_exit"]
-        table |= dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, 0))
-    return table
+    if not config.heap:
+        return table
+    names = ["heap_return", "heap_exit", *[_TAIL_CALLED] * config.heap_stacks]
+    names += ["heap_entry"] if uprobe_links else [f"heap_{shape.name.lower()}" for shape in Shape]
+    attach_type = bpf.TRACE_UPROBE_MULTI if uprobe_links else 0
+    return table | dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, attach_type))
 
 
 def _load_one(name: str, code: bytes, kind: int, attach_type: int) -> int:

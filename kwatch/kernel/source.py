@@ -44,12 +44,18 @@ class ProgramConfig:
 
     heap: bool
     ring_size: int = 1 << 23
+    stacks: bool = True
     system_wide: bool = False
     comm_patterns: int = 0
     follow: bool = False
     min_size: int = 0
     max_size: int = _UNLIMITED
     self_tgid: int = 0
+
+    @property
+    def heap_stacks(self) -> bool:
+        """Whether allocations come with their stacks."""
+        return self.heap and self.stacks
 
     def macros(self, offsets: dict[str, int], cookies: bool) -> list[str]:
         """The only place where settings become macros."""
@@ -70,4 +76,5 @@ class ProgramConfig:
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
         flags += ["-DHEAP"] * self.heap + ["-DHEAP_COOKIE"] * cookies
+        flags += ["-DSTACKS"] * self.heap_stacks
         return flags

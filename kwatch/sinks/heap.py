@@ -53,7 +53,9 @@ def _stack_lines(
     headers = _FIRST_HEADERS if before is None else _HEADERS
     rows = [[line[header] for header in headers] for line in _rows(heap, before)]
     room = screen.room_beside(headers, rows)
-    places = ["\n".join(where(stack.frames, screen, room, full)) for stack in heap.stacks]
+    places = [
+        "\n".join(where(stack.frames, stack.ending, screen, room, full)) for stack in heap.stacks
+    ]
     places += ["(not listed)"] * (len(rows) - len(places))
     table = [[*row, place] for row, place in zip(rows, places, strict=True)]
     return screen.table([*headers, "WHERE"], table, left="WHERE")

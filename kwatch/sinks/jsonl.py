@@ -47,6 +47,7 @@ def _stack(stack: StackStats) -> dict[str, object]:
         "oldest_s": stack.oldest_s,
         "addresses": [hex(address) for address in stack.addresses],
         "sizes": stack.sizes,
+        "ending": stack.ending,
         "frames": [_frame(frame) for frame in stack.frames],
     }
 

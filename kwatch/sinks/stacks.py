@@ -10,19 +10,42 @@ from pathlib import PurePath
 from kwatch.runtime import is_allocator, is_start_up
 from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen, columns
-from kwatch.snapshot import Frame
+from kwatch.snapshot import Ending, Frame
 
 _LINES = 8
 _INDENT = "  "
 
 
-def where(frames: Sequence[Frame], screen: Screen, room: int, full: bool = False) -> list[str]:
+#: What a table says of a stack whose outermost frames are missing.
+_REASONS = {
+    Ending.NO_MAPPING: "code of no known file",
+    Ending.NO_ROW: "code without unwind information",
+    Ending.UNSUPPORTED: "unwind information of a rare kind",
+    Ending.UNREADABLE: "the stack could not be read",
+    Ending.CORRUPT: "the frames are damaged",
+    Ending.TOO_DEEP: "too deep",
+}
+
+
+def where(
+    frames: Sequence[Frame], ending: Ending, screen: Screen, room: int, full: bool = False
+) -> list[str]:
     """`function file.c:12` and its callers: the first few, without what is not the program's.
 
-    `full`: all of them. Calls of a function by itself, in one place, take one line.
+    `full`: all of them. Calls of a function by itself, in one place, take one line. The last line
+    of a stack that is not complete says so.
     """
     if not frames:
         return ["[stack lost]"]
+    lines = _lines(frames, screen, room, full)
+    if ending in _REASONS:
+        lines.append(_INDENT + screen.clip(f"[cut: {_REASONS[ending]}]", room - len(_INDENT)))
+    elif ending is Ending.FRAME_POINTERS:
+        lines.append(_INDENT + screen.clip("[in part by frame pointers]", room - len(_INDENT)))
+    return lines
+
+
+def _lines(frames: Sequence[Frame], screen: Screen, room: int, full: bool) -> list[str]:
     runs = _runs(frames if full else _own(frames))
     shown = runs if full or len(runs) <= _LINES else runs[: _LINES - 1]
     first, *callers = (_line(frame, times, screen, room - len(_INDENT)) for frame, times in shown)

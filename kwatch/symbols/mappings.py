@@ -116,9 +116,17 @@ class AddressSpace:
         """By address."""
         return iter(self._mappings)
 
-    def add(self, mapping: Mapping) -> None:
-        """Maps over what was there, as mmap() does; only executable mappings are kept."""
+    def add(self, mapping: Mapping) -> bool:
+        """Maps over what was there, as mmap() does; only executable mappings are kept.
+
+        Whether other code than the mapping's own lay there.
+        """
+        identity = _identity(mapping)
+        first = max(bisect_right(self._starts, mapping.start) - 1, 0)
+        touched = self._mappings[first : bisect_left(self._starts, mapping.end)]
+        covers = any(m.end > mapping.start and _identity(m) != identity for m in touched)
         self._replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
+        return covers
 
     def remove(self, start: int, end: int) -> None:
         """Unmaps a range, as munmap() does."""
@@ -150,6 +158,11 @@ class AddressSpace:
         after = [part for old in touched for part in _part(old, max(old.start, end), old.end)]
         self._mappings[first:last] = kept = [*before, *new, *after]
         self._starts[first:last] = [mapping.start for mapping in kept]
+
+
+def _identity(mapping: Mapping) -> tuple[int, int, str, int]:
+    """Equal for mappings that put the same bytes at the same addresses."""
+    return mapping.device, mapping.inode, mapping.path, mapping.start - mapping.offset
 
 
 def _part(mapping: Mapping, start: int, end: int) -> list[Mapping]:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from queue import SimpleQueue
 
 from kwatch.snapshot import Frame
 from kwatch.symbols.elf import Elf, ElfError
@@ -75,7 +77,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
     """A return address; `looked_up` is in the call before it, or the address itself."""
 
     address: int
@@ -91,6 +93,11 @@ class _Call:
     def step(self) -> int:
         return self.address - self.looked_up
 
+    def interrupted(self) -> Call:
+        """The same, if it was no call but where a signal came."""
+        inside = self.mapping.start <= self.address < self.mapping.end
+        return replace(self, looked_up=self.address) if inside else self
+
 
 @dataclass(frozen=True, slots=True)
 class _Named:
@@ -105,10 +112,11 @@ class _Named:
 
 
 class Symbolizer:
-    """Names addresses, and remembers files and frames. One thread uses it.
+    """Names addresses, and remembers files and frames.
 
-    Raises KwatchError at once if libdw is missing; after that, what has no name has none.
-    `warn` gets a line for people about each file that cannot be read.
+    One thread calls `calls` and `prefetch`, while the processes live; the same or another one
+    calls `names`. Raises KwatchError at once if libdw is missing; after that, what has no name has
+    none. `warn` gets a line for people about each file that cannot be read, in either thread.
     """
 
     def __init__(self, modules: int = _MODULES, reader: Reader | None = None) -> None:
@@ -116,7 +124,9 @@ class Symbolizer:
         self.warn: Callable[[str], None] = _nobody
         self._images = Images()
         self._reader = reader or Reader()
-        self._files: Lru[_Key, _File] = Lru(modules, on_evict=self._close_file)
+        self._lock = threading.Lock()  # of the files
+        self._files: Lru[_Key, _File] = Lru(modules, on_evict=self._retire)
+        self._retired: SimpleQueue[_File] = SimpleQueue()
         self._frames: Lru[tuple[int, int, int], _Named] = Lru(_FRAMES_BYTES, weigh=_weight)
         self._jit = JitCode()
         self._warned: set[str] = set()
@@ -124,25 +134,35 @@ class Symbolizer:
         self._reader.start()
 
     def frames(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> tuple[Frame, ...]:
-        """The frames of return addresses, innermost first, up to the first outside all code.
+        """`calls` and their `names` at once."""
+        return self.names(pid, self.calls(pid, space, addresses))
+
+    def calls(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> list[Call]:
+        """Where return addresses lie, innermost first, up to the first outside all code.
 
         A chain of frame pointers may end in garbage, hence the cut. A return address is looked up
-        one byte before, in the call: the code after a call may belong to another line or function;
-        where a signal interrupted the function, the address itself is. Inlined functions come
-        before the function that they are in, with its address and offset. Without a symbol, a
-        frame's offset is the file's own virtual address, or that in the file or memory.
+        one byte before, in the call: the code after a call may belong to another line or function.
         """
-        calls: list[_Call] = []
+        calls: list[Call] = []
         for address in addresses:
             mapping = self._mapping(pid, space, address - 1)
             if mapping is None:
                 break
-            calls.append(_Call(address, address - 1, mapping))
+            calls.append(Call(address, address - 1, mapping))
+        return calls
+
+    def names(self, pid: int, calls: Sequence[Call]) -> tuple[Frame, ...]:
+        """The frames of calls, innermost first.
+
+        Where a signal interrupted the function, the address itself is looked up. Inlined functions
+        come before the function that they are in, with its address and offset. Without a symbol, a
+        frame's offset is the file's own virtual address, or that in the file or memory.
+        """
+        self._close_files()
         named = self._named(pid, calls)
         for index in range(1, len(calls)):
             if named[index - 1].signal:
-                again = self._interrupted(space, calls[index])
-                named[index] = self._named(pid, [again])[0]
+                named[index] = self._named(pid, [calls[index].interrupted()])[0]
         return tuple(
             replace(frame, address=call.address)
             for call, each in zip(calls, named, strict=True)
@@ -161,7 +181,8 @@ class Symbolizer:
         self._reader.stop()
         self._jit.close()
         for file in self._files.drain():
-            self._close_file(file)
+            self._retire(file)
+        self._close_files()
 
     def _mapping(self, pid: int, space: AddressSpace, address: int) -> Mapping | None:
         """Memory that became executable by mprotect() is not announced, so look once a while."""
@@ -177,14 +198,10 @@ class Symbolizer:
             found = space.find(address)
         return found
 
-    def _interrupted(self, space: AddressSpace, call: _Call) -> _Call:
-        mapping = space.find(call.address)
-        return _Call(call.address, call.address, mapping) if mapping else call
-
-    def _named(self, pid: int, calls: Sequence[_Call]) -> list[_Named]:
+    def _named(self, pid: int, calls: Sequence[Call]) -> list[_Named]:
         """One answer for each call. The reader is asked once for each file."""
-        answers: dict[_Call, _Named] = {}
-        missing: dict[int, tuple[_File, list[_Call]]] = {}
+        answers: dict[Call, _Named] = {}
+        missing: dict[int, tuple[_File, list[Call]]] = {}
         for call in dict.fromkeys(calls):
             file = self._file(pid, call.mapping)
             if file is None or file.elf is None:
@@ -202,14 +219,14 @@ class Symbolizer:
                     self._frames.put((file.number, call.offset, call.step), named)
         return [answers[call] for call in calls]
 
-    def _without_file(self, pid: int, call: _Call) -> _Named:
+    def _without_file(self, pid: int, call: Call) -> _Named:
         frame = None
         if is_made_by_program(call.mapping):
             frame = self._jit.frame(pid, call.address, call.looked_up)
         offset = call.offset + call.step if call.mapping.path else 0
         return _Named((frame or Frame(0, "", offset, call.mapping.path),), lasting=False)
 
-    def _describe(self, file: _File, calls: list[_Call]) -> list[_Named]:
+    def _describe(self, file: _File, calls: list[Call]) -> list[_Named]:
         vaddrs = [file.elf.vaddr_of(call.offset) if file.elf else None for call in calls]
         locations, lasting = self._locate(file, [vaddr for vaddr in vaddrs if vaddr is not None])
         located = [locations.get(vaddr) if vaddr is not None else None for vaddr in vaddrs]
@@ -240,15 +257,16 @@ class Symbolizer:
     def _file(self, pid: int, mapping: Mapping) -> _File | None:
         """None if the file cannot be found now; another process may still lead to it later."""
         key = mapping.device, mapping.inode, mapping.path
-        file = self._files.get(key)
-        if file is not None and not file.is_current():
-            self._close_file(self._files.remove(key))
-            file = None
-        if file is None:
-            file = self._open(pid, mapping)
-            if file is not None:
-                self._files.put(key, file)
-        return file
+        with self._lock:
+            file = self._files.get(key)
+            if file is not None and not file.is_current():
+                self._retire(self._files.remove(key))
+                file = None
+            if file is None:
+                file = self._open(pid, mapping)
+                if file is not None:
+                    self._files.put(key, file)
+            return file
 
     def _open(self, pid: int, mapping: Mapping) -> _File | None:
         try:
@@ -259,10 +277,16 @@ class Symbolizer:
             return _File(mapping.path, None)
         return None if elf is None else _File(mapping.path, elf, _foreign_root(pid))
 
-    def _close_file(self, file: _File) -> None:
-        self._reader.forget(file.number)
-        if file.elf is not None:
-            file.elf.close()
+    def _retire(self, file: _File) -> None:
+        """The file may be in use by `names`, which closes it when it is not."""
+        self._retired.put(file)
+
+    def _close_files(self) -> None:
+        while not self._retired.empty():
+            file = self._retired.get()
+            self._reader.forget(file.number)
+            if file.elf is not None:
+                file.elf.close()
 
 
 def _foreign_root(pid: int) -> str:
@@ -274,7 +298,7 @@ def _foreign_root(pid: int) -> str:
 
 
 def _named_by(
-    file: _File, call: _Call, vaddr: int | None, location: Location | None, lasting: bool
+    file: _File, call: Call, vaddr: int | None, location: Location | None, lasting: bool
 ) -> _Named:
     if location is None or vaddr is None:
         offset = call.offset if vaddr is None else vaddr

@@ -51,10 +51,19 @@ class TableCache:
         """The table of an open ELF file; raises ElfError as `build_table` does."""
         image = read_image(elf)
         digest = image.digest()
-        table = self._in_use.get(digest)
+        table = self._found(image, digest)
         if table is None:
-            name = _name(image, digest)
-            table = self._load(name, image, digest) or self._build(name, image, digest)
+            table = self._in_use[digest] = self._build(_name(image, digest), image, digest)
+        return table
+
+    def find(self, elf: Elf) -> Table | None:
+        """The same if it was built before; else None, at once."""
+        image = read_image(elf)
+        return self._found(image, image.digest())
+
+    def _found(self, image: Image, digest: bytes) -> Table | None:
+        table = self._in_use.get(digest) or self._load(_name(image, digest), image, digest)
+        if table is not None:
             self._in_use[digest] = table
         return table
 

@@ -58,14 +58,6 @@ def _bcc() -> bool:
     return True
 
 
-def _perf_python() -> bool:
-    command = ["python3.12", "-X", "perf", "-c", ""]
-    try:
-        return subprocess.run(command, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
 def _m32() -> bool:
     command = ["gcc", "-m32", "-x", "c", "-o", "/dev/null", "-"]
     return subprocess.run(command, input=b"int main(){}", capture_output=True).returncode == 0
@@ -89,7 +81,6 @@ REQUIREMENTS = {
     "debuginfod": Requirement(_loadable("libdebuginfod.so.1"), "install libdebuginfod1"),
     "rustc": Requirement(_command("rustc"), "install rustc"),
     "node": Requirement(_command("node"), "install nodejs"),
-    "python3.12": Requirement(_perf_python, "install python3.12"),
     "strace": Requirement(_command("strace"), "install strace"),
     "nginx": Requirement(_command("nginx"), "install nginx-light"),
     "ab": Requirement(_command("ab"), "install apache2-utils"),

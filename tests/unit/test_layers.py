@@ -20,6 +20,8 @@ LAYERS = [
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
     ["probes", "unwind", "stream", "targets", "output"],
     ["tracer", "registry"],
+    ["unwinder"],
+    ["stacks"],
     ["session", "same_stacks"],
     ["profile"],
     ["report"],

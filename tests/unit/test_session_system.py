@@ -30,9 +30,11 @@ def session(monkeypatch):
         session_module.processes, "facts", lambda pid: ProcessFacts(pid, 1.0, "any", "/any")
     )
     tracer = SimpleNamespace(
-        attacher=SimpleNamespace(detach=lambda pid: None), forget_losses=lambda pid: None
+        attacher=SimpleNamespace(detach=lambda pid: None),
+        forget_losses=lambda pid: None,
+        image=lambda pid: 0,
     )
-    session = Session(WatchOptions(), tracer, lambda process: None)
+    session = Session(WatchOptions(stacks=False), tracer, lambda process: None)
     session.attach_system()
     yield session
     session.close()

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from kwatch.sinks.jsonl import JsonLines
 from kwatch.snapshot import (
+    Ending,
     Frame,
     HeapStats,
     Lost,
@@ -28,7 +29,16 @@ SNAPSHOT = Snapshot(
     elapsed_s=5.0,
     process=ProcessFacts(1, 1.0, "nginx", "/usr/sbin/nginx"),
     heap=HeapStats(
-        64, 2, 3, 96, 1, 32, 4, 5, 0, 0, (StackStats(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,)),)
+        64,
+        2,
+        3,
+        96,
+        1,
+        32,
+        4,
+        5,
+        endings={"complete": 1},
+        stacks=(StackStats(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,), Ending.COMPLETE),),
     ),
     memory=MemoryStats(4096, 1, 2, 1, -4096),
     syscalls=SyscallSummary(7, 1, (SyscallStats("read", 7, 1, 700, 90, 200, 210, 1),)),
@@ -41,9 +51,9 @@ SNAPSHOT = Snapshot(
 EXPECTED = """
 {"kind": "final", "time": "2026-01-31T12:00:00.000Z", "elapsed_s": 5.0,
  "process": {"pid": 1, "start_time": 1.0, "comm": "nginx", "exe": "/usr/sbin/nginx", "exited": false},
- "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "failed_allocs": 5, "inherited": 0, "superseded": 0,
+ "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "failed_allocs": 5, "inherited": 0, "superseded": 0, "endings": {"complete": 1},
           "stacks": [{"id": "0x9", "bytes": 64, "blocks": 2, "oldest_s": 0.5, "addresses": ["0x10", "0x30"], "sizes": [32, 32],
-                      "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}]},
+                      "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}]},
  "memory": {"mapped_bytes": 4096, "mappings": 1, "mmap_calls": 2, "munmap_calls": 1, "brk_bytes": -4096},
  "syscalls": {"calls": 7, "errors": 1,
               "by_name": [{"name": "read", "calls": 7, "errors": 1, "total_ns": 700, "p50_ns": 90, "p99_ns": 200, "max_ns": 210, "unfinished": 1}]},

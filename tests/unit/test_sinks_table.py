@@ -14,6 +14,7 @@ from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen
 from kwatch.sinks.table import Tables
 from kwatch.snapshot import (
+    Ending,
     Frame,
     HeapStats,
     Lost,
@@ -174,6 +175,22 @@ def test_full_stacks_have_every_frame() -> None:
         "__libc_start_call_main",
         "__libc_start_main@@GLIBC_2.34",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (Ending.TOO_DEEP, "[cut: too deep]"),
+        (Ending.NO_ROW, "[cut: code without unwind information]"),
+        (Ending.FRAME_POINTERS, "[in part by frame pointers]"),
+        (Ending.COMPLETE, ""),
+        (Ending.FINISHED, ""),
+    ],
+)
+def test_a_stack_that_is_cut_says_so_in_its_last_line(ending: Ending, said: str) -> None:
+    lines = lines_of(heap(replace(stack(1, 64, Frame(1, "leak")), ending=ending)))
+    at = next(i for i, line in enumerate(lines) if line.endswith("leak"))
+    assert lines[at + 1].strip() == said
 
 
 def test_growth_is_since_the_last_snapshot_of_the_same_process() -> None:

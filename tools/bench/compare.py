@@ -54,7 +54,7 @@ def compare(
 ) -> Comparison:
     """Measures `what` in the same process under each peer, `settings.rounds` times."""
     peers = list(peers)
-    found = Comparison("pair" if what == "pairs" else "syscall", unit)
+    found = Comparison("syscall" if what == "getppid" else "pair", unit)
     for peer in peers:
         if peer.is_missing:
             found.reasons[peer.name] = f"{peer.command} is not installed"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The loops that are measured. Reads lines `pairs MS`, `getppid MS` and `hold BLOCKS` from stdin
+ * The loops that are measured. Reads lines `pairs MS`, `pairs12 MS`, `pairs30 MS` (so many
+ * frames deep), `new30 MS` (stacks that are new), `getppid MS` and `hold BLOCKS` from stdin
  * and answers each with `count` and `ns`, then `done`. Allocates nothing but what it is asked for.
  */
 #define _GNU_SOURCE
@@ -50,6 +51,65 @@ NOINLINE static void hold(long blocks)
 	}
 }
 
+/* Calls `work` under so many frames more. */
+NOINLINE static void under(int frames, void (*work)(void))
+{
+	volatile char local[48];
+
+	local[0] = 1;
+	if (frames)
+		under(frames - 1, work);
+	else
+		work();
+	local[1] = local[0];
+}
+
+NOINLINE static void pairs_12_deep(void)
+{
+	under(8, pairs);
+}
+
+NOINLINE static void pairs_30_deep(void)
+{
+	under(26, pairs);
+}
+
+static void chain(int frames);
+
+#define LINK(number)                          \
+	NOINLINE static void link##number(int frames) \
+	{                                     \
+		volatile char local[16 * number]; \
+                                              \
+		local[0] = 1;                 \
+		chain(frames - 1);            \
+		local[1] = local[0];          \
+	}
+
+LINK(1) LINK(2) LINK(3) LINK(4) LINK(5) LINK(6) LINK(7) LINK(8)
+
+/* Down a path that was hardly ever taken before. */
+static void chain(int frames)
+{
+	static void (*const links[])(int) = { link1, link2, link3, link4,
+					      link5, link6, link7, link8 };
+	static unsigned seed = 1;
+
+	if (!frames) {
+		sink = malloc(32);
+		free(sink);
+		return;
+	}
+	seed = seed * 1103515245 + 12345;
+	links[seed >> 16 & 7](frames - 1);
+}
+
+NOINLINE static void new_stacks(void)
+{
+	for (long i = 0; i < BATCH; i++)
+		chain(26);
+}
+
 /* Runs batches until the time is over: how many operations that were. */
 NOINLINE static long repeat(void (*batch)(void), long ms)
 {
@@ -66,6 +126,12 @@ static void run(const char *what, long amount)
 
 	if (strcmp(what, "pairs") == 0)
 		count = repeat(pairs, amount);
+	else if (strcmp(what, "pairs12") == 0)
+		count = repeat(pairs_12_deep, amount);
+	else if (strcmp(what, "pairs30") == 0)
+		count = repeat(pairs_30_deep, amount);
+	else if (strcmp(what, "new30") == 0)
+		count = repeat(new_stacks, amount);
 	else if (strcmp(what, "getppid") == 0)
 		count = repeat(getppids, amount);
 	else

@@ -16,6 +16,9 @@ from bench.workload import loop
 
 HEAP, BOTH = "kwatch --no-syscalls", "kwatch"
 
+#: What the loop does, what that means, and how much dearer it may be with stacks than without.
+_STACKS = (("pairs12", "12 frames", 1.2), ("pairs30", "30 frames", None), ("new30", "30 new", 4.0))
+
 
 def measure(settings: Settings, directory: Path) -> Iterable[Row]:
     peers = [NATIVE, BYSTANDER, EMPTY, kwatch_peer(HEAP, "--no-syscalls"), kwatch_peer(BOTH)]
@@ -25,7 +28,22 @@ def measure(settings: Settings, directory: Path) -> Iterable[Row]:
     yield found.ratio(HEAP, EMPTY.name, 1.35)
     yield found.ratio(BOTH, EMPTY.name)
     yield found.ratio("bcc memleak", HEAP, 8, at_least=True)
+    yield from _stacks(settings, directory)
     yield from _launched(settings, directory)
+
+
+def _stacks(settings: Settings, directory: Path) -> Iterable[Row]:
+    """The same pair deeper, with its stack and without."""
+    for what, meaning, limit in _STACKS:
+        names = f"{meaning}, --no-stacks", f"{meaning}, with stacks"
+        peers = [
+            kwatch_peer(names[0], "--no-syscalls", "--no-stacks"),
+            kwatch_peer(names[1], "--no-syscalls"),
+        ]
+        with loop(directory) as target:
+            found = compare(target, what, peers, "ns", settings)
+        yield from found.rows()
+        yield found.ratio(names[1], names[0], limit)
 
 
 def _launched(settings: Settings, directory: Path) -> Iterable[Row]:

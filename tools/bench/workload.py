@@ -52,7 +52,7 @@ class Loop:
         return self._process.pid
 
     def run(self, what: str, amount: int) -> Work:
-        """`pairs` or `getppid` for some milliseconds, or `hold` some blocks for ever."""
+        """`pairs`, `getppid` and so on for some milliseconds, or `hold` some blocks for ever."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{what} {amount}\n")
         self._process.stdin.flush()

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stacks from their records: chunks put together, what the kernel could not unwind finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from kwatch import events
+from kwatch.kernel.rawcall import machine
+from kwatch.probes.table import ALLOCATOR_FUNCTIONS
+from kwatch.registry import Process
+from kwatch.snapshot import Ending, Frame, Stack
+from kwatch.symbols.mappings import Mapping
+from kwatch.symbols.namer import Namer
+from kwatch.symbols.symbolizer import Symbolizer
+from kwatch.unwind.machines import ARM64, X86_64
+from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
+from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
+from kwatch.unwinder import Unwinder
+
+MOST_STACKS = 16384  # of a process, beside those of live blocks
+_MOST_COPIES = 512  # waiting for their stacks
+
+_LOST = Stack((), Ending.LOST)
+_MACHINE = ARM64 if machine() == "aarch64" else X86_64
+
+_ENDINGS = {
+    StackEnd.COMPLETE: Ending.COMPLETE,
+    StackEnd.NO_MAPPING: Ending.NO_MAPPING,
+    StackEnd.NO_ROW: Ending.NO_ROW,
+    StackEnd.UNSUPPORTED: Ending.UNSUPPORTED,
+    StackEnd.UNREADABLE: Ending.UNREADABLE,
+    StackEnd.CORRUPT: Ending.CORRUPT,
+    StackEnd.TOO_DEEP: Ending.TOO_DEEP,
+}
+
+
+@dataclass(slots=True)
+class RawStack:
+    """Return addresses, innermost first. Those up to `exact` were found by the tables alone."""
+
+    pid: int
+    stack: int
+    end: int
+    exact: int
+    copy: int
+    addresses: list[int] = field(default_factory=list)
+
+    @property
+    def by_frame_pointer(self) -> bool:
+        return bool(self.end & STACK_BY_FRAME_POINTER)
+
+    @property
+    def ending(self) -> Ending:
+        ending = _ENDINGS[StackEnd(self.end & ~STACK_BY_FRAME_POINTER)]
+        if ending is Ending.COMPLETE and self.by_frame_pointer:
+            return Ending.FRAME_POINTERS
+        return ending
+
+
+class StackAssembler:
+    """Puts the chunks of stack records together."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[int, int], RawStack] = {}
+
+    def add(self, record: bytes) -> RawStack | None:
+        """The stack once its last chunk has come."""
+        chunk = np.frombuffer(record, events.STACK, 1)[0]
+        key = (int(chunk["tgid"]), int(chunk["stack"]))
+        first, total = int(chunk["first"]), int(chunk["total"])
+        if not first:  # perhaps sent again from its start
+            self._parts[key] = RawStack(
+                *key, int(chunk["end"]), int(chunk["exact"]), int(chunk["copy"])
+            )
+        raw = self._parts.get(key)
+        if raw is None or len(raw.addresses) != first:
+            return None  # a chunk before was lost, which the program counted; it is sent again
+        raw.addresses.extend(chunk["frames"][: total - first].tolist())
+        return self._parts.pop(key) if len(raw.addresses) == total else None
+
+
+@dataclass(slots=True)
+class _Copy:
+    """The memory of a stack from the frame on at which the kernel left the tables."""
+
+    frame: int
+    registers: Registers
+    data: bytes = b""
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """Stacks whose ids the kernel has been told to forget. Events on their way may have them."""
+
+    process: Process
+    stacks: set[int]
+    batches_left: int = 2
+
+
+class StackReader:
+    """Reads the stacks of all processes, and has them named beside."""
+
+    def __init__(self, unwinder: Unwinder, symbolizer: Symbolizer) -> None:
+        self._unwinder = unwinder
+        self._symbolizer = symbolizer
+        self._namer = Namer(symbolizer)
+        self._assembler = StackAssembler()
+        self._copies: dict[int, _Copy] = {}
+        self._leaving: dict[int, _Leaving] = {}
+
+    def prefetch(self, process: Process, code: Iterable[Mapping]) -> None:
+        """Opens what the process has mapped, for when it is gone."""
+        for mapping in code:
+            self._symbolizer.prefetch(process.pid, mapping)
+
+    def copied(self, record: bytes) -> None:
+        """A piece of memory (events.STACK_PIECE); those of one stack come in order."""
+        piece = np.frombuffer(record, events.STACK_PIECE, 1)[0]
+        stack, offset = int(piece["stack"]), int(piece["offset"])
+        if not offset:
+            pc = int(piece["pc"]) - (not piece["interrupted"])  # into the call
+            registers = Registers(pc, int(piece["sp"]), int(piece["fp"]))
+            self._copies[stack] = _Copy(int(piece["frame"]), registers)
+        copy = self._copies.get(stack)
+        if copy is not None and len(copy.data) == offset:
+            copy.data += piece["bytes"][: int(piece["size"])].tobytes()
+        while len(self._copies) > _MOST_COPIES:
+            del self._copies[next(iter(self._copies))]
+
+    def whole(self, record: bytes) -> RawStack | None:
+        """The stack whose last chunk this is."""
+        return self._assembler.add(record)
+
+    def addresses(self, process: Process, raw: RawStack) -> tuple[list[int], Ending]:
+        """The return addresses, as many as are known, and how they end."""
+        copy = self._copies.pop(raw.stack, None)
+        if copy is not None:
+            return self._finished(process, raw, copy)
+        if raw.copy == events.StackCopy.NOT_NEEDED:
+            return raw.addresses, raw.ending
+        return raw.addresses[: raw.exact], Ending.NO_MAPPING
+
+    def read(self, process: Process, raw: RawStack) -> Stack:
+        """The stack, whose frames are named in a while: see `settle`."""
+        addresses, ending = self.addresses(process, raw)
+        calls = self._symbolizer.calls(process.pid, process.space, addresses)
+        unnamed = tuple(
+            Frame(call.address, "", call.offset + call.step, call.mapping.path) for call in calls
+        )
+        stack = Stack(unnamed, _cut(ending, len(calls), len(addresses)))
+        self._namer.submit(process.pid, calls, partial(setattr, stack, "frames"))
+        return stack
+
+    def settle(self, seconds: float) -> bool:
+        """Waits so long at most for the names of all stacks; whether they are there."""
+        return self._namer.settle(seconds)
+
+    def add(self, process: Process, raw: RawStack) -> None:
+        """Keeps the stack for the process's reports."""
+        stack = self.read(process, raw)
+        process.endings[stack.ending] += raw.stack not in process.stacks
+        process.stacks[raw.stack] = stack
+        leaving = self._leaving.get(process.pid)
+        if leaving is not None:
+            leaving.stacks.discard(raw.stack)
+        elif len(process.stacks) > MOST_STACKS:
+            stacks = process.stacks.keys() - _in_use(process)
+            self._unwinder.resend(process, stacks)
+            self._leaving[process.pid] = _Leaving(process, stacks)
+
+    def batch_done(self) -> None:
+        """Forgets stacks that no live block has, once no event that has them can come."""
+        for pid, leaving in list(self._leaving.items()):
+            if leaving.batches_left:
+                leaving.batches_left -= 1
+                continue
+            del self._leaving[pid]
+            for stack in leaving.stacks - _in_use(leaving.process):
+                leaving.process.stacks.pop(stack, None)
+
+    def _finished(self, process: Process, raw: RawStack, copy: _Copy) -> tuple[list[int], Ending]:
+        """The tables of now may reach where those of then did not."""
+        memory = StackCopy(copy.registers.sp, copy.data)
+        limit = events.MAX_FRAMES
+        found = unwind(_MACHINE, copy.registers, memory, _Code(self._unwinder, process), limit)
+        addresses = raw.addresses[: copy.frame + 1] + list(found.frames[1:])
+        if found.end is StackEnd.COMPLETE:
+            return addresses, Ending.FRAME_POINTERS if found.by_frame_pointer else Ending.FINISHED
+        return addresses, _ENDINGS[found.end]
+
+    def close(self) -> None:
+        self._namer.close()
+        self._symbolizer.close()
+
+
+class _Code(Regions):
+    """The code of a process; tables are looked for where a stack leads."""
+
+    def __init__(self, unwinder: Unwinder, process: Process) -> None:
+        super().__init__([])
+        self._unwinder = unwinder
+        self._process = process
+
+    def find(self, address: int) -> Region | None:
+        mapping = self._process.space.find(address)
+        if mapping is None:
+            return None
+        table, bias = self._unwinder.table_of(self._process.pid, mapping) or (None, 0)
+        return Region(mapping.start, mapping.end, bias, table)
+
+
+def _in_use(process: Process) -> set[int]:
+    """Stacks that a report may show."""
+    if process.heap is None:
+        return set()
+    counted = {totals.stack for totals in process.heap.by_stack()}
+    return counted | set(np.unique(process.heap.live_blocks().stacks).tolist())
+
+
+def _cut(ending: Ending, shown: int, known: int) -> Ending:
+    """Frames after the first outside all code have been dropped."""
+    return Ending.NO_MAPPING if shown < known else ending
+
+
+def stack_of(process: Process, stack: int) -> Stack:
+    """What is known of a stack by its id; an id may say no more than the function."""
+    if 0 < stack <= len(ALLOCATOR_FUNCTIONS):
+        return Stack((Frame(0, ALLOCATOR_FUNCTIONS[stack - 1].name),), Ending.OFF)
+    return process.stacks.get(stack, _LOST)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives the BPF programs the unwind tables of what processes run, and keeps them up to date."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kwatch.errors import KwatchError
+from kwatch.kernel.code_store import CODE_MAPPING, MOST_MAPPINGS, Code, CodeStore
+from kwatch.kernel.loader import Programs
+from kwatch.kernel.row_store import Placed, RowStore
+from kwatch.registry import Process
+from kwatch.symbols.elf import Elf
+from kwatch.symbols.lru import Lru
+from kwatch.symbols.mappings import Mapping, file_of
+from kwatch.unwind.cache import TableCache
+from kwatch.unwind.table import Table, build_table_from_memory
+
+_VDSO = "[vdso]"
+_LARGE_FILE = 24 << 20  # bytes; its table is made in the background
+_KEPT_TABLES = 16  # in memory, to finish stacks with
+_MOST_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
+_MASK = (1 << 64) - 1
+
+_Key = tuple[int, int, str]
+
+
+@dataclass(slots=True)
+class _File:
+    """A file whose table has been asked for. `shape` is the table without its rows.
+
+    `placed` is None while it is not in the kernel, or if there is no table.
+    """
+
+    shape: Table | None = None
+    placed: Placed | None = None
+    users: int = 0
+
+
+class Unwinder:
+    """One for all processes, which share the tables of the files that they share.
+
+    `complain` is called with a line for people when a file has no table.
+    """
+
+    def __init__(self, programs: Programs, complain: Callable[[str], None]) -> None:
+        self._rows = RowStore(programs.maps["row_shards"])
+        self._code = CodeStore(programs.maps["spaces"], programs.maps["code_mappings"])
+        self._sent = programs.maps["stacks_sent"]
+        self._complain = complain
+        self._cache = TableCache()
+        self._files: dict[_Key, _File] = {}  # the one used last is the last
+        self._keys: dict[int, list[_Key]] = {}
+        self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
+        self._resting: deque[list[Placed]] = deque([[], []])
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
+        self._coming: dict[_Key, Future[Table | None]] = {}
+
+    @property
+    def kernel_bytes(self) -> int:
+        return self._rows.kernel_bytes
+
+    def update(self, process: Process) -> None:
+        """The process has other mappings, or is another program image."""
+        for mapping in sorted(filter(_has_code, process.space), key=_size):
+            self._need(process.pid, mapping)
+        if process.image:
+            self._publish(process)
+
+    def prepare(self, paths: Iterable[str]) -> None:
+        """Makes the tables of files that will be mapped."""
+        for path in map(os.path.realpath, paths):
+            status = os.stat(path)
+            key = status.st_dev, status.st_ino, path
+            if key not in self._files:
+                self._files[key] = _File()
+                self._place(key, self._load(path, path))
+
+    def forget(self, process: Process) -> None:
+        """The process is traced no more."""
+        self._code.forget(process.pid)
+        self._use(process.pid, [])
+
+    def resend(self, process: Process, stacks: Iterable[int]) -> None:
+        """The frames of these stacks are to be sent again when they occur again."""
+        for stack in stacks:
+            self._sent.delete(struct.pack("Q", stack))
+        self._code.renew(process.pid)
+
+    def batch_done(self) -> bool:
+        """To be called after each batch. Whether a table has come for which updates are due."""
+        self._code.rest()
+        self._resting.append([])
+        for placed in self._resting.popleft():
+            self._rows.remove(placed)
+        done = [key for key, future in self._coming.items() if future.done()]
+        for key in done:
+            self._place(key, self._coming.pop(key).result())
+        return bool(done)
+
+    def table_of(self, pid: int, mapping: Mapping) -> tuple[Table, int] | None:
+        """The table of a mapping's file, and the bias of the mapping."""
+        if not _has_code(mapping):
+            return None
+        table = self._tables.get(_key(mapping)) or self._reload(pid, mapping)
+        bias = table.bias(mapping.start, mapping.end, mapping.offset) if table else None
+        return None if table is None or bias is None else (table, bias)
+
+    def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+        self._rows.close()
+
+    def _need(self, pid: int, mapping: Mapping) -> None:
+        key = _key(mapping)
+        file = self._files.pop(key, None)
+        if file is not None:
+            self._files[key] = file
+            if file.shape is not None and file.placed is None and key not in self._coming:
+                self._place(key, self._reload(pid, mapping))
+            return
+        path = file_of(pid, mapping)
+        if not path and mapping.path != _VDSO:
+            return  # it cannot be opened now; another process may lead to it
+        self._files[key] = _File()
+        table = self._find(path) if _size(mapping) > _LARGE_FILE else None
+        if table is None and _size(mapping) > _LARGE_FILE:
+            self._coming[key] = self._worker.submit(self._load, path, mapping.path)
+        else:
+            self._place(key, table or self._load_mapped(pid, mapping, path))
+
+    def _reload(self, pid: int, mapping: Mapping) -> Table | None:
+        path = file_of(pid, mapping)
+        table = self._load_mapped(pid, mapping, path) if path or mapping.path == _VDSO else None
+        if table is not None:
+            self._tables.put(_key(mapping), table)
+        return table
+
+    def _load_mapped(self, pid: int, mapping: Mapping, path: str) -> Table | None:
+        return (
+            _vdso_table(pid, mapping) if mapping.path == _VDSO else self._load(path, mapping.path)
+        )
+
+    def _find(self, path: str) -> Table | None:
+        """A table that takes no time."""
+        try:
+            with Elf.open(path) as elf:
+                return self._cache.find(elf)
+        except KwatchError:
+            return None  # to be told of when it is loaded
+
+    def _load(self, path: str, shown: str) -> Table | None:
+        try:
+            with Elf.open(path) as elf:
+                return self._cache.get(elf)
+        except KwatchError as error:
+            self._complain(f"no unwind table for {shown}: {error}")
+            return None
+
+    def _place(self, key: _Key, table: Table | None) -> None:
+        """Brings a table into the kernel, if there is one."""
+        file = self._files.get(key)
+        if table is None or file is None:
+            return
+        self._tables.put(key, table)
+        file.shape = replace(table, rows=table.rows[:0])
+        try:
+            file.placed = self._rows.place(table.rows, table.blocks)
+            reason = "the tables have no more room" if file.placed is None else ""
+        except OSError as error:
+            reason = str(error.strerror)
+        if reason:
+            self._complain(f"the unwind table of {key[2]} was not loaded: {reason}")
+
+    def _publish(self, process: Process) -> None:
+        keys, entries = [], []
+        for mapping in process.space:
+            key = _key(mapping)
+            file = self._files.get(key)
+            if key in self._coming:
+                continue  # stacks that lead there are copied
+            bias = None
+            if file is not None and file.shape is not None and file.placed is not None:
+                bias = file.shape.bias(mapping.start, mapping.end, mapping.offset)
+            if file is None or file.placed is None or bias is None:
+                entries.append((mapping.start, mapping.end, 0, 0, 0))  # known to have none
+                continue
+            place = file.placed.blocks, file.placed.block_count
+            entries.append((mapping.start, mapping.end, bias & _MASK, *place))
+            keys.append(key)
+        code: Code = np.array(entries[:MOST_MAPPINGS], CODE_MAPPING)
+        if self._code.publish(process.pid, process.image, process.epoch, process.unmaps, code):
+            self._use(process.pid, keys)
+        else:
+            self._complain(f"no room for the mappings of process {process.pid}: short stacks")
+
+    def _use(self, pid: int, keys: list[_Key]) -> None:
+        before = self._keys.pop(pid, [])
+        if keys:
+            self._keys[pid] = keys
+        for key, change in (Counter(keys) - Counter(before)).items():
+            self._files[key].users += change
+        for key, change in (Counter(before) - Counter(keys)).items():
+            self._files[key].users -= change
+        self._limit_unused()
+
+    def _limit_unused(self) -> None:
+        unused = [(k, f) for k, f in self._files.items() if not f.users and f.placed is not None]
+        total = sum(file.placed.size * 8 for _, file in unused if file.placed is not None)
+        for key, file in unused:
+            if total <= _MOST_UNUSED or file.placed is None:
+                break
+            total -= file.placed.size * 8
+            self._resting[-1].append(file.placed)
+            del self._files[key]
+
+
+def _key(mapping: Mapping) -> _Key:
+    return mapping.device, mapping.inode, mapping.path
+
+
+def _has_code(mapping: Mapping) -> bool:
+    return bool(mapping.inode) or mapping.path == _VDSO
+
+
+def _size(mapping: Mapping) -> int:
+    """Of the file; large ones come last."""
+    try:
+        return os.stat(mapping.path).st_size if mapping.inode else 0
+    except (OSError, ValueError):
+        return mapping.end - mapping.start  # in another mount namespace
+
+
+def _vdso_table(pid: int, mapping: Mapping) -> Table | None:
+    try:
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(mapping.start)
+            image = memory.read(mapping.end - mapping.start)
+        return build_table_from_memory(image, _VDSO)
+    except (OSError, KwatchError):
+        return None  # a process that is gone; the next one has a vdso too

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that are checked: commands that end by themselves. None of them is kwatch's."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_INPUTS = Path(__file__).with_name("inputs")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """`needs` is looked for on the path; `beside` is a shell script that runs while it does."""
+
+    name: str
+    needs: str
+    command: str
+    beside: str = ""
+    build: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        return shutil.which(self.needs) is None
+
+
+def programs(d: Path) -> list[Checked]:
+    """Their output goes to the directory."""
+    inputs = _INPUTS
+    configuration = (inputs / "nginx.conf").read_text().replace("@", str(d))
+    (d / "nginx.conf").write_text(configuration)
+    curl = f"curl -s --retry 50 --retry-all-errors --retry-delay 0 --unix-socket {d}/nginx.sock"
+    redis = f"redis-cli -s {d}/redis.sock"
+    asked = f"for i in 1 2 3 4 5 6 7 8 9; do {curl} http://x/ http://x/doc/ >{d}/answer; done"
+    key = f"-newkey rsa:1024 -nodes -subj /CN=a -keyout {d}/key -out {d}/certificate"
+    return [
+        Checked("bash", "bash", f"bash {inputs}/functions.sh"),
+        Checked("perl", "perl", f"perl {inputs}/data.pl"),
+        Checked(
+            "python3, imports",
+            "python3",
+            f"env PYTHONMALLOC=malloc /usr/bin/python3 -S {inputs}/imports.py",
+        ),
+        Checked("cc1plus", "g++", f"g++ -O1 -c -o {d}/threads.o {inputs}/threads.cpp"),
+        Checked("openssl", "openssl", f"openssl req -x509 {key}"),
+        Checked("git", "git", "git --no-pager log -p -n 20 --stat"),
+        Checked("sqlite3", "sqlite3", f"sqlite3 -init {inputs}/queries.sql :memory: .quit"),
+        Checked(
+            "C++ with threads",
+            "g++",
+            f"{d}/cxx",
+            build=f"g++ -O2 -pthread -o {d}/cxx {inputs}/threads.cpp",
+        ),
+        Checked(
+            "Rust with threads",
+            "rustc",
+            f"{d}/rust",
+            build=f"rustc -O -o {d}/rust {inputs}/threads.rs",
+        ),
+        Checked("rustc", "rustc", f"rustc --emit=metadata --out-dir {d} {inputs}/threads.rs"),
+        Checked("Go with cgo", "go", f"{d}/go", build=f"go build -o {d}/go {inputs}/cgo.go"),
+        Checked(
+            "nginx",
+            "nginx",
+            f"nginx -c {d}/nginx.conf",
+            f"{asked}; kill -QUIT $(cat {d}/nginx.pid)",
+        ),
+        Checked(
+            "redis",
+            "redis-server",
+            f"redis-server --port 0 --unixsocket {d}/redis.sock --save '' --daemonize no",
+            f"until {redis} ping >{d}/answer 2>&1; do :; done; "
+            f"redis-benchmark -q -s {d}/redis.sock -n 200 -c 4; {redis} shutdown nosave",
+        ),
+    ]
