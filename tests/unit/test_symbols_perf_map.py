@@ -126,10 +126,10 @@ console.log("0"); process.stdin.resume();
 
 @pytest.mark.parametrize("prefix", [[], ["unshare", "--pid", "--fork", "--mount"]])
 @pytest.mark.needs("root", "node")
-def test_functions_of_a_runtime_are_named(prefix: list[str]) -> None:
+def test_functions_of_a_runtime_are_named(prefix: list[str], tmp_path: Path) -> None:
     name, command = r".*spam .*", ["node", "--perf-basic-prof", "-e", NODE]
     pipe = subprocess.PIPE
-    with subprocess.Popen([*prefix, *command], stdin=pipe, stdout=pipe) as process:
+    with subprocess.Popen([*prefix, *command], stdin=pipe, stdout=pipe, cwd=tmp_path) as process:
         assert process.stdout is not None
         process.stdout.readline()
         pid = child_of(process.pid) if prefix else process.pid

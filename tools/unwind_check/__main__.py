@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -35,6 +36,7 @@ from kwatch.kernel.loader import Loader
 from kwatch.kernel.privileges import raise_descriptor_limit
 from kwatch.options import WatchOptions
 from kwatch.session import Session
+from kwatch.signals import Signals
 from kwatch.snapshot import Ending
 
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
@@ -73,7 +75,7 @@ class Result:
     examples: list[str] = field(default_factory=list)
 
 
-def _trace(program: Checked, directory: Path, library: Path) -> tuple[Batch, int]:
+def _trace(program: Checked, directory: Path, library: Path, signals: Signals) -> tuple[Batch, int]:
     """Runs it: the allocations in order, and what its kwatch returned."""
     environment = {"UNWIND_CHECK": str(directory), "LD_PRELOAD": str(library)}
     options = WatchOptions(
@@ -89,7 +91,9 @@ def _trace(program: Checked, directory: Path, library: Path) -> tuple[Batch, int
     beside = subprocess.Popen(["sh", "-c", program.beside]) if program.beside else None
     os.environ |= environment  # the command inherits it
     try:
-        status = watch.Watch(options, Loader(program_config(options))).run()
+        with closing(Loader(program_config(options))) as loader:
+            watched = watch.Watch(options, loader, signals)
+        status = watched.run()
     finally:
         for name in environment:
             del os.environ[name]
@@ -161,6 +165,7 @@ def _row(name: str, result: Result) -> list[object]:
 
 def main(names: list[str]) -> int:
     raise_descriptor_limit()
+    signals = Signals()
     watch.Session = Recorder  # type: ignore[misc]
     rows, examples = [], []
     with tempfile.TemporaryDirectory(prefix="unwind_check") as folder:
@@ -176,7 +181,7 @@ def main(names: list[str]) -> int:
                 continue
             if program.build:
                 subprocess.run(shlex.split(program.build), check=True)
-            allocations, status = _trace(program, directory, library)
+            allocations, status = _trace(program, directory, library, signals)
             result = _compare(allocations, directory)
             rows.append([*_row(program.name, result), status or ""])
             examples += [f"{program.name}: {example}" for example in result.examples]
