@@ -29,14 +29,17 @@ class Profiler:
         return HeapProfile(tuple(self._stacks(process, heap)), tuple(code))
 
     def _stacks(self, process: Process, heap: HeapAccount) -> Iterator[StackTotals]:
+        """Stacks of the same frames are one, however they end."""
         rows = heap.by_stack()
         ids = self._same.of(process)([row.stack for row in rows])
-        merged: dict[int, StackTotals] = {}
+        merged: dict[object, StackTotals] = {}
         for stack, row in zip(ids, rows, strict=True):
-            other = merged.get(stack)
-            merged[stack] = row if other is None else _sum(other, row)
-        for stack, row in merged.items():
-            yield replace(row, stack=stack, frames=stack_of(process, stack).frames)
+            frames = stack_of(process, stack).frames
+            key = frames or stack
+            other = merged.get(key)
+            known = replace(row, stack=stack, frames=frames)
+            merged[key] = known if other is None else _sum(other, known)
+        yield from merged.values()
 
     def _code(self, pid: int, mapping: Mapping) -> CodeMapping:
         build_id = self._build_id(pid, mapping)
@@ -57,10 +60,10 @@ class Profiler:
 
 
 def _sum(one: StackTotals, other: StackTotals) -> StackTotals:
-    return StackTotals(
-        one.stack,
-        one.alloc_blocks + other.alloc_blocks,
-        one.alloc_bytes + other.alloc_bytes,
-        one.live_blocks + other.live_blocks,
-        one.live_bytes + other.live_bytes,
+    return replace(
+        one,
+        alloc_blocks=one.alloc_blocks + other.alloc_blocks,
+        alloc_bytes=one.alloc_bytes + other.alloc_bytes,
+        live_blocks=one.live_blocks + other.live_blocks,
+        live_bytes=one.live_bytes + other.live_bytes,
     )

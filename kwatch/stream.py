@@ -33,6 +33,7 @@ from kwatch.kernel.loader import Programs
 _CONTROL_SIZE = 1 << 20
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
+_TOGETHER_S = 0.01  # in which new stacks gather
 _UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
 _SMALLEST_STACKS, _LARGEST_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
 
@@ -68,7 +69,8 @@ class Stream:
         self._control_fds = set(self._control.descriptors)
         for fd in self._control_fds:
             self._poll.register(fd, select.EPOLLIN)
-        for fd in self._stacks.descriptors if self._stacks is not None else ():
+        self._stack_fds = set(self._stacks.descriptors if self._stacks is not None else ())
+        for fd in self._stack_fds:
             self._poll.register(fd, select.EPOLLIN)
         for ring in filter(None, (self._syscalls, self._heap)):
             for fd in ring.descriptors:
@@ -93,6 +95,8 @@ class Stream:
             new = self._read_control() if not self._control_fds.isdisjoint(ready) else []
             self._late_control += new
             full = len(self._late_control) > _MAX_LATE
+            if ready and ready <= self._stack_fds:
+                time.sleep(_TOGETHER_S)
             if not ready or ready - self._control_fds or full or any(map(concerns, new)):
                 return ready
             time.sleep(_UNCONCERNED_S)

@@ -193,11 +193,11 @@ int main(int argc, char **argv)
 		pid_t child = fork();
 
 		if (child) {
-			answer("child", child);
 			waitpid(child, NULL, 0);
 			stage("done");
 			return 0;
 		}
+		answer("child", getpid());
 		stage("forked");
 	}
 	all_sites();
