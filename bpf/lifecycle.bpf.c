@@ -74,8 +74,8 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct target *parent = find_target(parent_tgid);
 	struct kwatch_fork event = {};
 
-	if (tgid != parent_tgid && parent_tgid != SELF_TGID && is_own(parent_tgid)) {
-		add_target(tgid, TARGET_OWN);
+	if (tgid != parent_tgid && own_flags(parent_tgid) & TARGET_INHERIT) {
+		add_target(tgid, TARGET_OWN | TARGET_INHERIT);
 		return 0;
 	}
 	if (tgid == parent_tgid || !parent || !(parent->flags & TARGET_INHERIT))

@@ -8,7 +8,7 @@
 
 enum target_flag {
 	TARGET_WAITING = 1, /* a launched command that has not reached its exec */
-	TARGET_INHERIT = 2, /* its children are targets too */
+	TARGET_INHERIT = 2, /* its children are what it is */
 	TARGET_BY_COMM = 4, /* a target only as long as its name matches */
 	TARGET_OWN = 8, /* no target at all: a process of kwatch's */
 };

@@ -13,9 +13,9 @@
 #define WAKEUP_CHECK (RING_SIZE < 65536 ? RING_SIZE / 1024 : 64)
 
 BPF_RINGBUF_OUTPUT(data_ring, 1); /* the shape of the inner maps */
-BPF_TABLE("array_of_maps$data_ring", int, int, syscall_rings, RING_CPUS);
+BPF_ARRAY_OF_MAPS(syscall_rings, "data_ring", RING_CPUS);
 #ifdef HEAP
-BPF_TABLE("array_of_maps$data_ring", int, int, heap_rings, RING_CPUS);
+BPF_ARRAY_OF_MAPS(heap_rings, "data_ring", RING_CPUS);
 #endif
 
 /*

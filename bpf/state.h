@@ -2,7 +2,7 @@
 /*
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
- * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, STACKS, SELF_TGID, SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE
+ * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, STACKS, SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE
  * (the user's wishes) and TASK_*, SIGNAL_LIVE, THREAD_INFO_STATUS (offsets from the kernel's BTF).
  */
 #ifndef KWATCH_STATE_H
@@ -27,12 +27,17 @@ static __always_inline void count_loss(u32 tgid, u32 cause)
 		__sync_fetch_and_add(count, 1);
 }
 
-/* A process that is never a target, whatever its name is. */
-static __always_inline bool is_own(u32 tgid)
+/* The flags of a process that is never a target, whatever its name is; 0 for all others. */
+static __always_inline u32 own_flags(u32 tgid)
 {
 	struct target *target = targets.lookup(&tgid);
 
-	return tgid == SELF_TGID || (target && target->flags & TARGET_OWN);
+	return target && target->flags & TARGET_OWN ? target->flags : 0;
+}
+
+static __always_inline bool is_own(u32 tgid)
+{
+	return own_flags(tgid);
 }
 
 static __always_inline void head(struct kwatch_control *control, u8 type, u32 tgid)

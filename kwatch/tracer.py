@@ -82,6 +82,7 @@ class Tracer:
 
     def _configure(self, options: WatchOptions) -> None:
         maps = self.programs.maps
+        self.add_target(os.getpid(), TargetFlag.OWN)  # but its children may be: a command
         for index, flags in call_flags(options, everything()).items():
             maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
@@ -109,8 +110,11 @@ class Tracer:
         return Target.from_buffer_copy(target).seed if target else 0
 
     def add_own(self, pid: int) -> None:
-        """A process of kwatch's, which no name and no system-wide trace makes a target."""
-        self.add_target(pid, TargetFlag.OWN)
+        """A process of kwatch's, which no name and no system-wide trace makes a target.
+
+        Nor are its children.
+        """
+        self.add_target(pid, TargetFlag.OWN | TargetFlag.INHERIT)
 
     def forget_own(self, pid: int) -> None:
         """It is ending; its pid may come to another process."""

@@ -277,5 +277,4 @@ def program_config(options: WatchOptions) -> ProgramConfig:
         follow=options.follow,
         min_size=options.listing.min_size,
         max_size=options.listing.max_size,
-        self_tgid=os.getpid(),
     )

@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ UPROBE_MULTI_RETURN = 1
 MAP_TYPE_ARRAY, MAP_TYPE_RINGBUF = 2, 27
 
 _MAP_CREATE = 0
+_GET_INFO_BY_FD = 15
+_MAP_INFO = struct.Struct("IIIIII")
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
 _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
@@ -35,10 +37,28 @@ def _bpf(command: int, attr: bytes) -> int:
     return syscall("bpf", command, buffer, len(buffer))
 
 
-def create_map(kind: int, name: str, key_size: int, value_size: int, max_entries: int) -> int:
-    """A new map; returns its descriptor."""
-    sizes = struct.pack("IIIII", kind, key_size, value_size, max_entries, 0)
-    return _bpf(_MAP_CREATE, sizes + struct.pack("II16s", 0, 0, name[:15].encode()))
+class MapShape(NamedTuple):
+    """What a map is made from: the first fields of union bpf_attr and of struct bpf_map_info."""
+
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+
+
+def create_map(name: str, shape: MapShape, inner: int = 0) -> int:
+    """A new map; returns its descriptor. `inner`: of a map like those that it is to hold."""
+    attr = struct.pack("IIIIIII16s", *shape, inner, 0, name[:15].encode())
+    return _bpf(_MAP_CREATE, attr)
+
+
+def map_shape(fd: int) -> MapShape:
+    """The shape of an existing map."""
+    info = ctypes.create_string_buffer(_MAP_INFO.size)
+    _bpf(_GET_INFO_BY_FD, struct.pack("IIQ", fd, len(info), ctypes.addressof(info)))
+    kind, _, *rest = _MAP_INFO.unpack(info.raw)
+    return MapShape(kind, *rest)
 
 
 @dataclass(slots=True)
@@ -123,7 +143,8 @@ class Map:
 
 def create_array(name: str, value_size: int, entries: int) -> Map:
     """A new array map; closing its descriptor is the caller's."""
-    return Map(create_map(MAP_TYPE_ARRAY, name, 4, value_size, entries), 4, value_size, entries)
+    shape = MapShape(MAP_TYPE_ARRAY, 4, value_size, entries)
+    return Map(create_map(name, shape), *shape[1:4])
 
 
 def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0) -> int:

@@ -46,7 +46,7 @@ class CpuRing:
     @classmethod
     def create(cls, size: int, event: np.dtype[np.void]) -> CpuRing:
         """Raises OSError."""
-        fd = bpf.create_map(bpf.MAP_TYPE_RINGBUF, "data_ring", 0, 0, size)
+        fd = bpf.create_map("data_ring", bpf.MapShape(bpf.MAP_TYPE_RINGBUF, 0, 0, size))
         try:
             reader = mmap.mmap(fd, _PAGE)
             writer = mmap.mmap(fd, _PAGE + 2 * size, prot=mmap.PROT_READ, offset=_PAGE)

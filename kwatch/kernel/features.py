@@ -88,7 +88,7 @@ def _perf_ring() -> None:
 
 def _ring_buffer() -> None:
     """Linux 5.8, commit 457f44363a88."""
-    os.close(bpf.create_map(bpf.MAP_TYPE_RINGBUF, "probe_ring", 0, 0, mmap.PAGESIZE))
+    os.close(bpf.create_map("probe_ring", bpf.MapShape(bpf.MAP_TYPE_RINGBUF, 0, 0, mmap.PAGESIZE)))
 
 
 def _connector() -> None:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles and loads the BPF programs in a child process that hands over their descriptors.
 
-bcc maps clang and LLVM, more than 100 MB. The child pays for that and is gone when the programs
-are loaded; compiling also overlaps with whatever the parent has to find out meanwhile.
+What was compiled before comes from a cache (kwatch/kernel/compiled.py). Otherwise bcc maps clang
+and LLVM, more than 100 MB. The child pays for that and is gone when the programs are loaded; its
+work also overlaps with whatever the parent has to find out meanwhile.
 """
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import struct
@@ -22,6 +26,7 @@ from typing import Any
 from kwatch import signals
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf
+from kwatch.kernel.compiled import Compiled, cache_key, captured, find, keep
 from kwatch.kernel.rawcall import syscall
 from kwatch.kernel.source import ProgramConfig, shim_directory, source_text
 from kwatch.maps import Shape
@@ -48,6 +53,7 @@ _STACK_MAPS = (
     "unwind_programs",
 )
 _TAIL_CALLED = "unwind_frames"
+_HOLDS = re.compile(r'^BPF_ARRAY_OF_MAPS\((\w+), "(\w+)"', re.MULTILINE)
 Answer = dict[str, Any]
 
 BCC_HINT = (
@@ -159,25 +165,33 @@ def _child_main(sock: socket.socket, config: ProgramConfig, uprobe_links: bool |
 
 
 def _load(config: ProgramConfig, uprobe_links: bool) -> tuple[Answer, list[int]]:
-    module, lib = _compile(config, uprobe_links)
+    compiled = _compiled(config, uprobe_links)
+    made = compiled.make_maps()
     maps, descriptors = {}, []
     for name in _MAPS + _HEAP_MAPS * config.heap + _STACK_MAPS * config.heap_stacks:
-        raw = name.encode()
-        number = lib.bpf_table_id(module.module, raw)
-        descriptors.append(lib.bpf_table_fd(module.module, raw))
-        maps[name] = (
-            lib.bpf_table_key_size_id(module.module, number),
-            lib.bpf_table_leaf_size_id(module.module, number),
-            lib.bpf_table_max_entries_id(module.module, number),
-        )
+        maps[name] = compiled.maps[name].shape[1:4]
+        descriptors.append(made[name])
     programs = _program_table(config, uprobe_links)
     for name, (kind, attach_type) in programs.items():
-        code = module.dump_func(name.encode())
-        descriptors.append(_load_one(name, code, kind, attach_type))
+        descriptors.append(_load_one(name, compiled.code(name, made), kind, attach_type))
     return {"maps": maps, "programs": list(programs), "uprobe_links": uprobe_links}, descriptors
 
 
-def _compile(config: ProgramConfig, uprobe_links: bool):  # type: ignore[no-untyped-def]
+def _compiled(config: ProgramConfig, uprobe_links: bool) -> Compiled:
+    """What was compiled before, or is now."""
+    text = source_text()
+    package = importlib.util.find_spec("bcc")
+    bcc = package.origin if package is not None and package.origin else ""
+    stamp = str(os.stat(bcc).st_mtime_ns) if bcc else ""
+    key = cache_key([text, *config.macros({}, uprobe_links), bcc, stamp])
+    found = find(key)
+    if found is None:
+        found = _compile(config, uprobe_links, text)
+        keep(key, found)
+    return found
+
+
+def _compile(config: ProgramConfig, uprobe_links: bool, text: str) -> Compiled:
     from kwatch.kernel.btf import KernelTypes
 
     os.environ["BCC_KERNEL_SOURCE"] = str(shim_directory())
@@ -186,15 +200,23 @@ def _compile(config: ProgramConfig, uprobe_links: bool):  # type: ignore[no-unty
         from bcc.libbcc import lib
     except ImportError as error:
         raise KwatchError(f"the Python bindings of bcc are missing ({error})", BCC_HINT) from error
-    offsets = KernelTypes().offsets()
-    macros = config.macros(offsets, uprobe_links)
+    macros = config.macros(KernelTypes().offsets(), uprobe_links)
     try:
-        return BPF(text=source_text(), cflags=macros), lib
+        bcc = BPF(text=text, cflags=macros)
     except Exception as error:  # bcc raises nothing more precise
         raise KwatchError(
             f"bcc could not compile or load the BPF programs: {error}",
             f"run `kwatch doctor`; the kernel is {platform.release()}",
         ) from error
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    tables = range(lib.bpf_num_tables(bcc.module))
+    maps = {
+        lib.bpf_table_name(bcc.module, table).decode(): lib.bpf_table_fd_id(bcc.module, table)
+        for table in tables
+    }
+    names = _program_table(config, uprobe_links)
+    programs = {name: bcc.dump_func(name.encode()) for name in names}
+    return captured(maps, dict(_HOLDS.findall(text)), programs)
 
 
 def _program_table(config: ProgramConfig, uprobe_links: bool) -> dict[str, tuple[int, int]]:

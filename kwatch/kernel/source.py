@@ -50,7 +50,6 @@ class ProgramConfig:
     follow: bool = False
     min_size: int = 0
     max_size: int = _UNLIMITED
-    self_tgid: int = 0
 
     @property
     def heap_stacks(self) -> bool:
@@ -64,7 +63,6 @@ class ProgramConfig:
             "LINUX_VERSION_CODE": major << 16 | minor << 8,
             "RING_SIZE": self.ring_size,
             "RING_CPUS": possible_cpus(),
-            "SELF_TGID": self.self_tgid,
             "SYSTEM_WIDE": int(self.system_wide),
             "COMM_PATTERNS": self.comm_patterns,
             "FOLLOW": int(self.follow),

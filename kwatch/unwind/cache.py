@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import pwd
-import secrets
-import stat
 import struct
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from kwatch.cache_folder import CacheFolder, default_folder
 from kwatch.symbols.elf import Elf
 from kwatch.unwind.image import Image, read_image
 from kwatch.unwind.machines import ARM64
@@ -31,9 +28,8 @@ _MAGIC = b"kwatchU\0"
 _VERSION = 1  # another one for any change of rows, or of what is made of .eh_frame
 _HEADER = struct.Struct("<8sIIQQ16s16s")  # magic, version, rows, base, size, digest, checksum
 _SUFFIX = ".unwind"
-_TEMPORARY = ".new"
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _DEFAULT_LIMIT = 256 << 20
+_LARGEST = _HEADER.size + MOST_ROWS * ROW.itemsize + 1
 
 
 class TableCache:
@@ -70,8 +66,8 @@ class TableCache:
     def _load(self, name: str, image: Image, digest: bytes) -> Table | None:
         if not name:
             return None
-        with contextlib.suppress(OSError), _Folder(self._folder) as folder:
-            rows = _decoded(folder.read(name), image, digest)
+        with contextlib.suppress(OSError), CacheFolder(self._folder) as folder:
+            rows = _decoded(folder.read(name, _LARGEST), image, digest)
             if rows is not None:
                 folder.touch(name)
                 return Table(image.machine, image.base, image.size, image.segments, rows)
@@ -82,38 +78,10 @@ class TableCache:
         if name:
             with contextlib.suppress(OSError):
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with _Folder(self._folder) as folder:
+                with CacheFolder(self._folder) as folder:
                     folder.write(name, _encoded(table, digest))
-                    folder.shrink(self._limit)
+                    folder.shrink(_SUFFIX, self._limit)
         return table
-
-
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/kwatch` or `~/.cache/kwatch`.
-
-    For root `~` is root's own home, whatever sudo has kept in the environment, and the variable
-    counts only if the folder it names is root's.
-    """
-    user = os.geteuid()
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    if named and Path(named).is_absolute() and (user or _is_ours(named)):
-        return Path(named, "kwatch")
-    try:
-        home = pwd.getpwuid(user).pw_dir
-    except KeyError:
-        home = os.environ.get("HOME", "/nonexistent")
-    return Path(home, ".cache", "kwatch")
-
-
-def _is_ours(path: str) -> bool:
-    try:
-        return _belongs_to_us(os.stat(path))
-    except (OSError, ValueError):
-        return False
-
-
-def _belongs_to_us(status: os.stat_result) -> bool:
-    return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
 
 
 def _name(image: Image, digest: bytes) -> str:
@@ -159,59 +127,3 @@ def _is_table(rows: Rows, image: Image) -> bool:
     is_known = (kinds <= RowKind.SIGNAL) | ((kinds >= RowKind.ARM64) == is_arm64)
     is_sorted = pcs[0] == 0 and pcs[-1] <= image.size and bool((pcs[1:] > pcs[:-1]).all())
     return is_sorted and kinds[-1] == RowKind.NONE and bool(is_known.all())
-
-
-class _Folder:
-    """A folder that is ours and that nobody else may write to; every method may raise OSError."""
-
-    def __init__(self, path: Path) -> None:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(path, flags)
-        if not _belongs_to_us(os.fstat(self._fd)):
-            os.close(self._fd)
-            raise PermissionError(f"{path} belongs to others, or they may write to it")
-
-    def __enter__(self) -> _Folder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-    def read(self, name: str) -> bytes:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(name, flags, dir_fd=self._fd), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not (stat.S_ISREG(status.st_mode) and _belongs_to_us(status)):
-                raise PermissionError(f"{name} belongs to others, or they may write to it")
-            return file.read(_HEADER.size + MOST_ROWS * ROW.itemsize + 1)
-
-    def touch(self, name: str) -> None:
-        """Marks a file as used now."""
-        os.utime(name, dir_fd=self._fd, follow_symlinks=False)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Whole or not at all, as another kwatch may write or read the same file."""
-        temporary = f"{name}.{secrets.token_hex(8)}{_TEMPORARY}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600, dir_fd=self._fd), "wb") as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.replace(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-            except OSError:
-                os.unlink(temporary, dir_fd=self._fd)
-                raise
-
-    def shrink(self, limit: int) -> None:
-        """Removes what was not used for longest, until `limit` bytes are left."""
-        files = []
-        for name in os.listdir(self._fd):
-            if name.endswith((_SUFFIX, _TEMPORARY)):
-                status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-                files.append((status.st_mtime_ns, status.st_size, name))
-        excess = sum(size for _, size, _ in files) - limit
-        for _, size, name in sorted(files):
-            if excess <= 0:
-                return
-            os.unlink(name, dir_fd=self._fd)
-            excess -= size

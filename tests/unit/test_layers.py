@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: each other.
 LAYERS = [
     ["__init__", "errors"],
-    ["units", "runtime", "freed_memory", "signals", "stdout"],
+    ["units", "runtime", "cache_folder", "freed_memory", "signals", "stdout"],
     ["events", "maps", "options"],
     ["snapshot"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kwatch.cache_folder import default_folder
 from kwatch.symbols.elf import Elf
 from kwatch.unwind import cache as module
-from kwatch.unwind.cache import TableCache, default_folder
+from kwatch.unwind.cache import TableCache
 from kwatch.unwind.table import build_table
 
 
