@@ -33,7 +33,7 @@ from kwatch.kernel.loader import Programs
 _CONTROL_SIZE = 1 << 20
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
-_TOGETHER_S = 0.01  # in which new stacks gather
+_LONGEST_S = 0.25  # that a new stack, which wakes nobody, waits for its names
 _UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
 _SMALLEST_STACKS, _LARGEST_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
 
@@ -56,12 +56,13 @@ class Stream:
     def __init__(self, programs: Programs, size: int, mappings: bool) -> None:
         """`mappings`: also what processes map and how they rename themselves."""
         maps = programs.maps
-        self._control = ControlRing(maps["control_ring"], _CONTROL_SIZE, mappings)
+        self._control = ControlRing(maps["control_ring"], _CONTROL_SIZE, mappings=mappings)
         self._syscalls = DataRing(maps["syscall_rings"], size, events.SYSCALL)
         heap = maps.get("heap_rings")
         self._heap = DataRing(heap, size, events.HEAP) if heap else None
         stacks = maps.get("stack_ring")
-        self._stacks = ControlRing(stacks, _stack_ring_size(), False) if stacks else None
+        size = _stack_ring_size()
+        self._stacks = ControlRing(stacks, size, size // 4) if stacks else None
         self._late_control: list[Control] = []
         self._is_behind = False  # something that has come is to be handed on as soon as it can be
         self.lost_control_records = 0
@@ -69,8 +70,7 @@ class Stream:
         self._control_fds = set(self._control.descriptors)
         for fd in self._control_fds:
             self._poll.register(fd, select.EPOLLIN)
-        self._stack_fds = set(self._stacks.descriptors if self._stacks is not None else ())
-        for fd in self._stack_fds:
+        for fd in self._stacks.descriptors if self._stacks is not None else ():
             self._poll.register(fd, select.EPOLLIN)
         for ring in filter(None, (self._syscalls, self._heap)):
             for fd in ring.descriptors:
@@ -89,14 +89,13 @@ class Stream:
         The kernel tells of every process that maps code. Control records of which none `concerns`
         anybody end no wait, and are handed on with the next one that does.
         """
-        until = time.monotonic() + (_UNCONCERNED_S if self._is_behind else seconds)
+        longest = _UNCONCERNED_S if self._is_behind else _LONGEST_S
+        until = time.monotonic() + min(seconds, longest)
         while True:
             ready = {fd for fd, _ in self._poll.poll(max(0.0, until - time.monotonic()))}
             new = self._read_control() if not self._control_fds.isdisjoint(ready) else []
             self._late_control += new
             full = len(self._late_control) > _MAX_LATE
-            if ready and ready <= self._stack_fds:
-                time.sleep(_TOGETHER_S)
             if not ready or ready - self._control_fds or full or any(map(concerns, new)):
                 return ready
             time.sleep(_UNCONCERNED_S)

@@ -32,8 +32,8 @@ Bytes = npt.NDArray[np.uint8]
 class CpuRing:
     """One CPU's ring. `size` is in bytes, a power of two and a multiple of the page size."""
 
-    def __init__(self, cpu: int, size: int, mappings: bool) -> None:
-        self.fd = perf.open_output(cpu, mappings)
+    def __init__(self, cpu: int, size: int, wakeup: int, mappings: bool) -> None:
+        self.fd = perf.open_output(cpu, wakeup, mappings)
         try:
             self._map = mmap.mmap(self.fd, _PAGE + size)
         except OSError as error:
@@ -68,17 +68,17 @@ class CpuRing:
 
 
 class ControlRing:
-    """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for `mappings` see perf."""
+    """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for the last two see perf."""
 
-    def __init__(self, output: Map, size: int, mappings: bool) -> None:
+    def __init__(self, output: Map, size: int, wakeup: int = 1, mappings: bool = False) -> None:
         cpus = online_cpus()
-        self._cpus = [CpuRing(cpu, size, mappings) for cpu in cpus]
+        self._cpus = [CpuRing(cpu, size, wakeup, mappings) for cpu in cpus]
         for cpu, ring in zip(cpus, self._cpus, strict=True):
             output.set(struct.pack("I", cpu), struct.pack("I", ring.fd))
 
     @property
     def descriptors(self) -> list[int]:
-        """To poll: readable at each record."""
+        """To poll."""
         return [ring.fd for ring in self._cpus]
 
     def drain(self) -> list[Bytes]:

@@ -83,7 +83,7 @@ def _btf() -> None:
 
 
 def _perf_ring() -> None:
-    os.close(perf.open_output(0, mappings=False))
+    os.close(perf.open_output(0, mmap.PAGESIZE))
 
 
 def _ring_buffer() -> None:

@@ -37,8 +37,8 @@ def _open(pid: int, cpu: int, **fields: int) -> int:
     return syscall("perf_event_open", attr, pid, cpu, -1, _FLAG_FD_CLOEXEC)
 
 
-def open_output(cpu: int, mappings: bool) -> int:
-    """An event that BPF programs on `cpu` write to; readable at each record.
+def open_output(cpu: int, wakeup: int, mappings: bool = False) -> int:
+    """An event that BPF programs on `cpu` write to; readable when it holds `wakeup` bytes.
 
     Every record carries its CLOCK_MONOTONIC time. `mappings`: the kernel adds a PERF_RECORD_MMAP2
     for each executable mapping made on the CPU, and a PERF_RECORD_COMM for each new name of a
@@ -55,7 +55,7 @@ def open_output(cpu: int, mappings: bool) -> int:
         period=1,
         sample_type=_SAMPLE_RAW | _SAMPLE_TIME,
         flags=flags,
-        wakeup=1,  # byte
+        wakeup=wakeup,
         clockid=_CLOCK_MONOTONIC,
     )
 
