@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kwatch.kernel.privileges import raise_memory_limit
 from kwatch.kernel.rawcall import syscall
 
 PROG_TYPE_KPROBE = 2
@@ -30,6 +31,10 @@ _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _LOG_SIZE = 1 << 18
 
 
+#: A program that does nothing: r0 = 0, exit.
+RETURN_ZERO = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
+
+
 def _bpf(command: int, attr: bytes) -> int:
     buffer = ctypes.create_string_buffer(attr, max(len(attr), 72))
     return syscall("bpf", command, buffer, len(buffer))
@@ -37,6 +42,7 @@ def _bpf(command: int, attr: bytes) -> int:
 
 def create_map(kind: int, name: str, key_size: int, value_size: int, max_entries: int) -> int:
     """A new map; returns its descriptor."""
+    raise_memory_limit()
     sizes = struct.pack("IIIII", kind, key_size, value_size, max_entries, 0)
     return _bpf(_MAP_CREATE, sizes + struct.pack("II16s", 0, 0, name[:15].encode()))
 
@@ -197,8 +203,7 @@ def link_uprobes(
 
 def has_uprobe_links() -> bool:
     """Whether this kernel links uprobes: one that does, says that "/" is not a file to probe."""
-    exit_zero = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
-    program = load_program("probe_links", exit_zero, PROG_TYPE_KPROBE, TRACE_UPROBE_MULTI)
+    program = load_program("probe_links", RETURN_ZERO, PROG_TYPE_KPROBE, TRACE_UPROBE_MULTI)
     try:
         os.close(link_uprobes(program, "/", [0], [0], 0, 0))
     except OSError as error:
