@@ -2,13 +2,14 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help setup-run setup-test setup-bench demo test lint bench docs clean
+.PHONY: help setup-run setup-test setup-bench setup-vm demo test test-vm test-vm-short lint bench \
+	docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # tools/setup looks itself at what is missing or older than pyproject.toml.
-setup-run setup-test setup-bench: setup-%:
+setup-run setup-test setup-bench setup-vm: setup-%:
 	@tools/setup $*
 
 demo: setup-run ## watch a leaking service: two snapshots and the final report (as root)
@@ -16,6 +17,12 @@ demo: setup-run ## watch a leaking service: two snapshots and the final report (
 
 test: setup-test ## run the tests; those of the kernel need root
 	$(PYTHON) -m pytest -q tests/unit tests/kernel
+
+test-vm: setup-vm ## boot each kernel of tests/kernels.txt and test there; K=arm64-6.1 for one
+	$(PYTHON) tools/vm $(K)
+
+test-vm-short: setup-vm # what CI has time for
+	$(PYTHON) tools/vm --short
 
 lint: setup-test ## check style and types
 	$(PYTHON) -m ruff check

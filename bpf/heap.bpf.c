@@ -31,6 +31,19 @@ struct thread {
 };
 
 BPF_HASH(threads, u32, struct thread, 65536);
+BPF_PROG_ARRAY(no_programs, 1);
+
+/*
+ * Since Linux 6.13 (commit a76ab5731e32, "bpf: Find eligible subprogs for private stack support") a
+ * program of this type may get a stack of its own for each CPU. Uprobes run preemptible, so the
+ * next thread's program would overwrite that of the one that was preempted. A program with a tail
+ * call keeps to the thread's kernel stack; this one is never made, as no stack lies at 0.
+ */
+static __always_inline void keep_to_kernel_stack(struct pt_regs *ctx)
+{
+	if (!STACK_POINTER(ctx))
+		no_programs.call(ctx, 0);
+}
 
 static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 {
@@ -170,6 +183,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	u8 shape = COOKIE_SHAPE(cookie), function = COOKIE_FUNCTION(cookie);
 	u64 sp = STACK_POINTER(ctx);
 
+	keep_to_kernel_stack(ctx);
 	if (!thread || is_nested(thread, sp, cookie))
 		return 0;
 	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
@@ -341,6 +355,7 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 	struct thread *thread = threads.lookup(&tid);
 	struct kwatch_heap event = { .type = EVENT_ALLOC };
 
+	keep_to_kernel_stack(ctx);
 	if (!thread || thread->sp != entry_sp)
 		return 0;
 	thread->sp = 0;

@@ -138,16 +138,20 @@ static __always_inline u32 find_rule(struct code_mapping *mapping, u64 address)
 static __always_inline void forget_code(void *ctx, u32 tgid, u64 start, u64 size)
 {
 	struct space *space = spaces.lookup(&tgid);
-	struct target *target = find_target(tgid);
 	struct kwatch_code_unmapped event = {};
 	struct code_mapping *mapping;
+	struct target *target;
 	int number;
 
-	if (!space || !target || !MAPPING_COUNT(space))
+	if (!space || !MAPPING_COUNT(space))
 		return;
 	number = last_mapping_below(space, start + size - 1);
 	mapping = code_mappings.lookup(&number);
 	if (!mapping || mapping->end <= start || mapping->start >= start + size)
+		return;
+	/* Only now: the verifier of 5.10 cannot follow one branch on two pointers. */
+	target = find_target(tgid);
+	if (!target)
 		return;
 	__sync_fetch_and_add(&target->unmaps, 1);
 	space->image = 0;

@@ -33,6 +33,8 @@ from kwatch.targets import globs
 
 #: Beside the causes of `kwatch.events.Loss`: a mapping or a new name went unseen.
 LOST_MAPPINGS = "mapping_record_lost"
+#: A thread was preempted in a program, which the kernel then skips for others on that CPU.
+MISSED_TRACEPOINTS = "tracepoint_missed"
 _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
 
 _MEMORY_ROLES = {
@@ -133,7 +135,13 @@ class Tracer:
         ours = sum(causes.get(_CONTROL_LOST, 0) for causes in found.values())
         if unseen > ours:  # the rest are records of the kernel's own: mappings and names
             found[0][LOST_MAPPINGS] = unseen - ours
+        missed = sum(bpf.recursion_misses(fd) for fd in self._tracepoint_programs())
+        if missed:
+            found[0][MISSED_TRACEPOINTS] = missed
         return found
+
+    def _tracepoint_programs(self) -> list[int]:
+        return [self.programs.programs[name] for name in RAW_TRACEPOINTS]
 
     def forget_losses(self, pid: int) -> None:
         """The process has ended: another one may come to its pid."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,3 +35,18 @@ def _needs(item: pytest.Item) -> Iterator[str]:
         yield from KERNEL_NEEDS
     for marker in item.iter_markers("needs"):
         yield from marker.args
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """KWATCH_REPORT names a file that takes one line per test as it ends: tools/vm reads it."""
+    path = os.environ.get("KWATCH_REPORT")
+    if not path or (report.when != "call" and report.outcome == "passed"):
+        return
+    why = ""
+    if isinstance(report.longrepr, tuple):  # of a skip: file, line, reason
+        why = report.longrepr[2].removeprefix("Skipped: ")
+    elif report.failed:
+        why = report.longreprtext.partition("\nE  ")[2].partition("\n")[0].strip()[:300]
+    line = {"test": report.nodeid, "outcome": report.outcome, "why": why}
+    with open(path, "a") as file:
+        print(json.dumps({**line, "seconds": round(report.duration, 1)}), file=file)

@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _row(feature: Feature) -> str:
     lines = [f"{'yes' if feature.works else 'no ':4}{feature.name:22}{feature.purpose}"]
-    for label, text in (("why:  ", feature.reason), ("cure: ", feature.cure)):
+    why = "has:  " if feature.works else "why:  "
+    for label, text in ((why, feature.reason), ("cure: ", feature.cure)):
         if text:
             indent = " " * 6 + label
             lines += textwrap.wrap(

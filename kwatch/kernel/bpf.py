@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kwatch.kernel.privileges import raise_memory_limit
 from kwatch.kernel.rawcall import syscall
 
 PROG_TYPE_KPROBE = 2
@@ -30,6 +31,10 @@ _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
 _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _LOG_SIZE = 1 << 18
+
+
+#: A program that does nothing: r0 = 0, exit.
+RETURN_ZERO = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
 
 
 def _bpf(command: int, attr: bytes) -> int:
@@ -49,6 +54,7 @@ class MapShape(NamedTuple):
 
 def create_map(name: str, shape: MapShape, inner: int = 0) -> int:
     """A new map; returns its descriptor. `inner`: of a map like those that it is to hold."""
+    raise_memory_limit()
     attr = struct.pack("IIIIIII16s", *shape, inner, 0, name[:15].encode())
     return _bpf(_MAP_CREATE, attr)
 
@@ -183,6 +189,17 @@ def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0
         ) from error
 
 
+def recursion_misses(program: int) -> int:
+    """How often the kernel has skipped a program because it ran already on that CPU.
+
+    Since Linux 6.13 programs on system calls' tracepoints can be preempted. The kernel counts
+    since 5.12 (commit 9ed9e9ba2337); before that, nothing was skipped.
+    """
+    with open(f"/proc/self/fdinfo/{program}") as file:
+        lines = (line.partition(":") for line in file)
+        return next((int(value) for key, _, value in lines if key == "recursion_misses"), 0)
+
+
 def open_raw_tracepoint(name: str, program: int) -> int:
     """Attaches the program to a raw tracepoint until the returned descriptor is closed."""
     buffer = ctypes.create_string_buffer(name.encode())
@@ -218,8 +235,7 @@ def link_uprobes(
 
 def has_uprobe_links() -> bool:
     """Whether this kernel links uprobes: one that does, says that "/" is not a file to probe."""
-    exit_zero = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
-    program = load_program("probe_links", exit_zero, PROG_TYPE_KPROBE, TRACE_UPROBE_MULTI)
+    program = load_program("probe_links", RETURN_ZERO, PROG_TYPE_KPROBE, TRACE_UPROBE_MULTI)
     try:
         os.close(link_uprobes(program, "/", [0], [0], 0, 0))
     except OSError as error:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
 from kwatch.kernel.btf import KernelTypes
+from kwatch.kernel.emulation import INSTRUCTIONS, emulates
 from kwatch.kernel.loader import BCC_HINT, RAW_TRACEPOINTS, Loader, Programs
 from kwatch.kernel.privileges import in_initial_pid_namespace, is_privileged
 from kwatch.kernel.source import ProgramConfig
 
+_WITH_LINKS = "heap probes, cheap to remove"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
 
 
@@ -97,6 +99,28 @@ def _connector() -> None:
     Connector().close()
 
 
+def _uprobe_links() -> None:
+    if not bpf.has_uprobe_links():
+        raise KwatchError(
+            "this kernel attaches a program to one place at a time (until Linux 6.6, commit "
+            "89ae89f53d20)",
+            "nothing to do: perf uprobes take their place",
+        )
+
+
+def _emulation() -> Feature:
+    """What the choice of the probed instruction rests on."""
+    name, purpose = "emulated instructions", "probes without single-stepping"
+    try:
+        known = INSTRUCTIONS.get(platform.machine(), ())
+        emulated = [instruction for instruction in known if emulates(instruction)]
+    except OSError as error:
+        return Feature(name, False, False, purpose, str(error), "see perf uprobes")
+    stepped = [instruction for instruction in known if instruction not in emulated]
+    found = f"emulated: {', '.join(emulated)}; single-stepped: {', '.join(stepped)}"
+    return Feature(name, True, False, purpose, found)
+
+
 def _tracepoints(programs: Programs) -> None:
     for program, tracepoint in RAW_TRACEPOINTS.items():
         os.close(bpf.open_raw_tracepoint(tracepoint, programs.programs[program]))
@@ -151,16 +175,17 @@ def features() -> Iterator[Feature]:
         for name in ("uprobe links", "perf uprobes", "tracepoints"):
             yield Feature(name, False, True, "system calls and the heap", reason, cure)
         return
-    with_links = list(_program_features(links=True, needed=False))
-    can_probe = with_links[-1].works
-    yield from with_links
-    yield from _program_features(links=False, needed=not can_probe)
+    links = _tried("uprobe links", False, _WITH_LINKS, _uprobe_links)
+    found = list(_program_features(links=True, needed=False)) if links.works else [links]
+    yield from found
+    yield from _program_features(links=False, needed=not found[-1].works)
+    yield _emulation()
 
 
 def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
     """The programs as built for uprobe links, or as built for kernels without them."""
     kind = "uprobe links" if links else "perf uprobes"
-    purpose = "heap probes, cheap to remove" if links else "heap probes on kernels without links"
+    purpose = _WITH_LINKS if links else "heap probes on kernels without links"
     try:
         with closing(Loader(ProgramConfig(heap=True), uprobe_links=links)) as loader:
             programs = loader.result()

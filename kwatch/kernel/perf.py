@@ -10,6 +10,7 @@ import struct
 
 from kwatch.kernel.rawcall import syscall
 
+EVERY_PROCESS = -1
 _TYPE_SOFTWARE = 1
 _COUNT_SW_BPF_OUTPUT = 10
 _SAMPLE_RAW = 1 << 10

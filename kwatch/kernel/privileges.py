@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+from functools import cache
 
 from kwatch.errors import KwatchError
 
@@ -28,6 +30,17 @@ def raise_descriptor_limit() -> None:
     """Each traced process takes a few descriptors: as many as may be had without asking."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@cache
+def raise_memory_limit() -> None:
+    """Lets maps be as large as they have to; OSError is left to whoever makes one.
+
+    Until Linux 5.11 they count as locked memory, of which 64 KiB are allowed; since commit
+    97306be45fbe they are charged to the control group.
+    """
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
 
 
 def require_privileges() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from kwatch.kernel.emulation import emulates
 from kwatch.symbols.elf import Elf, Function
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _X86_PARTS = {
 }
 _BRANCH = re.compile(r"j|call|b$|bl$|b\.|cb|tb")
 _PLT_JUMP = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xf2?\xff\x25(....)", re.DOTALL)
+_BTI_C = b"\x5f\x24\x03\xd5"
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _ARM_SIMULATED = {"adr", "adrp", "b", "bl", "cbz", "cbnz", "tbz", "tbnz"}
 
@@ -64,6 +66,8 @@ def site_offset(elf: Elf, function: Function, argument_registers: int) -> int:
             return offset if offset == 0 or not _is_entered_between(elf, function, offset) else 0
         if _ends_straight_line(instruction) or _writes(instruction, protected):
             return 0
+        if str(instruction.mnemonic).startswith("paci"):
+            return 0  # the return address is signed: a return probe could not replace it any more
     return 0
 
 
@@ -78,6 +82,8 @@ def _protected_registers(machine: int, arguments: int) -> frozenset[str]:
 def _is_emulated(machine: int, instruction: capstone.CsInsn) -> bool:
     name = str(instruction.mnemonic)
     if machine == _EM_AARCH64:
+        if name == "nop":  # since Linux 6.13, commit ac4ad5c09b34
+            return emulates("nop")
         return name in _ARM_SIMULATED or name.startswith("b.")
     code = bytes(instruction.bytes)
     if code == b"\x90" or code[0] in (0xE8, 0xE9, 0xEB) or 0x70 <= code[0] <= 0x7F:
@@ -111,14 +117,34 @@ def _branch_targets(elf: Elf, function: Function) -> Iterator[int]:
 
 def _through_slot(elf: Elf, address: int, slots: dict[int, int]) -> int:
     """Where a branch ends that leads to an entry of the procedure linkage table."""
-    if elf.machine == _EM_AARCH64 or elf.offset_of(address) is None:
+    if elf.offset_of(address) is None:
         return address
-    code = elf.read(address, 16)
+    code = elf.read(address, 20)
+    slot = _arm_slot(code, address) if elf.machine == _EM_AARCH64 else _x86_slot(code, address)
+    return address if slot is None else slots.get(slot, address)
+
+
+def _x86_slot(code: bytes, address: int) -> int | None:
+    """The slot that `jmp *slot(%rip)` at this address goes through."""
     jump = _PLT_JUMP.match(code)
     if jump is None:
-        return address
-    slot = address + jump.end() + int.from_bytes(jump[1], "little", signed=True)
-    return slots.get(slot, address)
+        return None
+    return address + jump.end() + int.from_bytes(jump[1], "little", signed=True)
+
+
+def _arm_slot(code: bytes, address: int) -> int | None:
+    """The slot of `adrp x16, page; ldr x17, [x16, offset]`, which may follow a `bti c`."""
+    if code.startswith(_BTI_C):
+        code, address = code[4:], address + 4
+    if len(code) < 8:
+        return None
+    adrp, ldr = (int.from_bytes(code[at : at + 4], "little") for at in (0, 4))
+    if adrp & 0x9F00001F != 0x90000010 or ldr & 0xFFC003FF != 0xF9400211:
+        return None
+    pages = (adrp >> 5 & 0x7FFFF) << 2 | adrp >> 29 & 3
+    if pages & 1 << 20:
+        pages -= 1 << 21
+    return (address & ~0xFFF) + (pages << 12) + (ldr >> 10 & 0xFFF) * 8
 
 
 def _is_entered_between(elf: Elf, function: Function, offset: int) -> bool:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import IO
 
-DEADLINE = 60.0
+#: Seconds; a slow machine, such as an emulated one, asks for more patience.
+DEADLINE = 60.0 * float(os.environ.get("KWATCH_PATIENCE", "1"))
 
 
 class Lines:

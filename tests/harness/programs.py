@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+
+from harness import builder
 
 SOURCES = Path(__file__).parent.parent / "programs"
 COMPILERS = {".c": "gcc", ".cpp": "g++"}
+COMPILERS_32 = {"x86_64": "i686-linux-gnu-gcc", "aarch64": "arm-linux-gnueabihf-gcc"}
 
 
 class Programs:
@@ -51,12 +56,31 @@ def _is_newer(binary: Path, *sources: Path) -> bool:
     )
 
 
+def compiler_of(command: Sequence[str], machine: str = platform.machine()) -> list[str]:
+    """The command for a machine; 32-bit programs (-m32) take a compiler of their own.
+
+    A cross compiler even on x86-64: gcc-multilib cannot be installed beside one for arm64.
+    """
+    if "-m32" not in command:
+        return list(command)
+    return [COMPILERS_32[machine], *(word for word in command[1:] if word != "-m32")]
+
+
+def compile_program(command: Sequence[str], source: Path, binary: Path) -> None:
+    """Raises subprocess.CalledProcessError, whose stderr says what the compiler said."""
+    # Libraries among the flags must follow the source that uses them.
+    full = [command[0], str(source), *command[1:], "-o", str(binary)]
+    subprocess.run(full, capture_output=True, text=True, check=True)
+
+
 def _build(command: list[str], source: Path, binary: Path) -> None:
     binary.parent.mkdir(parents=True, exist_ok=True)
     unfinished = binary.with_name(f"{binary.name}.{os.getpid()}")
-    # Libraries among the flags must follow the source that uses them.
-    full = [command[0], str(source), *command[1:], "-o", str(unfinished)]
-    done = subprocess.run(full, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(full)}\n{done.stderr}")
+    if elsewhere := os.environ.get(builder.VARIABLE):
+        builder.ask(Path(elsewhere), command, source, unfinished)
+    else:
+        try:
+            compile_program(compiler_of(command), source, unfinished)
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(f"{error}\n{error.stderr}") from error
     unfinished.replace(binary)

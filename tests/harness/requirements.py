@@ -13,6 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import builder
+from harness.libraries import library
+from harness.programs import compiler_of
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -30,13 +34,12 @@ def browser_command() -> str | None:
     return next((path for path in found if path and not path.startswith("/snap/")), None)
 
 
-def _linkable(library: str) -> Callable[[], bool]:
-    def present() -> bool:
-        command = ["gcc", f"-print-file-name={library}"]
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        return Path(found).is_absolute()
+def _compiler(name: str) -> Callable[[], bool]:
+    return lambda: builder.VARIABLE in os.environ or _command(name)()
 
-    return present
+
+def _library(name: str) -> Callable[[], bool]:
+    return lambda: library(name) is not None
 
 
 def _loadable(library: str) -> Callable[[], bool]:
@@ -59,24 +62,31 @@ def _bcc() -> bool:
 
 
 def _m32() -> bool:
-    command = ["gcc", "-m32", "-x", "c", "-o", "/dev/null", "-"]
-    return subprocess.run(command, input=b"int main(){}", capture_output=True).returncode == 0
+    if builder.VARIABLE in os.environ:
+        return True
+    command = [*compiler_of(["gcc", "-m32"]), "-x", "c", "-o", "/dev/null", "-"]
+    try:
+        done = subprocess.run(command, input=b"int main(){}", capture_output=True)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
 
 
 REQUIREMENTS = {
     "root": Requirement(lambda: os.geteuid() == 0, "run the tests as root"),
     "bcc": Requirement(_bcc, "install python3-bpfcc and make .venv again: make setup-test"),
-    "gcc": Requirement(_command("gcc"), "install gcc and libc6-dev"),
-    "g++": Requirement(_command("g++"), "install g++"),
-    "m32": Requirement(_m32, "install gcc-multilib (x86-64 only)"),
+    "gcc": Requirement(_compiler("gcc"), "install gcc and libc6-dev"),
+    "g++": Requirement(_compiler("g++"), "install g++"),
+    "m32": Requirement(_m32, "install gcc-i686-linux-gnu (on arm64 gcc-arm-linux-gnueabihf)"),
     "cross": Requirement(
         lambda: Path("/usr/aarch64-linux-gnu/lib/libc.so.6").exists(),
         "install libc6-arm64-cross and libgcc-s1-arm64-cross (x86-64 only)",
     ),
-    "musl": Requirement(_command("musl-gcc"), "install musl-tools"),
-    "jemalloc": Requirement(_linkable("libjemalloc.so"), "install libjemalloc-dev"),
-    "tcmalloc": Requirement(_linkable("libtcmalloc.so"), "install libgoogle-perftools-dev"),
-    "mimalloc": Requirement(_linkable("libmimalloc.so"), "install libmimalloc-dev"),
+    "arm64-gcc": Requirement(_command("aarch64-linux-gnu-gcc"), "install gcc-aarch64-linux-gnu"),
+    "musl": Requirement(_compiler("musl-gcc"), "install musl-tools"),
+    "jemalloc": Requirement(_library("libjemalloc"), "install libjemalloc-dev"),
+    "tcmalloc": Requirement(_library("libtcmalloc"), "install libgoogle-perftools-dev"),
+    "mimalloc": Requirement(_library("libmimalloc"), "install libmimalloc-dev"),
     "dwz": Requirement(_command("dwz"), "install dwz"),
     "debuginfod": Requirement(_loadable("libdebuginfod.so.1"), "install libdebuginfod1"),
     "rustc": Requirement(_command("rustc"), "install rustc"),
@@ -85,6 +95,7 @@ REQUIREMENTS = {
     "nginx": Requirement(_command("nginx"), "install nginx-light"),
     "ab": Requirement(_command("ab"), "install apache2-utils"),
     "chromium": Requirement(lambda: browser_command() is not None, "install chromium"),
+    "ruby": Requirement(_command("ruby"), "install ruby"),
     "redis": Requirement(_command("redis-server"), "install redis-server"),
 }
 

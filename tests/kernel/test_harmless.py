@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from harness.libraries import library
 
 DEADLINE = 30.0
 
@@ -86,10 +87,10 @@ def test_a_signal_ends_with_the_report(start, run_kwatch, number):
     assert target.end() == 0
 
 
+@pytest.mark.needs("tcmalloc")
 def test_exceptions_pass_through_probed_operators(start, run_kwatch):
     """A bad_alloc unwinds through the frame of operator new, whose return is probed."""
-    library = "/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4"
-    target = start("badalloc", environment={"LD_PRELOAD": library})
+    target = start("badalloc", environment={"LD_PRELOAD": str(library("libtcmalloc"))})
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls")
     kwatch.attached()
     answers = target.go()

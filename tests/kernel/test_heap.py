@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from harness.libraries import library
 
 HEAP = ("--json", "--no-syscalls")
 
@@ -86,11 +87,10 @@ def test_launched_threads_under_a_size_filter(program, run_kwatch):
     assert heap["allocs"] == result.answers["big_blocks"]
 
 
-ALLOCATORS = {
-    "jemalloc": "libjemalloc.so.2",
-    "tcmalloc": "libtcmalloc.so.4",
-    "mimalloc": "libmimalloc.so.2",
-}
+ALLOCATORS = [
+    pytest.param(name, marks=pytest.mark.needs(name))
+    for name in ("jemalloc", "tcmalloc", "mimalloc")
+]
 
 
 @pytest.mark.parametrize("name", ["leaky", "reallocs", "family", "cxx", "threads"])
@@ -98,9 +98,9 @@ ALLOCATORS = {
 def test_other_allocators(program, start, run_kwatch, allocator, name):
     # Debian's jemalloc has no pvalloc: its free would be given a block of glibc's.
     flags = ["-DNO_PVALLOC"] if allocator == "jemalloc" else []
-    library = f"/usr/lib/x86_64-linux-gnu/{ALLOCATORS[allocator]}"
+    environment = {"LD_PRELOAD": str(library(f"lib{allocator}"))}
     answers, final = traced_to_the_end(
-        start, run_kwatch, program(name, *flags), environment={"LD_PRELOAD": library}
+        start, run_kwatch, program(name, *flags), environment=environment
     )
     assert_heap(final, answers)
 
@@ -148,8 +148,9 @@ def test_exec_clears(start, run_kwatch):
     assert_heap(final, answers)
 
 
+@pytest.mark.needs("mimalloc")
 def test_library_opened_later(start, run_kwatch):
-    target = start("dlopens")
+    target = start("dlopens", library("libmimalloc"))
     kwatch = run_kwatch("--pid", target.pid, *HEAP)
     kwatch.attached()
     target.go("loaded")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from harness.libraries import library
 
 STAGES = [
     ("leaky", ["done"]),
@@ -24,7 +25,7 @@ STAGES = [
 
 @pytest.mark.parametrize(("name", "stages"), STAGES)
 def test_stages_come_in_order(start, name, stages):
-    target = start(name)
+    target = start(name, *[library("libmimalloc")] * (name == "dlopens"))
     said = [target.go(stage) for stage in stages]
     assert all(said[-1].values())
     assert target.end() == 0

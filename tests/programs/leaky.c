@@ -3,7 +3,9 @@
 /* Balanced pairs, and two leaks that differ in function, size and number. */
 #include "answers.h"
 
+#ifndef PAIRS
 #define PAIRS 100003
+#endif
 #define SMALL_BLOCKS 101
 #define SMALL_SIZE 100
 #define BIG_BLOCKS 13

@@ -1,4 +1,4 @@
-// build: -m32 -O1 -g -D_GNU_SOURCE
+// build: -m32 -static -O1 -g -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
  * System calls of a 32-bit program. Their numbers mean something else in the 64-bit table: open is

@@ -27,6 +27,7 @@ GENERATOR = ROOT / "tools" / "docs"
 WRITTEN = (
     "architecture",
     "json",
+    "kernels",
     "overhead",
     "profiles",
     "semantics",
@@ -114,6 +115,17 @@ def test_every_check_of_doctor_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     names = [feature.name for feature in features.features()]
     assert "perf uprobes" in names
     assert [name for name in names if f"| {name} |" not in text("troubleshooting.md")] == []
+
+
+def test_every_kernel_of_the_list_is_in_the_table() -> None:
+    lines = (ROOT / "tests" / "kernels.txt").read_text().splitlines()
+    listed = [line.split()[:4] for line in lines if line and not line.startswith("#")]
+    rows = re.findall(r"^\| (\S+) \| (\w+) \| (\w+) \| (\w+) \|$", text_of("kernels"), re.MULTILINE)
+    assert [list(row) for row in rows] == listed
+
+
+def text_of(page: str) -> str:
+    return (ROOT / "docs" / f"{page}.md").read_text()
 
 
 def test_every_field_of_the_output_is_named() -> None:

@@ -12,7 +12,7 @@ from kwatch.probes.finder import AllocatorFinder
 from kwatch.probes.sites import exit_offsets, site_offset
 from kwatch.symbols.elf import Elf
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 instructions")
+on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 instructions")
 
 CODE = {
     # name: (assembly, offset to probe with one argument)
@@ -27,31 +27,70 @@ CODE = {
 }
 
 
+ARM_CODE = {
+    "at_cbz": ("cbz x0, 1f\n mov x1, x0\n1: ret", 0),
+    "behind_bti": ("hint 34 // bti c\n adrp x3, .\n ret", 4),
+    "stack_moved": ("stp x29, x30, [sp, #-16]!\n cbz x0, 1f\n nop\n1: ret", 0),
+    # A return probe behind it would put an unsigned address in the place of a signed one.
+    "signed": ("hint 25 // paciasp\n adrp x3, .\n hint 29\n ret", 0),
+    "argument_written": ("mov x0, x1\n cbz x1, 1f\n1: ret", 0),
+}
+
+
+def build(compiler, directory, code, rest):
+    """A shared library with the functions of `code`."""
+    lines = [".text"]
+    for name, (assembly, _) in code.items():
+        lines.append(f".globl {name}\n.type {name}, %function\n{name}:\n {assembly}")
+        lines.append(f".size {name}, . - {name}")
+    source, library = directory / "code.S", directory / "code.so"
+    source.write_text("\n".join([*lines, rest]) + "\n.section .note.GNU-stack\n")
+    subprocess.run([compiler, "-shared", "-nostdlib", "-o", library, source], check=True)
+    return str(library)
+
+
 @pytest.fixture(scope="module")
 def elf(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("sites")
-    lines = []
-    for name, (assembly, _) in CODE.items():
-        lines.append(f".globl {name}\n.type {name}, @function\n{name}:\n {assembly}")
-        lines.append(f".size {name}, . - {name}")
-    lines.append(
+    rest = (
         ".globl two_exits\n.type two_exits, @function\ntwo_exits:\n test %rdi, %rdi\n jne elsewhere"
         "\n ret\n.size two_exits, . - two_exits\nelsewhere:\n nop\n ret\n"
         ".globl lost\n.type lost, @function\nlost:\n jmp *%rax\n.size lost, . - lost\n"
     )
-    source, library = directory / "code.S", directory / "code.so"
-    source.write_text("\n".join(lines) + "\n.section .note.GNU-stack\n")
-    subprocess.run(["gcc", "-shared", "-nostdlib", "-o", library, source], check=True)
-    with Elf.open(str(library)) as opened:
+    with Elf.open(build("gcc", tmp_path_factory.mktemp("sites"), CODE, rest)) as opened:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def arm_elf(tmp_path_factory):
+    """`tail` goes on to another function by way of the linkage table."""
+    rest = ".globl tail\n.type tail, %function\ntail: b at_cbz\n.size tail, . - tail\n"
+    compiler = "aarch64-linux-gnu-gcc"
+    with Elf.open(build(compiler, tmp_path_factory.mktemp("arm"), ARM_CODE, rest)) as opened:
+        yield opened
+
+
+@pytest.mark.needs("arm64-gcc")
+@pytest.mark.parametrize("name", ARM_CODE)
+def test_arm64_site(arm_elf, name):
+    function = arm_elf.functions([name])[name]
+    assert site_offset(arm_elf, function, 1) == ARM_CODE[name][1]
+
+
+@pytest.mark.needs("arm64-gcc")
+def test_arm64_exits_are_followed_through_the_linkage_table(arm_elf):
+    functions = arm_elf.functions(["tail", "at_cbz"])
+    end = functions["at_cbz"].offset + functions["at_cbz"].size
+    assert exit_offsets(arm_elf, functions["tail"]) == (end - 4,)
+
+
+@on_x86
 @pytest.mark.parametrize("name", CODE)
 def test_site(elf, name):
     function = elf.functions([name])[name]
     assert site_offset(elf, function, 1) == CODE[name][1]
 
 
+@on_x86
 def test_exits_are_followed_through_jumps(elf):
     functions = elf.functions(["two_exits", "lost"])
     exits = exit_offsets(elf, functions["two_exits"])

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One kwatch, many processes at once: each has its own exact report.
+
+This is the shortest way to most of the exactness list, so it is what every kernel of
+tests/kernels.txt runs (tools/vm).
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from harness.libraries import library
+from harness.programs import Programs
+from harness.requirements import missing
+from harness.session import Session
+from harness.target import Target
+
+FEWER = "-DPAIRS=1009"
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a program is built and run. `stages` are those after `ready`."""
+
+    program: str
+    flags: tuple[str, ...] = ()
+    compiler: str | None = None
+    preload: str = ""
+    arguments: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ("done",)
+    needs: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
+
+
+HEAP = {
+    "pairs": Case("leaky"),
+    "threads": Case("threads"),
+    "reallocs": Case("reallocs"),
+    "family": Case("family"),
+    "cxx": Case("cxx", needs=("g++",)),
+    "exec": Case("execs", stages=("allocated", "execed", "done")),
+    "mount namespace": Case("leaky", (FEWER,), prefix=("unshare", "-m")),
+    "static": Case("leaky", (FEWER, "-static")),
+    "static-pie": Case("reallocs", ("-static-pie",)),
+    "musl": Case("leaky", (FEWER,), compiler="musl-gcc", needs=("musl",)),
+    "musl reallocs": Case("reallocs", compiler="musl-gcc", needs=("musl",)),
+    "musl static": Case("leaky", (FEWER, "-static"), compiler="musl-gcc", needs=("musl",)),
+    # Debian's jemalloc has no pvalloc: its free would be given a block of glibc's.
+    "jemalloc": Case("family", ("-DNO_PVALLOC",), preload="jemalloc", needs=("jemalloc",)),
+    "tcmalloc": Case("cxx", preload="tcmalloc", needs=("tcmalloc", "g++")),
+    "mimalloc": Case("reallocs", preload="mimalloc", needs=("mimalloc",)),
+}
+FORKS = Case("forks", stages=("forked", "done"))
+CALLS = {
+    "threads calling": (Case("getppid", arguments=("3", "10007")), ("getppid",)),
+    "32-bit": (Case("syscalls32", needs=("m32",)), ("getppid", "open", "close", "access")),
+}
+if platform.machine() == "x86_64":
+    CALLS["int 0x80 and x32"] = (Case("gates"), ("getppid",))
+DLOPEN = Case("dlopens", arguments=("libmimalloc",), stages=("loaded", "done"), needs=("mimalloc",))
+BADALLOC = Case("badalloc", preload="tcmalloc", needs=("tcmalloc", "g++"))
+OTHERS = {"forks": FORKS, "dlopen": DLOPEN, "bad_alloc": BADALLOC}
+CASES = {**HEAP, **OTHERS, **{label: case for label, (case, _) in CALLS.items()}}
+
+
+def start(program: Programs, case: Case) -> Target:
+    path = program(case.program, *case.flags, compiler=case.compiler)
+    preload = {"LD_PRELOAD": str(library(f"lib{case.preload}"))} if case.preload else {}
+    arguments = [library(word) or word for word in case.arguments]
+    return Target([*case.prefix, path, *arguments], preload)
+
+
+@dataclass
+class Together:
+    """What came of it: the answers of each program, the final report of each process."""
+
+    answers: dict[str, dict[str, int]] = field(default_factory=dict)
+    finals: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def together(program):
+    """All programs that can be had here, traced by one kwatch."""
+    targets: dict[str, Target] = {}
+    found = Together()
+    sessions = []
+    try:
+        for label, case in CASES.items():
+            if not any(map(missing, case.needs)):
+                targets[label] = start(program, case)
+        pids = ",".join(str(target.pid) for target in targets.values())
+        # A large buffer: an emulated kwatch may come late to its rings.
+        # Waiting threads yield their CPU a million times, which nobody asks for.
+        options = (
+            "--pid",
+            pids,
+            "--follow",
+            "--json",
+            "--buffer",
+            "32M",
+            "-e",
+            "trace=!sched_yield",
+        )
+        sessions.append(kwatch := Session(*options))
+        kwatch.attached()
+        for label, target in targets.items():
+            found.answers[label] = run_through(kwatch, target, CASES[label])
+        for target in targets.values():
+            target.end()
+        result = kwatch.finish()
+        for label, target in targets.items():
+            found.finals[label] = result.final(target.pid)
+        found.finals["child"] = result.final(found.answers["forks"]["child"])
+        yield found
+    finally:
+        for target in targets.values():
+            target.kill()
+        for session in sessions:
+            session.kill()
+
+
+def run_through(kwatch: Session, target: Target, case: Case) -> dict[str, int]:
+    """Takes the program from stage to stage; a new process is attached before it goes on."""
+    answers = {}
+    for stage in case.stages:
+        answers |= target.go(stage)
+        if stage == "forked":
+            wait_for(kwatch, f"attached to forks[{answers['child']}]; heap: ")
+        if stage == "loaded":
+            wait_for(kwatch, f"dlopens[{target.pid}]", "libmimalloc")
+    return answers
+
+
+def wait_for(kwatch: Session, *words: str) -> None:
+    kwatch.said(lambda line: all(word in line for word in words))
+
+
+def needing(cases):
+    return [
+        pytest.param(label, marks=pytest.mark.needs(*case.needs)) for label, case in cases.items()
+    ]
+
+
+def assert_heap(document, answers, process=""):
+    heap = document["heap"]
+    assert document["lost"] == {"events": 0, "by_cause": {}}
+    for key in ("live_blocks", "live_bytes", "allocs", "frees"):
+        if f"{process}{key}" in answers:
+            assert (key, heap[key]) == (key, answers[f"{process}{key}"])
+    assert heap["failed_allocs"] == answers.get(f"{process}failed", 0)
+
+
+@pytest.mark.parametrize("label", needing(HEAP))
+def test_heap(together, label):
+    answers = together.answers[label]
+    assert "live_blocks" in answers
+    assert_heap(together.finals[label], answers)
+
+
+def test_stacks_of_leaks(together):
+    """Function, blocks, bytes and line of both leaks."""
+    answers, final = together.answers["pairs"], together.finals["pairs"]
+    stacks = {s["frames"][0]["symbol"]: s for s in final["heap"]["stacks"]}
+    for function, name in (("leak_small", "small"), ("leak_big", "big")):
+        stack = stacks[function]
+        assert stack["blocks"] == answers[f"{name}_blocks"]
+        assert stack["bytes"] == answers[f"{name}_bytes"]
+        assert stack["frames"][0]["file"].endswith("leaky.c")
+        assert stack["frames"][1]["symbol"] == "main"
+
+
+def test_fork_copies_the_live_set(together):
+    answers = together.answers["forks"]
+    assert_heap(together.finals["forks"], answers, "parent_")
+    assert_heap(together.finals["child"], answers, "child_")
+
+
+@pytest.mark.needs("mimalloc")
+def test_library_opened_later(together):
+    answers = together.answers["dlopen"]
+    stacks = together.finals["dlopen"]["heap"]["stacks"]
+    (stack,) = [s for s in stacks if s["frames"][0]["symbol"] == "use_loaded"]
+    assert (stack["blocks"], stack["bytes"]) == (answers["loaded_blocks"], answers["loaded_bytes"])
+
+
+@pytest.mark.needs("tcmalloc")
+def test_exceptions_pass_through_probed_operators(together):
+    """A bad_alloc unwinds through the frame of operator new, whose return is probed."""
+    answers = together.answers["bad_alloc"]
+    assert answers["caught"] == answers["thrown"]
+
+
+@pytest.mark.parametrize("label", needing({label: case for label, (case, _) in CALLS.items()}))
+def test_calls_by_their_own_table(together, label):
+    answers, final = together.answers[label], together.finals[label]
+    calls = {row["name"]: row["calls"] for row in final["syscalls"]["by_name"]}
+    _, names = CALLS[label]
+    assert {name: calls.get(name) for name in names} == {name: answers[name] for name in names}
+    assert not [name for name in calls if name.startswith("syscall_")]

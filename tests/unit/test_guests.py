@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lists that tools/vm reads: every kernel is complete, every test exists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [
+    line.split()
+    for line in (ROOT / "tests" / "guests.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def test_every_listed_test_exists():
+    ids = [row[0] for row in ROWS]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", *ids]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_some_are_for_the_short_form():
+    assert 0 < sum(row[1:] == ["short"] for row in ROWS) < len(ROWS)
+    assert all(row[1:] in ([], ["short"]) for row in ROWS)
+
+
+@pytest.fixture
+def vm(monkeypatch):
+    """The modules of tools/vm, which is a package only for those who run it."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+
+
+def test_the_kernels_are_complete(vm):
+    from vm.kernels import kernels
+
+    names = [kernel.name for kernel in kernels()]
+    assert len(set(names)) == len(names)
+    for architecture in ("arm64", "x86_64"):
+        for version in ("5.10", "6.1", "6.12", "sid"):
+            assert f"{architecture}-{version}" in names
+
+
+def test_a_report_has_every_test_and_why_it_was_skipped(vm, tmp_path):
+    from vm.guest import Ending
+    from vm.report import Result, read_outcomes, table
+
+    lines = tmp_path / "report"
+    lines.write_text(
+        '{"test": "tests/kernel/a.py::b", "outcome": "passed", "why": "", "seconds": 1}\n'
+        '{"test": "tests/kernel/a.py::c", "outcome": "skipped", "why": "no x32", "seconds": 0}\n'
+    )
+    good = Result("arm64-6.1", Ending(0, 60.0), "", read_outcomes(lines))
+    dead = Result("arm64-5.10", Ending(None, 90.0, 9.0, "did not boot\n    Kernel panic"), "", {})
+    said = table([good, dead])
+    assert good.good
+    assert not dead.good
+    assert "a.py::b  ok         -\n" in said
+    assert "skipped on arm64-6.1: a.py::c: no x32" in said
+    assert "arm64-5.10: the guest did not boot\n    Kernel panic" in said
+
+
+STAND_IN = """
+require "ostruct"
+class Machine < BasicObject
+  def initialize(name) = @name = name
+  def define(name, **)
+    yield ::Machine.new(name)
+  end
+  def provision(_, inline:) = ::Kernel.puts("#{@name} #{inline}")
+  def provider(_) = yield(self)
+  def method_missing(name, *arguments, **) = self
+end
+module Vagrant
+  def self.configure(_) = yield(Machine.new("all"))
+end
+load "Vagrantfile"
+"""
+
+
+@pytest.mark.needs("ruby")
+def test_the_vagrantfile_has_every_kernel(vm):
+    """Evaluated with a stand-in for Vagrant, which says what would be provisioned."""
+    from vm.kernels import kernels
+
+    done = subprocess.run(
+        ["ruby", "-e", STAND_IN], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    provisioned = done.stdout.splitlines()
+    for kernel in kernels():
+        assert f"{kernel.name} /vagrant/tools/setup test" in provisioned
+    assert "x86_64-5.10 /vagrant/tools/setup kernel bullseye" in provisioned
+    assert "x86_64-6.1 /vagrant/tools/setup kernel bookworm" not in provisioned

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the chosen tests on the chosen kernels, two guests at a time, and prints one table."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from harness import builder, programs
+
+from vm.cache import Cache, Guest, default_directory
+from vm.compilers import CrossCompiler
+from vm.guest import Ending, run
+from vm.kernels import CHECKOUT, Kernel, kernels
+from vm.report import Result, read_outcomes, table
+
+_SELECTION = CHECKOUT / "tests" / "guests.txt"
+_SHORT_KERNELS = ("arm64-6.1", "x86_64-5.10")
+_PATIENCE = 6  # times the deadlines that the tests have on real machines
+_SIDE_BY_SIDE = 2
+_SEEN_BY_GUESTS = ("bpf", "kwatch", "tests", "tools", "pyproject.toml")
+
+
+def main() -> int:
+    """0: every test passed or was skipped on every kernel."""
+    arguments = _arguments()
+    try:
+        chosen = _chosen(arguments.kernels or (_SHORT_KERNELS if arguments.short else ()))
+    except LookupError as error:
+        print(f"vm: {error.args[0]}")
+        return 2
+    tests = arguments.test or selection(arguments.short)
+    with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
+        checkout = _copy(Path(directory))
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            work = [pool.submit(_test, kernel, tests, checkout, arguments) for kernel in chosen]
+            results = [future.result() for future in work]
+    good = all(result.good or (arguments.run and result.ending.status == 0) for result in results)
+    print(table(results) if not arguments.run else "")
+    print(f"{len(results)} kernels: {'as they should be' if good else 'NOT as they should be'}")
+    return 0 if good else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tools/vm", description=__doc__)
+    parser.add_argument("kernels", nargs="*", help="names in tests/kernels.txt; all without any")
+    parser.add_argument("--short", action="store_true", help="few tests on two kernels, as in CI")
+    parser.add_argument("--test", action="append", help="a test's id, in place of the list's")
+    parser.add_argument("--run", help="a shell command, in place of the tests")
+    parser.add_argument("--limit", type=float, default=1500, help="seconds for one guest")
+    parser.add_argument("--cache", type=Path, default=default_directory())
+    return parser.parse_args()
+
+
+def _chosen(names: Sequence[str]) -> list[Kernel]:
+    known = {kernel.name: kernel for kernel in kernels()}
+    for name in names:
+        if name not in known:
+            raise LookupError(f"no kernel {name} in tests/kernels.txt: {', '.join(known)}")
+    return [known[name] for name in names or known]
+
+
+def selection(short: bool) -> list[str]:
+    """The test ids of tests/guests.txt."""
+    lines = [line.split() for line in _SELECTION.read_text().splitlines()]
+    rows = [line for line in lines if line and not line[0].startswith("#")]
+    return [row[0] for row in rows if not short or "short" in row[1:]]
+
+
+def _copy(place: Path) -> Path:
+    """What guests see of the checkout, so that it may be worked on while they run."""
+    for name in _SEEN_BY_GUESTS:
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, place / name)
+    return place
+
+
+def _test(
+    kernel: Kernel, tests: Sequence[str], checkout: Path, arguments: argparse.Namespace
+) -> Result:
+    try:
+        guest = Cache(arguments.cache, lambda text: _say(kernel, text)).guest(kernel)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return Result(kernel.name, Ending(None, 0.0, 0.0, f"could not be made: {error}"), "")
+    with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
+        work = Path(directory)
+        (work / "build").mkdir()
+        (work / "command").write_text(arguments.run or _command(tests))
+        _say(kernel, "boots")
+        attend = _attendant(kernel, guest, work, arguments.cache)
+        ending = run(guest, checkout, work, attend, arguments.limit)
+        output = work / "output"
+        text = output.read_text(errors="replace") if output.exists() else ""
+        if arguments.run:
+            print(text)
+        result = Result(kernel.name, ending, text, read_outcomes(work / "report"))
+        how = "died" if ending.status is None else "ended"
+        _say(kernel, f"{how} in {ending.seconds:.0f} s, {ending.cpu_seconds:.0f} s of CPU")
+        if ending.status is None:
+            _say(kernel, f"the guest {ending.trouble}")
+        return result
+
+
+def _command(tests: Sequence[str]) -> str:
+    environment = {
+        "KWATCH_PATIENCE": str(_PATIENCE),
+        "KWATCH_REPORT": "/work/report",
+        "KWATCH_REQUIRE_KERNEL": "1",
+        builder.VARIABLE: "/work/build",
+    }
+    exports = "".join(f"export {name}={value}\n" for name, value in environment.items())
+    return f"{exports}python3 -m pytest -q -o cache_dir=/tmp/pytest {shlex.join(tests)}\n"
+
+
+def _attendant(kernel: Kernel, guest: Guest, work: Path, cache: Path):  # type: ignore[no-untyped-def]
+    """What the host does for a running guest: it compiles, and says which tests have ended."""
+    place = cache / f"programs-{kernel.architecture.debian}"
+    compiler = CrossCompiler(kernel.architecture, guest.root, place)
+    seen: set[str] = set()
+
+    def attend() -> None:
+        builder.serve(work / "build", programs.SOURCES, compiler)
+        for name, outcome in read_outcomes(work / "report").items():
+            if name not in seen:
+                seen.add(name)
+                _say(kernel, f"{outcome.outcome} {name} {outcome.seconds:.0f} s {outcome.why}")
+
+    return attend
+
+
+def _say(kernel: Kernel, text: str) -> None:
+    print(f"{kernel.name:12} {text}".rstrip(), flush=True)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boots a guest and watches over it until its command has ended, or it has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm.cache import Guest
+
+BOOT_LIMIT = 90.0  # seconds until the guest must have said that it is alive
+SILENCE_LIMIT = 90.0  # ... and between two such signs
+_TAIL = 40  # lines of the console that a report of failure shows
+_POLL = 0.1
+_MEMORY = "2G"
+# KASLR makes arm64 keep the kernel's page tables apart; emulated, each system call then takes
+# 80 us, because it drops every translation.
+_KERNEL_ARGUMENTS = "panic=-1 loglevel=4 mitigations=off nokaslr kpti=off"
+_CPUS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a guest ended. `status`: its command's; None if it did not come to its end.
+
+    `cpu_seconds`: what the emulator took of the host.
+
+    `trouble` says why then, with the console's tail.
+    """
+
+    status: int | None
+    seconds: float
+    cpu_seconds: float = 0.0
+    trouble: str = ""
+
+
+def _emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
+    architecture = guest.kernel.architecture
+    command = [
+        *architecture.emulator,
+        *("-accel", "tcg,thread=multi", "-smp", str(_CPUS), "-m", _MEMORY),
+        *("-nodefaults", "-no-reboot", "-display", "none"),
+        *("-serial", f"file:{work}/console"),
+        *("-kernel", str(guest.image), "-initrd", str(guest.initrd)),
+        *("-append", f"console={architecture.console} {_KERNEL_ARGUMENTS}"),
+    ]
+    shares = {
+        "root": (guest.root, True),
+        "kwatch": (checkout, True),
+        "site": (guest.site, True),
+        "pycache": (guest.pycache, False),
+        "work": (work, False),
+    }
+    for tag, (path, read_only) in shares.items():
+        options = f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap"
+        command += ["-virtfs", options + ",readonly=on" * read_only]
+    return command
+
+
+def run(
+    guest: Guest, checkout: Path, work: Path, attend: Callable[[], None], limit: float
+) -> Ending:
+    """Runs /work/command in the guest for at most `limit` seconds.
+
+    `attend` is called several times a second meanwhile.
+    """
+    started = time.monotonic()
+    with open(work / "emulator", "w") as messages:
+        process = subprocess.Popen(
+            _emulator(guest, checkout, work),
+            stdin=subprocess.DEVNULL,
+            stdout=messages,
+            stderr=messages,
+            start_new_session=True,
+        )
+    try:
+        trouble = _watch(process, work, limit, attend)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        _, process.returncode, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    status = _read(work / "status").strip()
+    if status:
+        return Ending(int(status), seconds, cpu_seconds)
+    return Ending(None, seconds, cpu_seconds, f"{trouble}\n{_tail(work)}")
+
+
+def _watch(
+    process: subprocess.Popen[bytes], work: Path, limit: float, attend: Callable[[], None]
+) -> str:
+    """Returns when the emulator has ended or has to be: why."""
+    started = last = time.monotonic()
+    signs = 0
+    while not _has_ended(process.pid):
+        attend()
+        now = time.monotonic()
+        if (count := _size(work / "alive")) != signs:
+            signs, last = count, now
+        if not signs and now - started > BOOT_LIMIT:
+            return f"did not boot within {BOOT_LIMIT:.0f} s"
+        if now - last > max(SILENCE_LIMIT, BOOT_LIMIT * (not signs)):
+            return f"gave no sign of life for {SILENCE_LIMIT:.0f} s"
+        if now - started > limit:
+            return f"was not done within {limit:.0f} s"
+        time.sleep(_POLL)
+    return "went down" if signs else "ended before it had booted"
+
+
+def _has_ended(pid: int) -> bool:
+    """Leaves it to be waited for, with what it took."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _tail(work: Path) -> str:
+    """The last that the console and the emulator said."""
+    lines = (_read(work / "console") + _read(work / "emulator")).splitlines()
+    return "\n".join(f"    {line.rstrip()}" for line in lines[-_TAIL:])

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The list of kernels, and what differs between the architectures that they run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LIST = CHECKOUT / "tests" / "kernels.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """`debian` is the distribution's name of it, `machine` the kernel's, `triple` gcc's."""
+
+    debian: str
+    machine: str
+    triple: str
+    emulator: tuple[str, ...]
+    console: str
+
+
+# cortex-a57 boots five times as fast as `max`, whose pointer authentication is emulated.
+ARCHITECTURES = {
+    "arm64": Architecture(
+        "arm64",
+        "aarch64",
+        "aarch64-linux-gnu",
+        ("qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "cortex-a57"),
+        "ttyAMA0",
+    ),
+    "amd64": Architecture(
+        "amd64",
+        "x86_64",
+        "x86_64-linux-gnu",
+        ("qemu-system-x86_64", "-M", "q35", "-cpu", "max"),
+        "ttyS0",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One line of the list; `kernel` and `userland` are suites of the distribution."""
+
+    name: str
+    architecture: Architecture
+    kernel: str
+    userland: str
+    box: str
+
+
+def kernels() -> list[Kernel]:
+    """All of the list, in its order. ValueError names a line that is not right."""
+    lines = [line.split() for line in LIST.read_text().splitlines() if not line.startswith("#")]
+    found = []
+    for fields in filter(None, lines):
+        if len(fields) != 5 or fields[1] not in ARCHITECTURES:
+            raise ValueError(f"{LIST}: not a kernel: {' '.join(fields)}")
+        name, architecture, kernel, userland, box = fields
+        found.append(Kernel(name, ARCHITECTURES[architecture], kernel, userland, box))
+    return found

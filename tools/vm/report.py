@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of all guests as one table, test by kernel, and what is to be said about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vm.guest import Ending
+
+_MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skip"}
+_PREFIX = "tests/kernel/"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    outcome: str
+    why: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of one kernel."""
+
+    kernel: str
+    ending: Ending
+    output: str
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        failed = any(o.outcome == "failed" for o in self.outcomes.values())
+        return self.ending.status == 0 and bool(self.outcomes) and not failed
+
+
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """The lines that tests/conftest.py wrote. A test that failed in its fixture too has failed."""
+    found: dict[str, Outcome] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        fields = json.loads(line)
+        name = fields["test"].removeprefix(_PREFIX)
+        if name not in found or fields["outcome"] == "failed":
+            found[name] = Outcome(fields["outcome"], fields["why"], fields["seconds"])
+    return found
+
+
+def table(results: Sequence[Result]) -> str:
+    """Test by kernel; below it each skip's reason and each guest that did not come to its end."""
+    names = list(dict.fromkeys(name for result in results for name in result.outcomes))
+    width = max(map(len, ["test", *names]))
+    columns = [max(len(result.kernel), 7) for result in results]
+    lines = [_row("test", width, [result.kernel for result in results], columns)]
+    for name in names:
+        cells = [_cell(result, name) for result in results]
+        lines.append(_row(name, width, cells, columns))
+    times = [f"{result.ending.seconds:.0f} s" for result in results]
+    lines.append(_row("boot to power-off", width, times, columns))
+    times = [f"{result.ending.cpu_seconds:.0f} s" for result in results]
+    lines.append(_row("CPU time of the host", width, times, columns))
+    lines += ["", *_notes(results)]
+    return "\n".join(lines)
+
+
+def _row(name: str, width: int, cells: Sequence[str], columns: Sequence[int]) -> str:
+    padded = (cell.ljust(column) for cell, column in zip(cells, columns, strict=True))
+    return f"{name:{width}}  {'  '.join(padded)}".rstrip()
+
+
+def _cell(result: Result, name: str) -> str:
+    outcome = result.outcomes.get(name)
+    return "-" if outcome is None else _MARKS[outcome.outcome]
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        for name, outcome in result.outcomes.items():
+            if outcome.outcome == "skipped":
+                reasons.setdefault(f"{name}: {outcome.why}", []).append(result.kernel)
+    lines = [f"skipped on {', '.join(kernels)}: {why}" for why, kernels in reasons.items()]
+    for result in results:
+        if result.ending.status is None:
+            lines.append(f"{result.kernel}: the guest {result.ending.trouble}")
+        elif not result.good:
+            lines.append(f"{result.kernel}: pytest ended with {result.ending.status}")
+            lines += [f"    {line}" for line in result.output.splitlines()[-120:]]
+    return lines
