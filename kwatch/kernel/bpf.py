@@ -192,8 +192,8 @@ def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0
 def recursion_misses(program: int) -> int:
     """How often the kernel has skipped a program because it ran already on that CPU.
 
-    Since Linux 6.13 programs on system calls' tracepoints can be preempted. The kernel counts
-    since 5.12 (commit 9ed9e9ba2337); before that, nothing was skipped.
+    Linux 6.2 (commit 05b24ff9b2cf) does so with raw tracepoints, and newer kernels let the programs
+    of system calls be preempted. The count came with 5.12 (commit 9ed9e9ba2337).
     """
     with open(f"/proc/self/fdinfo/{program}") as file:
         lines = (line.partition(":") for line in file)
