@@ -38,6 +38,7 @@ static __always_inline int finish_stack(struct pt_regs *ctx, struct thread *thre
 		stack = announce_stack(ctx, u, stack, copy);
 	} else if (!u->forgettable) {
 		u->known.stack = stack;
+		u->known.check = mix(u->known.check, stack);
 		known_stacks.update(&key, &u->known);
 	}
 	u->event.stack = stack;

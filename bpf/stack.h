@@ -57,7 +57,7 @@ static __always_inline u64 find_known(struct unwinding *u, struct known_key *key
 			return 0;
 		sum = add_pair(sum, slot, value);
 	}
-	return sum == known->check ? stack : 0;
+	return mix(sum, stack) == known->check ? stack : 0;
 }
 
 /* Copies a chunk's frames; those behind the end are left as they are. */

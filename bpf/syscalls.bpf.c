@@ -54,6 +54,8 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 
 	if (result < 0 && result >= -4095)
 		return;
+	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
+		result = (u32)result; /* an address, which was extended as a number */
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_MMAP_PAGES:

@@ -27,7 +27,7 @@
 struct known_stack {
 	u64 stack;
 	u64 fp;
-	u64 check; /* sum over the pairs: an entry may be evicted and overwritten while it is read */
+	u64 check; /* sum over the pairs and the stack: an entry may be evicted and overwritten while it is read */
 	u32 fp_used;
 	u16 count;
 	u16 reach; /* the farthest slot */

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
@@ -67,8 +68,9 @@ class CacheFolder:
             return file.read(most)
 
     def touch(self, name: str) -> None:
-        """Marks a file as used now."""
-        os.utime(name, dir_fd=self._fd, follow_symlinks=False)
+        """Marks a file as used now, where that can be."""
+        with contextlib.suppress(OSError):
+            os.utime(name, dir_fd=self._fd, follow_symlinks=False)
 
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all, as another kwatch may write or read the same file."""

@@ -27,7 +27,7 @@ from kwatch.snapshot import (
 from kwatch.stacks import stack_of
 from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
-from kwatch.tracer import LOST_MAPPINGS, Tracer
+from kwatch.tracer import LOST_MAPPINGS, MISSED_TRACEPOINTS, Tracer
 
 _ALL = 1 << 62
 
@@ -41,7 +41,7 @@ _HEAP_LOSSES = frozenset(
         Loss.TARGETS_MAP_FULL,
         Loss.RESULT_UNREADABLE,
     )
-) | {LOST_MAPPINGS}
+) | {LOST_MAPPINGS, MISSED_TRACEPOINTS}
 
 
 _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()

@@ -73,6 +73,8 @@ class StackAssembler:
         chunk = np.frombuffer(record, events.STACK, 1)[0]
         key = (int(chunk["tgid"]), int(chunk["stack"]))
         first, total = int(chunk["first"]), int(chunk["total"])
+        while len(self._parts) > _MOST_COPIES:  # the rest of them was lost
+            del self._parts[next(iter(self._parts))]
         if not first:  # perhaps sent again from its start
             self._parts[key] = RawStack(
                 *key, int(chunk["end"]), int(chunk["exact"]), int(chunk["copy"])
@@ -112,6 +114,7 @@ class StackReader:
         self._assembler = StackAssembler()
         self._copies: dict[int, _Copy] = {}
         self._leaving: dict[int, _Leaving] = {}
+        self._most: dict[int, int] = {}  # stacks of a process, before some have to go
 
     def prefetch(self, process: Process, code: Iterable[Mapping]) -> None:
         """Opens what the process has mapped, for when it is gone."""
@@ -168,8 +171,10 @@ class StackReader:
         leaving = self._leaving.get(process.pid)
         if leaving is not None:
             leaving.stacks.discard(raw.stack)
-        elif len(process.stacks) > MOST_STACKS:
-            stacks = process.stacks.keys() - _in_use(process)
+        elif len(process.stacks) > self._most.get(process.pid, MOST_STACKS):
+            in_use = _in_use(process)
+            self._most[process.pid] = len(in_use) + MOST_STACKS
+            stacks = process.stacks.keys() - in_use
             self._unwinder.resend(process, stacks)
             self._leaving[process.pid] = _Leaving(process, stacks)
 

@@ -71,6 +71,7 @@ class Tracer:
         """Raises KwatchError."""
         self.programs = programs
         self._tracepoints: list[int] = []
+        self._forgotten_control = 0  # records lost of processes that have ended
         with ExitStack() as stack:
             stack.callback(programs.close)
             self._configure(options)
@@ -133,6 +134,7 @@ class Tracer:
             found[lost.tgid][Loss(lost.cause).name.lower()] = struct.unpack("Q", value)[0]
         unseen = self.stream.lost_control_records
         ours = sum(causes.get(_CONTROL_LOST, 0) for causes in found.values())
+        ours += self._forgotten_control
         if unseen > ours:  # the rest are records of the kernel's own: mappings and names
             found[0][LOST_MAPPINGS] = unseen - ours
         missed = sum(bpf.recursion_misses(fd) for fd in self._tracepoint_programs())
@@ -145,6 +147,8 @@ class Tracer:
 
     def forget_losses(self, pid: int) -> None:
         """The process has ended: another one may come to its pid."""
+        lost = self.programs.maps["losses"].get(bytes(LossKey(pid, Loss.CONTROL_RING_FULL)))
+        self._forgotten_control += struct.unpack("Q", lost)[0] if lost else 0
         for cause in Loss:
             self.programs.maps["losses"].delete(bytes(LossKey(pid, cause)))
 

@@ -92,3 +92,8 @@ def _scaled(amount: float, units: _Units) -> str:
 
 def _not_a(noun: str, text: str, why: str, hint: str) -> UsageError:
     return UsageError(f"{reprlib.repr(text)} is not a {noun} kwatch can use: {why}", hint)
+
+
+def printable(text: str) -> str:
+    """Without control characters: a name is no command to a terminal, and no line of its own."""
+    return "".join(char if char.isprintable() else "?" for char in text)

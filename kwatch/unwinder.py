@@ -39,6 +39,7 @@ class _File:
     `placed` is None while it is not in the kernel, or if there is no table.
     """
 
+    version: tuple[int, ...]
     shape: Table | None = None
     placed: Placed | None = None
     users: int = 0
@@ -61,7 +62,7 @@ class Unwinder:
         self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
         self._resting: deque[list[Placed]] = deque([[], []])
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
-        self._coming: dict[_Key, Future[Table | None]] = {}
+        self._coming: dict[_Key, tuple[int, Future[Table | None]]] = {}
 
     @property
     def kernel_bytes(self) -> int:
@@ -80,7 +81,7 @@ class Unwinder:
             status = os.stat(path)
             key = status.st_dev, status.st_ino, path
             if key not in self._files:
-                self._files[key] = _File()
+                self._files[key] = _File(version=_version(path))
                 self._place(key, self._load(path, path))
 
     def forget(self, process: Process) -> None:
@@ -100,9 +101,10 @@ class Unwinder:
         self._resting.append([])
         for placed in self._resting.popleft():
             self._rows.remove(placed)
-        done = [key for key, future in self._coming.items() if future.done()]
+        done = [key for key, (_, future) in self._coming.items() if future.done()]
         for key in done:
-            self._place(key, self._coming.pop(key).result())
+            pid, future = self._coming.pop(key)
+            self._came(key, pid, future.result())
         return bool(done)
 
     def table_of(self, pid: int, mapping: Mapping) -> tuple[Table, int] | None:
@@ -119,21 +121,26 @@ class Unwinder:
 
     def _need(self, pid: int, mapping: Mapping) -> None:
         key = _key(mapping)
+        path = file_of(pid, mapping)
         file = self._files.pop(key, None)
+        if path and file is not None and not file.users and file.version != _version(path):
+            self._give_up(file)  # nothing held it: another one may have its place
+            if self._tables.get(key) is not None:
+                self._tables.remove(key)
+            file = None
         if file is not None:
             self._files[key] = file
             if file.shape is not None and file.placed is None and key not in self._coming:
                 self._place(key, self._reload(pid, mapping))
             return
-        path = file_of(pid, mapping)
         if not path and mapping.path != _VDSO:
             return  # it cannot be opened now; another process may lead to it
-        self._files[key] = _File()
+        self._files[key] = _File(version=_version(path))
         table = self._find(path) if _size(mapping) > _LARGE_FILE else None
         if table is None and _size(mapping) > _LARGE_FILE:
-            self._coming[key] = self._worker.submit(self._load, path, mapping.path)
+            self._coming[key] = pid, self._worker.submit(self._load, path, mapping.path)
         else:
-            self._place(key, table or self._load_mapped(pid, mapping, path))
+            self._came(key, pid, table or self._load_mapped(pid, mapping, path))
 
     def _reload(self, pid: int, mapping: Mapping) -> Table | None:
         path = file_of(pid, mapping)
@@ -162,6 +169,12 @@ class Unwinder:
         except KwatchError as error:
             self._complain(f"no unwind table for {shown}: {error}")
             return None
+
+    def _came(self, key: _Key, pid: int, table: Table | None) -> None:
+        """The table was loaded, or there is none, or it could not be read in time."""
+        if table is None and not os.path.exists(f"/proc/{pid}"):
+            self._files.pop(key, None)  # the next process that maps it may lead to it
+        self._place(key, table)
 
     def _place(self, key: _Key, table: Table | None) -> None:
         """Brings a table into the kernel, if there is one."""
@@ -217,8 +230,21 @@ class Unwinder:
             if total <= _MOST_UNUSED or file.placed is None:
                 break
             total -= file.placed.size * 8
-            self._resting[-1].append(file.placed)
+            self._give_up(file)
             del self._files[key]
+
+    def _give_up(self, file: _File) -> None:
+        if file.placed is not None:
+            self._resting[-1].append(file.placed)
+
+
+def _version(path: str) -> tuple[int, ...]:
+    """Tells a file from one that was written in its place, or got its inode later."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()  # none, or the vdso
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _key(mapping: Mapping) -> _Key:
@@ -244,4 +270,4 @@ def _vdso_table(pid: int, mapping: Mapping) -> Table | None:
             image = memory.read(mapping.end - mapping.start)
         return build_table_from_memory(image, _VDSO)
     except (OSError, KwatchError):
-        return None  # a process that is gone; the next one has a vdso too
+        return None  # the process is gone

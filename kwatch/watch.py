@@ -25,6 +25,7 @@ from kwatch.targets import processes
 from kwatch.targets.connector import Connector
 from kwatch.targets.launch import Launched, program_files
 from kwatch.tracer import Tracer
+from kwatch.units import printable
 
 _GRACE_S = 5.0  # for a launched command to end after a signal
 _NAMES_S = 1.0  # for the names of stacks at a snapshot
@@ -186,7 +187,9 @@ class Watch:
 
     def _process_ended(self, process: Process) -> None:
         self._reporter.refresh()
-        self._session.settle(_LAST_NAMES_S)
+        # While others go on, the rings fill up.
+        alone = len(self._session.registry) == 1
+        self._session.settle(_LAST_NAMES_S if alone else _NAMES_S)
         snapshot = self._reporter.snapshot(process, "final")
         self._judge(snapshot)
         self._output.profile([snapshot])
@@ -255,8 +258,9 @@ def _unreadable(pids: set[int]) -> str:
 
 
 def _say(line: str) -> None:
+    """A line of text; names of programs and files may have anything in them."""
     if sys.stderr is not None:  # a daemon may have closed it
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _in_foreground() -> bool:

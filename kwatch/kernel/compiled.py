@@ -83,9 +83,10 @@ def find(key: str) -> Compiled | None:
     """What was kept under this key."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         with CacheFolder(default_folder()) as folder:
-            data = folder.read(key + _SUFFIX, _LARGEST)
+            digest, _, data = folder.read(key + _SUFFIX, _LARGEST).partition(b"\n")
             folder.touch(key + _SUFFIX)
-        return _decoded(json.loads(data))
+        if digest == _digest(data):
+            return _decoded(json.loads(data))
     return None
 
 
@@ -94,8 +95,14 @@ def keep(key: str, compiled: Compiled) -> None:
         path = default_folder()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with CacheFolder(path) as folder:
-            folder.write(key + _SUFFIX, json.dumps(_encoded(compiled)).encode())
+            data = json.dumps(_encoded(compiled)).encode()
+            folder.write(key + _SUFFIX, _digest(data) + b"\n" + data)
             folder.shrink(_SUFFIX, _LIMIT)
+
+
+def _digest(data: bytes) -> bytes:
+    """A damaged file is compiled anew."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
 
 def _encoded(compiled: Compiled) -> dict[str, object]:

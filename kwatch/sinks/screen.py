@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from kwatch.units import format_count
+from kwatch.units import format_count, printable
 
 _GAP = 2
 _EXACT_BELOW = 10_000_000
@@ -26,8 +26,7 @@ class Screen:
 
     def clean(self, text: str) -> str:
         """Without control characters, undecodable bytes and what the encoding lacks."""
-        printable = "".join(char if char.isprintable() else "?" for char in text)
-        return printable.encode(self._encoding, "replace").decode(self._encoding)
+        return printable(text).encode(self._encoding, "replace").decode(self._encoding)
 
     def clip(self, text: str, room: int) -> str:
         """`text`, cleaned, in at most `room` columns; what does not fit goes from its middle."""

@@ -7,12 +7,15 @@ a server of such files seconds. The rings would be full by then.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from kwatch.snapshot import Frame
 from kwatch.symbols.symbolizer import Call, Symbolizer
+
+_MOST_OPEN = 16384
 
 _Job = tuple[int, Sequence[Call], Callable[[tuple[Frame, ...]], None]]
 
@@ -32,8 +35,13 @@ class Namer:
     def submit(
         self, pid: int, calls: Sequence[Call], done: Callable[[tuple[Frame, ...]], None]
     ) -> None:
-        """`done` is called with the frames, in the other thread."""
+        """`done` is called with the frames, in the other thread.
+
+        When very many wait already it is not, and the frames stay module and offset.
+        """
         with self._change:
+            if self._open >= _MOST_OPEN:
+                return
             self._open += 1
         self._jobs.put((pid, calls, done))
 
@@ -47,8 +55,9 @@ class Namer:
 
     def close(self) -> None:
         """What has not been named stays as it is."""
-        while not self._jobs.empty():
-            self._jobs.get()
+        with contextlib.suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
         self._jobs.put(None)
         self._thread.join()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kwatch import signals
 from kwatch.errors import KwatchError
 from kwatch.symbols import wire
 from kwatch.symbols.libdw import Location, Place
@@ -74,7 +75,7 @@ class Reader:
             return
         ours, theirs = socket.socketpair()
         ours.settimeout(self._timeout_s)
-        pid = os.fork()
+        pid = signals.fork(signal.SIG_DFL)
         if pid == 0:
             _become_reader(theirs)
         theirs.close()
