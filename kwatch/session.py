@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +33,8 @@ from kwatch.tracer import Tracer
 from kwatch.unwinder import Unwinder
 
 _MAX_IMAGES = 1024
+_STACKS_S = 0.002  # for the stacks of one batch
+_MOST_WAITING = 4096
 
 
 @dataclass(slots=True)
@@ -70,6 +74,7 @@ class Session:
         self._images: dict[int, _Image] = {}
         self._ending: list[Process] = []
         self._calls: list[Batch] = []
+        self._waiting: deque[ControlRecord] = deque()
         self._handlers: dict[int, Callable[[bytes], None]] = {
             EventType.FORK: self._forked,
             EventType.EXEC: self._execed,
@@ -194,12 +199,17 @@ class Session:
         self._calls = drained.syscalls
         times = drained.heap["time_ns"]
         for record in drained.control:
-            if isinstance(record, ControlRecord) and event_type(record.data) < EventType.STACK:
+            if isinstance(record, ControlRecord):
+                if event_type(record.data) >= EventType.STACK:
+                    self._waiting.append(record)
+                    continue
+                self._read_stacks()  # while they belong to the same image
                 until = int(np.searchsorted(times, np.uint64(record.time_ns)))
                 self._add_heap(drained.heap[done:until])
                 done = max(done, until)
             self._control(record)
         self._add_heap(drained.heap[done:])
+        self._read_stacks(_STACKS_S)
         calls, self._calls = self._calls, []
         for batch in calls:
             self._add_syscalls(batch)
@@ -210,6 +220,22 @@ class Session:
         if self._unwinder is not None and self._unwinder.batch_done():
             for process in self.registry:
                 self._unwinder.update(process)
+
+    def _read_stacks(self, seconds: float = math.inf) -> None:
+        """Reads the stacks that wait, at most so long.
+
+        Each takes a hundred times as long as an event, and the rings of events must not fill up
+        meanwhile; a stack that finds no room in its own ring is sent again.
+        """
+        until = time.monotonic() + seconds
+        while self._waiting and time.monotonic() < until:
+            self._control(self._waiting.popleft())
+        self._tracer.stream.takes_stacks = len(self._waiting) < _MOST_WAITING
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether stacks wait to be read."""
+        return bool(self._waiting)
 
     def _add_syscalls_until(self, time_ns: int) -> None:
         """Those that ended before a pid went to another process."""
@@ -420,7 +446,9 @@ class Session:
 
     def settle(self, seconds: float) -> bool:
         """Waits so long at most for the names of all stacks; whether they are there."""
-        return self._stacks is None or self._stacks.settle(seconds)
+        if seconds:
+            self._read_stacks()
+        return self._stacks is None or (not self._waiting and self._stacks.settle(seconds))
 
     def close(self) -> None:
         if self._unwinder is not None:

@@ -66,6 +66,7 @@ class Stream:
         self._late_control: list[Control] = []
         self._is_behind = False  # something that has come is to be handed on as soon as it can be
         self.lost_control_records = 0
+        self.takes_stacks = True  # else they stay in their ring, as long as there is room
         self._poll = select.epoll()
         self._control_fds = set(self._control.descriptors)
         for fd in self._control_fds:
@@ -124,7 +125,9 @@ class Stream:
         return cut
 
     def _control_until(self, cut: int) -> list[Control]:
-        ordered = [*self._late_control, *self._read_control(), *self._read_stacks()]
+        ordered = [*self._late_control, *self._read_control()]
+        if self.takes_stacks:
+            ordered += self._read_stacks()
         ordered.sort(key=lambda record: record.time_ns)
         ready = [record for record in ordered if record.time_ns < cut]
         self._late_control = ordered[len(ready) :]

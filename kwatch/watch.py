@@ -109,7 +109,8 @@ class Watch:
         self._started = time.monotonic()
         self._next = self._started + self._options.interval_s
         while not self._is_over():
-            self._step(stream.wait(self._deadline() - time.monotonic(), self._session.concerns))
+            longest = _LOOK_S if self._session.is_behind else self._deadline() - time.monotonic()
+            self._step(stream.wait(longest, self._session.concerns))
         return self._finish()
 
     def _deadline(self) -> float:

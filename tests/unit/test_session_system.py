@@ -33,6 +33,7 @@ def session(monkeypatch):
         attacher=SimpleNamespace(detach=lambda pid: None),
         forget_losses=lambda pid: None,
         image=lambda pid: 0,
+        stream=SimpleNamespace(takes_stacks=True),
     )
     session = Session(WatchOptions(stacks=False), tracer, lambda process: None)
     session.attach_system()
