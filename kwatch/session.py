@@ -200,10 +200,10 @@ class Session:
         times = drained.heap["time_ns"]
         for record in drained.control:
             if isinstance(record, ControlRecord):
-                if event_type(record.data) >= EventType.STACK:
+                if event_type(record.data) in (EventType.STACK, EventType.STACK_MEMORY):
                     self._waiting.append(record)
                     continue
-                self._read_stacks()  # while they belong to the same image
+                self._read_stacks()  # while what they lead through is still mapped
                 until = int(np.searchsorted(times, np.uint64(record.time_ns)))
                 self._add_heap(drained.heap[done:until])
                 done = max(done, until)
@@ -214,6 +214,9 @@ class Session:
         for batch in calls:
             self._add_syscalls(batch)
         ending, self._ending = self._ending, []
+        if ending:
+            self._waiting.extend(self._tracer.stream.read_stacks())
+            self._read_stacks()
         self.end(ending)
         if self._stacks is not None:
             self._stacks.batch_done()
@@ -447,6 +450,7 @@ class Session:
     def settle(self, seconds: float) -> bool:
         """Waits so long at most for the names of all stacks; whether they are there."""
         if seconds:
+            self._waiting.extend(self._tracer.stream.read_stacks())
             self._read_stacks()
         return self._stacks is None or (not self._waiting and self._stacks.settle(seconds))
 

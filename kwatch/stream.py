@@ -127,7 +127,7 @@ class Stream:
     def _control_until(self, cut: int) -> list[Control]:
         ordered = [*self._late_control, *self._read_control()]
         if self.takes_stacks:
-            ordered += self._read_stacks()
+            ordered += self.read_stacks()
         ordered.sort(key=lambda record: record.time_ns)
         ready = [record for record in ordered if record.time_ns < cut]
         self._late_control = ordered[len(ready) :]
@@ -142,11 +142,13 @@ class Stream:
                 found.append(record)
         return found
 
-    def _read_stacks(self) -> list[Control]:
+    def read_stacks(self) -> list[ControlRecord]:
+        """What is in the stacks' ring, in order of time."""
         drained = self._stacks.drain() if self._stacks is not None else []
         records = itertools.chain.from_iterable(map(control_records, drained))
         # What was lost, the program has counted.
-        return [record for record in records if isinstance(record, ControlRecord)]
+        found = [record for record in records if isinstance(record, ControlRecord)]
+        return sorted(found, key=lambda record: record.time_ns)
 
     def close(self) -> None:
         self._poll.close()
