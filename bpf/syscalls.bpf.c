@@ -109,11 +109,11 @@ static __always_inline bool still_waiting(struct call *call)
 	return target && target->flags & TARGET_WAITING;
 }
 
-int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
+int syscall_enter(struct enter_context *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid(), nr = ctx->args[1];
+	u64 id = bpf_get_current_pid_tgid(), nr = ctx->nr;
 	u32 tid = id, tgid = id >> 32;
-	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	struct pt_regs *regs = caller_registers(ctx);
 	struct target *target;
 	struct call *call;
 	u8 abi, flags;
@@ -145,11 +145,11 @@ int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
+int syscall_exit(struct exit_context *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
 	struct call *call = calls.lookup(&tid);
-	s64 result = ctx->args[1];
+	s64 result = ctx->result;
 
 	if (!call || !call->active)
 		return 0;
