@@ -41,6 +41,19 @@ static __always_inline void send_memory(struct call *call, u8 type, u64 address,
 	send_heap(&event, call->tgid, call->tid, &call->records);
 }
 
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+{
+	u32 values[4] = {};
+
+	call_arguments(regs, call->abi, call->arguments);
+	if (CALL_ROLE(call->flags) != MEMORY_OLD_MMAP)
+		return;
+	bpf_probe_read_user(values, sizeof(values), (void *)call->arguments[0]);
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		call->arguments[i] = values[i];
+}
+
 static __always_inline void unmapped(void *ctx, struct call *call, u64 address, u64 size)
 {
 #ifdef STACKS
@@ -59,6 +72,7 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_MMAP_PAGES:
+	case MEMORY_OLD_MMAP:
 		unmapped(ctx, call, result, a[1]);
 		send_memory(call, EVENT_MAP, result, a[1]);
 		break;
@@ -78,6 +92,10 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	}
 }
 #else
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+{
+}
+
 static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
 {
 }
@@ -137,7 +155,7 @@ int syscall_enter(struct enter_context *ctx)
 	call->flags = flags;
 	call->waiting = target->flags & TARGET_WAITING;
 	if (flags & CALL_MEMORY)
-		call_arguments(regs, abi, call->arguments);
+		memory_arguments(regs, call);
 	call->active = !(flags & CALL_NO_RETURN);
 	call->time_ns = bpf_ktime_get_ns();
 	if (!call->active && flags & CALL_TRACE && !call->waiting)

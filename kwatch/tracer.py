@@ -59,6 +59,8 @@ def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, i
             for number in numbers(frozenset([name]), abi):
                 flags[abi * CALL_NUMBERS + number] |= CallFlag.NO_RETURN
         for name, role in _MEMORY_ROLES.items() if options.heap else ():
+            if abi is Abi.I386 and role is MemoryRole.MMAP:
+                role = MemoryRole.OLD_MMAP
             for number in numbers(frozenset([name]), abi):
                 flags[abi * CALL_NUMBERS + number] |= CallFlag.MEMORY | role << CALL_ROLE_SHIFT
     return flags

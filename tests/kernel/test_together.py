@@ -193,6 +193,12 @@ def test_exceptions_pass_through_probed_operators(together):
     assert answers["caught"] == answers["thrown"]
 
 
+@pytest.mark.needs("m32")
+def test_mappings_of_a_32_bit_program(together):
+    memory = together.finals["32-bit"]["memory"]
+    assert memory["mapped_bytes"] == together.answers["32-bit"]["mapped_bytes"]
+
+
 @pytest.mark.parametrize("label", needing({label: case for label, (case, _) in CALLS.items()}))
 def test_calls_by_their_own_table(together, label):
     answers, final = together.answers[label], together.finals[label]
