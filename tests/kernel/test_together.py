@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from harness import exchange
 from harness.libraries import library
 from harness.programs import Programs
 from harness.requirements import missing
@@ -114,6 +115,12 @@ def together(program):
         for label, target in targets.items():
             found.finals[label] = result.final(target.pid)
         found.finals["child"] = result.final(found.answers["forks"]["child"])
+        calls = {
+            targets[label].pid: {name: found.answers[label][name] for name in names}
+            for label, (_, names) in CALLS.items()
+            if label in targets
+        }
+        exchange.save("together", result.stdout, calls)
         yield found
     finally:
         for target in targets.values():

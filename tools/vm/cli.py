@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import shlex
 import shutil
 import subprocess
@@ -12,13 +13,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import builder, programs
+from harness import builder, exchange, programs
 
 from vm.cache import Cache, Guest, default_directory
 from vm.compilers import CrossCompiler
 from vm.guest import Ending, run
-from vm.kernels import CHECKOUT, Kernel, kernels
-from vm.report import Result, read_outcomes, table
+from vm.kernels import CHECKOUT, Kernel, kernels, names_of
+from vm.report import Outcome, Result, read_outcomes, table
 
 _SELECTION = CHECKOUT / "tests" / "guests.txt"
 _SHORT_KERNELS = ("arm64-6.1", "x86_64-5.10")
@@ -94,6 +95,7 @@ def _test(
     with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
         work = Path(directory)
         (work / "build").mkdir()
+        (work / "exchange").mkdir()
         (work / "command").write_text(arguments.run or _command(tests))
         _say(kernel, "boots")
         attend = _attendant(kernel, guest, work, arguments.cache)
@@ -103,6 +105,7 @@ def _test(
         if arguments.run:
             print(text)
         result = Result(kernel.name, ending, text, read_outcomes(work / "report"))
+        result.outcomes |= _read_here(kernel, work / "exchange")
         how = "died" if ending.status is None else "ended"
         _say(kernel, f"{how} in {ending.seconds:.0f} s, {ending.cpu_seconds:.0f} s of CPU")
         if ending.status is None:
@@ -110,11 +113,23 @@ def _test(
         return result
 
 
+def _read_here(kernel: Kernel, directory: Path) -> dict[str, Outcome]:
+    """The reports made in a guest, read on the host: the calls, by names that its machine has."""
+    known = names_of(kernel.architecture.machine)
+    outcomes = {}
+    for report in exchange.saved(directory):
+        found = list(exchange.mismatches(report, known))
+        outcome = Outcome("failed" if found else "passed", "; ".join(found), 0.0)
+        outcomes[f"{report.stem}'s report, read on {platform.machine()}"] = outcome
+    return outcomes
+
+
 def _command(tests: Sequence[str]) -> str:
     environment = {
         "KWATCH_PATIENCE": str(_PATIENCE),
         "KWATCH_REPORT": "/work/report",
         "KWATCH_REQUIRE_KERNEL": "1",
+        exchange.VARIABLE: "/work/exchange",
         builder.VARIABLE: "/work/build",
     }
     exports = "".join(f"export {name}={value}\n" for name, value in environment.items())

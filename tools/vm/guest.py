@@ -54,6 +54,7 @@ def _emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
         "kwatch": (checkout, True),
         "site": (guest.site, True),
         "pycache": (guest.pycache, False),
+        "cache": (guest.own_cache, False),
         "work": (work, False),
     }
     for tag, (path, read_only) in shares.items():
