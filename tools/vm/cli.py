@@ -17,8 +17,9 @@ from harness import builder, exchange, programs
 
 from vm.cache import Cache, Guest, default_directory
 from vm.compilers import CrossCompiler
-from vm.guest import Ending, run
+from vm.guest import Ending, emulator, run
 from vm.kernels import CHECKOUT, Kernel, kernels, names_of
+from vm.provision import provision
 from vm.report import Outcome, Result, read_outcomes, table
 
 _SELECTION = CHECKOUT / "tests" / "guests.txt"
@@ -31,6 +32,8 @@ _SEEN_BY_GUESTS = ("bpf", "kwatch", "tests", "tools", "pyproject.toml")
 def main() -> int:
     """0: every test passed or was skipped on every kernel."""
     arguments = _arguments()
+    if arguments.setup:
+        return provision()
     try:
         chosen = _chosen(arguments.kernels or (_SHORT_KERNELS if arguments.short else ()))
     except LookupError as error:
@@ -54,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="few tests on two kernels, as in CI")
     parser.add_argument("--test", action="append", help="a test's id, in place of the list's")
     parser.add_argument("--run", help="a shell command, in place of the tests")
+    parser.add_argument("--setup", action="store_true", help="tools/setup in a fresh Debian")
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one guest")
     parser.add_argument("--cache", type=Path, default=default_directory())
     return parser.parse_args()
@@ -99,7 +103,7 @@ def _test(
         (work / "command").write_text(arguments.run or _command(tests))
         _say(kernel, "boots")
         attend = _attendant(kernel, guest, work, arguments.cache)
-        ending = run(guest, checkout, work, attend, arguments.limit)
+        ending = run(emulator(guest, checkout, work), work, attend, arguments.limit)
         output = work / "output"
         text = output.read_text(errors="replace") if output.exists() else ""
         if arguments.run:
