@@ -3,7 +3,9 @@
 
 As raw tracepoints, which cost less, wherever their programs cannot be preempted. Where they can be,
 the kernel skips a program for all threads that come to it on a CPU on which one was preempted in
-it. perf's records of the same tracepoints are made, and handed to programs, with preemption off.
+it. perf makes its records of the same tracepoints, and hands them to programs, with preemption off
+(commit 16718274ee75). To switch it off in a program is too late: the kernel has entered it, and
+that thread would be preempted as soon as it is switched on again, when the program is not left yet.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ _TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 def are_preemptible() -> bool:
     """Whether raw tracepoints' programs can be preempted here.
 
-    They can wherever one may sleep. Linux 7.0 lets others be preempted as well (commits
-    f7d327654b88, a46023d5616e).
+    They can wherever one may sleep, as on system calls from 7.2 on (commits 439ebd5b5708,
+    8cfb77d30920). Before, only the others could be, in 7.0 and 7.1 (commit a46023d5616e).
     """
     try:
         program = bpf.load_program(
