@@ -15,7 +15,7 @@ from vm.cache import Guest
 
 BOOT_LIMIT = 90.0  # seconds until the guest must have said that it is alive
 SILENCE_LIMIT = 90.0  # ... and between two such signs
-_TAIL = 40  # lines of the console that a report of failure shows
+_TAIL = 100  # lines of the console that a report of failure shows
 _POLL = 0.1
 _MEMORY = "2G"
 # KASLR makes arm64 keep the kernel's page tables apart; emulated, each system call then takes
