@@ -32,22 +32,6 @@ static __always_inline bool current_comm_matches(void)
 	return false;
 }
 
-static __always_inline u32 read_u32(void *base, u64 offset)
-{
-	u32 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
-	return value;
-}
-
-static __always_inline u64 read_u64(void *base, u64 offset)
-{
-	u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
-	return value;
-}
-
 /* A child begins with its parent's mappings: the image that it is. */
 static __always_inline u64 inherit_space(u32 parent, u32 child)
 {

@@ -12,6 +12,22 @@ BPF_HASH(targets, u32, struct target, 32768);
 BPF_HASH(losses, struct loss_key, u64, 65536);
 BPF_PERF_OUTPUT(control_ring);
 
+static __always_inline u32 read_u32(void *base, u64 offset)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
+	return value;
+}
+
+static __always_inline u64 read_u64(void *base, u64 offset)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
+	return value;
+}
+
 static __always_inline void count_loss(u32 tgid, u32 cause)
 {
 	struct loss_key key = { .tgid = tgid, .cause = cause };
