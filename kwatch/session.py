@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from kwatch import events
-from kwatch.aggregate.syscalls import SyscallAccount
+from kwatch.aggregate.syscalls import CHUNK, SyscallAccount
 from kwatch.errors import KwatchError
 from kwatch.events import Batch, EventType
 from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord, NameRecord
@@ -272,6 +272,10 @@ class Session:
             self._calls.append(batch[count:])
 
     def _add_syscalls(self, batch: Batch) -> None:
+        for start in range(0, len(batch), CHUNK):
+            self._add_some_syscalls(batch[start : start + CHUNK])
+
+    def _add_some_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
         if not slots.all():
             for pid in np.unique(batch["tgid"][slots == 0]).tolist():
