@@ -3,17 +3,29 @@
 
 BPF_PROG_ARRAY(unwind_programs, 1);
 
-/* The mappings of the thread's image. Without any, the frame pointer is all there is. */
+/*
+ * The mappings of the thread's image. There are none while Python does not know of the last code
+ * that was unmapped; what addresses mean has changed as often since.
+ */
 static __always_inline void space_of(struct thread *thread, struct space *space)
 {
 	u32 tgid = thread->tgid;
 	struct space *found = spaces.lookup(&tgid);
+	struct target *target;
+	u32 behind;
 
 	if (found && found->image == thread->seed) {
 		*space = *found;
 	} else {
 		__builtin_memset(space, 0, sizeof(*space));
 		space->image = thread->seed;
+	}
+	target = find_target(tgid);
+	behind = target ? target->unmaps - (u32)space->unmaps : 1;
+	if (behind) {
+		space->code = 0;
+		space->generation = 0;
+		space->epoch += behind;
 	}
 }
 
@@ -53,20 +65,20 @@ int unwind_frames(struct pt_regs *ctx)
 	u32 tid = bpf_get_current_pid_tgid();
 	struct thread *thread = threads.lookup(&tid);
 	struct unwinding *u;
-	struct target *target;
 	struct space space;
 	int number;
 
 	if (!thread)
 		return 0;
-	target = find_target(thread->tgid);
 	number = thread->scratch;
 	u = unwindings.lookup(&number);
 	if (!u)
 		return 0;
 	space_of(thread, &space);
-	if (!target || target->unmaps != space.unmaps)
-		space.code = 0;
+	if (u->wanted) {
+		look_up_code(u);
+		u->wanted = 0;
+	}
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < STEP_FRAMES; i++)
 		if (!unwind_frame(u, &space))

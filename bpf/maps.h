@@ -58,6 +58,24 @@ struct call {
 	__u32 records; /* sent by the thread: see write_record */
 };
 
+/* A file that is mapped. It is another one when it has been written to. */
+struct file_key {
+	__u64 inode;
+	__u64 size;
+	__u64 changed_s; /* mtime */
+	__u32 changed_ns;
+	__u32 device; /* as the kernel has it: 12 bits major, 20 bits minor */
+};
+
+/* The unwind table of a file, for all of its mappings: bpf/unwind_tables.h. */
+struct file_table {
+	__u64 offset; /* of the code in the file, */
+	__u64 size; /* and its bytes */
+	__u64 shift; /* bias = start of the mapping - its offset + shift */
+	__u32 blocks;
+	__u32 block_count;
+};
+
 #define MAX_PATTERNS 8
 
 /*

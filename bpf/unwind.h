@@ -16,6 +16,7 @@
 #define SECOND_WINDOW 64
 #define SCRATCHES 4 /* for each CPU */
 #define MAX_PAIRS 64
+#define MOST_LOOKS 8 /* a program each, of the chain */
 #define MAX_STACK_BYTES (64ULL << 20)
 
 /*
@@ -40,6 +41,9 @@ struct unwinding {
 	u64 ended;
 	struct kwatch_heap event; /* what the stack is for */
 	u32 hint; /* the last mapping found */
+	u32 looks; /* for code that Python has not told of: see mapped_file.h */
+	u64 wanted; /* its address, while it is to be looked for */
+	struct code_mapping found[MOST_LOOKS];
 	/* the frame that is left: its pc, sp and frame pointer */
 	u64 pc;
 	u64 sp;
@@ -67,6 +71,7 @@ struct unwinding {
 	u64 frames[KWATCH_MAX_FRAMES];
 	struct kwatch_stack_memory memory; /* the head of what follows, when it is sent */
 	u64 words[WINDOW_WORDS + 1];
+	u64 node[32]; /* of the kernel's map of the process */
 };
 
 BPF_PERCPU_ARRAY(unwindings, struct unwinding, SCRATCHES);
@@ -131,6 +136,8 @@ static __always_inline void begin_unwinding(struct unwinding *u, struct pt_regs 
 	u->forgettable = 0;
 	u->done = 0;
 	u->exact = 0;
+	u->looks = 0;
+	u->wanted = 0;
 	u->known.fp = u->fp;
 	u->known.fp_used = 0;
 	u->known.count = 0;
@@ -272,15 +279,43 @@ static __always_inline bool by_frame_pointer(struct unwinding *u)
 	return enter_caller(u, RETURN_PC(record.second), fp + 16);
 }
 
+#include "mapped_file.h"
 #include "unwind_arch.h"
 
-/* One frame outwards; false at the end, for which u->end says the reason. */
+/*
+ * The mapping of an address, by what Python has told and else by what was looked up. True if it is
+ * to be looked for first.
+ */
+static __always_inline bool must_look(struct unwinding *u, struct space *space, u64 address,
+				      struct code_mapping **mapping)
+{
+	*mapping = find_mapping(space, address, &u->hint);
+	if (*mapping)
+		return false;
+	*mapping = looked_up(u, address);
+	if (*mapping) {
+		if (!(*mapping)->block_count)
+			*mapping = NULL;
+		return false;
+	}
+	return u->looks < MOST_LOOKS;
+}
+
+/*
+ * One frame outwards; false at the end, for which u->end says the reason, and where code has to be
+ * looked for first.
+ */
 static __always_inline bool unwind_frame(struct unwinding *u, struct space *space)
 {
 	u64 address = u->pc - !u->interrupted;
-	struct code_mapping *mapping = find_mapping(space, address, &u->hint);
-	u32 rule = mapping ? find_rule(mapping, address) : ROW_NONE;
+	struct code_mapping *mapping;
+	u32 rule;
 
+	if (must_look(u, space, address, &mapping)) {
+		u->wanted = address;
+		return false;
+	}
+	rule = mapping ? find_rule(mapping, address) : ROW_NONE;
 	switch (ROW_KIND(rule)) {
 	case ROW_NONE:
 		u->reason = mapping ? STACK_NO_ROW : STACK_NO_MAPPING;

@@ -40,7 +40,7 @@ struct space {
 #define FIRST_MAPPING(space) ((u32)(space)->code)
 #define MAPPING_COUNT(space) ((u32)((space)->code >> 32))
 
-BPF_TABLE("array", u32, struct kwatch_row, row_shard, SHARD_ROWS);
+BPF_F_TABLE("array", u32, struct kwatch_row, row_shard, SHARD_ROWS, BPF_F_MMAPABLE);
 BPF_ARRAY_OF_MAPS(row_shards, "row_shard", MAX_SHARDS);
 BPF_ARRAY(code_mappings, struct code_mapping, MAX_CODE_MAPPINGS);
 BPF_HASH(spaces, u32, struct space, 32768);
@@ -154,7 +154,6 @@ static __always_inline void forget_code(void *ctx, u32 tgid, u64 start, u64 size
 	if (!target)
 		return;
 	__sync_fetch_and_add(&target->unmaps, 1);
-	space->image = 0;
 	head(&event.head, EVENT_CODE_UNMAPPED, tgid);
 	event.unmaps = *(volatile u32 *)&target->unmaps;
 	event.start = start;

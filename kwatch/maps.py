@@ -86,6 +86,26 @@ class Call(ctypes.Structure):
     )
 
 
+class FileKey(ctypes.Structure):
+    _fields_ = (
+        ("inode", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("changed_s", ctypes.c_uint64),
+        ("changed_ns", ctypes.c_uint32),
+        ("device", ctypes.c_uint32),
+    )
+
+
+class FileTable(ctypes.Structure):
+    _fields_ = (
+        ("offset", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("shift", ctypes.c_uint64),
+        ("blocks", ctypes.c_uint32),
+        ("block_count", ctypes.c_uint32),
+    )
+
+
 class Pattern(ctypes.Structure):
     _fields_ = (
         ("loops", ctypes.c_uint32),
@@ -95,4 +115,11 @@ class Pattern(ctypes.Structure):
 
 
 #: The struct of bpf/maps.h that each class mirrors.
-STRUCTS = {"target": Target, "loss_key": LossKey, "call": Call, "pattern": Pattern}
+STRUCTS = {
+    "target": Target,
+    "loss_key": LossKey,
+    "call": Call,
+    "pattern": Pattern,
+    "file_key": FileKey,
+    "file_table": FileTable,
+}

@@ -33,6 +33,7 @@ from kwatch.tracer import Tracer
 from kwatch.unwinder import Unwinder
 
 _MAX_IMAGES = 1024
+_LOOK_S = 0.002  # between two looks for code that has been mapped
 _STACKS_S = 0.002  # for the stacks of one batch
 _MOST_WAITING = 4096
 
@@ -73,6 +74,7 @@ class Session:
             self._stacks = StackReader(self._unwinder, self._open_symbolizer())
         self._images: dict[int, _Image] = {}
         self._ending: list[Process] = []
+        self._next_look = 0.0
         self._calls: list[Batch] = []
         self._waiting: deque[ControlRecord] = deque()
         self._handlers: dict[int, Callable[[bytes], None]] = {
@@ -93,6 +95,8 @@ class Session:
         process.image = self._tracer.add_target(facts.pid, flags)
         if processes.is_alive(facts):
             self._joined(process, read_mappings if not by_comm else self._mappings)
+            if self._unwinder is not None:
+                self._unwinder.publish()
         else:  # between the first look and now
             process.facts = replace(facts, exited=True)
             self._end(process)
@@ -173,6 +177,8 @@ class Session:
         code = [mapping for mapping in mappings if mapping.executable]
         covered = [process.space.add(mapping) for mapping in code]
         process.epoch += any(covered)
+        if self._unwinder is not None:
+            self._unwinder.load(process.pid, code)
         self._update_tables(process)
         if self._stacks is not None:
             self._stacks.prefetch(process, code)
@@ -197,6 +203,7 @@ class Session:
         """
         done = 0
         self._calls = drained.syscalls
+        self._load_tables(drained.control)
         times = drained.heap["time_ns"]
         for record in drained.control:
             if isinstance(record, ControlRecord):
@@ -208,6 +215,7 @@ class Session:
                 self._add_heap(drained.heap[done:until])
                 done = max(done, until)
             self._control(record)
+            self._look_for_code()
         self._add_heap(drained.heap[done:])
         self._read_stacks(_STACKS_S)
         calls, self._calls = self._calls, []
@@ -220,9 +228,23 @@ class Session:
         self.end(ending)
         if self._stacks is not None:
             self._stacks.batch_done()
-        if self._unwinder is not None and self._unwinder.batch_done():
-            for process in self.registry:
-                self._unwinder.update(process)
+        if self._unwinder is not None:
+            self._unwinder.batch_done(self.registry)
+
+    def _look_for_code(self) -> None:
+        """Amid what may take long: code that has been mapped meanwhile."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._load_tables(self._tracer.stream.look_ahead())
+            self._next_look = now + _LOOK_S
+
+    def _load_tables(self, control: Iterable[Control]) -> None:
+        """Of code that has just been mapped, before all else: it runs already."""
+        if self._unwinder is None:
+            return
+        for record in control:
+            if isinstance(record, MappingRecord) and self.registry.get(record.pid) is not None:
+                self._unwinder.load(record.pid, [_mapping_of(record)])
 
     def _read_stacks(self, seconds: float = math.inf) -> None:
         """Reads the stacks that wait, at most so long.
@@ -233,6 +255,7 @@ class Session:
         until = time.monotonic() + seconds
         while self._waiting and time.monotonic() < until:
             self._control(self._waiting.popleft())
+            self._look_for_code()
         self._tracer.stream.takes_stacks = len(self._waiting) < _MOST_WAITING
 
     @property
@@ -293,17 +316,7 @@ class Session:
             self._renamed(record)
 
     def _mapping_seen(self, record: MappingRecord) -> None:
-        process = self.registry.get(record.pid)
-        mapping = Mapping(
-            start=record.start,
-            end=record.end,
-            offset=record.offset,
-            path=record.path,
-            inode=record.inode,
-            device=os.makedev(*record.device),
-            executable=True,
-            deleted=False,
-        )
+        process, mapping = self.registry.get(record.pid), _mapping_of(record)
         if process is not None:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
                 process.facts = replace(process.facts, exe=record.path)
@@ -470,6 +483,19 @@ def _files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
     for mapping in mappings:
         if mapping.executable and mapping.inode and (path := file_of(pid, mapping)):
             yield MappedFile((mapping.device, mapping.inode), path, mapping.path)
+
+
+def _mapping_of(record: MappingRecord) -> Mapping:
+    return Mapping(
+        start=record.start,
+        end=record.end,
+        offset=record.offset,
+        path=record.path,
+        inode=record.inode,
+        device=os.makedev(*record.device),
+        executable=True,
+        deleted=False,
+    )
 
 
 def _file_to_come(path: str) -> MappedFile:

@@ -102,6 +102,12 @@ class Stream:
                 return ready
             time.sleep(_UNCONCERNED_S)
 
+    def look_ahead(self) -> list[Control]:
+        """Control records that have come since the last look; they are delivered all the same."""
+        new = self._read_control()
+        self._late_control += new
+        return new
+
     def deliver(self, apply: Callable[[Drained], None]) -> None:
         """Hands on everything that happened until now; `apply` keeps no view of it."""
         self._deliver(apply, self._now())

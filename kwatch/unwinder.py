@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +14,9 @@ import numpy as np
 
 from kwatch.errors import KwatchError
 from kwatch.kernel.code_store import CODE_MAPPING, MOST_MAPPINGS, Code, CodeStore
+from kwatch.kernel.file_store import FileIdentity, FileStore
 from kwatch.kernel.loader import Programs
+from kwatch.kernel.resting import Resting
 from kwatch.kernel.row_store import Placed, RowStore
 from kwatch.registry import Process
 from kwatch.symbols.elf import Elf
@@ -36,13 +38,15 @@ _Key = tuple[int, int, str]
 class _File:
     """A file whose table has been asked for. `shape` is the table without its rows.
 
-    `placed` is None while it is not in the kernel, or if there is no table.
+    `placed` is None while it is not in the kernel, or if there is no table. `refused`: it found no
+    room, when so many tables had been given up.
     """
 
     version: tuple[int, ...]
     shape: Table | None = None
     placed: Placed | None = None
     users: int = 0
+    refused: int | None = None
 
 
 class Unwinder:
@@ -54,13 +58,16 @@ class Unwinder:
     def __init__(self, programs: Programs, complain: Callable[[str], None]) -> None:
         self._rows = RowStore(programs.maps["row_shards"])
         self._code = CodeStore(programs.maps["spaces"], programs.maps["code_mappings"])
+        self._of_files = FileStore(programs.maps["file_tables"])
         self._sent = programs.maps["stacks_sent"]
         self._complain = complain
         self._cache = TableCache()
         self._files: dict[_Key, _File] = {}  # the one used last is the last
         self._keys: dict[int, list[_Key]] = {}
+        self._changed: dict[int, Process] = {}
         self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
-        self._resting: deque[list[Placed]] = deque([[], []])
+        self._resting: Resting[Placed] = Resting()
+        self._freed = 0  # tables whose room others have got
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
         self._coming: dict[_Key, tuple[int, Future[Table | None]]] = {}
 
@@ -68,12 +75,21 @@ class Unwinder:
     def kernel_bytes(self) -> int:
         return self._rows.kernel_bytes
 
+    def load(self, pid: int, mappings: Iterable[Mapping]) -> None:
+        """Makes the tables of files that a process maps. The programs find them by the files."""
+        for mapping in sorted(filter(_has_code, mappings), key=_size):
+            self._need(pid, mapping)
+
     def update(self, process: Process) -> None:
-        """The process has other mappings, or is another program image."""
-        for mapping in sorted(filter(_has_code, process.space), key=_size):
-            self._need(process.pid, mapping)
-        if process.image:
-            self._publish(process)
+        """The process has other mappings, or is another program image: see `publish`."""
+        self._changed[process.pid] = process
+
+    def publish(self) -> None:
+        """Tells the programs of all mappings that have changed."""
+        changed, self._changed = self._changed, {}
+        for process in changed.values():
+            if process.image:
+                self._publish(process)
 
     def prepare(self, paths: Iterable[str]) -> None:
         """Makes the tables of files that will be mapped."""
@@ -86,6 +102,7 @@ class Unwinder:
 
     def forget(self, process: Process) -> None:
         """The process is traced no more."""
+        self._changed.pop(process.pid, None)
         self._code.forget(process.pid)
         self._use(process.pid, [])
 
@@ -95,17 +112,23 @@ class Unwinder:
             self._sent.delete(struct.pack("Q", stack))
         self._code.renew(process.pid)
 
-    def batch_done(self) -> bool:
-        """To be called after each batch. Whether a table has come for which updates are due."""
+    def batch_done(self, processes: Iterable[Process]) -> None:
+        """To be called after each batch, with all processes."""
+        before = self._freed
         self._code.rest()
-        self._resting.append([])
-        for placed in self._resting.popleft():
+        for placed in self._resting.rested():
             self._rows.remove(placed)
+            self._freed += 1
         done = [key for key, (_, future) in self._coming.items() if future.done()]
         for key in done:
             pid, future = self._coming.pop(key)
             self._came(key, pid, future.result())
-        return bool(done)
+        has_room = self._freed != before
+        waits = has_room and any(file.refused is not None for file in self._files.values())
+        for process in processes if done or waits else ():
+            self.load(process.pid, process.space)
+            self.update(process)
+        self.publish()
 
     def table_of(self, pid: int, mapping: Mapping) -> tuple[Table, int] | None:
         """The table of a mapping's file, and the bias of the mapping."""
@@ -124,13 +147,13 @@ class Unwinder:
         path = file_of(pid, mapping)
         file = self._files.pop(key, None)
         if path and file is not None and not file.users and file.version != _version(path):
-            self._give_up(file)  # nothing held it: another one may have its place
+            self._give_up(key, file)  # nothing held it: another one may have its place
             if self._tables.get(key) is not None:
                 self._tables.remove(key)
             file = None
         if file is not None:
             self._files[key] = file
-            if file.shape is not None and file.placed is None and key not in self._coming:
+            if file.refused is not None and file.refused != self._freed:
                 self._place(key, self._reload(pid, mapping))
             return
         if not path and mapping.path != _VDSO:
@@ -185,11 +208,19 @@ class Unwinder:
         file.shape = replace(table, rows=table.rows[:0])
         try:
             file.placed = self._rows.place(table.rows, table.blocks)
-            reason = "the tables have no more room" if file.placed is None else ""
+            reason = "the tables have no more room"
         except OSError as error:
             reason = str(error.strerror)
-        if reason:
+        if file.placed is not None:
+            file.refused = None
+            code = file.shape.in_file
+            if file.version and code is not None:
+                self._of_files.add(_identity(key, file), code, file.placed)
+            return
+        if file.refused is None:
             self._complain(f"the unwind table of {key[2]} was not loaded: {reason}")
+        file.refused = self._freed
+        self._limit_unused(0)
 
     def _publish(self, process: Process) -> None:
         keys, entries = [], []
@@ -223,19 +254,21 @@ class Unwinder:
             self._files[key].users -= change
         self._limit_unused()
 
-    def _limit_unused(self) -> None:
+    def _limit_unused(self, most: int = _MOST_UNUSED) -> None:
         unused = [(k, f) for k, f in self._files.items() if not f.users and f.placed is not None]
         total = sum(file.placed.size * 8 for _, file in unused if file.placed is not None)
         for key, file in unused:
-            if total <= _MOST_UNUSED or file.placed is None:
+            if total <= most or file.placed is None:
                 break
             total -= file.placed.size * 8
-            self._give_up(file)
+            self._give_up(key, file)
             del self._files[key]
 
-    def _give_up(self, file: _File) -> None:
+    def _give_up(self, key: _Key, file: _File) -> None:
         if file.placed is not None:
-            self._resting[-1].append(file.placed)
+            if file.version:
+                self._of_files.remove(_identity(key, file), file.placed)
+            self._resting.add(file.placed)
 
 
 def _version(path: str) -> tuple[int, ...]:
@@ -245,6 +278,11 @@ def _version(path: str) -> tuple[int, ...]:
     except OSError:
         return ()  # none, or the vdso
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _identity(key: _Key, file: _File) -> FileIdentity:
+    size, changed_ns, _ = file.version
+    return FileIdentity(key[0], key[1], size, changed_ns)
 
 
 def _key(mapping: Mapping) -> _Key:

@@ -110,7 +110,7 @@ class Watch:
         self._started = time.monotonic()
         self._next = self._started + self._options.interval_s
         while not self._is_over():
-            longest = _LOOK_S if self._session.is_behind else self._deadline() - time.monotonic()
+            longest = 0 if self._session.is_behind else self._deadline() - time.monotonic()
             self._step(stream.wait(longest, self._session.concerns))
         return self._finish()
 

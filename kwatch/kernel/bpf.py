@@ -25,6 +25,7 @@ UPROBE_MULTI_RETURN = 1
 SLEEPABLE = 1 << 4
 
 MAP_TYPE_ARRAY, MAP_TYPE_RINGBUF = 2, 27
+MAP_MMAPABLE = 1 << 10  # Linux 5.5, commit fc9702273e2e
 
 _MAP_CREATE = 0
 _GET_INFO_BY_FD = 15
@@ -149,9 +150,9 @@ class Map:
                 yield key, value
 
 
-def create_array(name: str, value_size: int, entries: int) -> Map:
+def create_array(name: str, value_size: int, entries: int, flags: int = 0) -> Map:
     """A new array map; closing its descriptor is the caller's."""
-    shape = MapShape(MAP_TYPE_ARRAY, 4, value_size, entries)
+    shape = MapShape(MAP_TYPE_ARRAY, 4, value_size, entries, flags)
     return Map(create_map(name, shape), *shape[1:4])
 
 

@@ -12,7 +12,8 @@ _KIND_STRUCT = 4
 _VLEN_MASK = 0xFFFF
 _KIND_FLAG = 1 << 31
 
-#: The macro that carries each offset into the BPF programs, and the member it is the offset of.
+#: The macro that carries each offset into the BPF programs, the structure, and the member, under
+#: all of the names that it has had.
 OFFSETS = {
     "TASK_PID": ("task_struct", "pid"),
     "TASK_TGID": ("task_struct", "tgid"),
@@ -23,7 +24,31 @@ OFFSETS = {
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
     "SIGNAL_LIVE": ("signal_struct", "live"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
+    "TASK_MM": ("task_struct", "mm"),
+    "MM_MAPS_TREE": ("mm_struct", "mm_mt.ma_root"),
+    "MM_AREAS": ("mm_struct", "mm_rb"),
+    "MAPLE_LEAF_SLOTS": ("maple_range_64", "slot"),
+    "MAPLE_RANGE_SLOTS": ("maple_arange_64", "slot"),
+    "NODE_RIGHT": ("rb_node", "rb_right"),
+    "NODE_LEFT": ("rb_node", "rb_left"),
+    "AREA_NODE": ("vm_area_struct", "vm_rb"),
+    "AREA_START": ("vm_area_struct", "vm_start"),
+    "AREA_END": ("vm_area_struct", "vm_end"),
+    "AREA_OFFSET": ("vm_area_struct", "vm_pgoff"),
+    "AREA_FILE": ("vm_area_struct", "vm_file"),
+    "FILE_INODE": ("file", "f_inode"),
+    "INODE_NUMBER": ("inode", "i_ino"),
+    "INODE_SUPER": ("inode", "i_sb"),
+    "INODE_SIZE": ("inode", "i_size"),
+    "INODE_MTIME": ("inode", "i_mtime_sec", "__i_mtime.tv_sec", "i_mtime.tv_sec"),
+    "INODE_MTIME_NS": ("inode", "i_mtime_nsec", "__i_mtime.tv_nsec", "i_mtime.tv_nsec"),
+    "SUPER_DEVICE": ("super_block", "s_dev"),
 }
+
+#: Those of x86-64 alone, and of one or the other way to keep a process's mappings.
+_NOT_EVERYWHERE = frozenset(
+    "THREAD_INFO_STATUS MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS MAPLE_RANGE_SLOTS AREA_NODE".split()
+)
 
 
 class _Type(ctypes.Structure):
@@ -104,16 +129,21 @@ class KernelTypes:
         raise KeyError(wanted)
 
     def offsets(self) -> dict[str, int]:
-        """Every offset of OFFSETS that this kernel has; 0 for one that only x86-64 has."""
+        """Every offset of OFFSETS; 0 for one that not every kernel has."""
         found = {}
-        for macro, (struct, member) in OFFSETS.items():
-            try:
-                found[macro] = self.offset(struct, member)
-            except KeyError:
-                if macro != "THREAD_INFO_STATUS":
-                    raise KwatchError(
-                        f"this kernel's {struct} has no {member}",
-                        "please report it with the output of uname -r",
-                    ) from None
-                found[macro] = 0
+        for macro, (struct, *members) in OFFSETS.items():
+            named = (self._find(struct, each) for each in members)
+            offset = next((at for at in named if at is not None), None)
+            if offset is None and macro not in _NOT_EVERYWHERE:
+                raise KwatchError(
+                    f"this kernel's {struct} has no {members[-1]}",
+                    "please report it with the output of uname -r",
+                )
+            found[macro] = offset or 0
         return found
+
+    def _find(self, struct: str, member: str) -> int | None:
+        try:
+            return self.offset(struct, member)
+        except KeyError:
+            return None

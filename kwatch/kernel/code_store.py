@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import itertools
 import struct
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from kwatch.kernel import bpf
 from kwatch.kernel.ranges import Ranges
+from kwatch.kernel.resting import Resting
 
 _SPACE = struct.Struct("QQQQQ")
 
@@ -37,7 +37,7 @@ class _Row:
 
 
 class CodeStore:
-    """What a program may be reading is never written: an unused list rests for two batches."""
+    """What a program may be reading is never written: an unused list rests."""
 
     def __init__(self, spaces: bpf.Map, mappings: bpf.Map) -> None:
         self._spaces = spaces
@@ -45,7 +45,7 @@ class CodeStore:
         self._ranges = Ranges(mappings.max_entries)
         self._rows: dict[bytes, _Row] = {}
         self._of: dict[int, bytes] = {}
-        self._resting: deque[list[tuple[int, int]]] = deque([[], []])
+        self._resting: Resting[tuple[int, int]] = Resting()
         self._generations = itertools.count(1)
 
     def publish(self, pid: int, image: int, epoch: int, unmaps: int, code: Code) -> bool:
@@ -93,9 +93,8 @@ class CodeStore:
         self._spaces.delete(struct.pack("I", pid))
 
     def rest(self) -> None:
-        """A batch has been handled: whatever was given up before the last one is free."""
-        self._resting.append([])
-        for first, count in self._resting.popleft():
+        """Whatever has rested long enough is free."""
+        for first, count in self._resting.rested():
             self._ranges.give_back(first, count)
 
     def _leave(self, pid: int) -> None:
@@ -108,4 +107,4 @@ class CodeStore:
         row.users -= 1
         if not row.users:
             del self._rows[content]
-            self._resting[-1].append((row.first, row.count))
+            self._resting.add((row.first, row.count))

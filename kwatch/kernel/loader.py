@@ -44,6 +44,7 @@ _STACK_MAPS = (
     "spaces",
     "code_mappings",
     "row_shards",
+    "file_tables",
     "unwind_programs",
 )
 _TAIL_CALLED = "unwind_frames"

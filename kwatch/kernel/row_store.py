@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from kwatch.kernel.ranges import Ranges
 # bpf/unwind_tables.h
 _SHARD_ROWS = 1 << 16
 _ROW_SIZE = 8
+_SPARE_SHARDS = 3
 
 Words = npt.NDArray[np.uint64]
 
@@ -30,12 +33,18 @@ class Placed:
 
 
 class RowStore:
-    """Shards are made when rows come to lie in them and go with the last ones."""
+    """Shards are made before rows come to lie in them, and go with the last ones.
+
+    The kernel waits for a grace period whenever a shard is added or removed, so another thread does
+    that.
+    """
 
     def __init__(self, shards: bpf.Map) -> None:
         self._outer = shards
-        self._shards: dict[int, bpf.Map] = {}
+        self._shards: dict[int, Future[bpf.Map]] = {}
         self._ranges = Ranges(shards.max_entries * _SHARD_ROWS)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-shards")
+        self._provide(0)
 
     @property
     def kernel_bytes(self) -> int:
@@ -70,12 +79,13 @@ class RowStore:
         for number in range(placed.blocks // _SHARD_ROWS, last // _SHARD_ROWS + 1):
             start = number * _SHARD_ROWS
             if number in self._shards and self._ranges.is_free(start, start + _SHARD_ROWS):
-                self._outer.delete(struct.pack("I", number))
-                os.close(self._shards.pop(number).fd)
+                self._worker.submit(self._remove_shard, number, self._shards.pop(number))
 
     def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
         for shard in self._shards.values():
-            os.close(shard.fd)
+            if not shard.cancelled() and shard.exception() is None:
+                os.close(shard.result().fd)
         self._shards.clear()
 
     def _upload(self, first: int, words: Words) -> None:
@@ -83,12 +93,38 @@ class RowStore:
         while at < len(words):
             number, index = divmod(first + at, _SHARD_ROWS)
             count = min(_SHARD_ROWS - index, len(words) - at)
-            self._shard(number).set_many(index, words[at : at + count])
+            _write(self._shard(number), index, words[at : at + count])
             at += count
 
     def _shard(self, number: int) -> bpf.Map:
-        shard = self._shards.get(number)
-        if shard is None:
-            shard = self._shards[number] = bpf.create_array("kwatch_rows", _ROW_SIZE, _SHARD_ROWS)
+        self._provide(number)
+        try:
+            return self._shards[number].result()
+        except OSError:
+            del self._shards[number]  # to be tried again
+            raise
+
+    def _provide(self, first: int) -> None:
+        """Has a shard made, and those that will be needed next."""
+        for number in range(first, min(first + 1 + _SPARE_SHARDS, self._outer.max_entries)):
+            if number not in self._shards:
+                self._shards[number] = self._worker.submit(self._make_shard, number)
+
+    def _make_shard(self, number: int) -> bpf.Map:
+        shard = bpf.create_array("kwatch_rows", _ROW_SIZE, _SHARD_ROWS, bpf.MAP_MMAPABLE)
+        try:
             self._outer.set(struct.pack("I", number), struct.pack("I", shard.fd))
+        except OSError:
+            os.close(shard.fd)
+            raise
         return shard
+
+    def _remove_shard(self, number: int, shard: Future[bpf.Map]) -> None:
+        self._outer.delete(struct.pack("I", number))
+        os.close(shard.result().fd)
+
+
+def _write(shard: bpf.Map, index: int, words: Words) -> None:
+    """BPF_MAP_UPDATE_BATCH would take forty times as long."""
+    with mmap.mmap(shard.fd, _SHARD_ROWS * _ROW_SIZE) as memory:
+        np.frombuffer(memory, np.uint64)[index : index + len(words)] = words

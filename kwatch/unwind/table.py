@@ -56,6 +56,18 @@ class Table:
             return None
         return start - offset + best.offset - best.vaddr + self.base
 
+    @property
+    def in_file(self) -> tuple[int, int, int] | None:
+        """Offset and size of the code in the file, and what is to be added to the address of offset
+        0 for the bias; None if no such number holds for all of the code.
+        """
+        shifts = {each.offset - each.vaddr + self.base for each in self.segments}
+        if len(shifts) != 1:
+            return None
+        start = min(each.offset for each in self.segments)
+        end = max(each.offset + each.filesz for each in self.segments)
+        return start, end - start, shifts.pop()
+
     def rule_at(self, pc: int) -> int:
         """The rule that holds at a pc; `RowKind.NONE` outside the code."""
         if not 0 <= pc < self.size:
