@@ -16,13 +16,6 @@ BPF_TABLE("lru_hash", u64, u8, stacks_sent, 65536);
 BPF_TABLE("lru_hash", u64, u32, stacks_copied, 4096);
 BPF_PERF_OUTPUT(stack_ring);
 
-/* Where an unwinding begins. Equal keys need not have equal stacks: see struct known_stack. */
-struct known_key {
-	u64 sp;
-	u64 pc;
-	u64 space;
-};
-
 BPF_TABLE("lru_hash", struct known_key, struct known_stack, known_stacks, 8192);
 
 static __always_inline bool was_sent(u64 stack)
@@ -31,9 +24,9 @@ static __always_inline bool was_sent(u64 stack)
 }
 
 /* The id of the stack, if this one was unwound before and nothing has changed since; else 0. */
-static __always_inline u64 find_known(struct unwinding *u, struct known_key *key)
+static __always_inline u64 find_known(struct unwinding *u)
 {
-	struct known_stack *known = known_stacks.lookup(key);
+	struct known_stack *known = known_stacks.lookup(&u->key);
 	u64 stack, sum = 0;
 	u32 size;
 
@@ -74,7 +67,7 @@ static __always_inline int send_frames(void *ctx, struct unwinding *u, u64 stack
 {
 	struct kwatch_stack record = {};
 
-	head(&record.head, EVENT_STACK, u->event.tgid);
+	head(&record.head, u->type, u->tgid);
 	record.stack = stack;
 	record.total = u->count;
 	record.exact = u->by_frame_pointer ? u->exact : u->count;
@@ -151,11 +144,12 @@ static __always_inline int send_stack_memory(void *ctx, struct unwinding *u, u64
 	struct kwatch_stack_memory *memory = &u->memory;
 	u32 size = KWATCH_STACK_COPY;
 
-	head(&memory->head, EVENT_STACK_MEMORY, u->event.tgid);
+	head(&memory->head, EVENT_STACK_MEMORY, u->tgid);
 	memory->stack = stack;
 	memory->pc = u->guess_pc;
 	memory->sp = u->guess_sp;
 	memory->fp = u->guess_fp;
+	memory->link = u->guess_link;
 	memory->frame = u->exact - 1;
 	memory->interrupted = u->guess_interrupted;
 	memory->offset = 0;
@@ -209,17 +203,94 @@ static __always_inline u64 announce_stack(void *ctx, struct unwinding *u, u64 st
 	u8 sent = 1;
 
 	if (copy == COPY_SENT && send_stack_memory(ctx, u, stack)) {
-		count_loss(u->event.tgid, LOSS_STACK_MEMORY_RING_FULL);
+		count_loss(u->tgid, LOSS_STACK_MEMORY_RING_FULL);
 		copy = COPY_SPARED;
 		stack = u->partial;
 		if (was_sent(stack))
 			return stack;
 	}
 	if (send_frames(ctx, u, stack, copy))
-		count_loss(u->event.tgid, LOSS_STACK_RING_FULL);
+		count_loss(u->tgid, LOSS_STACK_RING_FULL);
 	else
 		stacks_sent.update(&stack, &sent);
 	return stack;
+}
+
+/* The mappings of the target's image. Without any, the frame pointer is all there is. */
+static __always_inline void space_of(struct unwinding *u, struct space *space)
+{
+	u32 tgid = u->tgid;
+	struct space *found = spaces.lookup(&tgid);
+
+	if (found && found->image == u->seed) {
+		*space = *found;
+	} else {
+		__builtin_memset(space, 0, sizeof(*space));
+		space->image = u->seed;
+	}
+}
+
+/* The id of the stack, if its frames have been sent and it is as it was then; else 0: follow it. */
+static __always_inline u64 begin_stack(struct unwinding *u, struct registers *from,
+				       struct last_stack *last)
+{
+	struct space space;
+	u64 stack;
+
+	space_of(u, &space);
+	begin_unwinding(u, from);
+	u->key.sp = from->sp;
+	u->key.pc = from->pc;
+	u->key.link = from->link;
+	u->key.space = mix(space.image, space.generation);
+	stack = find_known(u);
+	if (stack && ((stack == last->id && u->key.space == last->space) || was_sent(stack))) {
+		last->id = stack;
+		last->space = u->key.space;
+		return stack;
+	}
+	u->hash = mix(mix(space.image, space.epoch), from->pc);
+	read_window(u);
+	return 0;
+}
+
+/* Follows some frames; false if there are more. */
+static __always_inline bool follow_stack(struct unwinding *u)
+{
+	struct target *target = find_target(u->tgid);
+	struct space space;
+
+	space_of(u, &space);
+	if (!target || target->unmaps != space.unmaps)
+		space.code = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < STEP_FRAMES; i++)
+		if (!unwind_frame(u, &space))
+			break;
+	return u->done;
+}
+
+/* The id of a stack whose end is reached, or as much of it as there will be. */
+static __always_inline u64 end_stack(void *ctx, struct unwinding *u)
+{
+	u8 copy;
+	u64 stack = identify(u, &copy);
+
+	if (!was_sent(stack))
+		return announce_stack(ctx, u, stack, copy);
+	if (!u->forgettable) {
+		u->known.stack = stack;
+		u->known.check = mix(u->known.check, stack);
+		known_stacks.update(&u->key, &u->known);
+	}
+	return stack;
+}
+
+/* No program could be called that follows the stack. */
+static __always_inline void abandon_stack(struct unwinding *u)
+{
+	count_loss(u->tgid, LOSS_STACK_SCRATCH_BUSY);
+	release(u);
 }
 
 #endif

@@ -15,12 +15,12 @@ from kwatch.events import Batch, EventType
 from kwatch.snapshot import SyscallStats, SyscallSummary
 
 #: Events handled at a time: their columns fit into the processor's cache.
-_CHUNK = 1 << 15
+CHUNK = 1 << 15
 
 _COUNTERS = ("calls", "errors", "total_ns", "max_ns", "unfinished")
 
-# A result in [-4095, -1], as the kernel has it, is an error.
-_FIRST_ERROR = np.uint64(2**64 - 4095)
+#: A result in [-4095, -1], as the kernel has it, is an error.
+FIRST_ERROR = np.uint64(2**64 - 4095)
 
 _ONE = np.uint64(1)  # add.at is 50 times slower when the types differ
 
@@ -42,8 +42,8 @@ class SyscallAccount:
     def add(self, batch: Batch, slots: Index) -> None:
         """Events of dtype `kwatch.events.SYSCALL`, and the slot of the process of each."""
         slots = np.asarray(slots, np.intp)
-        for start in range(0, len(batch), _CHUNK):
-            end = start + _CHUNK
+        for start in range(0, len(batch), CHUNK):
+            end = start + CHUNK
             self._add_chunk(batch[start:end], slots[start:end])
 
     def summary(self, slot: int, name_of: Callable[[int, int], str]) -> SyscallSummary:
@@ -76,7 +76,7 @@ class SyscallAccount:
             self._count("unfinished", rows[unfinished])
             finished = np.flatnonzero(~unfinished)
             rows, durations, results = rows[finished], durations[finished], results[finished]
-        failed = np.flatnonzero(results.view(np.uint64) >= _FIRST_ERROR)
+        failed = np.flatnonzero(results.view(np.uint64) >= FIRST_ERROR)
         self._count("calls", rows)
         self._count("errors", rows[failed])
         self._count("total_ns", rows, durations)

@@ -115,7 +115,7 @@ def test_numbers_that_no_table_has_are_counted_together():
 
 
 def test_many_processes_and_calls_against_a_plain_count(monkeypatch):
-    monkeypatch.setattr(syscalls, "_CHUNK", 1000)
+    monkeypatch.setattr(syscalls, "CHUNK", 1000)
     random = np.random.default_rng(3)
     batch = np.zeros(20_000, SYSCALL)
     batch["type"] = EventType.SYSCALL
