@@ -10,7 +10,9 @@
 #define MAX_CHUNKS (KWATCH_MAX_FRAMES / KWATCH_STACK_CHUNK)
 #define COPY_PIECES 4
 #define COPY_HALVINGS 5
-#define MAX_COPIES 512 /* of stacks with the same frames up to the unknown mapping */
+/* What is spent on stacks with the same frames up to the unknown mapping: 512 copies at most. */
+#define COPY_BUDGET 65536
+#define COPY_COST 128 /* of one that is sent; 1 of one that was */
 
 BPF_TABLE("lru_hash", u64, u8, stacks_sent, 65536);
 BPF_TABLE("lru_hash", u64, u32, stacks_copied, 4096);
@@ -176,7 +178,7 @@ static __always_inline u64 valid_id(u64 stack)
 static __always_inline u64 identify(struct unwinding *u, u8 *copy)
 {
 	u64 stack = u->end == STACK_COMPLETE ? u->hash : mix(u->hash, u->end);
-	u32 *copies, one = 1;
+	u32 *spent, one = 1;
 
 	*copy = COPY_NOT_NEEDED;
 	if (!is_unfinished(u))
@@ -184,17 +186,18 @@ static __always_inline u64 identify(struct unwinding *u, u8 *copy)
 	u->forgettable = 1;
 	stack = mix(stack, u->exact);
 	u->partial = valid_id(stack);
-	copies = stacks_copied.lookup(&stack);
-	if (!copies)
+	spent = stacks_copied.lookup(&stack);
+	if (!spent)
 		stacks_copied.update(&stack, &one);
-	if (copies && *copies >= MAX_COPIES) {
+	if (spent && *spent >= COPY_BUDGET) {
 		*copy = COPY_SPARED;
 		return u->partial;
 	}
-	if (copies)
-		__sync_fetch_and_add(copies, 1);
 	*copy = COPY_SENT;
-	return valid_id(hash_memory(u, mix(stack, u->guess_sp)));
+	stack = valid_id(hash_memory(u, mix(stack, u->guess_sp)));
+	if (spent)
+		__sync_fetch_and_add(spent, was_sent(stack) ? 1 : COPY_COST);
+	return stack;
 }
 
 /* Sends the frames of a stack that have not been sent: the id by which they are known then. */

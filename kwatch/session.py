@@ -11,7 +11,7 @@ import numpy as np
 from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.events import Batch
-from kwatch.kernel.control_ring import ControlRecord
+from kwatch.kernel.control_ring import ControlRecord, MappingRecord
 from kwatch.lifecycle import Lifecycle
 from kwatch.options import WatchOptions
 from kwatch.registry import Process, Registry
@@ -83,11 +83,12 @@ class Session:
         self._calls = drained.syscalls
         times = drained.heap["time_ns"]
         for record in drained.control:
-            if isinstance(record, ControlRecord):
-                if is_stack(record):
-                    self._waiting.add(record)
-                    continue
+            if isinstance(record, ControlRecord) and is_stack(record):
+                self._waiting.add(record)
+                continue
+            if not isinstance(record, MappingRecord):
                 self._waiting.read_before(record.time_ns)
+            if isinstance(record, ControlRecord):
                 until = int(np.searchsorted(times, np.uint64(record.time_ns)))
                 self._add_heap(drained.heap[done:until])
                 done = max(done, until)

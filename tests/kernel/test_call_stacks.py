@@ -81,26 +81,8 @@ def test_launched_and_after_an_exec(program, run_kwatch):
     assert counted(final) == {key: 2 * calls for key, calls in EXPECTED.items()}
     assert_adds_up(final)
     execs = [stack for stack in final["syscalls"]["stacks"] if stack["name"] == "execve"]
-    assert Counter(stack["ending"] for stack in execs) == {"off": 1, "complete": 1} or {
-        stack["ending"] for stack in execs
-    } == {"off", "finished"}
-    assert ("main",) in map(own_frames, execs)
-
-
-def test_the_heap_is_exact_at_the_same_time(start, run_kwatch):
-    from test_stacks import HEAP, assert_exact
-
-    target = start("stacks")
-    options = [option for option in HEAP if option != "--no-syscalls"]
-    kwatch = run_kwatch("--pid", target.pid, *options, "--stacks")
-    kwatch.attached()
-    answers = target.go()
-    target.end()
-    final = kwatch.finish().final()
-    assert_exact(final, answers)
-    writes = [stack for stack in final["syscalls"]["stacks"] if stack["name"] == "write"]
-    assert {"too_deep", "complete"} <= {stack["ending"] for stack in writes}
-    assert final["syscalls"]["endings"]["too_deep"] == 1
+    assert {own_frames(stack) for stack in execs} == {(), ("main",)}
+    assert {stack["ending"] for stack in execs} - WHOLE == {"off"}
 
 
 def test_a_child_begins_without_calls(start, run_kwatch):
@@ -115,7 +97,7 @@ def test_a_child_begins_without_calls(start, run_kwatch):
         assert_adds_up(result.final(pid))
     names = {stack["name"] for stack in result.final(child)["syscalls"]["stacks"]}
     assert "exit_group" in names
-    assert not names & {"clone", "clone3", "fork", "wait4"}
+    assert not names & {"clone", "wait4"}
 
 
 @pytest.mark.needs("m32")
@@ -150,7 +132,7 @@ def test_real_programs(run_kwatch, command):
     whole = [s for s in final["syscalls"]["stacks"] if s["ending"] in WHOLE]
     assert len(whole) > 5
     for stack in whole:
-        assert stack["frames"][-1]["symbol"] in ("_start", "__libc_start_main", "__clone3"), stack
+        assert stack["frames"][-1]["symbol"] in ("_start", "__clone3", ""), stack
 
 
 def test_system_wide(start, run_kwatch):

@@ -1,4 +1,4 @@
-// build: -O2 -g -fomit-frame-pointer -fno-optimize-sibling-calls -fno-ipa-cp -fno-ipa-sra -pthread -D_GNU_SOURCE
+// build: -O2 -g -fomit-frame-pointer -fno-optimize-sibling-calls -fno-ipa-cp -fno-ipa-icf -fno-ipa-sra -pthread -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
  * callsites [again|exec]: two system calls from several places, so many times each: `PLACE_CALL`.
