@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from kwatch.registry import Process, Stacks
-from kwatch.snapshot import Stack
+from kwatch.snapshot import Ending, Stack
 
 _ById = Mapping[int, Stack]
 
@@ -59,7 +59,8 @@ class _Groups:
 def _key(stack: Stack) -> tuple[object, ...]:
     """Empty for a stack that has no code."""
     addresses = tuple(frame.address for frame in stack.frames if not frame.inlined)
-    return (*addresses, stack.ending) if any(addresses) else ()
+    whole = stack.ending in (Ending.COMPLETE, Ending.FINISHED)
+    return (*addresses, "" if whole else stack.ending) if any(addresses) else ()
 
 
 def _identity(process: Process) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kwatch.aggregate.call_stacks import CallStackAccount
-from kwatch.aggregate.syscalls import SyscallAccount
+from kwatch.aggregate.syscalls import CHUNK, SyscallAccount
 from kwatch.events import Batch
 from kwatch.kernel.control_ring import ControlRecord, MappingRecord
 from kwatch.lifecycle import Lifecycle
@@ -122,6 +122,10 @@ class Session:
             self._calls.append(batch[count:])
 
     def _add_syscalls(self, batch: Batch) -> None:
+        for start in range(0, len(batch), CHUNK):
+            self._add_some_syscalls(batch[start : start + CHUNK])
+
+    def _add_some_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
         if not slots.all():
             for pid in np.unique(batch["tgid"][slots == 0]).tolist():

@@ -75,7 +75,8 @@ class Stream:
             self._poll.register(fd, select.EPOLLIN)
         for fd in self._stacks.descriptors if self._stacks is not None else ():
             self._poll.register(fd, select.EPOLLIN)
-        for ring in filter(None, (self._syscalls, self._heap)):
+        self._data_rings = [ring for ring in (self._heap, self._syscalls) if ring is not None]
+        for ring in self._data_rings:
             for fd in ring.descriptors:
                 self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
 
@@ -105,23 +106,27 @@ class Stream:
 
     def deliver(self, apply: Callable[[Drained], None]) -> None:
         """Hands on everything that happened until now; `apply` keeps no view of it."""
-        self._deliver(apply, time.monotonic_ns())
+        self._deliver(apply, self._now())
 
     def deliver_rest(self, apply: Callable[[Drained], None]) -> None:
         """What is left once nothing new comes, for which a preempted writer is waited for."""
-        now = time.monotonic_ns()
+        now = self._now()
         while self._deliver(apply, now) < now and time.monotonic_ns() - now < _PATIENCE_NS:
             time.sleep(0)
 
+    def _now(self) -> int:
+        for ring in self._data_rings:
+            ring.mark()
+        return time.monotonic_ns()
+
     def _deliver(self, apply: Callable[[Drained], None], now: int) -> int:
-        """Returns until when it was everything."""
-        cut = now
-        rings = [ring for ring in (self._heap, self._syscalls) if ring is not None]
-        for ring in rings:
-            cut = ring.complete_until(cut)
-        heap = self._heap.read(cut) if self._heap is not None else []
-        apply(Drained(self._control_until(cut), _in_order(heap), self._syscalls.read(cut)))
-        for ring in rings:
+        """Returns until when it was everything. `now` is what `_now` said last."""
+        cut = min(ring.complete_until(now) for ring in self._data_rings)
+        marked = cut == now
+        heap = self._heap.read(cut, marked) if self._heap is not None else []
+        calls = self._syscalls.read(cut, marked)
+        apply(Drained(self._control_until(cut), _in_order(heap), calls))
+        for ring in self._data_rings:
             ring.release()
         self._is_behind = cut < now or bool(self._late_control)
         return cut
@@ -170,7 +175,7 @@ def _in_order(batches: list[Batch]) -> Batch:
     if not batches:
         return np.empty(0, events.HEAP)
     whole = batches[0] if len(batches) == 1 else np.concatenate(batches)
-    times = whole["time_ns"]
+    times = np.ascontiguousarray(whole["time_ns"])
     return whole[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else whole
 
 

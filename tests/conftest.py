@@ -8,8 +8,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from harness.requirements import missing
+
+# How long an example may take says more about the machine than about the code.
+hypothesis.settings.register_profile("kwatch", deadline=None)
+hypothesis.settings.load_profile("kwatch")
 
 KERNEL_TESTS = Path(__file__).parent / "kernel"
 KERNEL_NEEDS = ("root", "bcc", "gcc")

@@ -12,8 +12,7 @@ from kwatch.aggregate.blocks import Blocks
 from kwatch.aggregate.order import U64, Index
 from kwatch.events import Batch, EventType
 
-_TYPES = (EventType.ALLOC, EventType.FREE, EventType.REALLOC_RELEASE, EventType.REALLOC_KEEP)
-_IS_WANTED = np.isin(np.arange(256), _TYPES)
+Types = npt.NDArray[np.uint8]
 
 
 class BlockEvents(NamedTuple):
@@ -22,7 +21,7 @@ class BlockEvents(NamedTuple):
     The columns that only a few events are asked for are views of the records.
     """
 
-    types: npt.NDArray[np.uint8]
+    types: Types
     addresses: U64
     sizes: U64
     stacks: U64
@@ -41,9 +40,10 @@ class BlockEvents(NamedTuple):
         return bool((self.types == kind).any())
 
 
-def block_events(batch: Batch) -> BlockEvents:
-    """From events of dtype `kwatch.events.HEAP`."""
-    hot = (np.ascontiguousarray(batch[name]) for name in ("type", "address", "size"))
-    events = BlockEvents(*hot, *(batch[name] for name in ("stack", "time_ns", "tid")))
-    wanted = _IS_WANTED.take(events.types)
-    return events if wanted.all() else events.at(np.flatnonzero(wanted))
+def block_events(batch: Batch, types: Types) -> BlockEvents:
+    """From events of dtype `kwatch.events.HEAP`; `types` is a contiguous copy of that field."""
+    hot = (np.ascontiguousarray(batch[name]) for name in ("address", "size"))
+    events = BlockEvents(types, *hot, *(batch[name] for name in ("stack", "time_ns", "tid")))
+    others = types == EventType.ALLOC_FAILED
+    others |= types >= EventType.MAP
+    return events.at(np.flatnonzero(~others)) if others.any() else events

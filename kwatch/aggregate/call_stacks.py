@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kwatch.aggregate.call_rows import NUMBERS
+from kwatch.aggregate.call_cells import NUMBERS
 from kwatch.aggregate.order import U64, Index
-from kwatch.aggregate.syscalls import CHUNK, FIRST_ERROR
+from kwatch.aggregate.syscalls import FIRST_ERROR
 from kwatch.events import STACK_IDS, Batch, EventType
 
 #: Calls and stacks of one process that are told apart; those that come later are counted together.
@@ -55,10 +55,17 @@ class CallStackAccount:
 
     def add(self, batch: Batch, slots: Index) -> None:
         """Events of dtype `kwatch.events.STACKED_SYSCALL`, and the slot of the process of each."""
-        finished = np.flatnonzero(batch["type"] == EventType.SYSCALL)
-        for start in range(0, len(finished), CHUNK):
-            chosen = finished[start : start + CHUNK]
-            self._add_chunk(batch[chosen], np.asarray(slots)[chosen].astype(np.uint64))
+        finished = batch["type"] == EventType.SYSCALL
+        if not finished.all():
+            batch, slots = batch[finished], slots[finished]
+        calls = batch["abi"].astype(np.uint64) * np.uint64(NUMBERS)
+        calls += np.minimum(batch["nr"], np.uint16(NUMBERS - 1))
+        stacks = np.ascontiguousarray(batch["stack"])
+        rows = self._rows_of(slots.astype(np.uint64), calls, stacks)
+        failed = np.flatnonzero(batch["result"].view(np.uint64) >= FIRST_ERROR)
+        np.add.at(self._columns["calls"], rows, _ONE)
+        np.add.at(self._columns["errors"], rows[failed], _ONE)
+        np.add.at(self._columns["total_ns"], rows, np.ascontiguousarray(batch["duration_ns"]))
 
     def rows(self, slot: int) -> Iterator[CallRow]:
         """What was counted apart, in any order."""
@@ -87,15 +94,6 @@ class CallStackAccount:
         mine: npt.NDArray[np.bool_] = self._columns["slot"] == slot
         mine[-1] = False
         return mine
-
-    def _add_chunk(self, batch: Batch, slots: U64) -> None:
-        calls = batch["abi"].astype(np.uint64) * np.uint64(NUMBERS)
-        calls += np.minimum(batch["nr"], NUMBERS - 1)
-        rows = self._rows_of(slots, calls, np.ascontiguousarray(batch["stack"]))
-        failed = np.flatnonzero(batch["result"].astype(np.uint64) >= FIRST_ERROR)
-        np.add.at(self._columns["calls"], rows, _ONE)
-        np.add.at(self._columns["errors"], rows[failed], _ONE)
-        np.add.at(self._columns["total_ns"], rows, np.ascontiguousarray(batch["duration_ns"]))
 
     def _rows_of(self, slots: U64, calls: U64, stacks: U64) -> Index:
         """The row of each event; new ones are made as needed."""

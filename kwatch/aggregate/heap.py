@@ -95,8 +95,9 @@ class HeapAccount:
         vars(self).update(vars(HeapAccount(self._totals is not None)))
 
     def _add_chunk(self, batch: Batch) -> None:
-        self.failed_allocs += int(np.count_nonzero(batch["type"] == EventType.ALLOC_FAILED))
-        events = block_events(batch)
+        types = np.ascontiguousarray(batch["type"])
+        self.failed_allocs += int(np.count_nonzero(types == EventType.ALLOC_FAILED))
+        events = block_events(batch, types)
         if self._open_reallocs or any(events.has(kind) for kind in _REALLOC_EVENTS):
             events = self._settle_reallocs(events)
         if len(events.types):

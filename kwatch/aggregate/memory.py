@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
+import numpy as np
+
 from kwatch.events import Batch, EventType
 from kwatch.snapshot import MemoryStats
 
@@ -34,7 +36,7 @@ class MemoryAccount:
 
     def add(self, batch: Batch) -> None:
         """Events of dtype `kwatch.events.HEAP`: MAP, UNMAP and BRK; others are ignored."""
-        kinds = batch["type"]
+        kinds = np.ascontiguousarray(batch["type"])
         events = batch[(kinds >= min(_EVENTS)) & (kinds <= max(_EVENTS))]
         for kind, address, size in events[["type", "address", "size"]].tolist():
             if kind == EventType.BRK:

@@ -9,21 +9,25 @@ import numpy.typing as npt
 U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
 
+_DIGIT = 16  # bits
+
 
 def stable_argsort(keys: npt.NDArray[np.uint32] | U64) -> Index:
     """The indices that sort `keys`, equal ones in the order they came.
 
-    One pass for each 16-bit digit in which the keys differ, 4 ns an element; numpy's argsort takes
+    One pass for each 16 bits between the lowest and the highest in which the keys differ (blocks
+    are aligned, and the low bits of their addresses equal), 6 ns an element; numpy's argsort takes
     50 ns or more.
     """
-    digits = np.ascontiguousarray(keys).view(np.uint16).reshape(len(keys), keys.itemsize // 2)
-    order = None
-    for place in range(digits.shape[1]):  # the least significant first
-        digit = np.ascontiguousarray(digits[:, place])
-        if np.all(digit == digit[:1]):
-            continue
-        if order is None:
-            order = digit.argsort(kind="stable")
-        else:
-            order = order.take(digit.take(order).argsort(kind="stable"))
-    return np.arange(len(keys)) if order is None else order
+    differing = int(np.bitwise_or.reduce(keys ^ keys[:1])) if len(keys) else 0
+    if not differing:
+        return np.arange(len(keys))
+    lowest = (differing & -differing).bit_length() - 1
+    order = _digit(keys, lowest).argsort(kind="stable")
+    for shift in range(lowest + _DIGIT, differing.bit_length(), _DIGIT):
+        order = order.take(_digit(keys, shift).take(order).argsort(kind="stable"))
+    return order
+
+
+def _digit(keys: npt.NDArray[np.uint32] | U64, shift: int) -> npt.NDArray[np.uint16]:
+    return (keys >> keys.dtype.type(shift)).astype(np.uint16)

@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kwatch.aggregate.call_rows import CallRows
-from kwatch.aggregate.histogram import HistogramRows, bucket_of, percentile
+from kwatch.aggregate.call_cells import CallCells, Cell
+from kwatch.aggregate.histogram import RANGE, RANGE_LOG2, RANGES, bucket_of, percentile
 from kwatch.aggregate.order import U64, Index
 from kwatch.events import Batch, EventType
 from kwatch.snapshot import SyscallStats, SyscallSummary
 
-#: Events handled at a time: their columns fit into the processor's cache.
-CHUNK = 1 << 15
+#: Events to add at a time: their records fit into the processor's second cache.
+CHUNK = 1 << 13
 
-_COUNTERS = ("calls", "errors", "total_ns", "max_ns", "unfinished")
+_COUNTERS = ("errors", "total_ns", "max_ns", "unfinished")
 
 #: A result in [-4095, -1], as the kernel has it, is an error.
 FIRST_ERROR = np.uint64(2**64 - 4095)
@@ -26,32 +26,52 @@ _ONE = np.uint64(1)  # add.at is 50 times slower when the types differ
 
 
 class SyscallAccount:
-    """All processes of a session; the caller gives each a slot, a small dense int."""
+    """All processes of a session; the caller gives each a slot, a small dense int.
+
+    Everything is counted by cell: a process, a call, and a range of durations. A cell has a piece
+    of the call's histogram, so the calls of each process that occur take little memory, and an
+    event needs one look-up.
+    """
 
     def __init__(self) -> None:
-        self._rows = CallRows()
+        self._cells = CallCells()
         self._counters = {name: np.zeros(0, np.uint64) for name in _COUNTERS}
-        self._histograms = HistogramRows()
+        self._histogram = np.zeros(0, np.int64)  # RANGE buckets for each cell
 
     @property
     def nbytes(self) -> int:
         """The memory that this object holds."""
         counters = sum(column.nbytes for column in self._counters.values())
-        return counters + self._rows.nbytes + self._histograms.nbytes
+        return counters + self._cells.nbytes + self._histogram.nbytes
 
     def add(self, batch: Batch, slots: Index) -> None:
-        """Events of dtype `kwatch.events.SYSCALL`, and the slot of the process of each."""
-        slots = np.asarray(slots, np.intp)
-        for start in range(0, len(batch), CHUNK):
-            end = start + CHUNK
-            self._add_chunk(batch[start:end], slots[start:end])
+        """Events of dtype `kwatch.events.SYSCALL`, and the slot of the process of each.
+
+        Many are added fastest by CHUNK.
+        """
+        durations = np.ascontiguousarray(batch["duration_ns"])
+        buckets = bucket_of(durations)
+        cells = self._cells.cells_of(slots, batch, buckets >> RANGE_LOG2)
+        self._make_room()
+        finished = batch["type"] != EventType.SYSCALL_UNFINISHED
+        if not finished.all():
+            self._count("unfinished", cells[~finished])
+            cells, durations, buckets = cells[finished], durations[finished], buckets[finished]
+            batch = batch[finished]
+        failed = batch["result"].view(np.uint64) >= FIRST_ERROR
+        self._count("errors", cells[np.flatnonzero(failed)])
+        self._count("total_ns", cells, durations)
+        self._raise_max(cells, durations)
+        cells <<= RANGE_LOG2
+        cells += buckets & (RANGE - 1)
+        np.add.at(self._histogram, cells, 1)
 
     def summary(self, slot: int, name_of: Callable[[int, int], str]) -> SyscallSummary:
         """`name_of(abi, nr)`; calls that have one name are counted together."""
-        rows_of: dict[str, list[int]] = defaultdict(list)
-        for abi, nr, row in self._rows.of_slot(slot):
-            rows_of[name_of(abi, nr)].append(row)
-        stats = [self._stats(name, np.array(rows)) for name, rows in rows_of.items()]
+        cells_of: dict[str, list[Cell]] = defaultdict(list)
+        for cell in self._cells.of_slot(slot):
+            cells_of[name_of(cell.abi, cell.nr)].append(cell)
+        stats = [self._stats(name, cells) for name, cells in cells_of.items()]
         stats.sort(key=lambda s: (-s.total_ns, -s.calls, s.name))
         return SyscallSummary(
             calls=sum(s.calls for s in stats),
@@ -61,56 +81,43 @@ class SyscallAccount:
 
     def drop(self, slot: int) -> None:
         """Forget a process; its slot may be given to another one."""
-        rows = self._rows.drop(slot)
+        cells = self._cells.drop(slot)
         for column in self._counters.values():
-            column[rows] = 0
-        self._histograms.drop(rows)
+            column[cells] = 0
+        self._histogram.reshape(-1, RANGE)[cells] = 0
 
-    def _add_chunk(self, batch: Batch, slots: Index) -> None:
-        rows = self._rows.rows_of(slots, batch["abi"], batch["nr"])
-        self._make_room()
-        durations = np.ascontiguousarray(batch["duration_ns"])
-        results = np.ascontiguousarray(batch["result"])
-        unfinished = batch["type"] == EventType.SYSCALL_UNFINISHED
-        if unfinished.any():
-            self._count("unfinished", rows[unfinished])
-            finished = np.flatnonzero(~unfinished)
-            rows, durations, results = rows[finished], durations[finished], results[finished]
-        failed = np.flatnonzero(results.view(np.uint64) >= FIRST_ERROR)
-        self._count("calls", rows)
-        self._count("errors", rows[failed])
-        self._count("total_ns", rows, durations)
-        self._raise_max(rows, durations)
-        self._histograms.add(rows, bucket_of(durations))
+    def _count(self, name: str, cells: Index, amounts: U64 | np.uint64 = _ONE) -> None:
+        np.add.at(self._counters[name], cells, amounts)
 
-    def _count(self, name: str, rows: Index, amounts: U64 | np.uint64 = _ONE) -> None:
-        np.add.at(self._counters[name], rows, amounts)
-
-    def _raise_max(self, rows: Index, durations: U64) -> None:
+    def _raise_max(self, cells: Index, durations: U64) -> None:
         longest = self._counters["max_ns"]
-        longer = np.flatnonzero(durations > longest.take(rows))
-        np.maximum.at(longest, rows[longer], durations[longer])
+        longer = np.flatnonzero(durations > longest.take(cells))
+        np.maximum.at(longest, cells[longer], durations[longer])
 
     def _make_room(self) -> None:
-        held = len(self._counters["calls"])
-        if self._rows.capacity <= held:
+        held = len(self._counters["errors"])
+        if self._cells.capacity <= held:
             return
-        capacity = max(self._rows.capacity, held * 3 // 2)
+        more = max(self._cells.capacity, held * 3 // 2) - held
         for name, column in self._counters.items():
-            self._counters[name] = np.concatenate([column, np.zeros(capacity - held, np.uint64)])
-        self._histograms.resize(capacity)
+            self._counters[name] = np.concatenate([column, np.zeros(more, np.uint64)])
+        self._histogram = np.concatenate([self._histogram, np.zeros(more * RANGE, np.int64)])
 
-    def _stats(self, name: str, rows: Index) -> SyscallStats:
-        sums = {key: int(column[rows].sum()) for key, column in self._counters.items()}
-        longest = int(self._counters["max_ns"][rows].max())
-        histogram = np.sum([self._histograms.counts(row) for row in rows.tolist()], axis=0)
+    def _stats(self, name: str, cells: list[Cell]) -> SyscallStats:
+        numbers = [cell.number for cell in cells]
+        sums = {key: int(column[numbers].sum()) for key, column in self._counters.items()}
+        longest = int(self._counters["max_ns"][numbers].max())
+        histogram = np.zeros((RANGES, RANGE), np.int64)
+        for cell in cells:
+            histogram[cell.range] += self._histogram.reshape(-1, RANGE)[cell.number]
+        counts = histogram.ravel()
         return SyscallStats(
             name=name,
-            calls=sums["calls"],
+            calls=int(counts.sum()),
             errors=sums["errors"],
             total_ns=sums["total_ns"],
-            p50_ns=min(percentile(histogram, 50), longest),
-            p99_ns=min(percentile(histogram, 99), longest),
+            p50_ns=min(percentile(counts, 50), longest),
+            p99_ns=min(percentile(counts, 99), longest),
             max_ns=longest,
             unfinished=sums["unfinished"],
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os.path import basename
 
-from kwatch.runtime import is_allocator
+from kwatch.runtime import is_allocator, is_kept_for_threads, is_standard, telling
 from kwatch.snapshot import Frame, HeapStats, StackStats, Verdict
 from kwatch.units import format_size
 
@@ -36,14 +36,14 @@ def judge(
         )
     leaks = [stack for stack in heap.stacks if _is_leak(stack, program)]
     if leaks:
-        return Verdict.LEAK, _describe(leaks, exited)
+        return Verdict.LEAK, _describe(leaks, program, exited)
     if gap:
         return Verdict.UNSURE, gap
     unknown = [stack for stack in heap.stacks if not _is_known(stack)]
     if unknown:
         return Verdict.UNSURE, f"nothing tells who allocated {_amount(unknown[0])}"
     if heap.stacks:
-        return Verdict.CLEAN, "what is left are single blocks that system libraries keep"
+        return Verdict.CLEAN, "what is left are blocks that system libraries keep"
     return Verdict.CLEAN, "no block that is old enough to count is outstanding"
 
 
@@ -55,7 +55,7 @@ def _is_known(stack: StackStats) -> bool:
 def _is_leak(stack: StackStats, program: str) -> bool:
     """The program's own, or a library function that was called more than once."""
     frame = _allocating_frame(stack.frames)
-    if frame is None:
+    if frame is None or is_kept_for_threads(frame.symbol):
         return False
     if stack.blocks >= 2:
         return True
@@ -76,9 +76,15 @@ def _allocating_frame(frames: Sequence[Frame]) -> Frame | None:
     return next(callers, None)
 
 
-def _describe(leaks: Sequence[StackStats], exited: bool) -> str:
+def _programs_frame(frames: Sequence[Frame], program: str) -> Frame | None:
+    """Where the program itself called what allocated, as its author would look for it."""
+    own = (frame for frame in telling(frames) if not is_standard(frame))
+    return next((frame for frame in own if _is_own(frame.module, program)), None)
+
+
+def _describe(leaks: Sequence[StackStats], program: str, exited: bool) -> str:
     largest = leaks[0]
-    frame = _allocating_frame(largest.frames)
+    frame = _programs_frame(largest.frames, program) or _allocating_frame(largest.frames)
     ending = "were never freed" if exited else "are still not freed"
     if largest.blocks == 1:
         ending = ending.replace("were", "was").replace("are", "is")

@@ -55,15 +55,20 @@ class CpuRing:
             raise
         return cls(fd, reader, writer, event)
 
+    @property
+    def written(self) -> int:
+        """How many events there are that have not been released, whole or not."""
+        return int(self._produced[0] - self._consumed[0]) // self._record.itemsize
+
     def events(self) -> tuple[Batch, bool]:
         """A view of what has been written and not been released.
 
         False with it if there is more behind one that is being written: its writer, a thread that
         a uprobe has stopped, was preempted meanwhile.
         """
-        consumed, produced = int(self._consumed[0]), int(self._produced[0])
-        start = consumed % self._size
-        records = self._data[start : start + produced - consumed].view(self._record)
+        start = int(self._consumed[0]) % self._size
+        length = self.written * self._record.itemsize
+        records = self._data[start : start + length].view(self._record)
         lengths = records["length"]
         if (lengths == self._length).all():
             return records["event"], True
@@ -82,9 +87,14 @@ class CpuRing:
 
 @dataclass(slots=True)
 class _Lane:
-    """A CPU's ring, how many of its events are being read, and until when they have been."""
+    """A CPU's ring, its events as they were last looked at, and how many of them are being read.
+
+    `old` of them are known to be older than the cut; all before `read_until_ns` have been read.
+    """
 
     ring: CpuRing
+    events: Batch | None = None
+    old: int = 0
     reading: int = 0
     read_until_ns: int = 0
 
@@ -110,35 +120,47 @@ class DataRing:
         """To poll edge-triggered: they become readable when a BPF program says so."""
         return [lane.ring.fd for lane in self._lanes]
 
+    def mark(self) -> None:
+        """To be called before the clock is read for a cut: what is there now is older."""
+        for lane in self._lanes:
+            lane.old = lane.ring.written
+
     def complete_until(self, cut_ns: int) -> int:
         """Until when no event is hidden from the reader, at the latest `cut_ns`.
 
         If a CPU has events behind one that is being written, that is the last one before: a
         thread that wrote a hidden one may have gone on to another CPU.
         """
+        complete_ns = cut_ns
         for lane in self._lanes:
-            events, whole = lane.ring.events()
+            lane.events, whole = lane.ring.events()
             if not whole:
-                last = int(events["time_ns"][-1]) if len(events) else lane.read_until_ns
-                cut_ns = min(cut_ns, last)
-        return cut_ns
+                last = int(lane.events["time_ns"][-1]) if len(lane.events) else lane.read_until_ns
+                complete_ns = min(complete_ns, last)
+        return complete_ns
 
-    def read(self, cut_ns: int) -> list[Batch]:
-        """Views of each CPU's events before `cut_ns`, to be used until `release`."""
+    def read(self, cut_ns: int, marked: bool) -> list[Batch]:
+        """Views of each CPU's events before `cut_ns`, to be used until `release`.
+
+        They are those that `complete_until` saw. `marked`: the clock said `cut_ns` after `mark`.
+        """
         batches = []
         for lane in self._lanes:
-            events, _ = lane.ring.events()
-            late = events["time_ns"] >= np.uint64(cut_ns)
-            lane.reading = int(late.argmax()) if late.any() else len(events)
+            assert lane.events is not None
+            old = lane.old if marked else 0
+            late = lane.events["time_ns"][old:] >= np.uint64(cut_ns)
+            lane.reading = old + int(late.argmax()) if late.any() else len(lane.events)
             if lane.reading:
-                batches.append(events[: lane.reading])
+                batches.append(lane.events[: lane.reading])
                 lane.read_until_ns = int(batches[-1]["time_ns"][-1])
         return batches
 
     def release(self) -> None:
         """What has been read makes room."""
         for lane in self._lanes:
+            lane.events = None
             lane.ring.release(lane.reading)
+            lane.old = max(lane.old - lane.reading, 0)
             lane.reading = 0
 
     def close(self) -> None:

@@ -23,14 +23,14 @@ def heap_lines(
 def _summary(heap: HeapStats, before: HeapStats | None) -> str:
     if heap == HeapStats():
         return "heap: no events"
-    live = f"heap: {format_size(heap.live_bytes)} live in {_blocks(heap.live_blocks)}"
+    live = f"heap: {format_size(heap.live_bytes)} live in {_count(heap.live_blocks, 'block')}"
     if before is not None:
         live += f" ({_growth(heap, before)})"
-    calls = [f"{heap.allocs:,} allocs", f"{heap.frees:,} frees"]
+    calls = [_count(heap.allocs, "alloc"), _count(heap.frees, "free")]
     if heap.failed_allocs:
         calls.append(f"{heap.failed_allocs:,} failed")
     if heap.unknown_frees:
-        calls.append(f"{heap.unknown_frees:,} frees of blocks not seen allocated")
+        calls.append(f"{_count(heap.unknown_frees, 'free')} of blocks not seen allocated")
     return f"{live}; {', '.join(calls)}"
 
 
@@ -41,8 +41,8 @@ def _growth(heap: HeapStats, before: HeapStats) -> str:
     return f"{format_growth(heap.live_bytes - before.live_bytes)}, {blocks:+,} blocks"
 
 
-def _blocks(count: int) -> str:
-    return f"{count:,} block{'' if count == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _stack_lines(

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from kwatch.runtime import is_allocator, is_start_up
+from kwatch.runtime import is_outermost, telling
 from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen, columns
 from kwatch.snapshot import Ending, Frame
@@ -43,7 +43,7 @@ def where(
     if not frames:
         return [_WITHOUT_FRAMES.get(ending, "[stack lost]")]
     lines = _lines(frames, screen, room, full)
-    if ending in _REASONS:
+    if ending in _REASONS and not is_outermost(frames[-1].symbol):
         lines.append(_INDENT + screen.clip(f"[cut: {_REASONS[ending]}]", room - len(_INDENT)))
     elif ending is Ending.FRAME_POINTERS:
         lines.append(_INDENT + screen.clip("[in part by frame pointers]", room - len(_INDENT)))
@@ -51,22 +51,12 @@ def where(
 
 
 def _lines(frames: Sequence[Frame], screen: Screen, room: int, full: bool) -> list[str]:
-    runs = _runs(frames if full else _own(frames))
+    runs = _runs(frames if full else telling(frames))
     shown = runs if full or len(runs) <= _LINES else runs[: _LINES - 1]
     first, *callers = (_line(frame, times, screen, room - len(_INDENT)) for frame, times in shown)
     if len(shown) < len(runs):
         callers.append(f"... {sum(times for _, times in runs[len(shown) :])} more")
     return [first, *(_INDENT + caller for caller in callers)]
-
-
-def _own(frames: Sequence[Frame]) -> Sequence[Frame]:
-    """Without the allocator's frames and the runtime's start-up code, but never none."""
-    start, end = 0, len(frames)
-    while end > 1 and is_start_up(frames[end - 1].symbol):
-        end -= 1
-    while start < end - 1 and is_allocator(frames[start].symbol):
-        start += 1
-    return frames[start:end]
 
 
 def _runs(frames: Sequence[Frame]) -> list[tuple[Frame, int]]:

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 from harness.records import stacked_syscall_record
 
-from kwatch.aggregate import CallStackAccount, call_stacks
+from kwatch.aggregate import CallStackAccount
 from kwatch.aggregate.call_stacks import CallRow
 from kwatch.events import STACKED_SYSCALL, Abi, EventType
 
@@ -81,8 +81,7 @@ def test_beyond_the_bound_calls_are_counted_together():
     assert given.others(1) == 0
 
 
-def test_many_against_a_plain_count(monkeypatch):
-    monkeypatch.setattr(call_stacks, "CHUNK", 1000)
+def test_many_against_a_plain_count():
     random = np.random.default_rng(5)
     batch = np.zeros(20_000, STACKED_SYSCALL)
     batch["type"] = EventType.SYSCALL

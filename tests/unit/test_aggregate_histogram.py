@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The histogram's error bound, and its storage."""
+"""The histogram's error bound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.aggregate.histogram import BUCKETS, HistogramRows, bucket_of, percentile, value_of
+from kwatch.aggregate.histogram import BUCKETS, bucket_of, percentile, value_of
 
 
 def durations(*values):
@@ -42,26 +42,3 @@ def test_percentiles_are_those_of_the_values(q):
 
 def test_nothing_has_no_percentile():
     assert percentile(np.zeros(BUCKETS, np.int64), 50) == 0
-
-
-def test_rows_are_apart_and_can_be_dropped():
-    random = np.random.default_rng(1)
-    rows, buckets = random.integers(0, 50, 10_000), random.integers(0, BUCKETS, 10_000)
-    table = HistogramRows()
-    table.resize(50)
-    table.add(rows, buckets)
-    table.drop(np.array([3, 4]))
-    held = table.nbytes
-    assert not table.counts(3).any()
-    table.add(rows[(rows == 3) | (rows == 5)], buckets[(rows == 3) | (rows == 5)])
-    assert table.nbytes == held
-    for row, times in ((3, 1), (4, 0), (5, 2), (6, 1)):
-        expected = times * np.bincount(buckets[rows == row], minlength=BUCKETS)
-        assert table.counts(row).tolist() == expected.tolist()
-
-
-def test_a_row_takes_little_memory():
-    table = HistogramRows()
-    table.resize(5000)
-    table.add(np.arange(5000), np.full(5000, 200))
-    assert table.nbytes < 5000 * 1024

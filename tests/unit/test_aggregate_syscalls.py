@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from harness.records import syscall_record
 
-from kwatch.aggregate import SyscallAccount, syscalls
+from kwatch.aggregate import SyscallAccount
 from kwatch.events import SYSCALL, Abi, EventType
 from kwatch.snapshot import SyscallSummary
 
@@ -114,8 +114,7 @@ def test_numbers_that_no_table_has_are_counted_together():
     assert stats["syscall_1023"].calls == 3
 
 
-def test_many_processes_and_calls_against_a_plain_count(monkeypatch):
-    monkeypatch.setattr(syscalls, "CHUNK", 1000)
+def test_many_processes_and_calls_against_a_plain_count():
     random = np.random.default_rng(3)
     batch = np.zeros(20_000, SYSCALL)
     batch["type"] = EventType.SYSCALL
@@ -143,4 +142,11 @@ def test_rows_of_processes_that_come_and_go_do_not_pile_up():
         held = given.nbytes if slot == 5 else None
         given.drop(slot % 5)
         assert held is None or given.nbytes == held
-    assert given.nbytes < 1_000_000
+
+
+def test_a_call_of_a_process_takes_little_memory():
+    given = SyscallAccount()
+    empty = given.nbytes
+    for slot in range(1000):
+        give(given, slot, *[call(nr, 100) for nr in range(5)])
+    assert given.nbytes - empty < 5000 * 1024

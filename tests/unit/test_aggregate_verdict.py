@@ -17,6 +17,9 @@ STRDUP = Frame(0x2100, "strdup", 7, LIBC)
 NEW = Frame(0x2200, "operator new(unsigned long)", 7, "/lib/libstdc++.so.6")
 OWN_LIBRARY = Frame(0x3000, "render", 7, "/opt/app/librender.so")
 NO_NAME = Frame(0x4000)
+LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+DTV = Frame(0x5000, "allocate_dtv", 7, LOADER, "dl-tls.c", 401)
+RESIZE = Frame(0x1000, "resize", 5, PROGRAM, "/usr/include/c++/12/bits/stl_vector.h", 11)
 
 
 def stack(*frames, blocks=1, size=100):
@@ -41,6 +44,7 @@ def verdict(*stacks, **circumstances):
         (stack(blocks=5), Verdict.UNSURE),
         (stack(NO_NAME), Verdict.UNSURE),
         (stack(NO_NAME, blocks=2), Verdict.LEAK),
+        (stack(DTV, LEAK_HERE, blocks=8), Verdict.CLEAN),
     ],
 )
 def test_a_leak_is_the_programs_own_or_repeated(outstanding, expected):
@@ -86,6 +90,11 @@ def test_a_known_leak_outweighs_an_unknown_stack():
             [stack(NO_NAME, blocks=2)] * 3,
             True,
             "2 blocks (200 B) from 0x4000 were never freed, and 2 more stacks leaked",
+        ),
+        (
+            [stack(NEW, RESIZE, LEAK_HERE), stack(STRDUP, LEAK_HERE, blocks=2)],
+            True,
+            "1 block (100 B) from leak_here (demo.c:12) was never freed, and 1 more stack leaked",
         ),
         ([stack()], True, "nothing tells who allocated 1 block (100 B)"),
     ],

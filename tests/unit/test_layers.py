@@ -14,9 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: each other.
 LAYERS = [
     ["__init__", "errors"],
-    ["units", "runtime", "cache_folder", "freed_memory", "signals", "stdout"],
+    ["units", "cache_folder", "freed_memory", "signals", "stdout"],
     ["events", "maps", "options"],
     ["snapshot"],
+    ["runtime"],
     ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
     ["probes", "unwind", "stream", "targets", "output"],
     ["tracer", "registry"],

@@ -55,8 +55,9 @@ def test_names_and_inlined_functions_make_no_difference() -> None:
 
 
 def test_how_a_stack_ends_makes_a_difference() -> None:
-    same = same_stacks().of(process(_5=ONE, _6=Stack(ONE.frames, Ending.TOO_DEEP)))
-    assert same([5, 6]) == [5, 6]
+    cut, finished = (Stack(ONE.frames, ending) for ending in (Ending.TOO_DEEP, Ending.FINISHED))
+    same = same_stacks().of(process(_5=ONE, _6=cut, _7=finished))
+    assert same([5, 6, 7]) == [5, 6, 5]  # both are whole
 
 
 def test_processes_have_nothing_in_common() -> None:

@@ -156,6 +156,28 @@ def test_inlined_functions_are_marked() -> None:
     assert places_of(inlined, MAIN) == ["insert (inlined) cache.c:212", "main main.c:40"]
 
 
+VECTOR = "/usr/include/c++/12/bits/stl_vector.h"
+RUST = "/rustc/9fc6b431/library/std/src/rt.rs"
+
+
+def test_of_the_standard_library_only_what_the_program_called_is_shown() -> None:
+    allocate = Frame(5, "allocate", 0, "/bin/app", "/usr/include/c++/12/new", 9, inlined=True)
+    resize = Frame(5, "resize", 0, "/bin/app", VECTOR, 11, inlined=True)
+    thread = Frame(8, "", 0xD44A3, "/usr/lib/libstdc++.so.6.0.30")
+    assert places_of(NEW, allocate, resize, INSERT, thread, *RUNTIME) == [
+        "resize (inlined) stl_vector.h:11",
+        "insert cache.c:212",
+    ]
+    assert len(places_of(NEW, allocate, resize, INSERT, full_stacks=True)) == 4
+
+
+def test_what_starts_a_rust_program_is_left_out() -> None:
+    started = Frame(7, "std::rt::lang_start_internal", 0, "/bin/app", RUST, 171)
+    assert places_of(INSERT, started, Frame(8, "main", 3, "/bin/app"), *RUNTIME) == [
+        "insert cache.c:212"
+    ]
+
+
 def test_recursion_takes_one_line() -> None:
     other = replace(WALK, line=9)
     assert places_of(*[WALK] * 30, other, WALK, MAIN) == [
