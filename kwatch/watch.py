@@ -32,6 +32,7 @@ _GRACE_S = 5.0  # for a launched command to end after a signal
 _NAMES_S = 1.0  # for the names of stacks at a snapshot
 _LAST_NAMES_S = 30.0  # at a final report
 _LOOK_S = 0.01  # between two looks whether they are there
+_GONE_S = 1.0  # between two looks for processes whose exit was lost
 
 
 class Watch:
@@ -43,7 +44,7 @@ class Watch:
         self._signals = signals
         self._found_leak = False
         self._snapshots = 0
-        self._started = self._next = 0.0
+        self._started = self._next = self._next_gone = 0.0
         self._launched: Launched | None = None
         self._connector: Connector | None = None
         with ExitStack() as stack:
@@ -132,13 +133,21 @@ class Watch:
             renamed = self._connector.renamed()
             names = self._options.comms
             self._tracees.attach_renamed(processes.named(names) if renamed is None else renamed)
-        gone = self._tracees.gone() if self._reporter.lost_control else []
+        gone = self._gone()
         self._tracer.stream.deliver(self._session.apply)
         self._tracees.end_gone(gone)
         if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._options.interval_s
             self._write_all("snapshot")
             self._snapshots += 1
+
+    def _gone(self) -> list[Process]:
+        """Processes whose exit may have been lost; to look for them takes time with many."""
+        now = time.monotonic()
+        if not self._reporter.lost_control or now < self._next_gone:
+            return []
+        self._next_gone = now + _GONE_S
+        return self._tracees.gone()
 
     def _is_due(self) -> bool:
         """A snapshot waits a moment for the names of new stacks, while the rings are read."""

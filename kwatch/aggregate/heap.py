@@ -108,7 +108,7 @@ class HeapAccount:
         is_alloc = events.types == EventType.ALLOC
         left = cancel_pairs(events.addresses, is_alloc)
         allocs = int(np.count_nonzero(is_alloc))
-        alloc_bytes = int((events.sizes * is_alloc).sum())
+        alloc_bytes = int(events.sizes.sum())  # releases have none
         blocks = events.blocks(left.begun)
         self.allocs += allocs
         self.alloc_bytes += alloc_bytes
