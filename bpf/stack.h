@@ -8,6 +8,7 @@
 #define KWATCH_STACK_H
 
 #define MAX_CHUNKS (KWATCH_MAX_FRAMES / KWATCH_STACK_CHUNK)
+#define KNOWN_BRANCHES 4 /* looked at, of stacks that begin alike */
 #define COPY_PIECES 4
 #define COPY_HALVINGS 5
 /* What is spent on stacks with the same frames up to the unknown mapping: 512 copies at most. */
@@ -25,17 +26,18 @@ static __always_inline bool was_sent(u64 stack)
 	return stacks_sent.lookup(&stack);
 }
 
-/* The id of the stack, if this one was unwound before and nothing has changed since; else 0. */
-static __always_inline u64 find_known(struct unwinding *u)
+/*
+ * The id of the known stack, if all that it depended on is as it was; else 0. `branch` is then what
+ * was found to be otherwise.
+ */
+static __always_inline u64 compare_known(struct unwinding *u, struct known_stack *known, u64 *branch)
 {
-	struct known_stack *known = known_stacks.lookup(&u->key);
-	u64 stack, sum = 0;
-	u32 size;
+	u64 stack = known->stack, sum = 0;
+	u32 size = (known->reach + 1) * 8;
 
-	if (!known || (known->fp_used && known->fp != u->fp))
+	*branch = u->fp;
+	if (known->fp_used && known->fp != u->fp)
 		return 0;
-	stack = known->stack;
-	size = (known->reach + 1) * 8;
 	asm volatile("" : "+r"(size));
 	size &= WINDOW_WORDS * 16 - 1;
 	if (size > WINDOW_WORDS * 8 || bpf_probe_read_user(u->words, size, (void *)u->base))
@@ -48,11 +50,38 @@ static __always_inline u64 find_known(struct unwinding *u)
 			break;
 		slot = known->slots[i] & (WINDOW_WORDS - 1);
 		value = known->values[i];
-		if (u->words[slot] != value)
+		if (u->words[slot] != value) {
+			*branch = mix(slot, u->words[slot]);
 			return 0;
+		}
 		sum = add_pair(sum, slot, value);
 	}
 	return mix(sum, stack) == known->check ? stack : 0;
+}
+
+/*
+ * The id of the stack, if this one was unwound before and nothing has changed since; else 0. Stacks
+ * that begin alike, as of calls from two places of one function, are told apart by the first word in
+ * which they differ: it leads to the next key.
+ */
+static __always_inline u64 find_known(struct unwinding *u)
+{
+	u64 stack, branch;
+
+	u->key.branch = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < KNOWN_BRANCHES; i++) {
+		struct known_stack *known = known_stacks.lookup(&u->key);
+
+		if (!known)
+			return 0;
+		stack = compare_known(u, known, &branch);
+		if (stack)
+			return stack;
+		if (i < KNOWN_BRANCHES - 1)
+			u->key.branch = mix(u->key.branch, branch);
+	}
+	return 0;
 }
 
 /* Copies a chunk's frames; those behind the end are left as they are. */

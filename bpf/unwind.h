@@ -42,6 +42,7 @@ struct known_key {
 	u64 pc;
 	u64 link;
 	u64 space;
+	u64 branch; /* of stacks that begin alike: see find_known */
 };
 
 struct unwinding {
