@@ -2,11 +2,11 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help setup-run setup-test setup-bench setup-vm demo test test-vm test-vm-short lint bench \
+.PHONY: help setup-run setup-test setup-bench setup-vm demo test test-vm test-vm-setup test-vm-short lint bench \
 	docs clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # tools/setup looks itself at what is missing or older than pyproject.toml.
 setup-run setup-test setup-bench setup-vm: setup-%:
@@ -20,6 +20,9 @@ test: setup-test ## run the tests; those of the kernel need root
 
 test-vm: setup-vm ## boot each kernel of tests/kernels.txt and test there; K=arm64-6.1 for one
 	$(PYTHON) tools/vm $(K)
+
+test-vm-setup: setup-vm ## run tools/setup in a fresh Debian with a network, as Vagrant does
+	$(PYTHON) tools/vm --setup
 
 test-vm-short: setup-vm # what CI has time for
 	$(PYTHON) tools/vm --short

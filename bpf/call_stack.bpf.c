@@ -5,7 +5,7 @@
 BPF_PROG_ARRAY(unwind_call_programs, 1);
 
 /* Follows some frames, then calls itself for the next. */
-int unwind_call(struct bpf_raw_tracepoint_args *ctx)
+int unwind_call(void *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
 	struct call *call = calls.lookup(&tid);
@@ -32,7 +32,7 @@ static __always_inline u64 without_stack(struct call *call)
 }
 
 /* Gives the call its stack. One that is not known is left to programs that begin the call. */
-static __always_inline void take_call_stack(struct bpf_raw_tracepoint_args *ctx, struct call *call,
+static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs, struct call *call,
 					    u64 seed)
 {
 	struct registers from;
@@ -46,7 +46,7 @@ static __always_inline void take_call_stack(struct bpf_raw_tracepoint_args *ctx,
 		return;
 	u->seed = seed;
 	u->type = EVENT_CALL_STACK;
-	entry_registers((struct pt_regs *)ctx->args[0], &from);
+	entry_registers(regs, &from);
 	call->stack = begin_stack(u, &from, &call->last);
 	if (call->stack) {
 		release(u);

@@ -11,6 +11,7 @@
 #include "arch.h"
 #include "state.h"
 #include "rings.h"
+#include "tracepoints.h"
 #ifdef STACKS
 #include "unwind_rows.h"
 #include "unwind_tables.h"

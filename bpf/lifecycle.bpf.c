@@ -32,22 +32,6 @@ static __always_inline bool current_comm_matches(void)
 	return false;
 }
 
-static __always_inline u32 read_u32(void *base, u64 offset)
-{
-	u32 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
-	return value;
-}
-
-static __always_inline u64 read_u64(void *base, u64 offset)
-{
-	u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
-	return value;
-}
-
 /* A child begins with its parent's mappings: the image that it is. */
 static __always_inline u64 inherit_space(u32 parent, u32 child)
 {
@@ -66,11 +50,11 @@ static __always_inline u64 inherit_space(u32 parent, u32 child)
 	return target ? target->seed : 0;
 }
 
-int process_fork(struct bpf_raw_tracepoint_args *ctx)
+int process_fork(struct newtask_context *ctx)
 {
-	void *child = (void *)ctx->args[1];
+	void *child = new_process(ctx);
 	u32 parent_tgid = bpf_get_current_pid_tgid() >> 32;
-	u32 tgid = read_u32(child, TASK_TGID);
+	u32 tgid = child ? read_u32(child, TASK_TGID) : parent_tgid;
 	struct target *parent = find_target(parent_tgid);
 	struct kwatch_fork event = {};
 
@@ -112,9 +96,9 @@ static __always_inline bool retarget(u32 tgid)
 	return true;
 }
 
-int process_exec(struct bpf_raw_tracepoint_args *ctx)
+int process_exec(struct exec_context *ctx)
 {
-	u32 tgid = bpf_get_current_pid_tgid() >> 32, old_tid = ctx->args[1];
+	u32 tgid = bpf_get_current_pid_tgid() >> 32, old_tid = ctx->old_tid;
 	bool was_target = find_target(tgid), matched = retarget(tgid);
 	struct kwatch_exec event = {};
 	struct target *target;
@@ -134,13 +118,13 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	target = find_target(tgid);
 	event.image = target ? target->seed : 0;
 	event.old_tid = old_tid;
-	event.start_ns = read_u64((void *)ctx->args[0], TASK_START_BOOTTIME);
+	event.start_ns = read_u64((void *)bpf_get_current_task(), TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 	send_control(ctx, &event, sizeof(event), tgid);
 	return 0;
 }
 
-int process_exit(struct bpf_raw_tracepoint_args *ctx)
+int process_exit(void *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	u32 tid = id, tgid = id >> 32;
@@ -151,7 +135,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 #endif
 	end_call(tid);
 	/* do_exit() has already counted this thread out of signal->live. */
-	if (read_u32((void *)read_u64((void *)ctx->args[0], TASK_SIGNAL), SIGNAL_LIVE))
+	if (read_u32((void *)read_u64((void *)bpf_get_current_task(), TASK_SIGNAL), SIGNAL_LIVE))
 		return 0;
 	if (is_own(tgid))
 		targets.delete(&tgid);

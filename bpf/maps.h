@@ -38,6 +38,7 @@ enum call_flag {
 enum memory_role {
 	MEMORY_MMAP,
 	MEMORY_MMAP_PAGES, /* mmap2: as mmap, offsets aside */
+	MEMORY_OLD_MMAP, /* i386: a pointer to mmap's arguments */
 	MEMORY_MUNMAP,
 	MEMORY_MREMAP,
 	MEMORY_BRK,

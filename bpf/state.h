@@ -3,7 +3,8 @@
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
  * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
- * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes) and TASK_*, SIGNAL_LIVE, THREAD_INFO_STATUS (offsets from the kernel's BTF).
+ * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes), TASK_*,
+ * SIGNAL_LIVE, THREAD_INFO_STATUS (offsets from the kernel's BTF), and PERF_TRACEPOINTS.
  */
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H
@@ -11,6 +12,22 @@
 BPF_HASH(targets, u32, struct target, 32768);
 BPF_HASH(losses, struct loss_key, u64, 65536);
 BPF_PERF_OUTPUT(control_ring);
+
+static __always_inline u32 read_u32(void *base, u64 offset)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
+	return value;
+}
+
+static __always_inline u64 read_u64(void *base, u64 offset)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), base + offset);
+	return value;
+}
 
 static __always_inline void count_loss(u32 tgid, u32 cause)
 {

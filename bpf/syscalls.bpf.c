@@ -68,6 +68,19 @@ static __always_inline void send_memory(struct call *call, u8 type, u64 address,
 #endif
 }
 
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+{
+	u32 values[4] = {};
+
+	call_arguments(regs, call->abi, call->arguments);
+	if (CALL_ROLE(call->flags) != MEMORY_OLD_MMAP)
+		return;
+	bpf_probe_read_user(values, sizeof(values), (void *)call->arguments[0]);
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		call->arguments[i] = values[i];
+}
+
 static __always_inline void unmapped(void *ctx, struct call *call, u64 address, u64 size)
 {
 #ifdef STACKS
@@ -86,6 +99,7 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_MMAP_PAGES:
+	case MEMORY_OLD_MMAP:
 		unmapped(ctx, call, result, a[1]);
 		send_memory(call, EVENT_MAP, result, a[1]);
 		break;
@@ -105,6 +119,10 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	}
 }
 #else
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+{
+}
+
 static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
 {
 }
@@ -136,11 +154,11 @@ static __always_inline bool still_waiting(struct call *call)
 	return target && target->flags & TARGET_WAITING;
 }
 
-int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
+int syscall_enter(struct enter_context *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid(), nr = ctx->args[1];
+	u64 id = bpf_get_current_pid_tgid(), nr = ctx->nr;
 	u32 tid = id, tgid = id >> 32;
-	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+	struct pt_regs *regs = caller_registers(ctx);
 	struct target *target;
 	struct call *call;
 	u8 abi, flags;
@@ -164,21 +182,21 @@ int syscall_enter(struct bpf_raw_tracepoint_args *ctx)
 	call->flags = flags;
 	call->waiting = target->flags & TARGET_WAITING;
 	if (flags & CALL_MEMORY)
-		call_arguments(regs, abi, call->arguments);
+		memory_arguments(regs, call);
 	call->active = !(flags & CALL_NO_RETURN);
 #ifdef CALL_STACKS
 	if (flags & CALL_TRACE)
-		take_call_stack(ctx, call, target->seed);
+		take_call_stack(ctx, regs, call, target->seed);
 #endif
 	begin_call(call);
 	return 0;
 }
 
-int syscall_exit(struct bpf_raw_tracepoint_args *ctx)
+int syscall_exit(struct exit_context *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
 	struct call *call = calls.lookup(&tid);
-	s64 result = ctx->args[1];
+	s64 result = ctx->result;
 
 	if (!call || !call->active)
 		return 0;

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
-from kwatch.errors import KwatchError
 from kwatch.events import Abi, Loss
-from kwatch.kernel import bpf
-from kwatch.kernel.loader import RAW_TRACEPOINTS, Programs
+from kwatch.kernel import bpf, tracepoints
+from kwatch.kernel.loader import Programs
+from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.maps import (
     CALL_NUMBERS,
     CALL_ROLE_SHIFT,
@@ -33,7 +33,7 @@ from kwatch.targets import globs
 
 #: Beside the causes of `kwatch.events.Loss`: a mapping or a new name went unseen.
 LOST_MAPPINGS = "mapping_record_lost"
-#: A thread was preempted in a program, which the kernel then skips for others on that CPU.
+#: The kernel has skipped a program: see kwatch.kernel.bpf.recursion_misses.
 MISSED_TRACEPOINTS = "tracepoint_missed"
 _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
 
@@ -59,6 +59,8 @@ def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, i
             for number in numbers(frozenset([name]), abi):
                 flags[abi * CALL_NUMBERS + number] |= CallFlag.NO_RETURN
         for name, role in _memory_roles(options):
+            if abi is Abi.I386 and role is MemoryRole.MMAP:
+                role = MemoryRole.OLD_MMAP
             for number in numbers(frozenset([name]), abi):
                 flags[abi * CALL_NUMBERS + number] |= CallFlag.MEMORY | role << CALL_ROLE_SHIFT
     return flags
@@ -85,8 +87,9 @@ class Tracer:
             self.stream = stack.enter_context(closing(Stream(programs, options)))
             self.attacher = stack.enter_context(closing(Attacher(programs)))
             stack.callback(self.stop)
-            for program, tracepoint in RAW_TRACEPOINTS.items():
-                self._open_tracepoint(program, tracepoint)
+            for name, tracepoint in TRACEPOINTS.items():
+                program, through_perf = programs.programs[name], programs.ways.perf_tracepoints
+                self._tracepoints.append(tracepoints.attach(tracepoint, program, through_perf))
             self._opened = stack.pop_all()
 
     def _configure(self, options: WatchOptions) -> None:
@@ -96,16 +99,6 @@ class Tracer:
             maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
-
-    def _open_tracepoint(self, program: str, tracepoint: str) -> None:
-        try:
-            fd = bpf.open_raw_tracepoint(tracepoint, self.programs.programs[program])
-        except OSError as error:
-            raise KwatchError(
-                f"the tracepoint {tracepoint} cannot be attached: {error.strerror}",
-                "see `kwatch doctor`",
-            ) from error
-        self._tracepoints.append(fd)
 
     def add_target(self, pid: int, flags: int) -> int:
         """From now on the process is traced. A seed, which is returned, names its image."""
@@ -149,7 +142,7 @@ class Tracer:
         return found
 
     def _tracepoint_programs(self) -> list[int]:
-        return [self.programs.programs[name] for name in RAW_TRACEPOINTS]
+        return [self.programs.programs[name] for name in TRACEPOINTS]
 
     def forget_losses(self, pid: int) -> None:
         """The process has ended: another one may come to its pid."""

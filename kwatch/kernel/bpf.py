@@ -18,9 +18,11 @@ from kwatch.kernel.privileges import raise_memory_limit
 from kwatch.kernel.rawcall import syscall
 
 PROG_TYPE_KPROBE = 2
+PROG_TYPE_TRACEPOINT = 5
 PROG_TYPE_RAW_TRACEPOINT = 17
 TRACE_UPROBE_MULTI = 48
 UPROBE_MULTI_RETURN = 1
+SLEEPABLE = 1 << 4
 
 MAP_TYPE_ARRAY, MAP_TYPE_RINGBUF = 2, 27
 
@@ -153,7 +155,9 @@ def create_array(name: str, value_size: int, entries: int) -> Map:
     return Map(create_map(name, shape), *shape[1:4])
 
 
-def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0) -> int:
+def load_program(
+    name: str, instructions: bytes, kind: int, attach_type: int = 0, flags: int = 0
+) -> int:
     """Loads a program; returns its descriptor. OSError carries the verifier's last words."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_ = ctypes.create_string_buffer(b"GPL")
@@ -170,7 +174,7 @@ def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0
             _LOG_SIZE if level else 0,
             ctypes.addressof(log) if level else 0,
             0,
-            0,
+            flags,
             name[:15].encode(),
             0,
             attach_type,
@@ -190,10 +194,11 @@ def load_program(name: str, instructions: bytes, kind: int, attach_type: int = 0
 
 
 def recursion_misses(program: int) -> int:
-    """How often the kernel has skipped a program because it ran already on that CPU.
+    """How often the kernel has skipped a tracepoint's program.
 
-    Linux 6.2 (commit 05b24ff9b2cf) does so with raw tracepoints, and newer kernels let the programs
-    of system calls be preempted. The count came with 5.12 (commit 9ed9e9ba2337).
+    It does so while a raw tracepoint's runs already on that CPU (Linux 6.2, commit 05b24ff9b2cf),
+    and perf's while a task was preempted there in the middle of bpf(2). The count came with 5.12
+    (commit 9ed9e9ba2337), perf's with 6.7 (commit dd8657894c11).
     """
     with open(f"/proc/self/fdinfo/{program}") as file:
         lines = (line.partition(":") for line in file)

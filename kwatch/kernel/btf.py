@@ -14,7 +14,11 @@ _KIND_FLAG = 1 << 31
 
 #: The macro that carries each offset into the BPF programs, and the member it is the offset of.
 OFFSETS = {
+    "TASK_PID": ("task_struct", "pid"),
     "TASK_TGID": ("task_struct", "tgid"),
+    "TASK_REAL_PARENT": ("task_struct", "real_parent"),
+    "TASK_CHILDREN": ("task_struct", "children"),
+    "TASK_SIBLING": ("task_struct", "sibling"),
     "TASK_SIGNAL": ("task_struct", "signal"),
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
     "SIGNAL_LIVE": ("signal_struct", "live"),

@@ -9,15 +9,16 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
-from kwatch.kernel import bpf, perf
+from kwatch.kernel import bpf, perf, tracepoints
 from kwatch.kernel.btf import KernelTypes
 from kwatch.kernel.emulation import INSTRUCTIONS, emulates
-from kwatch.kernel.loader import BCC_HINT, RAW_TRACEPOINTS, Loader, Programs
+from kwatch.kernel.loader import BCC_HINT, Loader, Programs
 from kwatch.kernel.privileges import in_initial_pid_namespace, is_privileged
-from kwatch.kernel.source import ProgramConfig
+from kwatch.kernel.source import ProgramConfig, Ways
+from kwatch.kernel.tracepoints import TRACEPOINTS
 
 _WITH_LINKS = "heap probes, cheap to remove"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
@@ -122,14 +123,22 @@ def _emulation() -> Feature:
 
 
 def _tracepoints(programs: Programs) -> None:
-    for program, tracepoint in RAW_TRACEPOINTS.items():
-        os.close(bpf.open_raw_tracepoint(tracepoint, programs.programs[program]))
+    for name, tracepoint in TRACEPOINTS.items():
+        through_perf = programs.ways.perf_tracepoints
+        os.close(tracepoints.attach(tracepoint, programs.programs[name], through_perf))
+
+
+def _found_tracepoints(programs: Programs) -> Feature:
+    found = _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
+    if not found.works or not programs.ways.perf_tracepoints:
+        return found
+    return replace(found, reason="through perf events, because raw ones can be preempted here")
 
 
 def _uprobes(programs: Programs) -> None:
     """Probes this process for a moment; it is no target, so the program does nothing."""
     path, offset = _own_code()
-    if programs.uprobe_links:
+    if programs.ways.uprobe_links:
         program = programs.programs["heap_entry"]
         os.close(bpf.link_uprobes(program, path, [offset], [0], os.getpid(), 0))
     else:
@@ -187,7 +196,8 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
     kind = "uprobe links" if links else "perf uprobes"
     purpose = _WITH_LINKS if links else "heap probes on kernels without links"
     try:
-        with closing(Loader(ProgramConfig(heap=True), uprobe_links=links)) as loader:
+        ways = Ways(links, tracepoints.are_preemptible())
+        with closing(Loader(ProgramConfig(heap=True), ways)) as loader:
             programs = loader.result()
     except (KwatchError, OSError) as error:
         yield Feature(kind, False, needed, purpose, str(error), getattr(error, "hint", ""))
@@ -195,7 +205,7 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
     try:
         yield _tried(kind, needed, purpose, lambda: _uprobes(programs))
         if not links:
-            yield _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
+            yield _found_tracepoints(programs)
     finally:
         programs.close()
 

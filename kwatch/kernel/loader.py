@@ -21,28 +21,22 @@ import sys
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from kwatch import signals
 from kwatch.errors import KwatchError
-from kwatch.kernel import bpf
+from kwatch.kernel import bpf, tracepoints
 from kwatch.kernel.compiled import Compiled, cache_key, captured, find, keep
 from kwatch.kernel.rawcall import syscall
-from kwatch.kernel.source import ProgramConfig, shim_directory, source_text
+from kwatch.kernel.source import ProgramConfig, Ways, shim_directory, source_text
+from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.maps import Shape
 
 _MAX_MESSAGE = 1 << 16
 _MAX_DESCRIPTORS = 64
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
-RAW_TRACEPOINTS = {
-    "syscall_enter": "sys_enter",
-    "syscall_exit": "sys_exit",
-    "process_fork": "sched_process_fork",
-    "process_exec": "sched_process_exec",
-    "process_exit": "sched_process_exit",
-}
 _MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
 _HEAP_MAPS = ("threads", "heap_rings")
 _STACK_MAPS = (
@@ -69,26 +63,30 @@ BCC_HINT = (
 class Programs:
     """The loaded programs by name and the maps by name.
 
-    `uprobe_links` says whether the heap programs attach by uprobe links (Linux 6.6), with one
-    entry program for all shapes, or one by one through perf events.
+    With uprobe links there is one entry program for all shapes, otherwise one for each.
     """
 
     maps: dict[str, bpf.Map]
     programs: dict[str, int]
-    uprobe_links: bool
+    ways: Ways
 
     def close(self) -> None:
         for fd in (*self.programs.values(), *(map_.fd for map_ in self.maps.values())):
             os.close(fd)
 
 
+def ways_here() -> Ways:
+    """The best that this kernel has. Raises OSError."""
+    return Ways(bpf.has_uprobe_links(), tracepoints.are_preemptible())
+
+
 class Loader:
     """A load in progress: constructed, it compiles; it is readable when `result()` is there.
 
-    `uprobe_links`: None takes what the kernel has.
+    `ways`: None takes what the kernel has.
     """
 
-    def __init__(self, config: ProgramConfig, uprobe_links: bool | None = None) -> None:
+    def __init__(self, config: ProgramConfig, ways: Ways | None = None) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -100,7 +98,7 @@ class Loader:
             self._socket.close()
             os.dup2(self._errors.fileno(), 2)
             os.dup2(self._errors.fileno(), 1)
-            _child_main(theirs, config, uprobe_links)
+            _child_main(theirs, config, ways)
         theirs.close()
 
     def fileno(self) -> int:
@@ -146,14 +144,12 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
     for name in _TAIL_CALLED.keys() & programs.keys():
         maps[_TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
-    return Programs(maps, programs, bool(answer["uprobe_links"]))
+    return Programs(maps, programs, Ways(*answer["ways"]))
 
 
-def _child_main(sock: socket.socket, config: ProgramConfig, uprobe_links: bool | None) -> None:
+def _child_main(sock: socket.socket, config: ProgramConfig, ways: Ways | None) -> None:
     try:
-        if uprobe_links is None:
-            uprobe_links = bpf.has_uprobe_links()
-        answer, descriptors = _load(config, uprobe_links)
+        answer, descriptors = _load(config, ways or ways_here())
     except KwatchError as error:
         answer, descriptors = {"error": str(error), "hint": error.hint}, []
     except BaseException as error:  # whatever it is, the parent must hear of it
@@ -166,34 +162,34 @@ def _child_main(sock: socket.socket, config: ProgramConfig, uprobe_links: bool |
         os._exit(0)
 
 
-def _load(config: ProgramConfig, uprobe_links: bool) -> tuple[Answer, list[int]]:
-    compiled = _compiled(config, uprobe_links)
+def _load(config: ProgramConfig, ways: Ways) -> tuple[Answer, list[int]]:
+    compiled = _compiled(config, ways)
     made = compiled.make_maps()
-    programs = _program_table(config, uprobe_links)
+    programs = _program_table(config, ways)
     maps, descriptors = {}, []
     for name in _map_names(config, programs):
         maps[name] = compiled.maps[name].shape[1:4]
         descriptors.append(made[name])
     for name, (kind, attach_type) in programs.items():
         descriptors.append(_load_one(name, compiled.code(name, made), kind, attach_type))
-    return {"maps": maps, "programs": list(programs), "uprobe_links": uprobe_links}, descriptors
+    return {"maps": maps, "programs": list(programs), "ways": astuple(ways)}, descriptors
 
 
-def _compiled(config: ProgramConfig, uprobe_links: bool) -> Compiled:
+def _compiled(config: ProgramConfig, ways: Ways) -> Compiled:
     """What was compiled before, or is now."""
     text = source_text()
     package = importlib.util.find_spec("bcc")
     bcc = package.origin if package is not None and package.origin else ""
     stamp = str(os.stat(bcc).st_mtime_ns) if bcc else ""
-    key = cache_key([text, *config.macros({}, uprobe_links), bcc, stamp])
+    key = cache_key([text, *config.macros({}, ways), bcc, stamp])
     found = find(key)
     if found is None:
-        found = _compile(config, uprobe_links, text)
+        found = _compile(config, ways, text)
         keep(key, found)
     return found
 
 
-def _compile(config: ProgramConfig, uprobe_links: bool, text: str) -> Compiled:
+def _compile(config: ProgramConfig, ways: Ways, text: str) -> Compiled:
     from kwatch.kernel.btf import KernelTypes
 
     os.environ["BCC_KERNEL_SOURCE"] = str(shim_directory())
@@ -202,7 +198,7 @@ def _compile(config: ProgramConfig, uprobe_links: bool, text: str) -> Compiled:
         from bcc.libbcc import lib
     except ImportError as error:
         raise KwatchError(f"the Python bindings of bcc are missing ({error})", BCC_HINT) from error
-    macros = config.macros(KernelTypes().offsets(), uprobe_links)
+    macros = config.macros(KernelTypes().offsets(), ways)
     try:
         bcc = BPF(text=text, cflags=macros)
     except Exception as error:  # bcc raises nothing more precise
@@ -216,20 +212,22 @@ def _compile(config: ProgramConfig, uprobe_links: bool, text: str) -> Compiled:
         lib.bpf_table_name(bcc.module, table).decode(): lib.bpf_table_fd_id(bcc.module, table)
         for table in tables
     }
-    names = _program_table(config, uprobe_links)
+    names = _program_table(config, ways)
     programs = {name: bcc.dump_func(name.encode()) for name in names}
     return captured(maps, dict(_HOLDS.findall(text)), programs)
 
 
-def _program_table(config: ProgramConfig, uprobe_links: bool) -> dict[str, tuple[int, int]]:
+def _program_table(config: ProgramConfig, ways: Ways) -> dict[str, tuple[int, int]]:
     """Type and attach type by program. Those that call each other must agree in both."""
-    names = [*RAW_TRACEPOINTS, *["unwind_call"] * config.call_stacks]
-    table = dict.fromkeys(names, (bpf.PROG_TYPE_RAW_TRACEPOINT, 0))
+    names = [*TRACEPOINTS, *["unwind_call"] * config.call_stacks]
+    table = dict.fromkeys(names, (tracepoints.program_type(ways.perf_tracepoints), 0))
     if not config.heap:
         return table
     names = ["heap_return", "heap_exit", *["unwind_allocation"] * config.heap_stacks]
-    names += ["heap_entry"] if uprobe_links else [f"heap_{shape.name.lower()}" for shape in Shape]
-    attach_type = bpf.TRACE_UPROBE_MULTI if uprobe_links else 0
+    names += (
+        ["heap_entry"] if ways.uprobe_links else [f"heap_{shape.name.lower()}" for shape in Shape]
+    )
+    attach_type = bpf.TRACE_UPROBE_MULTI if ways.uprobe_links else 0
     return table | dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, attach_type))
 
 

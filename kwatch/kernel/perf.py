@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""perf_event_open(2): events that carry BPF output, and uprobes on kernels without uprobe links."""
+"""perf_event_open(2): events that carry BPF output, and those that programs attach through."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kwatch.kernel.rawcall import syscall
 
 EVERY_PROCESS = -1
 _TYPE_SOFTWARE = 1
+_TYPE_TRACEPOINT = 2
 _COUNT_SW_BPF_OUTPUT = 10
 _SAMPLE_RAW = 1 << 10
 _FLAG_FD_CLOEXEC = 8
@@ -83,6 +84,19 @@ def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool)
         config1=ctypes.addressof(name),
         config2=offset,
     )
+    return _with_program(fd, program)
+
+
+def open_tracepoint(number: int, program: int) -> int:
+    """Attaches a program to a tracepoint, on every CPU, until it is closed.
+
+    `number`: tracefs has it. The program runs for the event's sake alone, which stays disabled.
+    """
+    fd = _open(EVERY_PROCESS, 0, type=_TYPE_TRACEPOINT, config=number, flags=_DISABLED)
+    return _with_program(fd, program)
+
+
+def _with_program(fd: int, program: int) -> int:
     try:
         fcntl.ioctl(fd, _IOC_SET_BPF, program)
     except OSError:

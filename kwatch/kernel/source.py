@@ -39,6 +39,17 @@ def source_text(name: str = "kwatch.bpf.c") -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Ways:
+    """How programs attach. `uprobe_links`: many places at once, with cookies (Linux 6.6).
+
+    `perf_tracepoints`: tracepoints through perf events.
+    """
+
+    uprobe_links: bool
+    perf_tracepoints: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramConfig:
     """What the BPF programs are built for. Without `heap` there are no `heap_stacks`."""
 
@@ -57,7 +68,7 @@ class ProgramConfig:
         """Whether anything comes with its stack."""
         return self.heap_stacks or self.call_stacks
 
-    def macros(self, offsets: dict[str, int], cookies: bool) -> list[str]:
+    def macros(self, offsets: dict[str, int], ways: Ways) -> list[str]:
         """The only place where settings become macros."""
         major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
         values: dict[str, int] = {
@@ -74,7 +85,8 @@ class ProgramConfig:
         flags = [f"-D{name}={value}ULL" for name, value in values.items()]
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
-        flags += ["-DHEAP"] * self.heap + ["-DHEAP_COOKIE"] * cookies
+        flags += ["-DHEAP"] * self.heap + ["-DHEAP_COOKIE"] * ways.uprobe_links
+        flags += ["-DPERF_TRACEPOINTS"] * ways.perf_tracepoints
         flags += ["-DHEAP_STACKS"] * self.heap_stacks + ["-DCALL_STACKS"] * self.call_stacks
         flags += ["-DSTACKS"] * self.stacks
         return flags

@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from harness.breakpoints import malloc_of
 from harness.libraries import library
 
 DEADLINE = 30.0
@@ -16,32 +17,13 @@ DEADLINE = 30.0
 
 def wait_until_clean(pid):
     """The kernel removes the probes of a killed tracer when it tears it down."""
-    path = f"/proc/{pid}/mem"
-    place, original = malloc_of(pid)
+    malloc = malloc_of(pid)
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
-        with open(path, "rb") as memory:
-            memory.seek(place)
-            if memory.read(1) == original:
-                return
+        if malloc.is_untouched():
+            return
         time.sleep(0.02)
     raise AssertionError("a breakpoint stayed in the target")
-
-
-def malloc_of(pid):
-    """Address of malloc in the process, and the first byte of its code in the file."""
-    from kwatch.symbols.elf import Elf
-    from kwatch.symbols.mappings import read_mappings
-
-    for mapping in read_mappings(pid):
-        if mapping.executable and "libc.so" in mapping.path:
-            with Elf.open(mapping.path) as elf:
-                function = elf.functions(["malloc"])["malloc"]
-                return (
-                    mapping.start + function.offset - mapping.offset,
-                    elf.read(function.vaddr, 1),
-                )
-    raise AssertionError("no libc")
 
 
 def test_killed_at_any_moment_under_load(start, run_kwatch):
@@ -67,10 +49,7 @@ def test_detached_when_it_ends(start, run_kwatch):
     target = start("leaky")
     kwatch = run_kwatch("--pid", target.pid, "--json", "--duration", "0.3")
     assert kwatch.finish().status == 0
-    place, original = malloc_of(target.pid)
-    with open(f"/proc/{target.pid}/mem", "rb") as memory:
-        memory.seek(place)
-        assert memory.read(1) == original
+    assert malloc_of(target.pid).is_untouched()
     target.go()
     assert target.end() == 0
 

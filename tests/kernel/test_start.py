@@ -106,7 +106,7 @@ def signals():
         "watch.Launched",
         "tracer.Stream",
         "tracer.Attacher",
-        "tracer.bpf.open_raw_tracepoint",
+        "tracer.tracepoints.attach",
         "watch.Session",
         "watch.Reporter",
         "watch.Connector",

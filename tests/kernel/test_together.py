@@ -8,17 +8,25 @@ tests/kernels.txt runs (tools/vm).
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from harness import exchange
+from harness.backtraces import EVERY_STACK, assert_exact
+from harness.breakpoints import malloc_of
 from harness.libraries import library
 from harness.programs import Programs
 from harness.requirements import missing
-from harness.session import Session
+from harness.session import Document, Session
 from harness.target import Target
 
 FEWER = "-DPAIRS=1009"
+
+
+# The same program thrice: by its pid, by its name when it starts later, and launched.
+LEAKY = ("pairs", "by name", "launched")
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,13 @@ if platform.machine() == "x86_64":
     CALLS["int 0x80 and x32"] = (Case("gates"), ("getppid",))
 DLOPEN = Case("dlopens", arguments=("libmimalloc",), stages=("loaded", "done"), needs=("mimalloc",))
 BADALLOC = Case("badalloc", preload="tcmalloc", needs=("tcmalloc", "g++"))
-OTHERS = {"forks": FORKS, "dlopen": DLOPEN, "bad_alloc": BADALLOC}
+OTHERS = {
+    "forks": FORKS,
+    "dlopen": DLOPEN,
+    "bad_alloc": BADALLOC,
+    "stacks": Case("stacks"),
+    "survivor": Case("leaky", (FEWER,)),
+}
 CASES = {**HEAP, **OTHERS, **{label: case for label, (case, _) in CALLS.items()}}
 
 
@@ -79,6 +93,8 @@ class Together:
 
     answers: dict[str, dict[str, int]] = field(default_factory=dict)
     finals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    untouched: bool = False  # the survivor's code, when kwatch has ended
+    status: int | None = None  # with which the survivor has ended
 
 
 @pytest.fixture(scope="module")
@@ -94,26 +110,33 @@ def together(program):
         pids = ",".join(str(target.pid) for target in targets.values())
         # A large buffer: an emulated kwatch may come late to its rings.
         # Waiting threads yield their CPU a million times, which nobody asks for.
-        options = (
-            "--pid",
-            pids,
-            "--follow",
-            "--json",
-            "--buffer",
-            "32M",
-            "-e",
-            "trace=!sched_yield",
-        )
+        options = ["--pid", pids, "--comm", "leak?", "--follow", "--json", "--buffer", "32M"]
+        options += [*EVERY_STACK, "-e", "trace=!sched_yield", "--", str(program("leaky")), "now"]
         sessions.append(kwatch := Session(*options))
         kwatch.attached()
+        targets["by name"] = start(program, HEAP["pairs"])
+        wait_for(kwatch, f"attached to leaky[{targets['by name'].pid}]; heap: ")
         for label, target in targets.items():
-            found.answers[label] = run_through(kwatch, target, CASES[label])
+            found.answers[label] = run_through(kwatch, target, CASES.get(label, HEAP["pairs"]))
+        survivor = targets["survivor"]
         for target in targets.values():
-            target.end()
-        result = kwatch.finish()
+            if target is not survivor:
+                target.end()
+                wait_for_report(kwatch, target.pid)
+        result = kwatch.stop()
+        found.untouched = malloc_of(survivor.pid).is_untouched()
+        found.status = survivor.end()
         for label, target in targets.items():
             found.finals[label] = result.final(target.pid)
         found.finals["child"] = result.final(found.answers["forks"]["child"])
+        found.answers["launched"] = result.answers
+        found.finals["launched"] = launched_one(result.documents, targets.values())
+        calls = {
+            targets[label].pid: {name: found.answers[label][name] for name in names}
+            for label, (_, names) in CALLS.items()
+            if label in targets
+        }
+        exchange.save("together", result.stdout, calls)
         yield found
     finally:
         for target in targets.values():
@@ -138,6 +161,18 @@ def wait_for(kwatch: Session, *words: str) -> None:
     kwatch.said(lambda line: all(word in line for word in words))
 
 
+def wait_for_report(kwatch: Session, pid: int) -> None:
+    kwatch.document(lambda d: d["kind"] == "final" and d["process"]["pid"] == pid)
+
+
+def launched_one(documents: Iterable[Document], others: Iterable[Target]) -> Document:
+    """The final report of the program that kwatch has launched: no other's."""
+    pids = {target.pid for target in others}
+    finals = [d for d in documents if d["kind"] == "final" and d["process"]["pid"] not in pids]
+    (found,) = [final for final in finals if final["process"]["comm"] == "leaky"]
+    return found
+
+
 def needing(cases):
     return [
         pytest.param(label, marks=pytest.mark.needs(*case.needs)) for label, case in cases.items()
@@ -153,16 +188,17 @@ def assert_heap(document, answers, process=""):
     assert heap["failed_allocs"] == answers.get(f"{process}failed", 0)
 
 
-@pytest.mark.parametrize("label", needing(HEAP))
+@pytest.mark.parametrize("label", [*needing(HEAP), *LEAKY[1:]])
 def test_heap(together, label):
     answers = together.answers[label]
     assert "live_blocks" in answers
     assert_heap(together.finals[label], answers)
 
 
-def test_stacks_of_leaks(together):
+@pytest.mark.parametrize("label", LEAKY)
+def test_stacks_of_leaks(together, label):
     """Function, blocks, bytes and line of both leaks."""
-    answers, final = together.answers["pairs"], together.finals["pairs"]
+    answers, final = together.answers[label], together.finals[label]
     stacks = {s["frames"][0]["symbol"]: s for s in final["heap"]["stacks"]}
     for function, name in (("leak_small", "small"), ("leak_big", "big")):
         stack = stacks[function]
@@ -172,10 +208,19 @@ def test_stacks_of_leaks(together):
         assert stack["frames"][1]["symbol"] == "main"
 
 
+def test_every_kind_of_frame(together):
+    assert_exact(together.finals["stacks"], together.answers["stacks"])
+
+
 def test_fork_copies_the_live_set(together):
     answers = together.answers["forks"]
     assert_heap(together.finals["forks"], answers, "parent_")
     assert_heap(together.finals["child"], answers, "child_")
+
+
+def test_detached_when_kwatch_ends(together):
+    assert together.untouched
+    assert together.status == 0
 
 
 @pytest.mark.needs("mimalloc")
@@ -191,6 +236,12 @@ def test_exceptions_pass_through_probed_operators(together):
     """A bad_alloc unwinds through the frame of operator new, whose return is probed."""
     answers = together.answers["bad_alloc"]
     assert answers["caught"] == answers["thrown"]
+
+
+@pytest.mark.needs("m32")
+def test_mappings_of_a_32_bit_program(together):
+    memory = together.finals["32-bit"]["memory"]
+    assert memory["mapped_bytes"] == together.answers["32-bit"]["mapped_bytes"]
 
 
 @pytest.mark.parametrize("label", needing({label: case for label, (case, _) in CALLS.items()}))

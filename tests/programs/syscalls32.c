@@ -5,6 +5,7 @@
  * 5 (there fstat), close 6 (lstat), getppid 64 (semget), access 33 (dup2).
  */
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "answers.h"
@@ -12,6 +13,22 @@
 #define GETPPIDS 211
 #define OPENS 101
 #define ACCESSES 43
+#define MAPPINGS 23
+#define UNMAPPINGS 7
+#define MAPPING 12288
+
+/* By the oldest of its calls: i386's takes a pointer to the arguments. */
+static void *map(void)
+{
+	unsigned long arguments[] = {0, MAPPING, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0};
+
+#ifdef __i386__
+	return (void *)syscall(SYS_mmap, arguments);
+#else
+	return (void *)syscall(SYS_mmap2, arguments[0], arguments[1], arguments[2], arguments[3],
+			       arguments[4], arguments[5]);
+#endif
+}
 
 int main(int argc, char **argv)
 {
@@ -23,6 +40,13 @@ int main(int argc, char **argv)
 		syscall(SYS_close, syscall(SYS_open, "/dev/null", O_RDONLY));
 	for (int i = 0; i < ACCESSES; i++)
 		syscall(SYS_access, "/nonexistent", F_OK);
+	for (int i = 0; i < MAPPINGS; i++) {
+		void *mapping = map();
+
+		if (i < UNMAPPINGS)
+			munmap(mapping, MAPPING);
+	}
+	answer("mapped_bytes", (MAPPINGS - UNMAPPINGS) * MAPPING);
 	answer("getppid", GETPPIDS);
 	answer("open", OPENS);
 	answer("close", OPENS);

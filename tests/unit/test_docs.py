@@ -19,7 +19,7 @@ from kwatch.commands.watch import options_from
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.events import Loss
 from kwatch.kernel import features
-from kwatch.kernel.loader import RAW_TRACEPOINTS
+from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -89,7 +89,8 @@ def test_every_verdict_is_named() -> None:
 
 
 def test_every_probe_is_named() -> None:
-    names = [function.name for function in ALLOCATOR_FUNCTIONS] + list(RAW_TRACEPOINTS.values())
+    names = [function.name for function in ALLOCATOR_FUNCTIONS]
+    names += [path.rpartition("/")[2] for path in TRACEPOINTS.values()]
     assert all(f"| `{name}` |" in text("probes.md") for name in names)
 
 
@@ -99,9 +100,9 @@ _NO_FILE = 1 << 24  # a descriptor that is not open
 class _NothingLoads:
     """In the place of the Loader: programs that compile and that no kernel takes."""
 
-    def __init__(self, config: object, uprobe_links: bool) -> None:
-        self.programs = dict.fromkeys([*RAW_TRACEPOINTS, "heap_entry", "heap_malloc"], _NO_FILE)
-        self.uprobe_links = uprobe_links
+    def __init__(self, config: object, ways: object) -> None:
+        self.programs = dict.fromkeys([*TRACEPOINTS, "heap_entry", "heap_malloc"], _NO_FILE)
+        self.ways = ways
 
     def result(self) -> _NothingLoads:
         return self

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_a_report_has_every_test_and_why_it_was_skipped(vm, tmp_path):
     assert "a.py::b  ok         -\n" in said
     assert "skipped on arm64-6.1: a.py::c: no x32" in said
     assert "arm64-5.10: the guest did not boot\n    Kernel panic" in said
+
+
+def test_a_report_made_elsewhere_is_held_to_what_was_done_there(vm, tmp_path, monkeypatch):
+    from harness import exchange
+    from vm.kernels import names_of
+
+    def saved(name, calls):
+        rows = [{"name": name, "calls": calls}]
+        final = {"kind": "final", "process": {"pid": 7}, "syscalls": {"by_name": rows}}
+        exchange.save(name, ["a line of the program's", json.dumps(final)], {7: {name: 101}})
+        return list(exchange.mismatches(tmp_path / f"{name}.jsonl", names_of("aarch64")))
+
+    monkeypatch.setenv(exchange.VARIABLE, str(tmp_path))
+    assert saved("open", 101) == []  # only 32-bit ARM has it there
+    assert saved("getppid", 100) == ["getppid: 100 x getppid in 7, and not 101"]
+    assert saved("iopl", 101) == ["iopl: no system call of its machine is named iopl"]
 
 
 STAND_IN = """

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from kwatch.kernel import bpf
 from kwatch.kernel.loader import Programs
+from kwatch.kernel.source import Ways
 from kwatch.probes.attach import Attacher
 from kwatch.probes.finder import Allocator, AllocatorFinder
 from kwatch.symbols.mappings import file_of, read_mappings
@@ -28,7 +29,7 @@ def empty_probes(pid: int) -> Iterator[None]:
     kind = bpf.TRACE_UPROBE_MULTI if links else 0
     program = bpf.load_program("empty", _RETURN_ZERO, bpf.PROG_TYPE_KPROBE, kind)
     every_name = defaultdict[str, int](lambda: program)
-    attacher = Attacher(Programs({}, every_name, links))
+    attacher = Attacher(Programs({}, every_name, Ways(links, False)))
     try:
         for path, allocator in _allocators(pid):
             attacher.attach(pid, path, allocator)

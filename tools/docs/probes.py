@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from docs.reference import MADE, table, wrapped
-from kwatch.kernel.loader import RAW_TRACEPOINTS
+from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.maps import Shape
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 
@@ -25,7 +25,7 @@ _CALLS = {
 _TRACEPOINTS = {
     "sys_enter": "a system call's number, ABI and time; the arguments of mmap and its family",
     "sys_exit": "its result and duration",
-    "sched_process_fork": "a target's child, with `--follow` or `--comm`",
+    "task_newtask": "a target's child, with `--follow` or `--comm`",
     "sched_process_exec": "a process's new name, and whether that makes it a target",
     "sched_process_exit": "the end of a thread, and of a process",
 }
@@ -62,8 +62,8 @@ _HEAP_NOTES = (
     f"every file that defines {' and '.join(f'PREFIX + {name}' for name in ESSENTIAL)}.",
 )
 _TRACEPOINT_NOTE = (
-    "These are raw tracepoints, attached once for the whole machine; the programs dismiss "
-    "processes that are no targets first."
+    "These are attached once for the whole machine, as raw tracepoints or through perf events: see "
+    "[kernels](kernels.md#what-differs). The programs dismiss processes that are no targets first."
 )
 
 
@@ -74,7 +74,8 @@ def page() -> str:
     for note in _HEAP_NOTES:
         lines += [*wrapped(note), ""]
     lines += ["## Tracepoints", "", *wrapped(_TRACEPOINT_NOTE), ""]
-    rows = [(f"`{name}`", _TRACEPOINTS[name]) for name in RAW_TRACEPOINTS.values()]
+    names = [path.rpartition("/")[2] for path in TRACEPOINTS.values()]
+    rows = [(f"`{name}`", _TRACEPOINTS[name]) for name in names]
     return "\n".join(lines + table(("tracepoint", "what it tells"), rows)).rstrip() + "\n"
 
 

@@ -49,7 +49,8 @@ def default_directory() -> Path:
 class Guest:
     """What one kernel boots with.
 
-    `site` holds Python packages for the guest's interpreter, `pycache` what it compiles.
+    `site` holds Python packages for the guest's interpreter, `pycache` what it compiles, and
+    `own_cache` what kwatch keeps there: tables and BPF programs.
     """
 
     kernel: Kernel
@@ -58,6 +59,7 @@ class Guest:
     root: Path
     site: Path
     pycache: Path
+    own_cache: Path
 
 
 class Cache:
@@ -74,8 +76,11 @@ class Cache:
         boot = self._boot(architecture, kernel.kernel)
         site = self._site(architecture, root)
         pycache = site.with_name(f"{site.name}-compiled")
-        pycache.mkdir(exist_ok=True)
-        return Guest(kernel, boot / "vmlinuz", boot / "initrd", root, site, pycache)
+        own_cache = root.with_name(f"{root.name}-cache")
+        for directory in (pycache, own_cache):
+            directory.mkdir(exist_ok=True)
+        image, initrd = boot / "vmlinuz", boot / "initrd"
+        return Guest(kernel, image, initrd, root, site, pycache, own_cache)
 
     @contextmanager
     def _making(self, *parts: str) -> Iterator[Path | None]:

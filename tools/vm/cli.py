@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import shlex
 import shutil
 import subprocess
@@ -12,13 +13,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import builder, programs
+from harness import builder, exchange, programs
 
 from vm.cache import Cache, Guest, default_directory
 from vm.compilers import CrossCompiler
-from vm.guest import Ending, run
-from vm.kernels import CHECKOUT, Kernel, kernels
-from vm.report import Result, read_outcomes, table
+from vm.guest import Ending, emulator, run
+from vm.kernels import CHECKOUT, Kernel, kernels, names_of
+from vm.provision import provision
+from vm.report import Outcome, Result, read_outcomes, table
 
 _SELECTION = CHECKOUT / "tests" / "guests.txt"
 _SHORT_KERNELS = ("arm64-6.1", "x86_64-5.10")
@@ -30,6 +32,8 @@ _SEEN_BY_GUESTS = ("bpf", "kwatch", "tests", "tools", "pyproject.toml")
 def main() -> int:
     """0: every test passed or was skipped on every kernel."""
     arguments = _arguments()
+    if arguments.setup:
+        return provision()
     try:
         chosen = _chosen(arguments.kernels or (_SHORT_KERNELS if arguments.short else ()))
     except LookupError as error:
@@ -53,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="few tests on two kernels, as in CI")
     parser.add_argument("--test", action="append", help="a test's id, in place of the list's")
     parser.add_argument("--run", help="a shell command, in place of the tests")
+    parser.add_argument("--setup", action="store_true", help="tools/setup in a fresh Debian")
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one guest")
     parser.add_argument("--cache", type=Path, default=default_directory())
     return parser.parse_args()
@@ -94,15 +99,17 @@ def _test(
     with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
         work = Path(directory)
         (work / "build").mkdir()
+        (work / "exchange").mkdir()
         (work / "command").write_text(arguments.run or _command(tests))
         _say(kernel, "boots")
         attend = _attendant(kernel, guest, work, arguments.cache)
-        ending = run(guest, checkout, work, attend, arguments.limit)
+        ending = run(emulator(guest, checkout, work), work, attend, arguments.limit)
         output = work / "output"
         text = output.read_text(errors="replace") if output.exists() else ""
         if arguments.run:
             print(text)
         result = Result(kernel.name, ending, text, read_outcomes(work / "report"))
+        result.outcomes |= _read_here(kernel, work / "exchange")
         how = "died" if ending.status is None else "ended"
         _say(kernel, f"{how} in {ending.seconds:.0f} s, {ending.cpu_seconds:.0f} s of CPU")
         if ending.status is None:
@@ -110,11 +117,23 @@ def _test(
         return result
 
 
+def _read_here(kernel: Kernel, directory: Path) -> dict[str, Outcome]:
+    """The reports made in a guest, read on the host: the calls, by names that its machine has."""
+    known = names_of(kernel.architecture.machine)
+    outcomes = {}
+    for report in exchange.saved(directory):
+        found = list(exchange.mismatches(report, known))
+        outcome = Outcome("failed" if found else "passed", "; ".join(found), 0.0)
+        outcomes[f"{report.stem}'s report, read on {platform.machine()}"] = outcome
+    return outcomes
+
+
 def _command(tests: Sequence[str]) -> str:
     environment = {
         "KWATCH_PATIENCE": str(_PATIENCE),
         "KWATCH_REPORT": "/work/report",
         "KWATCH_REQUIRE_KERNEL": "1",
+        exchange.VARIABLE: "/work/exchange",
         builder.VARIABLE: "/work/build",
     }
     exports = "".join(f"export {name}={value}\n" for name, value in environment.items())

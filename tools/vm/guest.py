@@ -39,7 +39,8 @@ class Ending:
     trouble: str = ""
 
 
-def _emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
+def emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
+    """The command that boots a guest."""
     architecture = guest.kernel.architecture
     command = [
         *architecture.emulator,
@@ -54,6 +55,7 @@ def _emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
         "kwatch": (checkout, True),
         "site": (guest.site, True),
         "pycache": (guest.pycache, False),
+        "cache": (guest.own_cache, False),
         "work": (work, False),
     }
     for tag, (path, read_only) in shares.items():
@@ -62,17 +64,15 @@ def _emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
     return command
 
 
-def run(
-    guest: Guest, checkout: Path, work: Path, attend: Callable[[], None], limit: float
-) -> Ending:
-    """Runs /work/command in the guest for at most `limit` seconds.
+def run(command: list[str], work: Path, attend: Callable[[], None], limit: float) -> Ending:
+    """Boots a guest, which runs /work/command, for at most `limit` seconds.
 
     `attend` is called several times a second meanwhile.
     """
     started = time.monotonic()
     with open(work / "emulator", "w") as messages:
         process = subprocess.Popen(
-            _emulator(guest, checkout, work),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=messages,
             stderr=messages,

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kwatch.events import Abi
+from kwatch.syscalls.names import all_names, number
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIST = CHECKOUT / "tests" / "kernels.txt"
 
@@ -38,6 +41,20 @@ ARCHITECTURES = {
         "ttyS0",
     ),
 }
+
+
+#: Whose numbers its kernels know.
+_ABIS = {
+    "aarch64": (Abi.AARCH64, Abi.ARM),
+    "x86_64": (Abi.X86_64, Abi.I386, Abi.X32),
+}
+
+
+def names_of(machine: str) -> frozenset[str]:
+    """The system calls that a machine's kernels have."""
+    return frozenset(
+        name for name in all_names() if any(number(abi, name) is not None for abi in _ABIS[machine])
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ def _notes(results: Sequence[Result]) -> list[str]:
                 reasons.setdefault(f"{name}: {outcome.why}", []).append(result.kernel)
     lines = [f"skipped on {', '.join(kernels)}: {why}" for why, kernels in reasons.items()]
     for result in results:
+        failed = [(name, o.why) for name, o in result.outcomes.items() if o.outcome == "failed"]
+        lines += [f"{result.kernel}: {name}: {why}" for name, why in failed]
         if result.ending.status is None:
             lines.append(f"{result.kernel}: the guest {result.ending.trouble}")
         elif not result.good:

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What a program is given at each tracepoint: its arguments (raw tracepoints), or the record that
+ * perf makes of them, whose first word is the kernel's own (PERF_TRACEPOINTS; the records are
+ * described by tracefs, events/.../format). kwatch/kernel/tracepoints.py says which it is, and why.
+ */
+#ifndef KWATCH_TRACEPOINTS_H
+#define KWATCH_TRACEPOINTS_H
+
+#ifdef PERF_TRACEPOINTS
+
+struct enter_context {
+	u64 reserved;
+	u64 nr;
+	u64 arguments[6];
+};
+
+struct exit_context {
+	u64 reserved;
+	u64 nr;
+	s64 result;
+};
+
+struct newtask_context {
+	u64 reserved;
+	u32 tid;
+	u8 comm[KWATCH_COMM_LEN];
+	u64 clone_flags;
+};
+
+struct exec_context {
+	u64 reserved;
+	u32 filename;
+	u32 tid;
+	u32 old_tid;
+};
+
+/* Newer than bcc's own list of helpers may be. */
+static void *(*current_task)(void) = (void *)158; /* bpf_get_current_task_btf */
+static void *(*registers_of)(void *task) = (void *)175; /* bpf_task_pt_regs */
+
+/* With which the thread has entered the kernel. */
+static __always_inline struct pt_regs *caller_registers(void *ctx)
+{
+	return registers_of(current_task());
+}
+
+#define CLONE_PARENT 0x8000
+#define CLONE_THREAD 0x10000
+#define YOUNGER_SIBLINGS 16 /* that came meanwhile: other threads' children, orphans */
+
+/* The new process, which is among the youngest children of its parent; NULL for a thread. */
+static __always_inline void *new_process(struct newtask_context *ctx)
+{
+	void *parent = (void *)bpf_get_current_task(), *child;
+	u64 sibling;
+
+	if (ctx->clone_flags & CLONE_THREAD)
+		return NULL;
+	if (ctx->clone_flags & CLONE_PARENT)
+		parent = (void *)read_u64(parent, TASK_REAL_PARENT);
+	sibling = read_u64(parent, TASK_CHILDREN + sizeof(u64));
+#pragma unroll
+	for (int i = 0; i < YOUNGER_SIBLINGS; i++) {
+		child = (void *)sibling - TASK_SIBLING;
+		if (read_u32(child, TASK_PID) == ctx->tid)
+			return child;
+		sibling = read_u64((void *)sibling, sizeof(u64));
+	}
+	return NULL;
+}
+
+#else
+
+struct enter_context {
+	u64 registers;
+	u64 nr;
+};
+
+struct exit_context {
+	u64 registers;
+	s64 result;
+};
+
+struct newtask_context {
+	u64 task;
+	u64 clone_flags;
+};
+
+struct exec_context {
+	u64 task;
+	u64 old_tid;
+};
+
+static __always_inline struct pt_regs *caller_registers(struct enter_context *ctx)
+{
+	return (struct pt_regs *)ctx->registers;
+}
+
+static __always_inline void *new_process(struct newtask_context *ctx)
+{
+	return (void *)ctx->task;
+}
+
+#endif
+
+#endif

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether malloc is probed in a running process: the code there, compared with the file's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kwatch.symbols.elf import Elf
+from kwatch.symbols.mappings import read_mappings
+
+
+@dataclass(frozen=True)
+class Malloc:
+    """malloc of libc in a process: where it is, and the byte with which it begins in the file."""
+
+    pid: int
+    address: int
+    original: bytes
+
+    def is_untouched(self) -> bool:
+        with open(f"/proc/{self.pid}/mem", "rb") as memory:
+            memory.seek(self.address)
+            return memory.read(1) == self.original
+
+
+def malloc_of(pid: int) -> Malloc:
+    for mapping in read_mappings(pid):
+        if mapping.executable and "libc.so" in mapping.path:
+            with Elf.open(mapping.path) as elf:
+                function = elf.functions(["malloc"])["malloc"]
+                address = mapping.start + function.offset - mapping.offset
+                return Malloc(pid, address, elf.read(function.vaddr, 1))
+    raise AssertionError("no libc")

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports that are written on one machine and read on another, with what they have to say.
+
+A guest saves kwatch's own output there; tools/vm reads it on the host, which may be of another
+architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from harness.session import documents
+
+#: The directory, where there is one.
+VARIABLE = "KWATCH_EXCHANGE"
+
+Calls = Mapping[str, int]
+
+
+def save(name: str, lines: Iterable[str], expected: Mapping[int, Calls]) -> None:
+    """Keeps the lines that kwatch has printed, and each process's calls; 0: of all together."""
+    if directory := os.environ.get(VARIABLE):
+        path = Path(directory, name)
+        path.with_suffix(".jsonl").write_text("\n".join(lines))
+        path.with_suffix(".expected").write_text(json.dumps(list(expected.items())))
+
+
+def saved(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.jsonl"))
+
+
+def mismatches(report: Path, known: frozenset[str]) -> Iterator[str]:
+    """What a saved report does not say, or says by a name that is not known."""
+    finals = [d for d in documents(report.read_text().splitlines()) if d["kind"] == "final"]
+    by_pid: dict[int, Counter[str]] = {0: Counter()}
+    for final in finals:
+        calls = {row["name"]: row["calls"] for row in final["syscalls"]["by_name"]}
+        by_pid[final["process"]["pid"]] = Counter(calls)
+        by_pid[0].update(calls)
+    for name in sorted(by_pid[0].keys() - known):
+        yield f"{report.stem}: no system call of its machine is named {name}"
+    for pid, calls in json.loads(report.with_suffix(".expected").read_text()):
+        for name, count in calls.items():
+            if by_pid[pid][name] != count:
+                yield f"{report.stem}: {by_pid[pid][name]} x {name} in {pid}, and not {count}"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each way to attach that some kernel needs, on this one too: the counts are the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from harness.callsites import EVERY_CALL, EXPECTED, assert_adds_up, counted
+from harness.session import documents
+from harness.target import answers
+
+# kwatch with the ways that its first two arguments name.
+SCRIPT = """
+import sys
+from kwatch.cli import _parse
+from kwatch.commands.watch import options_from, program_config
+from kwatch.kernel.loader import Loader
+from kwatch.kernel.source import Ways
+from kwatch.signals import Signals
+from kwatch.watch import Watch
+
+links, perf, *arguments = sys.argv[1:]
+options = options_from(_parse("watch", arguments))
+loader = Loader(program_config(options), Ways(links == "links", perf == "perf"))
+sys.exit(Watch(options, loader, Signals()).run())
+"""
+
+
+def traced(ways, *arguments):
+    """What the command printed, and the final reports."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *ways, "--json", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    return answers(lines), [d for d in documents(lines) if d["kind"] == "final"]
+
+
+@pytest.mark.parametrize("name", ["leaky", "reallocs", "cxx"])
+def test_heap_without_uprobe_links(program, name):
+    said, (final,) = traced(("events", "raw"), "--no-syscalls", "--", program(name), "now")
+    # libstdc++ keeps one block for its own exceptions, from before main().
+    runtime = 1 if name == "cxx" else 0
+    assert final["lost"]["events"] == 0
+    assert final["heap"]["live_blocks"] == said["live_blocks"] + runtime
+    assert final["heap"]["frees"] == said["frees"]
+
+
+def test_tracepoints_through_perf(program):
+    """Calls, forks, execs and exits of a tree of processes, as through raw tracepoints."""
+    script = f"{program('getppid')} 3 1009 </dev/null; (true | cat; exec cat </dev/null) & wait"
+    options = ("--no-heap", "--follow", "-e", "trace=getppid,execve,clone,vfork,exit_group")
+    seen = []
+    for way in ("raw", "perf"):
+        _, finals = traced(("events", way), *options, "--", "sh", "-c", script)
+        assert all(final["lost"]["events"] == 0 for final in finals)
+        rows = [row for final in finals for row in final["syscalls"]["by_name"]]
+        names = sorted(final["process"]["comm"] for final in finals)
+        seen.append((names, sorted((row["name"], row["calls"]) for row in rows)))
+    assert seen[0] == seen[1]
+    assert ("getppid", 3 * 1009) in seen[0][1]
+
+
+def test_stacks_of_system_calls_through_perf(program):
+    options = ("--no-heap", *EVERY_CALL, "--", program("callsites"), "now")
+    _, (final,) = traced(("events", "perf"), *options)
+    assert counted(final) == EXPECTED
+    assert_adds_up(final)
