@@ -7,6 +7,14 @@
 #ifndef KWATCH_ARCH_H
 #define KWATCH_ARCH_H
 
+/* The registers from which a stack is found. `link`: x30 (arm64); 0 if it is not known. */
+struct registers {
+	u64 pc;
+	u64 sp;
+	u64 fp;
+	u64 link;
+};
+
 #if defined(__x86_64__)
 
 struct pt_regs {
@@ -84,6 +92,18 @@ static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *ar
 	arguments[3] = copy.r10;
 }
 
+/* Where a thread has entered the kernel. */
+static __always_inline void entry_registers(struct pt_regs *regs, struct registers *found)
+{
+	struct pt_regs copy = {};
+
+	bpf_probe_read_kernel(&copy, sizeof(copy), regs);
+	found->pc = copy.ip;
+	found->sp = copy.sp;
+	found->fp = copy.bp;
+	found->link = 0;
+}
+
 #elif defined(__aarch64__)
 
 struct pt_regs {
@@ -126,6 +146,18 @@ static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *ar
 {
 	bpf_probe_read_kernel(arguments, 4 * sizeof(u64), &regs->regs[0]);
 	bpf_probe_read_kernel(&arguments[0], sizeof(u64), &regs->orig_x0);
+}
+
+/* Where a thread has entered the kernel. */
+static __always_inline void entry_registers(struct pt_regs *regs, struct registers *found)
+{
+	u64 values[4] = {}; /* x29, x30, sp, pc */
+
+	bpf_probe_read_kernel(values, sizeof(values), &regs->regs[29]);
+	found->fp = values[0];
+	found->link = RETURN_PC(values[1]);
+	found->sp = values[2];
+	found->pc = values[3];
 }
 
 #else

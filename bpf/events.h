@@ -15,7 +15,7 @@
 #define KWATCH_STACK_CHUNK 16 /* frames in one stack record */
 #define KWATCH_MAX_FRAMES 256 /* in a stack; deeper ones keep the innermost */
 #define KWATCH_STACK_COPY 4096 /* bytes of stack memory in one record */
-#define KWATCH_STACK_IDS 256 /* lower numbers say no more than the function that was called */
+#define KWATCH_STACK_IDS 256 /* lower numbers have no frames: the function alone, or kwatch_call_stack */
 #define KWATCH_RECORD __attribute__((packed, aligned(4)))
 
 enum kwatch_event_type {
@@ -39,6 +39,7 @@ enum kwatch_event_type {
 	/* stack ring */
 	EVENT_STACK,
 	EVENT_STACK_MEMORY,
+	EVENT_CALL_STACK, /* as EVENT_STACK, of a system call */
 };
 
 /* Which table a system call number belongs to. */
@@ -75,6 +76,19 @@ struct kwatch_syscall {
 	__s64 result;
 	__u32 tgid;
 	__u32 reserved;
+};
+
+/* What the syscall rings carry where system calls come with their stacks. */
+struct kwatch_stacked_syscall {
+	struct kwatch_syscall call;
+	__u64 stack; /* identifies the frames in a kwatch_stack, or is a kwatch_call_stack */
+};
+
+/* Instead of a stack: why there is none. */
+enum kwatch_call_stack {
+	CALL_STACK_LOST,
+	CALL_STACK_OFF, /* of the exec by which kwatch launches a command */
+	CALL_STACK_UNSUPPORTED, /* of a 32-bit caller */
 };
 
 struct kwatch_heap {
@@ -157,6 +171,7 @@ struct kwatch_stack_memory {
 	__u64 pc;
 	__u64 sp;
 	__u64 fp;
+	__u64 link; /* x30 (arm64); 0 if it is not known */
 	__u32 frame; /* the frame's index in the stack */
 	__u32 offset; /* of the piece, from sp */
 	__u32 size; /* bytes of the piece */

@@ -16,8 +16,7 @@ struct thread {
 	u64 size;
 	u64 pointer; /* the argument that is one, else 0 */
 	u64 nested_ns; /* when a call first began below the pending one; 0: none has */
-	u64 last_stack; /* its frames have been sent, */
-	u64 last_space; /* and it is a stack of this address space */
+	struct last_stack last;
 	u64 released; /* the last pointer freed, while nothing was allocated since */
 	u64 released_sp;
 	u64 release_place;
@@ -236,7 +235,7 @@ static __always_inline void allocation_failed(struct thread *thread)
 		send_thread(&event, thread);
 }
 
-#ifdef STACKS
+#ifdef HEAP_STACKS
 #include "heap_stack.bpf.c"
 #endif
 
@@ -261,9 +260,8 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 		return 0;
 	event.function = thread->function;
 	event.stack = event.function + 1;
-#ifdef STACKS
-	if (send_with_stack(ctx, thread, &event, RETURN_PC(caller), CALLER_STACK_POINTER(entry_sp)))
-		return 0;
+#ifdef HEAP_STACKS
+	take_heap_stack(ctx, thread, &event, RETURN_PC(caller), CALLER_STACK_POINTER(entry_sp));
 #endif
 	send_thread(&event, thread);
 	return 0;

@@ -44,6 +44,12 @@ enum memory_role {
 	MEMORY_BRK,
 };
 
+/* A thread's last stack, of this address space; its frames have been sent. */
+struct last_stack {
+	__u64 id;
+	__u64 space;
+};
+
 /* A thread's system call in progress. */
 struct call {
 	__u64 time_ns;
@@ -56,6 +62,12 @@ struct call {
 	__u32 active;
 	__u32 waiting; /* entered by a launched command before its exec */
 	__u32 records; /* sent by the thread: see write_record */
+#ifdef CALL_STACKS
+	__u64 stack; /* see kwatch_stacked_syscall */
+	struct last_stack last;
+	__u8 scratch; /* of the unwinding under way */
+	__u8 reserved[7];
+#endif
 };
 
 /* A file that is mapped. It is another one when it has been written to. */

@@ -15,30 +15,57 @@ static __always_inline u8 flags_of(u8 abi, u64 nr)
 	return flags ? *flags : 0;
 }
 
+static __always_inline void fill_syscall(struct kwatch_syscall *event, struct call *call, u8 type,
+					 s64 result)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	event->type = type;
+	event->abi = call->abi;
+	event->nr = call->nr;
+	event->time_ns = now;
+	event->duration_ns = now - call->time_ns;
+	event->result = result;
+	event->tgid = call->tgid;
+	event->tid = call->tid;
+}
+
 static __always_inline void send_syscall(struct call *call, u8 type, s64 result)
 {
 	int cpu = bpf_get_smp_processor_id();
-	struct kwatch_syscall event = {};
-	u64 now = bpf_ktime_get_ns();
+#ifdef CALL_STACKS
+	struct kwatch_stacked_syscall record = { .stack = call->stack };
 
-	event.type = type;
-	event.abi = call->abi;
-	event.nr = call->nr;
-	event.time_ns = now;
-	event.duration_ns = now - call->time_ns;
-	event.result = result;
-	event.tgid = call->tgid;
-	event.tid = call->tid;
-	if (!write_record(syscall_rings.lookup(&cpu), &event, sizeof(event), &call->records))
+	fill_syscall(&record.call, call, type, result);
+#else
+	struct kwatch_syscall record = {};
+
+	fill_syscall(&record, call, type, result);
+#endif
+	if (!write_record(syscall_rings.lookup(&cpu), &record, sizeof(record), &call->records))
 		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
 }
 
-#ifdef HEAP
+/* The call begins now: what came before was kwatch's own time. */
+static __always_inline void begin_call(struct call *call)
+{
+	call->time_ns = bpf_ktime_get_ns();
+	if (!call->active && call->flags & CALL_TRACE && !call->waiting)
+		send_syscall(call, EVENT_SYSCALL, 0);
+}
+
+#ifdef CALL_STACKS
+#include "call_stack.bpf.c"
+#endif
+
+#if defined(HEAP) || defined(STACKS)
 static __always_inline void send_memory(struct call *call, u8 type, u64 address, u64 size)
 {
+#ifdef HEAP
 	struct kwatch_heap event = { .type = type, .address = address, .size = size };
 
 	send_heap(&event, call->tgid, call->tid, &call->records);
+#endif
 }
 
 static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
@@ -157,9 +184,11 @@ int syscall_enter(struct enter_context *ctx)
 	if (flags & CALL_MEMORY)
 		memory_arguments(regs, call);
 	call->active = !(flags & CALL_NO_RETURN);
-	call->time_ns = bpf_ktime_get_ns();
-	if (!call->active && flags & CALL_TRACE && !call->waiting)
-		send_syscall(call, EVENT_SYSCALL, 0);
+#ifdef CALL_STACKS
+	if (flags & CALL_TRACE)
+		take_call_stack(ctx, regs, call, target->seed);
+#endif
+	begin_call(call);
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Unwinds a user stack by the tables, from the caller of the function that returns, frame by frame.
+ * Unwinds a user stack by the tables, frame by frame: from the caller of an allocator's function
+ * that returns, or from where a thread has entered the kernel.
  *
  * A stack may be deeper than one program can follow, so the programs that call this tail-call
  * themselves. What they share is too large for the BPF stack and lies in a per-CPU array. Programs
@@ -36,25 +37,39 @@ struct known_stack {
 	u16 slots[MAX_PAIRS];
 };
 
+/* Where an unwinding begins. Equal keys need not have equal stacks: see struct known_stack. */
+struct known_key {
+	u64 sp;
+	u64 pc;
+	u64 link;
+	u64 space;
+	u64 branch; /* of stacks that begin alike: see find_known */
+};
+
 struct unwinding {
 	u64 begun; /* see claim_scratch */
 	u64 ended;
-	struct kwatch_heap event; /* what the stack is for */
+	u64 seed; /* of the target */
+	u32 tgid;
 	u32 hint; /* the last mapping found */
 	u32 looks; /* for code that Python has not told of: see mapped_file.h */
 	u64 wanted; /* its address, while it is to be looked for */
 	struct code_mapping found[MOST_LOOKS];
+#ifdef HEAP
+	struct kwatch_heap allocation; /* what the stack is for, if it is that */
+#endif
 	/* the frame that is left: its pc, sp and frame pointer */
 	u64 pc;
 	u64 sp;
 	u64 fp;
 	u64 fp_slot; /* where fp was read; 0: it is still the register */
-	u64 link; /* x30, where a signal came (arm64) */
+	u64 link; /* x30 (arm64), while it is known: where a call or a signal has interrupted */
 	u64 base; /* sp of the innermost frame */
 	u64 hash;
 	u64 partial; /* the id of the stack up to an unknown mapping */
 	u32 count; /* frames */
 	u32 window; /* words read */
+	u8 type; /* of the record that the stack comes in */
 	u8 end; /* enum kwatch_stack_end */
 	u8 reason; /* why the frame pointer was needed last */
 	u8 interrupted; /* pc is no return address but where a signal came */
@@ -67,6 +82,8 @@ struct unwinding {
 	u64 guess_pc; /* at that step */
 	u64 guess_sp;
 	u64 guess_fp;
+	u64 guess_link;
+	struct known_key key;
 	struct known_stack known;
 	u64 frames[KWATCH_MAX_FRAMES];
 	struct kwatch_stack_memory memory; /* the head of what follows, when it is sent */
@@ -98,7 +115,7 @@ static __always_inline void release(struct unwinding *u)
 }
 
 /* Memory for one unwinding, and its number; NULL if that many are under way on this CPU. */
-static __always_inline struct unwinding *claim_scratch(u8 *number)
+static __always_inline struct unwinding *claim_scratch(u32 tgid, u8 *number)
 {
 #pragma unroll
 	for (int i = 0; i < SCRATCHES; i++) {
@@ -107,10 +124,20 @@ static __always_inline struct unwinding *claim_scratch(u8 *number)
 
 		if (u && claim(u)) {
 			*number = i;
+			u->tgid = tgid;
 			return u;
 		}
 	}
+	count_loss(tgid, LOSS_STACK_SCRATCH_BUSY);
 	return NULL;
+}
+
+/* What was claimed by the program that has tail-called this one. */
+static __always_inline struct unwinding *claimed_scratch(u8 number)
+{
+	int index = number;
+
+	return unwindings.lookup(&index);
 }
 
 static __always_inline u64 mix(u64 hash, u64 value)
@@ -119,14 +146,14 @@ static __always_inline u64 mix(u64 hash, u64 value)
 	return hash ^ (hash >> 29);
 }
 
-static __always_inline void begin_unwinding(struct unwinding *u, struct pt_regs *ctx, u64 pc,
-					    u64 sp)
+static __always_inline void begin_unwinding(struct unwinding *u, struct registers *from)
 {
-	u->pc = pc;
-	u->sp = sp;
-	u->fp = FRAME_POINTER(ctx);
+	u->pc = from->pc;
+	u->sp = from->sp;
+	u->fp = from->fp;
 	u->fp_slot = 0;
-	u->base = sp;
+	u->link = from->link;
+	u->base = from->sp;
 	u->count = 1;
 	u->window = 0;
 	u->end = STACK_TOO_DEEP;
@@ -143,7 +170,7 @@ static __always_inline void begin_unwinding(struct unwinding *u, struct pt_regs 
 	u->known.count = 0;
 	u->known.check = 0;
 	u->known.reach = 0;
-	u->frames[0] = pc;
+	u->frames[0] = from->pc;
 }
 
 /* Reads so much stack at once that most frames need no read of their own. */
@@ -240,6 +267,7 @@ static __always_inline bool enter_caller(struct unwinding *u, u64 pc, u64 sp)
 		return stop(u, STACK_TOO_DEEP);
 	u->pc = pc;
 	u->sp = sp;
+	u->link = 0;
 	u->interrupted = 0;
 	asm volatile("" : "+r"(count));
 	count &= KWATCH_MAX_FRAMES - 1;
@@ -257,6 +285,7 @@ static __always_inline void note_guess(struct unwinding *u)
 	u->guess_pc = u->pc;
 	u->guess_sp = u->sp;
 	u->guess_fp = u->fp;
+	u->guess_link = u->link;
 	u->guess_interrupted = u->interrupted;
 	u->guess_reason = u->reason;
 }

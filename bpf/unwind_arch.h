@@ -96,9 +96,9 @@ static __always_inline bool leave_signal(struct unwinding *u)
 		return stop(u, STACK_UNREADABLE);
 	u->fp = linked.first;
 	u->fp_slot = 0;
-	u->link = linked.second;
 	if (!enter_caller(u, registers.second, registers.first))
 		return false;
+	u->link = RETURN_PC(linked.second);
 	u->interrupted = 1;
 	return true;
 }
@@ -113,14 +113,14 @@ static __always_inline bool apply_rule(struct unwinding *u, u32 rule)
 		depend_on_fp(u);
 		cfa = u->fp + ROW_ARM64_CFA(rule);
 	}
-	if (cfa < u->sp || cfa - u->sp > MAX_STACK_BYTES || (cfa == u->sp && !u->interrupted))
+	if (cfa < u->sp || cfa - u->sp > MAX_STACK_BYTES || (cfa == u->sp && !u->link))
 		return stop(u, STACK_CORRUPT);
 	slot = cfa - ROW_ARM64_SLOT(rule);
 	if (where != ROW_ARM64_RA_REG && !read_two(u, slot, &pair))
 		return stop(u, STACK_UNREADABLE);
 	if (where == ROW_ARM64_RA_REG || where == ROW_ARM64_RA_REG_FP) {
-		/* Only where a signal came is x30 known; a caller has it overwritten. */
-		if (!u->interrupted)
+		/* Only where the kernel was entered is x30 known; a caller has it overwritten. */
+		if (!u->link)
 			return stop(u, STACK_UNSUPPORTED);
 		pc = u->link;
 	} else {

@@ -13,7 +13,8 @@ STACK_CHUNK = 16
 MAX_FRAMES = 256
 STACK_COPY = 4096
 
-#: Stack ids below this say no more than the function that was called: its index plus one.
+#: Stack ids below this have no frames: the function that was called, its index plus one, or of a
+#: system call a `NoCallStack`.
 STACK_IDS = 256
 
 #: One batch of records of a single ring: a structured array.
@@ -37,6 +38,12 @@ class EventType(enum.IntEnum):
     CODE_UNMAPPED = 14
     STACK = 15
     STACK_MEMORY = 16
+    CALL_STACK = 17
+
+
+def event_type(record: bytes) -> int:
+    """The type with which each record of the BPF programs begins."""
+    return record[0]
 
 
 class Abi(enum.IntEnum):
@@ -60,6 +67,14 @@ class Loss(enum.IntEnum):
     STACK_SCRATCH_BUSY = 9
 
 
+class NoCallStack(enum.IntEnum):
+    """Why a system call has no stack."""
+
+    LOST = 0
+    OFF = 1
+    UNSUPPORTED = 2
+
+
 class StackCopy(enum.IntEnum):
     NOT_NEEDED = 0
     SENT = 1
@@ -79,6 +94,8 @@ SYSCALL = np.dtype(
         ("reserved", "u4"),
     ]
 )
+
+STACKED_SYSCALL = np.dtype([*SYSCALL.descr, ("stack", "u8")])
 
 HEAP = np.dtype(
     [
@@ -137,6 +154,7 @@ STACK_MEMORY = np.dtype(
         ("pc", "u8"),
         ("sp", "u8"),
         ("fp", "u8"),
+        ("link", "u8"),
         ("frame", "u4"),
         ("offset", "u4"),
         ("size", "u4"),
@@ -150,6 +168,7 @@ STACK_PIECE = np.dtype([*STACK_MEMORY.descr, ("bytes", "u1", STACK_COPY)])
 #: The struct of bpf/events.h that each dtype mirrors.
 STRUCTS = {
     "kwatch_syscall": SYSCALL,
+    "kwatch_stacked_syscall": STACKED_SYSCALL,
     "kwatch_heap": HEAP,
     "kwatch_fork": FORK,
     "kwatch_exec": EXEC,

@@ -38,7 +38,7 @@ class WatchOptions:
     """Options of `kwatch` without a command.
 
     `trace`: names of system calls, None for all. `buffer`: bytes of a ring, a power of two.
-    `stacks`: of allocations.
+    `heap_stacks` goes with `heap`, `call_stacks` with `syscalls`.
     """
 
     pids: tuple[int, ...] = ()
@@ -46,8 +46,9 @@ class WatchOptions:
     command: tuple[str, ...] = ()
     follow: bool = False
     heap: bool = True
-    stacks: bool = True
+    heap_stacks: bool = True
     syscalls: bool = True
+    call_stacks: bool = False
     trace: frozenset[str] | None = None
     listing: Listing = Listing()
     alloc_prefixes: tuple[str, ...] = ()
@@ -63,3 +64,13 @@ class WatchOptions:
     @property
     def system_wide(self) -> bool:
         return not (self.pids or self.comms or self.command)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether anything comes with its stack."""
+        return self.heap_stacks or self.call_stacks
+
+    @property
+    def mappings(self) -> bool:
+        """Whether it matters what the targets have mapped: for their probes, or their stacks."""
+        return self.heap or self.stacks

@@ -19,8 +19,27 @@ from kwatch.symbols.mappings import AddressSpace
 
 
 @dataclass(slots=True)
+class Stacks:
+    """Stacks by id, and how many distinct ones of each ending have been seen."""
+
+    by_id: dict[int, Stack] = field(default_factory=dict)
+    endings: Counter[Ending] = field(default_factory=Counter)
+
+    def add(self, identity: int, stack: Stack) -> None:
+        self.endings[stack.ending] += identity not in self.by_id
+        self.by_id[identity] = stack
+
+    def copy(self) -> Stacks:
+        return Stacks(dict(self.by_id), self.endings.copy())
+
+    def clear(self) -> None:
+        self.by_id.clear()
+        self.endings.clear()
+
+
+@dataclass(slots=True)
 class Process:
-    """One process, a pid with a start time. `slot` is its index in the system-call account.
+    """One process, a pid with a start time. `slot` is its index in the accounts of system calls.
 
     `forked_ns`, on the clock of the events: blocks that are older came with the fork. `image`
     names the program image as the BPF programs do, 0 while it is not known; `unmaps` counts how
@@ -37,12 +56,20 @@ class Process:
     image: int = 0
     unmaps: int = 0
     epoch: int = 0
-    stacks: dict[int, Stack] = field(default_factory=dict)
-    endings: Counter[Ending] = field(default_factory=Counter)
+    heap_stacks: Stacks = field(default_factory=Stacks)
+    call_stacks: Stacks = field(default_factory=Stacks)
 
     @property
     def pid(self) -> int:
         return self.facts.pid
+
+    def inherit(self, parent: Process, forked_ns: int) -> None:
+        """Begins as a copy of the process that has forked it, but for what that has called."""
+        self.forked_ns = forked_ns
+        self.space = parent.space.copy()
+        self.heap_stacks = parent.heap_stacks.copy()
+        if parent.heap is not None and parent.memory is not None:
+            self.heap, self.memory = parent.heap.fork(), parent.memory.fork()
 
 
 _PAGE_SIZE = os.sysconf("SC_PAGESIZE")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from kwatch.aggregate import Limits
 from kwatch.aggregate.verdict import judge
+from kwatch.call_list import CallLister
 from kwatch.events import Abi, Loss
 from kwatch.maps import CALL_NUMBERS
 from kwatch.profile import Profiler
@@ -56,8 +57,9 @@ class Reporter:
         self._started_ns = now_ns()
         self._losses: dict[int, dict[str, int]] = {}
         self._in_progress: dict[int, Counter[str]] = {}
-        self._same = SameStacks()
+        self._same = SameStacks(lambda process: process.heap_stacks)
         self._profiler = Profiler(self._same) if session.options.profiles.wanted else None
+        self._calls = CallLister(session.call_stacks, call_name)
 
     def refresh(self) -> None:
         self._losses = self._tracer.losses()
@@ -85,7 +87,10 @@ class Reporter:
             if kind == "final":
                 verdict, reason = self._judge(process, heap, lost)
                 heap = replace(heap, stacks=heap.stacks[:top])
-                self._same.forget(process)
+        syscalls = self._syscalls(process, top) if self._session.options.syscalls else None
+        if kind == "final":
+            self._same.forget(process)
+            self._calls.forget(process)
         return Snapshot(
             kind=kind,
             time=utc_now(),
@@ -93,7 +98,7 @@ class Reporter:
             process=process.facts,
             heap=heap,
             memory=process.memory.snapshot() if process.memory is not None else None,
-            syscalls=self._syscalls(process) if self._session.options.syscalls else None,
+            syscalls=syscalls,
             lost=lost,
             verdict=verdict,
             reason=reason,
@@ -108,12 +113,15 @@ class Reporter:
         limits = Limits(older_ns, listing.min_size, listing.max_size, since_ns, top)
         stats = process.heap.snapshot(now_ns(), limits, self._same.of(process))
         named = tuple(_named(process, stack) for stack in stats.stacks)
-        endings = {str(ending): count for ending, count in process.endings.items()}
+        endings = {str(end): count for end, count in process.heap_stacks.endings.items()}
         return replace(stats, stacks=named, endings=endings)
 
-    def _syscalls(self, process: Process) -> SyscallSummary:
+    def _syscalls(self, process: Process, top: int) -> SyscallSummary:
         summary = self._session.syscalls.summary(process.slot, call_name)
-        return add_unfinished(summary, self._in_progress.get(process.pid, Counter()))
+        summary = add_unfinished(summary, self._in_progress.get(process.pid, Counter()))
+        if not self._session.options.call_stacks:
+            return summary
+        return self._calls.with_stacks(summary, process, top)
 
     def _lost(self, pid: int) -> Lost:
         """Losses of the process, and those of which it is not known whose they are."""
@@ -131,7 +139,7 @@ class Reporter:
             heap,
             lost_heap_events=lost_heap,
             exited=process.facts.exited,
-            gap=self._session.gap(process),
+            gap=self._session.tracees.gap(process),
             program=process.facts.exe,
         )
 

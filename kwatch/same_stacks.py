@@ -5,22 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kwatch.registry import Process
+from kwatch.registry import Process, Stacks
 from kwatch.snapshot import Ending, Stack
 
-_Stacks = Mapping[int, Stack]
+_ById = Mapping[int, Stack]
 
 
 class SameStacks:
-    """Remembers the answers, so that each stack is compared once."""
+    """Remembers the answers, so that each stack is compared once.
 
-    def __init__(self) -> None:
+    `stacks_of`: which stacks of a process it is about.
+    """
+
+    def __init__(self, stacks_of: Callable[[Process], Stacks]) -> None:
+        self._stacks_of = stacks_of
         self._groups: dict[tuple[int, float], _Groups] = {}
 
     def of(self, process: Process) -> Callable[[Sequence[int]], list[int]]:
         """A function that names, for each stack id, the first one that shows the same code."""
         groups = self._groups.setdefault(_identity(process), _Groups())
-        return lambda ids: groups.first(ids, process.stacks)
+        return lambda ids: groups.first(ids, self._stacks_of(process).by_id)
 
     def forget(self, process: Process) -> None:
         self._groups.pop(_identity(process), None)
@@ -31,13 +35,13 @@ class _Groups:
         self._keys: dict[int, tuple[object, ...]] = {}
         self._first: dict[tuple[object, ...], int] = {}
 
-    def first(self, ids: Sequence[int], stacks: _Stacks) -> list[int]:
+    def first(self, ids: Sequence[int], stacks: _ById) -> list[int]:
         if len(self._keys) > 2 * len(stacks):  # an exec has taken the old ones away
             self._keys.clear()
             self._first.clear()
         return [self._first_of(stack, stacks) for stack in ids]
 
-    def _first_of(self, stack: int, stacks: _Stacks) -> int:
+    def _first_of(self, stack: int, stacks: _ById) -> int:
         """A stack without frames is like no other."""
         if stack not in stacks:
             return stack

@@ -47,7 +47,7 @@ class Ending(enum.StrEnum):
     CORRUPT = "corrupt"
     TOO_DEEP = "too_deep"
     LOST = "lost"  # the frames did not arrive
-    OFF = "off"  # only the function that was called is known
+    OFF = "off"  # not looked for: of an allocation, only the function is known
 
 
 @dataclass(slots=True)
@@ -168,12 +168,32 @@ class SyscallStats:
 
 
 @dataclass(frozen=True, slots=True)
+class CallStackStats:
+    """Calls of one name from one stack."""
+
+    stack: int
+    name: str
+    calls: int
+    errors: int
+    total_ns: int
+    frames: tuple[Frame, ...] = ()
+    ending: Ending = Ending.LOST
+
+
+@dataclass(frozen=True, slots=True)
 class SyscallSummary:
-    """`by_name`: most total time first."""
+    """`by_name`: most total time first; so are `stacks`, which are None if nobody wants them.
+
+    `endings` counts the distinct stacks that were seen by how they end (`Ending`). `other_calls`
+    came from more stacks than are told apart.
+    """
 
     calls: int = 0
     errors: int = 0
     by_name: tuple[SyscallStats, ...] = ()
+    endings: dict[str, int] = field(default_factory=dict)
+    stacks: tuple[CallStackStats, ...] | None = None
+    other_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

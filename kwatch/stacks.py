@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from kwatch import events
+from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.events import EventType, NoCallStack, event_type
 from kwatch.kernel.rawcall import machine
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
-from kwatch.registry import Process
+from kwatch.registry import Process, Stacks
 from kwatch.snapshot import Ending, Frame, Stack
 from kwatch.symbols.mappings import Mapping
 from kwatch.symbols.namer import Namer
@@ -22,7 +24,7 @@ from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
 from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
 from kwatch.unwinder import Unwinder
 
-MOST_STACKS = 16384  # of a process, beside those of live blocks
+MOST_STACKS = 16384  # of a process and a kind, beside those that a report may show
 _MOST_COPIES = 512  # waiting for their stacks
 
 _LOST = Stack((), Ending.LOST)
@@ -38,6 +40,14 @@ _ENDINGS = {
     StackEnd.TOO_DEEP: Ending.TOO_DEEP,
 }
 
+_WITHOUT = {
+    NoCallStack.LOST: Ending.LOST,
+    NoCallStack.OFF: Ending.OFF,
+    NoCallStack.UNSUPPORTED: Ending.UNSUPPORTED,
+}
+
+_Kind = tuple[int, bool]  # stacks of a process (its pid): of system calls, or of allocations
+
 
 @dataclass(slots=True)
 class RawStack:
@@ -48,6 +58,7 @@ class RawStack:
     end: int
     exact: int
     copy: int
+    of_call: bool = False
     addresses: list[int] = field(default_factory=list)
 
     @property
@@ -77,7 +88,11 @@ class StackAssembler:
             del self._parts[next(iter(self._parts))]
         if not first:  # perhaps sent again from its start
             self._parts[key] = RawStack(
-                *key, int(chunk["end"]), int(chunk["exact"]), int(chunk["copy"])
+                *key,
+                end=int(chunk["end"]),
+                exact=int(chunk["exact"]),
+                copy=int(chunk["copy"]),
+                of_call=chunk["type"] == EventType.CALL_STACK,
             )
         raw = self._parts.get(key)
         if raw is None or len(raw.addresses) != first:
@@ -100,26 +115,63 @@ class _Leaving:
     """Stacks whose ids the kernel has been told to forget. Events on their way may have them."""
 
     process: Process
+    of_call: bool
     stacks: set[int]
     batches_left: int = 2
 
 
 class StackReader:
-    """Reads the stacks of all processes, and has them named beside."""
+    """Reads the stacks of all processes, and has them named beside.
 
-    def __init__(self, unwinder: Unwinder, symbolizer: Symbolizer) -> None:
+    It gives the kernel the tables for them, too. `calls` counts system calls by stack.
+    """
+
+    def __init__(self, unwinder: Unwinder, symbolizer: Symbolizer, calls: CallStackAccount) -> None:
         self._unwinder = unwinder
         self._symbolizer = symbolizer
+        self._calls = calls
         self._namer = Namer(symbolizer)
         self._assembler = StackAssembler()
         self._copies: dict[int, _Copy] = {}
-        self._leaving: dict[int, _Leaving] = {}
-        self._most: dict[int, int] = {}  # stacks of a process, before some have to go
+        self._leaving: dict[_Kind, _Leaving] = {}
+        self._most: dict[_Kind, int] = {}  # stacks of a process, before some have to go
 
-    def prefetch(self, process: Process, code: Iterable[Mapping]) -> None:
+    def prepare(self, files: Iterable[str]) -> None:
+        """Makes the tables of files that a process will map."""
+        self._unwinder.prepare(files)
+
+    def load(self, pid: int, code: Iterable[Mapping]) -> None:
+        """Makes the tables of files that a process maps."""
+        self._unwinder.load(pid, code)
+
+    def publish(self) -> None:
+        """Tells the programs of all mappings that have changed, before the next batch does."""
+        self._unwinder.publish()
+
+    def mapped(self, process: Process, code: Sequence[Mapping]) -> None:
         """Opens what the process has mapped, for when it is gone."""
+        self._unwinder.load(process.pid, code)
+        self._unwinder.update(process)
         for mapping in code:
             self._symbolizer.prefetch(process.pid, mapping)
+
+    def update_tables(self, process: Process) -> None:
+        """The process has other mappings, or is another program image."""
+        self._unwinder.update(process)
+
+    def forget(self, process: Process) -> None:
+        """The process is traced no more."""
+        self._unwinder.forget(process)
+        for kind in ((process.pid, False), (process.pid, True)):
+            self._leaving.pop(kind, None)
+            self._most.pop(kind, None)
+
+    def assembled(self, record: bytes) -> RawStack | None:
+        """The stack that is whole with this record of its ring, if one is."""
+        if event_type(record) == EventType.STACK_MEMORY:
+            self.copied(record)
+            return None
+        return self.whole(record)
 
     def copied(self, record: bytes) -> None:
         """A piece of memory (events.STACK_PIECE); those of one stack come in order."""
@@ -127,7 +179,7 @@ class StackReader:
         stack, offset = int(piece["stack"]), int(piece["offset"])
         if not offset:
             pc = int(piece["pc"]) - (not piece["interrupted"])  # into the call
-            registers = Registers(pc, int(piece["sp"]), int(piece["fp"]))
+            registers = Registers(pc, int(piece["sp"]), int(piece["fp"]), int(piece["link"]))
             self._copies[stack] = _Copy(int(piece["frame"]), registers)
         copy = self._copies.get(stack)
         if copy is not None and len(copy.data) == offset:
@@ -165,28 +217,36 @@ class StackReader:
 
     def add(self, process: Process, raw: RawStack) -> None:
         """Keeps the stack for the process's reports."""
-        stack = self.read(process, raw)
-        process.endings[stack.ending] += raw.stack not in process.stacks
-        process.stacks[raw.stack] = stack
-        leaving = self._leaving.get(process.pid)
+        kept = _kept(process, raw.of_call)
+        kept.add(raw.stack, self.read(process, raw))
+        kind = process.pid, raw.of_call
+        leaving = self._leaving.get(kind)
         if leaving is not None:
             leaving.stacks.discard(raw.stack)
-        elif len(process.stacks) > self._most.get(process.pid, MOST_STACKS):
-            in_use = _in_use(process)
-            self._most[process.pid] = len(in_use) + MOST_STACKS
-            stacks = process.stacks.keys() - in_use
+        elif len(kept.by_id) > self._most.get(kind, MOST_STACKS):
+            in_use = self._in_use(process, raw.of_call)
+            self._most[kind] = len(in_use) + MOST_STACKS
+            stacks = kept.by_id.keys() - in_use
             self._unwinder.resend(process, stacks)
-            self._leaving[process.pid] = _Leaving(process, stacks)
+            self._leaving[kind] = _Leaving(process, raw.of_call, stacks)
 
-    def batch_done(self) -> None:
-        """Forgets stacks that no live block has, once no event that has them can come."""
-        for pid, leaving in list(self._leaving.items()):
+    def batch_done(self, processes: Iterable[Process]) -> None:
+        """Forgets stacks that nothing counts, once no event that has them can come."""
+        for kind, leaving in list(self._leaving.items()):
             if leaving.batches_left:
                 leaving.batches_left -= 1
                 continue
-            del self._leaving[pid]
-            for stack in leaving.stacks - _in_use(leaving.process):
-                leaving.process.stacks.pop(stack, None)
+            del self._leaving[kind]
+            kept = _kept(leaving.process, leaving.of_call)
+            for stack in leaving.stacks - self._in_use(leaving.process, leaving.of_call):
+                kept.by_id.pop(stack, None)
+        self._unwinder.batch_done(processes)
+
+    def _in_use(self, process: Process, of_call: bool) -> set[int]:
+        """Stacks that a report may show."""
+        if of_call:
+            return self._calls.stacks(process.slot)
+        return _stacks_of_blocks(process)
 
     def _finished(self, process: Process, raw: RawStack, copy: _Copy) -> tuple[list[int], Ending]:
         """The tables of now may reach where those of then did not."""
@@ -199,6 +259,7 @@ class StackReader:
         return addresses, _ENDINGS[found.end]
 
     def close(self) -> None:
+        self._unwinder.close()
         self._namer.close()
         self._symbolizer.close()
 
@@ -219,8 +280,11 @@ class _Code(Regions):
         return Region(mapping.start, mapping.end, bias, table)
 
 
-def _in_use(process: Process) -> set[int]:
-    """Stacks that a report may show."""
+def _kept(process: Process, of_call: bool) -> Stacks:
+    return process.call_stacks if of_call else process.heap_stacks
+
+
+def _stacks_of_blocks(process: Process) -> set[int]:
     if process.heap is None:
         return set()
     counted = {totals.stack for totals in process.heap.by_stack()}
@@ -233,7 +297,14 @@ def _cut(ending: Ending, shown: int, known: int) -> Ending:
 
 
 def stack_of(process: Process, stack: int) -> Stack:
-    """What is known of a stack by its id; an id may say no more than the function."""
+    """What is known of an allocation's stack by its id, which may say no more than the function."""
     if 0 < stack <= len(ALLOCATOR_FUNCTIONS):
         return Stack((Frame(0, ALLOCATOR_FUNCTIONS[stack - 1].name),), Ending.OFF)
-    return process.stacks.get(stack, _LOST)
+    return process.heap_stacks.by_id.get(stack, _LOST)
+
+
+def call_stack_of(process: Process, stack: int) -> Stack:
+    """What is known of a system call's stack by its id, which may say why there is none."""
+    if stack < events.STACK_IDS:
+        return Stack((), _WITHOUT[NoCallStack(stack)])
+    return process.call_stacks.by_id.get(stack, _LOST)

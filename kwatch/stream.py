@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import select
-import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kwatch import events
-from kwatch.events import Batch
+from kwatch.events import Batch, EventType, event_type
 from kwatch.kernel.control_ring import (
     Control,
     ControlRecord,
@@ -29,8 +28,10 @@ from kwatch.kernel.control_ring import (
 from kwatch.kernel.cpus import online_cpus
 from kwatch.kernel.data_ring import DataRing
 from kwatch.kernel.loader import Programs
+from kwatch.options import WatchOptions
 
 _CONTROL_SIZE = 1 << 20
+_OF_STACKS = {EventType.STACK, EventType.STACK_MEMORY, EventType.CALL_STACK}
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
 _LONGEST_S = 0.25  # that a new stack, which wakes nobody, waits for its names
@@ -53,11 +54,12 @@ class Drained:
 class Stream:
     """Opens the rings of the loaded programs and reads them."""
 
-    def __init__(self, programs: Programs, size: int, mappings: bool) -> None:
-        """`mappings`: also what processes map and how they rename themselves."""
-        maps = programs.maps
+    def __init__(self, programs: Programs, options: WatchOptions) -> None:
+        maps, size = programs.maps, options.buffer
+        mappings = options.mappings or bool(options.comms)  # and how processes rename themselves
         self._control = ControlRing(maps["control_ring"], _CONTROL_SIZE, mappings=mappings)
-        self._syscalls = DataRing(maps["syscall_rings"], size, events.SYSCALL)
+        call = events.STACKED_SYSCALL if options.call_stacks else events.SYSCALL
+        self._syscalls = DataRing(maps["syscall_rings"], size, call)
         heap = maps.get("heap_rings")
         self._heap = DataRing(heap, size, events.HEAP) if heap else None
         stacks = maps.get("stack_ring")
@@ -183,10 +185,9 @@ def _in_order(batches: list[Batch]) -> Batch:
     return whole[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else whole
 
 
-def event_type(record: bytes) -> int:
-    """The type with which each record of the BPF programs begins."""
-    (kind,) = struct.unpack_from("B", record)
-    return int(kind)
+def is_stack(record: ControlRecord) -> bool:
+    """Whether the record comes from the stacks' ring."""
+    return event_type(record.data) in _OF_STACKS
 
 
 def by_process(batch: Batch) -> Iterable[tuple[int, Batch]]:

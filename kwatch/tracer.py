@@ -58,12 +58,19 @@ def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, i
         for name in _NO_RETURN:
             for number in numbers(frozenset([name]), abi):
                 flags[abi * CALL_NUMBERS + number] |= CallFlag.NO_RETURN
-        for name, role in _MEMORY_ROLES.items() if options.heap else ():
+        for name, role in _memory_roles(options):
             if abi is Abi.I386 and role is MemoryRole.MMAP:
                 role = MemoryRole.OLD_MMAP
             for number in numbers(frozenset([name]), abi):
                 flags[abi * CALL_NUMBERS + number] |= CallFlag.MEMORY | role << CALL_ROLE_SHIFT
     return flags
+
+
+def _memory_roles(options: WatchOptions) -> Iterator[tuple[str, MemoryRole]]:
+    """Calls that change the memory, as far as it matters; stacks do not mind `brk`."""
+    for name, role in _MEMORY_ROLES.items() if options.mappings else ():
+        if options.heap or role is not MemoryRole.BRK:
+            yield name, role
 
 
 class Tracer:
@@ -77,8 +84,7 @@ class Tracer:
         with ExitStack() as stack:
             stack.callback(programs.close)
             self._configure(options)
-            mappings = options.heap or bool(options.comms)
-            self.stream = stack.enter_context(closing(Stream(programs, options.buffer, mappings)))
+            self.stream = stack.enter_context(closing(Stream(programs, options)))
             self.attacher = stack.enter_context(closing(Attacher(programs)))
             stack.callback(self.stop)
             for name, tracepoint in TRACEPOINTS.items():

@@ -24,6 +24,7 @@ from kwatch.snapshot import ProcessFacts, Snapshot, Verdict
 from kwatch.targets import processes
 from kwatch.targets.connector import Connector
 from kwatch.targets.launch import Launched, program_files
+from kwatch.tracees import Tracees
 from kwatch.tracer import Tracer
 from kwatch.units import printable
 
@@ -58,6 +59,7 @@ class Watch:
             session = Session(options, self._tracer, self._process_ended)
             session.warn = lambda line: _say(f"kwatch: {line}")
             self._session = stack.enter_context(closing(session))
+            self._tracees = session.tracees
             self._reporter = Reporter(session, self._tracer)
             if options.comms:
                 self._connector = stack.enter_context(closing(Connector()))
@@ -68,20 +70,20 @@ class Watch:
         """A signal that comes before all targets are attached ends the start."""
         for facts in named:
             self._signals.check()
-            self._session.attach(facts)
+            self._tracees.attach(facts)
         for pid in processes.named(self._options.comms) if self._options.comms else ():
             self._signals.check()
             found = processes.facts(pid)
             if found is not None and self._session.registry.get(pid) is None:
-                self._session.attach(found, by_comm=True)
+                self._tracees.attach(found, by_comm=True)
         if self._options.system_wide and self._options.heap:
-            self._session.attach_system()
+            self._tracees.attach_system()
         if self._launched is not None:
             found = processes.facts(self._launched.pid)
             if found is None:
                 raise KwatchError("the launched child died before its exec", "try again")
-            files = program_files(self._launched.path) if self._options.heap else []
-            self._session.attach_launched(found, files)
+            files = program_files(self._launched.path) if self._options.mappings else []
+            self._tracees.attach_launched(found, files)
         self._signals.check()
 
     def run(self) -> int:
@@ -104,7 +106,7 @@ class Watch:
         keep_freed_memory()
         _say(self._attached_line())
         if not self._options.system_wide:
-            self._session.announce = _say
+            self._tracees.announce = _say
         if self._launched is not None:
             self._launched.release()
         self._started = time.monotonic()
@@ -130,10 +132,10 @@ class Watch:
         if self._connector is not None and self._connector.fileno() in ready:
             renamed = self._connector.renamed()
             names = self._options.comms
-            self._session.rename_targets(processes.named(names) if renamed is None else renamed)
+            self._tracees.attach_renamed(processes.named(names) if renamed is None else renamed)
         gone = self._gone()
         self._tracer.stream.deliver(self._session.apply)
-        self._session.end_gone(gone)
+        self._tracees.end_gone(gone)
         if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._options.interval_s
             self._write_all("snapshot")
@@ -145,7 +147,7 @@ class Watch:
         if not self._reporter.lost_control or now < self._next_gone:
             return []
         self._next_gone = now + _GONE_S
-        return self._session.gone()
+        return self._tracees.gone()
 
     def _is_due(self) -> bool:
         """A snapshot waits a moment for the names of new stacks, while the rings are read."""
@@ -180,7 +182,7 @@ class Watch:
         self._tracer.stream.deliver_rest(self._session.apply)
         self._reporter.finish()
         self._write_all("final")
-        for prefix in self._session.unmatched_prefixes:
+        for prefix in self._tracees.unmatched_prefixes:
             _say(_unmatched(prefix))
         status = self._status()
         if self._options.fail_on_leak and self._found_leak:
@@ -235,23 +237,24 @@ class Watch:
             who = f"{self._options.command[0]}[{self._launched.pid}]"
         parts = [f"attached to {who}"]
         if self._options.heap:
-            parts.append(f"heap: {_coverage(self._session)}")
+            parts.append(f"heap: {_coverage(self._tracees)}")
         if self._options.syscalls:
             some = "selected" if self._options.trace is not None else "all"
-            parts.append(f"system calls: {some}")
+            stacks = ", with stacks" if self._options.call_stacks else ""
+            parts.append(f"system calls: {some}{stacks}")
         return "; ".join(parts)
 
 
-def _coverage(session: Session) -> str:
+def _coverage(tracees: Tracees) -> str:
     """What was hooked, by file, and what was refused."""
-    coverages = [session.system, *(process.coverage for process in session.registry)]
+    coverages = [tracees.system, *(process.coverage for process in tracees.registry)]
     allocators = {allocator for coverage in coverages for allocator in coverage.allocators}
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     hooked = [f"{len(a.probes)} functions of {a.path}" for a in allocators]
     missed = [f"not {name} ({why})" for name, why in refused.items()]
-    if session.unreadable:
-        missed.append(_unreadable(session.unreadable))
-    missed += [f"nothing yet for --alloc-prefix {prefix}" for prefix in session.unmatched_prefixes]
+    if tracees.unreadable:
+        missed.append(_unreadable(tracees.unreadable))
+    missed += [f"nothing yet for --alloc-prefix {prefix}" for prefix in tracees.unmatched_prefixes]
     return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
 
 

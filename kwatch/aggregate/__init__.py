@@ -2,6 +2,7 @@
 """Batches of events in, the state of a process out: no clock, no I/O, no printing."""
 
 from kwatch.aggregate.blocks import Blocks, LiveBlocks
+from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
 from kwatch.aggregate.outstanding import Limits
@@ -10,6 +11,7 @@ from kwatch.aggregate.verdict import judge
 
 __all__ = [
     "Blocks",
+    "CallStackAccount",
     "HeapAccount",
     "Limits",
     "LiveBlocks",

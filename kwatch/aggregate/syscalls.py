@@ -20,8 +20,8 @@ CHUNK = 1 << 15
 
 _COUNTERS = ("errors", "total_ns", "max_ns", "unfinished")
 
-# A result in [-4095, -1], as the kernel has it, is an error.
-_FIRST_ERROR = np.uint64(2**64 - 4095)
+#: A result in [-4095, -1], as the kernel has it, is an error.
+FIRST_ERROR = np.uint64(2**64 - 4095)
 
 _ONE = np.uint64(1)  # add.at is 50 times slower when the types differ
 
@@ -59,7 +59,7 @@ class SyscallAccount:
             self._count("unfinished", cells[~finished])
             cells, durations, buckets = cells[finished], durations[finished], buckets[finished]
             batch = batch[finished]
-        failed = batch["result"].view(np.uint64) >= _FIRST_ERROR
+        failed = batch["result"].view(np.uint64) >= FIRST_ERROR
         self._count("errors", cells[np.flatnonzero(failed)])
         self._count("total_ns", cells, durations)
         self._raise_max(cells, durations)

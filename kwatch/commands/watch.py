@@ -75,8 +75,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--stacks",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="call stacks of allocations; without them, blocks are listed by function",
+        help="call stacks of allocations and of system calls (default: of allocations alone)",
     )
     group.add_argument(
         "-e",
@@ -218,6 +217,8 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
     profiles = _profiles(arguments)
     if profiles.wanted and not heap:
         raise UsageError("a profile without --heap would be empty", "drop it, or add --heap")
+    if profiles.wanted and arguments.stacks is False:
+        raise UsageError("a profile with --no-stacks would have no stacks", "drop one of them")
     duration = parse_seconds(arguments.duration) if arguments.duration else None
     return WatchOptions(
         pids=_pids(arguments.pid),
@@ -225,8 +226,9 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         command=tuple(arguments.command),
         follow=arguments.follow,
         heap=heap,
-        stacks=arguments.stacks,
+        heap_stacks=heap and arguments.stacks is not False,
         syscalls=arguments.syscalls,
+        call_stacks=arguments.syscalls and arguments.stacks is True,
         trace=_trace(arguments.expression),
         listing=_listing(arguments),
         alloc_prefixes=tuple(arguments.alloc_prefix),
@@ -271,7 +273,8 @@ def program_config(options: WatchOptions) -> ProgramConfig:
     return ProgramConfig(
         heap=options.heap,
         ring_size=options.buffer,
-        stacks=options.stacks,
+        heap_stacks=options.heap_stacks,
+        call_stacks=options.call_stacks,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
         follow=options.follow,

@@ -20,6 +20,7 @@ import struct
 import sys
 import tempfile
 from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -45,9 +46,10 @@ _STACK_MAPS = (
     "code_mappings",
     "row_shards",
     "file_tables",
-    "unwind_programs",
 )
-_TAIL_CALLED = "unwind_frames"
+
+#: Programs that are called by others and by themselves: in the only slot of a map.
+_TAIL_CALLED = {"unwind_allocation": "unwind_programs", "unwind_call": "unwind_call_programs"}
 _HOLDS = re.compile(r'^BPF_ARRAY_OF_MAPS\((\w+), "(\w+)"', re.MULTILINE)
 Answer = dict[str, Any]
 
@@ -141,8 +143,8 @@ def _die_with(parent: int) -> None:
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     maps = {name: bpf.Map(descriptors.pop(0), *sizes) for name, sizes in answer["maps"].items()}
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
-    if _TAIL_CALLED in programs:
-        maps["unwind_programs"].set(bytes(4), struct.pack("I", programs[_TAIL_CALLED]))
+    for name in _TAIL_CALLED.keys() & programs.keys():
+        maps[_TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
     return Programs(maps, programs, Ways(*answer["ways"]))
 
 
@@ -164,11 +166,11 @@ def _child_main(sock: socket.socket, config: ProgramConfig, ways: Ways | None) -
 def _load(config: ProgramConfig, ways: Ways) -> tuple[Answer, list[int]]:
     compiled = _compiled(config, ways)
     made = compiled.make_maps()
+    programs = _program_table(config, ways)
     maps, descriptors = {}, []
-    for name in _MAPS + _HEAP_MAPS * config.heap + _STACK_MAPS * config.heap_stacks:
+    for name in _map_names(config, programs):
         maps[name] = compiled.maps[name].shape[1:4]
         descriptors.append(made[name])
-    programs = _program_table(config, ways)
     for name, (kind, attach_type) in programs.items():
         descriptors.append(_load_one(name, compiled.code(name, made), kind, attach_type))
     return {"maps": maps, "programs": list(programs), "ways": astuple(ways)}, descriptors
@@ -218,15 +220,22 @@ def _compile(config: ProgramConfig, ways: Ways, text: str) -> Compiled:
 
 def _program_table(config: ProgramConfig, ways: Ways) -> dict[str, tuple[int, int]]:
     """Type and attach type by program. Those that call each other must agree in both."""
-    table = dict.fromkeys(TRACEPOINTS, (tracepoints.program_type(ways.perf_tracepoints), 0))
+    names = [*TRACEPOINTS, *["unwind_call"] * config.call_stacks]
+    table = dict.fromkeys(names, (tracepoints.program_type(ways.perf_tracepoints), 0))
     if not config.heap:
         return table
-    names = ["heap_return", "heap_exit", *[_TAIL_CALLED] * config.heap_stacks]
+    names = ["heap_return", "heap_exit", *["unwind_allocation"] * config.heap_stacks]
     names += (
         ["heap_entry"] if ways.uprobe_links else [f"heap_{shape.name.lower()}" for shape in Shape]
     )
     attach_type = bpf.TRACE_UPROBE_MULTI if ways.uprobe_links else 0
     return table | dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, attach_type))
+
+
+def _map_names(config: ProgramConfig, programs: Iterable[str]) -> Iterator[str]:
+    """Those that Python uses."""
+    yield from _MAPS + _HEAP_MAPS * config.heap + _STACK_MAPS * config.stacks
+    yield from (_TAIL_CALLED[name] for name in programs if name in _TAIL_CALLED)
 
 
 def _load_one(name: str, code: bytes, kind: int, attach_type: int) -> int:

@@ -51,11 +51,12 @@ class Ways:
 
 @dataclass(frozen=True, slots=True)
 class ProgramConfig:
-    """What the BPF programs are built for."""
+    """What the BPF programs are built for. Without `heap` there are no `heap_stacks`."""
 
     heap: bool
     ring_size: int = 1 << 23
-    stacks: bool = True
+    heap_stacks: bool = True
+    call_stacks: bool = False
     system_wide: bool = False
     comm_patterns: int = 0
     follow: bool = False
@@ -63,9 +64,9 @@ class ProgramConfig:
     max_size: int = _UNLIMITED
 
     @property
-    def heap_stacks(self) -> bool:
-        """Whether allocations come with their stacks."""
-        return self.heap and self.stacks
+    def stacks(self) -> bool:
+        """Whether anything comes with its stack."""
+        return self.heap_stacks or self.call_stacks
 
     def macros(self, offsets: dict[str, int], ways: Ways) -> list[str]:
         """The only place where settings become macros."""
@@ -86,5 +87,6 @@ class ProgramConfig:
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
         flags += ["-DHEAP"] * self.heap + ["-DHEAP_COOKIE"] * ways.uprobe_links
         flags += ["-DPERF_TRACEPOINTS"] * ways.perf_tracepoints
-        flags += ["-DSTACKS"] * self.heap_stacks
+        flags += ["-DHEAP_STACKS"] * self.heap_stacks + ["-DCALL_STACKS"] * self.call_stacks
+        flags += ["-DSTACKS"] * self.stacks
         return flags

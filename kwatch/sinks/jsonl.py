@@ -5,10 +5,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import TextIO
 
-from kwatch.snapshot import Frame, HeapStats, Snapshot, StackStats
+from kwatch.snapshot import (
+    CallStackStats,
+    Frame,
+    HeapStats,
+    Snapshot,
+    StackStats,
+    SyscallSummary,
+)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -32,6 +40,8 @@ def _snapshot(snapshot: Snapshot) -> dict[str, object]:
     del record["profile"]
     if snapshot.heap is not None:
         record["heap"] = _heap(snapshot.heap)
+    if snapshot.syscalls is not None and snapshot.syscalls.stacks is not None:
+        record["syscalls"] = _syscalls(snapshot.syscalls, snapshot.syscalls.stacks)
     return record
 
 
@@ -47,6 +57,22 @@ def _stack(stack: StackStats) -> dict[str, object]:
         "oldest_s": stack.oldest_s,
         "addresses": [hex(address) for address in stack.addresses],
         "sizes": stack.sizes,
+        "ending": stack.ending,
+        "frames": [_frame(frame) for frame in stack.frames],
+    }
+
+
+def _syscalls(summary: SyscallSummary, stacks: Iterable[CallStackStats]) -> dict[str, object]:
+    return asdict(summary) | {"stacks": [_call_stack(stack) for stack in stacks]}
+
+
+def _call_stack(stack: CallStackStats) -> dict[str, object]:
+    return {
+        "id": hex(stack.stack),
+        "name": stack.name,
+        "calls": stack.calls,
+        "errors": stack.errors,
+        "total_ns": stack.total_ns,
         "ending": stack.ending,
         "frames": [_frame(frame) for frame in stack.frames],
     }

@@ -26,6 +26,11 @@ _REASONS = {
     Ending.TOO_DEEP: "too deep",
 }
 
+_WITHOUT_FRAMES = {
+    Ending.OFF: "[by kwatch, to launch the command]",
+    Ending.UNSUPPORTED: "[no stacks of 32-bit programs]",
+}
+
 
 def where(
     frames: Sequence[Frame], ending: Ending, screen: Screen, room: int, full: bool = False
@@ -36,7 +41,7 @@ def where(
     of a stack that is not complete says so.
     """
     if not frames:
-        return ["[stack lost]"]
+        return [_WITHOUT_FRAMES.get(ending, "[stack lost]")]
     lines = _lines(frames, screen, room, full)
     if ending in _REASONS and not is_outermost(frames[-1].symbol):
         lines.append(_INDENT + screen.clip(f"[cut: {_REASONS[ending]}]", room - len(_INDENT)))

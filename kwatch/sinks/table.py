@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TextIO
 
+from kwatch.sinks.call_stacks import call_stack_lines
 from kwatch.sinks.heap import heap_lines
 from kwatch.sinks.screen import Screen, columns
 from kwatch.sinks.syscalls import syscall_lines, unfinished_text
@@ -61,6 +62,7 @@ class Tables:
         lines += screen.paragraph(_memory(snapshot.memory))
         if snapshot.syscalls is not None:
             lines += syscall_lines(snapshot.syscalls, screen)
+            lines += call_stack_lines(snapshot.syscalls, screen, self._full_stacks)
         lines += screen.paragraph(_lost(snapshot.lost))
         if verdict := _verdict(snapshot):
             reason = f": {snapshot.reason}" if snapshot.reason else ""

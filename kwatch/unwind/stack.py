@@ -38,7 +38,7 @@ _ARM64_SIGNAL = (544, 552, 560, 568)
 
 @dataclass(frozen=True, slots=True)
 class Registers:
-    """`lr` is arm64's x30. `pc` is an instruction, not a return address."""
+    """`lr` is arm64's x30, 0 if it is not known. `pc` is an instruction, not a return address."""
 
     pc: int
     sp: int
@@ -118,7 +118,7 @@ class _Walk(ABC):
 
     def __init__(self, registers: Registers, stack: StackCopy, regions: Regions) -> None:
         self.pc, self.sp, self.fp = registers.pc, registers.sp, registers.fp
-        self.lr: int | None = registers.lr
+        self.lr: int | None = registers.lr or None
         self.exact = True
         self._stack = stack
         self._regions = regions

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kwatch.events import HEAP, SYSCALL
+from kwatch.events import HEAP, STACKED_SYSCALL, SYSCALL
 
 
 def heap_record(**fields):
@@ -12,3 +12,7 @@ def heap_record(**fields):
 
 def syscall_record(**fields):
     return tuple(fields.get(name, 0) for name in SYSCALL.names)
+
+
+def stacked_syscall_record(**fields):
+    return tuple(fields.get(name, 0) for name in STACKED_SYSCALL.names)

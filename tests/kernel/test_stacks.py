@@ -20,6 +20,19 @@ def test_every_kind_of_frame(start, run_kwatch):
     assert final["heap"]["endings"]["too_deep"] == 1
 
 
+def test_with_those_of_system_calls(start, run_kwatch):
+    target = start("stacks")
+    kwatch = run_kwatch("--pid", target.pid, "--json", *EVERY_STACK, "--stacks")
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    final = kwatch.finish().final()
+    assert_exact(final, answers)
+    writes = [stack for stack in final["syscalls"]["stacks"] if stack["name"] == "write"]
+    assert {"too_deep", "complete"} <= {stack["ending"] for stack in writes}
+    assert final["heap"]["endings"]["too_deep"] == 1
+
+
 @pytest.mark.parametrize("flag", ["-static", "-static-pie"])
 def test_static(program, start, run_kwatch, flag):
     target = start(program("stacks", flag, "-DNO_DLOPEN"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from harness.callsites import EVERY_CALL, EXPECTED, assert_adds_up, counted
 from harness.session import documents
 from harness.target import answers
 
@@ -63,3 +64,10 @@ def test_tracepoints_through_perf(program):
         seen.append((names, sorted((row["name"], row["calls"]) for row in rows)))
     assert seen[0] == seen[1]
     assert ("getppid", 3 * 1009) in seen[0][1]
+
+
+def test_stacks_of_system_calls_through_perf(program):
+    options = ("--no-heap", *EVERY_CALL, "--", program("callsites"), "now")
+    _, (final,) = traced(("events", "perf"), *options)
+    assert counted(final) == EXPECTED
+    assert_adds_up(final)

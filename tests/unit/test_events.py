@@ -27,20 +27,21 @@ def compiled(tmp_path, body):
     return {line.split()[0]: int(line.split()[1]) for line in output.splitlines()}
 
 
-def c_path(name):
-    head = {"type": "head.type", "time_ns": "head.time_ns", "tgid": "head.tgid"}
-    return head.get(name, name)
+def c_path(struct, name):
+    """Where a field of the dtype is in C, where some begin with others."""
+    if struct == "kwatch_stacked_syscall" and name in events.SYSCALL.names:
+        return f"call.{name}"
+    in_head = struct not in ("kwatch_syscall", "kwatch_stacked_syscall", "kwatch_heap")
+    return f"head.{name}" if in_head and name in ("type", "time_ns", "tgid") else name
 
 
 @pytest.mark.parametrize("struct", events.STRUCTS)
 def test_layout(tmp_path, struct):
     dtype = events.STRUCTS[struct]
-    is_control = struct not in ("kwatch_syscall", "kwatch_heap")
     names = [name for name in dtype.names if not name.startswith("reserved")]
     lines = [f'printf("sizeof %zu\\n", sizeof(struct {struct}));']
     for name in names:
-        path = c_path(name) if is_control else name
-        lines.append(f'printf("{name} %zu\\n", offsetof(struct {struct}, {path}));')
+        lines.append(f'printf("{name} %zu\\n", offsetof(struct {struct}, {c_path(struct, name)}));')
     said = compiled(tmp_path, "\n".join(lines))
     assert said.pop("sizeof") == dtype.itemsize
     assert said == {name: dtype.fields[name][1] for name in names}
@@ -52,6 +53,7 @@ def test_layout(tmp_path, struct):
         (events.EventType, "EVENT_"),
         (events.Abi, "ABI_"),
         (events.Loss, "LOSS_"),
+        (events.NoCallStack, "CALL_STACK_"),
         (maps.TargetFlag, "TARGET_"),
         (maps.CallFlag, "CALL_"),
         (maps.MemoryRole, "MEMORY_"),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from kwatch.probes.coverage import Coverage
-from kwatch.registry import Process
+from kwatch.registry import Process, Stacks
 from kwatch.same_stacks import SameStacks
 from kwatch.snapshot import Ending, Frame, ProcessFacts, Stack
 
@@ -14,45 +14,53 @@ NONE = Stack(())
 
 def process(pid: int = 1, **stacks: Stack) -> Process:
     ids = {int(name[1:]): frames for name, frames in stacks.items()}
-    return Process(ProcessFacts(pid, 1.0, "app", ""), 1, Coverage(pid), stacks=ids)
+    return Process(ProcessFacts(pid, 1.0, "app", ""), 1, Coverage(pid), heap_stacks=Stacks(ids))
+
+
+def same_stacks() -> SameStacks:
+    return SameStacks(lambda process: process.heap_stacks)
 
 
 def test_the_first_id_stands_for_those_with_the_same_frames() -> None:
-    same = SameStacks().of(process(_5=ONE, _6=TWO, _7=ONE, _8=TWO))
+    same = same_stacks().of(process(_5=ONE, _6=TWO, _7=ONE, _8=TWO))
     assert same([5, 6, 7, 8]) == [5, 6, 5, 6]
     assert same([7]) == [5]
 
 
 def test_stacks_without_frames_are_like_no_other() -> None:
     one = process(_5=NONE, _6=NONE)
-    same = SameStacks().of(one)
+    same = same_stacks().of(one)
     assert same([5, 6, 9, 10]) == [5, 6, 9, 10]
-    one.stacks |= {9: ONE, 10: ONE}  # sent again after a loss
+    one.heap_stacks.by_id |= {9: ONE, 10: ONE}  # sent again after a loss
     assert same([9, 10]) == [9, 9]
 
 
 def test_an_exec_takes_the_stacks_away() -> None:
-    one, all_ = process(_5=ONE, _6=ONE), SameStacks()
+    one, all_ = process(_5=ONE, _6=ONE), same_stacks()
     assert all_.of(one)([5, 6]) == [5, 5]
-    one.stacks = {7: ONE, 8: ONE, 9: TWO}
+    one.heap_stacks.by_id = {7: ONE, 8: ONE, 9: TWO}
     assert all_.of(one)([7, 8, 9]) == [7, 7, 9]
 
 
 def test_names_and_inlined_functions_make_no_difference() -> None:
     one = process(_5=ONE, _6=Stack(ONE.frames))
-    same = SameStacks().of(one)
+    same = same_stacks().of(one)
     assert same([5]) == [5]
-    one.stacks[6].frames = (Frame(1, "inner", inlined=True), Frame(1, "outer"), Frame(2, "main"))
+    one.heap_stacks.by_id[6].frames = (
+        Frame(1, "inner", inlined=True),
+        Frame(1, "outer"),
+        Frame(2, "main"),
+    )
     assert same([6]) == [5]
 
 
 def test_how_a_stack_ends_makes_a_difference() -> None:
     cut, finished = (Stack(ONE.frames, ending) for ending in (Ending.TOO_DEEP, Ending.FINISHED))
-    same = SameStacks().of(process(_5=ONE, _6=cut, _7=finished))
+    same = same_stacks().of(process(_5=ONE, _6=cut, _7=finished))
     assert same([5, 6, 7]) == [5, 6, 5]  # both are whole
 
 
 def test_processes_have_nothing_in_common() -> None:
-    all_ = SameStacks()
+    all_ = same_stacks()
     assert all_.of(process(1, _5=ONE))([5]) == [5]
     assert all_.of(process(2, _6=ONE))([6]) == [6]

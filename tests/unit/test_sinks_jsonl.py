@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from kwatch.sinks.jsonl import JsonLines
 from kwatch.snapshot import (
+    CallStackStats,
     Ending,
     Frame,
     HeapStats,
@@ -56,7 +57,8 @@ EXPECTED = """
                       "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}]},
  "memory": {"mapped_bytes": 4096, "mappings": 1, "mmap_calls": 2, "munmap_calls": 1, "brk_bytes": -4096},
  "syscalls": {"calls": 7, "errors": 1,
-              "by_name": [{"name": "read", "calls": 7, "errors": 1, "total_ns": 700, "p50_ns": 90, "p99_ns": 200, "max_ns": 210, "unfinished": 1}]},
+              "by_name": [{"name": "read", "calls": 7, "errors": 1, "total_ns": 700, "p50_ns": 90, "p99_ns": 200, "max_ns": 210, "unfinished": 1}],
+              "endings": {}, "stacks": null, "other_calls": 0},
  "lost": {"events": 3, "by_cause": {"heap_ring_full": 3}},
  "verdict": "unsure", "reason": "3 events were lost"}
 """  # noqa: E501
@@ -69,6 +71,32 @@ def lines_of(*snapshots: Snapshot) -> list[str]:
         sink.write(snapshot)
     stream.seek(0)
     return stream.read().splitlines()
+
+
+def test_stacks_of_system_calls() -> None:
+    stack = CallStackStats(10, "read", 7, 1, 700, (FRAME,), Ending.COMPLETE)
+    calls = SyscallSummary(7, 1, endings={"complete": 1}, stacks=(stack,), other_calls=2)
+    [line] = lines_of(replace(SNAPSHOT, syscalls=calls))
+    found = json.loads(line)
+    frames = found["heap"]["stacks"][0]["frames"]
+    assert found["syscalls"] == {
+        "calls": 7,
+        "errors": 1,
+        "by_name": [],
+        "endings": {"complete": 1},
+        "stacks": [
+            {
+                "id": "0xa",
+                "name": "read",
+                "calls": 7,
+                "errors": 1,
+                "total_ns": 700,
+                "ending": "complete",
+                "frames": frames,
+            }
+        ],
+        "other_calls": 2,
+    }
 
 
 def test_a_snapshot_is_one_line_with_the_documented_keys() -> None:

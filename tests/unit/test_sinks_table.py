@@ -14,6 +14,7 @@ from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen
 from kwatch.sinks.table import Tables
 from kwatch.snapshot import (
+    CallStackStats,
     Ending,
     Frame,
     HeapStats,
@@ -291,3 +292,30 @@ def test_the_verdict_is_the_last_line_and_in_color_if_asked() -> None:
 def test_arguments_go_before_the_name_does(symbol: str, short: str) -> None:
     assert shortened(symbol, Screen(80, "utf-8"), len(symbol)) == symbol
     assert shortened(symbol, Screen(80, "utf-8"), len(short)) == short
+
+
+def test_stacks_of_system_calls_stand_below_the_calls() -> None:
+    by_name = (SyscallStats("read", 9, 2, 9000, 1, 1, 1), SyscallStats("dup", 1, 0, 50, 1, 1, 1))
+    stacks = (
+        CallStackStats(1, "read", 7, 2, 8000, (INSERT, MAIN, *RUNTIME), Ending.COMPLETE),
+        CallStackStats(2, "execve", 1, 0, 100, (), Ending.OFF),
+    )
+    summary = SyscallSummary(10, 2, by_name, {}, stacks)
+    lines = lines_of(replace(IDLE, syscalls=summary))
+    start = next(index for index, line in enumerate(lines) if "WHERE" in line)
+    assert lines[start:] == [
+        " TOTAL  CALLS  ERRORS  WHERE",
+        "8.0 us      7       2  read",
+        "                         insert cache.c:212",
+        "                           main main.c:40",
+        "100 ns      1          execve",
+        "                         [by kwatch, to launch the command]",
+        "950 ns      2          (not listed)",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("stacks", [None, ()])
+def test_without_stacks_of_system_calls_nothing_is_said_of_them(stacks: None) -> None:
+    summary = SyscallSummary(1, 0, (SyscallStats("dup", 1, 0, 50, 1, 1, 1),), stacks=stacks)
+    assert not [line for line in lines_of(replace(IDLE, syscalls=summary)) if "WHERE" in line]

@@ -12,17 +12,19 @@ from bench.rows import Row
 from bench.settings import Settings
 from bench.workload import loop
 
-CALLS, BOTH = "kwatch --no-heap", "kwatch"
+CALLS, BOTH, STACKS = "kwatch --no-heap", "kwatch", "kwatch --no-heap --stacks"
 
 
 def measure(settings: Settings, directory: Path) -> Iterable[Row]:
     ours = [BYSTANDER, kwatch_peer(CALLS, "--no-heap"), kwatch_peer(BOTH)]
+    ours.append(kwatch_peer(STACKS, "--no-heap", "--stacks"))
     peers = [NATIVE, *ours, STRACE, STRACE_BESIDE, PERF_TRACE]
     with loop(directory) as target:
         found = compare(target, "getppid", peers, "ns", settings)
     yield from found.rows()
     yield found.ratio(CALLS, NATIVE.name, 2.5)
     yield found.ratio(BOTH, NATIVE.name, 2.5)
+    yield found.ratio(STACKS, CALLS)
     yield found.ratio(BYSTANDER.name, NATIVE.name)
     yield found.ratio(STRACE.name, CALLS, 30, at_least=True)
     yield found.ratio(STRACE_BESIDE.name, CALLS)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* A system call with its stack: known, or unwound by a chain of tail calls that begins the call. */
+
+/* Apart from those of the heap: programs that call each other are of one type. */
+BPF_PROG_ARRAY(unwind_call_programs, 1);
+
+/* Follows some frames, then calls itself for the next. */
+int unwind_call(void *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+	struct call *call = calls.lookup(&tid);
+	struct unwinding *u = call ? claimed_scratch(call->scratch) : NULL;
+
+	if (!u)
+		return 0;
+	if (!follow_stack(u))
+		unwind_call_programs.call(ctx, 0);
+	call->stack = end_stack(ctx, u);
+	release(u);
+	begin_call(call);
+	return 0;
+}
+
+/* Why no stack is looked for; CALL_STACK_LOST if one is. */
+static __always_inline u64 without_stack(struct call *call)
+{
+	if (call->waiting)
+		return CALL_STACK_OFF;
+	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
+		return CALL_STACK_UNSUPPORTED;
+	return CALL_STACK_LOST;
+}
+
+/* Gives the call its stack. One that is not known is left to programs that begin the call. */
+static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs, struct call *call,
+					    u64 seed)
+{
+	struct registers from;
+	struct unwinding *u;
+
+	call->stack = without_stack(call);
+	if (call->stack != CALL_STACK_LOST)
+		return;
+	u = claim_scratch(call->tgid, &call->scratch);
+	if (!u)
+		return;
+	u->seed = seed;
+	u->type = EVENT_CALL_STACK;
+	entry_registers(regs, &from);
+	call->stack = begin_stack(u, &from, &call->last);
+	if (call->stack) {
+		release(u);
+		return;
+	}
+	unwind_call_programs.call(ctx, 0);
+	abandon_stack(u);
+}

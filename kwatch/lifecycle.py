@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What control records say of processes: forks, execs, exits, names, what they map and unmap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from kwatch import events
+from kwatch.events import EventType, event_type
+from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord, NameRecord
+from kwatch.options import WatchOptions
+from kwatch.registry import Process
+from kwatch.snapshot import ProcessFacts
+from kwatch.symbols.mappings import AddressSpace, Mapping
+from kwatch.targets import processes
+from kwatch.tracees import Tracees
+
+_MAX_IMAGES = 1024
+
+
+@dataclass(slots=True)
+class _Image:
+    """What an exec has mapped in a process that is not known yet; the program comes first."""
+
+    space: AddressSpace = field(default_factory=AddressSpace)
+    exe: str = ""
+
+
+class Lifecycle:
+    """Applies control records, in order, to the traced processes.
+
+    Processes that end are left in `ending`, until the rest of what they did is accounted for.
+    `on_reuse` is called with the time at which a pid goes to another process.
+    """
+
+    def __init__(
+        self, options: WatchOptions, tracees: Tracees, on_reuse: Callable[[int], None]
+    ) -> None:
+        self.ending: list[Process] = []
+        self._options = options
+        self._tracees = tracees
+        self._registry = tracees.registry
+        self._on_reuse = on_reuse
+        self._images: dict[int, _Image] = {}
+        self._handlers: dict[int, Callable[[bytes], None]] = {
+            EventType.FORK: self._forked,
+            EventType.EXEC: self._execed,
+            EventType.EXIT: self._exited,
+            EventType.CODE_UNMAPPED: self._code_unmapped,
+        }
+
+    def apply(self, record: Control) -> None:
+        if isinstance(record, ControlRecord):
+            self._handlers[event_type(record.data)](record.data)
+        elif isinstance(record, MappingRecord):
+            self._mapping_seen(record)
+        else:
+            self._renamed(record)
+
+    def concerns(self, record: Control) -> bool:
+        """Whether the record says something of a process that is known, or may make one so."""
+        return isinstance(record, ControlRecord) or self._registry.get(record.pid) is not None
+
+    def _forked(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.FORK, 1)[0]
+        parent = self._registry.get(int(record["tgid"]))
+        pid, start_ns = int(record["child"]), int(record["child_start_ns"])
+        comm = os.fsdecode(bytes(record["comm"]))
+        if self._registry.get(pid) is not None:
+            self._on_reuse(int(record["time_ns"]))
+        exe = parent.facts.exe if parent else ""
+        facts = ProcessFacts(pid, processes.start_time(start_ns), comm, exe)
+        child = self._tracees.register(facts)
+        if parent is not None:
+            child.inherit(parent, int(record["time_ns"]))
+        child.image = int(record["image"])
+        self._tracees.joined(child)
+
+    def _execed(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.EXEC, 1)[0]
+        pid, comm = int(record["tgid"]), os.fsdecode(bytes(record["comm"]))
+        process = self._registry.get(pid)
+        image = self._images.pop(pid, None) or _Image()
+        if not record["matched"]:
+            if process is not None:
+                self.ending.append(process)
+            return
+        if process is None:
+            started = processes.start_time(int(record["start_ns"]))
+            process = self._tracees.register(ProcessFacts(pid, started, comm, image.exe))
+            process.space, process.image = image.space, int(record["image"])
+            self._tracees.joined(process)
+        else:
+            process.image = int(record["image"])
+            self._tracees.new_image(process, int(record["old_tid"]))
+        exe = processes.exe_of(pid) or process.facts.exe
+        process.facts = replace(process.facts, comm=comm, exe=exe)
+
+    def _exited(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.EXIT, 1)[0]
+        process = self._registry.get(int(record["tgid"]))
+        self._images.pop(int(record["tgid"]), None)
+        if process is not None:
+            process.facts = replace(process.facts, exited=True)
+            self.ending.append(process)
+
+    def _code_unmapped(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.CODE_UNMAPPED, 1)[0]
+        process = self._registry.get(int(record["tgid"]))
+        if process is not None:
+            process.unmaps = int(record["unmaps"])
+            start = int(record["start"])
+            self._tracees.unmapped(process, start, start + int(record["size"]))
+
+    def _mapping_seen(self, record: MappingRecord) -> None:
+        process = self._registry.get(record.pid)
+        if process is not None:
+            if not process.facts.exe:  # after an exec, the program itself is mapped first
+                process.facts = replace(process.facts, exe=record.path)
+            if self._options.mappings:
+                process.coverage.late = True  # whatever is hooked now was mapped before
+                self._tracees.mapped(process, [mapping_of(record)])
+        elif record.pid in self._images:
+            image = self._images[record.pid]
+            image.exe = image.exe or record.path
+            image.space.add(mapping_of(record))
+
+    def _renamed(self, record: NameRecord) -> None:
+        process = self._registry.get(record.pid)
+        if process is None:
+            if record.is_exec and self._options.comms and len(self._images) < _MAX_IMAGES:
+                self._images[record.pid] = _Image()
+            return
+        if record.is_exec:
+            process.space.clear()
+            process.image = process.unmaps = process.epoch = 0
+            process.coverage.forget_image()
+            process.facts = replace(process.facts, exe="")
+        if record.tid == record.pid:
+            process.facts = replace(process.facts, comm=record.comm)
+
+
+def mapping_of(record: MappingRecord) -> Mapping:
+    """The code that it says is mapped."""
+    return Mapping(
+        start=record.start,
+        end=record.end,
+        offset=record.offset,
+        path=record.path,
+        inode=record.inode,
+        device=os.makedev(*record.device),
+        executable=True,
+        deleted=False,
+    )

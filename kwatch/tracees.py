@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The traced processes: how they join, what of theirs is hooked and known, how they leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from kwatch.errors import KwatchError
+from kwatch.maps import TargetFlag
+from kwatch.options import WatchOptions
+from kwatch.probes.attach import EVERY_PROCESS
+from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
+from kwatch.registry import Process, Registry
+from kwatch.snapshot import ProcessFacts
+from kwatch.stacks import StackReader
+from kwatch.symbols.mappings import Mapping, file_of, read_mappings
+from kwatch.targets import processes
+from kwatch.tracer import Tracer
+
+
+class Tracees:
+    """`on_end` is called with each process that leaves, while it is still known.
+
+    `announce`, which may be replaced, is called with a line for people when something more has
+    been attached.
+    """
+
+    def __init__(
+        self,
+        options: WatchOptions,
+        tracer: Tracer,
+        stacks: StackReader | None,
+        on_end: Callable[[Process], None],
+    ) -> None:
+        self.registry = Registry(by_stack=options.profiles.wanted)
+        self.system = Coverage(EVERY_PROCESS)
+        self.unreadable: set[int] = set()
+        self.announce: Callable[[str], None] = lambda line: None
+        self._options = options
+        self._tracer = tracer
+        self._stacks = stacks
+        self._on_end = on_end
+        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
+
+    def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
+        """Makes a running process a target and probes its allocators."""
+        flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
+        if by_comm and not self._options.follow:
+            flags |= TargetFlag.BY_COMM
+        process = self.register(facts)
+        process.image = self._tracer.add_target(facts.pid, flags)
+        if processes.is_alive(facts):
+            self._joined(process, read_mappings if not by_comm else self._mappings)
+            if self._stacks is not None:
+                self._stacks.publish()
+        else:  # between the first look and now
+            process.facts = replace(process.facts, exited=True)
+            self._end(process)
+        return process
+
+    def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
+        """Makes a command a target before its exec; `files` are those that it will map."""
+        flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self._options.follow else 0)
+        process = self.register(facts)
+        process.image = self._tracer.add_target(facts.pid, flags)
+        self._probe(process.coverage, map(_file_to_come, files))
+        if self._stacks is not None:
+            self._stacks.prepare(files)
+        return process
+
+    def attach_system(self) -> None:
+        """Probes, for every process, the allocators that some process has mapped."""
+        for pid in processes.all_pids():
+            self._probe(self.system, _files_of(pid, self._mappings(pid)))
+
+    def attach_renamed(self, pids: Iterable[int]) -> None:
+        """Processes with a new name: those that match now become targets."""
+        for pid in pids:
+            known = self.registry.get(pid) is not None or self._tracer.is_target(pid)
+            if pid != os.getpid() and pid not in processes.OWN and not known:
+                found = processes.facts(pid)
+                if found is not None and processes.name_matches(pid, self._options.comms):
+                    self.attach(found, by_comm=True)
+
+    def discover(self, pid: int) -> Process | None:
+        """A process whose events come before anything else is known of it; None if it is gone.
+
+        What kwatch's own processes did before they were known as such is not reported.
+        """
+        found = processes.facts(pid) if pid not in processes.OWN else None
+        if found is None:
+            return None
+        image = self._tracer.image(pid)  # before the mappings: those of a later image do no harm
+        process = self.register(found)
+        process.image = image
+        if self._options.mappings:
+            self.mapped(process, self._mappings(pid))
+        return process
+
+    def register(self, facts: ProcessFacts) -> Process:
+        """A process that is known from now on; a former one of its pid has ended."""
+        previous = self.registry.get(facts.pid)
+        if previous is not None:
+            previous.facts = replace(previous.facts, exited=True)
+            self._end(previous)
+        return self.registry.add(facts, self._options.heap)
+
+    def joined(self, process: Process) -> None:
+        """A registered process runs as a target: a child, or one under its new name."""
+        process.coverage.late = True
+        self._joined(process, self._mappings)
+
+    def _joined(self, process: Process, mappings_of: Callable[[int], list[Mapping]]) -> None:
+        if not self._options.heap:
+            self.announce(_named(process))
+        if not self._options.mappings:
+            return
+        mappings = mappings_of(process.pid)
+        for mapping in mappings:
+            if mapping.path == "[heap]" and process.memory is not None:
+                process.memory.start(mapping.end)
+        self.mapped(process, mappings)
+
+    def mapped(self, process: Process, mappings: list[Mapping]) -> None:
+        """Takes note of mappings, and probes the allocators among them."""
+        code = [mapping for mapping in mappings if mapping.executable]
+        covered = [process.space.add(mapping) for mapping in code]
+        process.epoch += any(covered)
+        if self._stacks is not None:
+            self._stacks.mapped(process, code)
+        for hooked in self._probe(self.coverage(process), _files_of(process.pid, code)):
+            self.announce(f"{_named(process)}; heap: {hooked}")
+
+    def unmapped(self, process: Process, start: int, end: int) -> None:
+        """Something was unmapped, or mapped over, where code lay."""
+        process.space.remove(start, end)
+        process.epoch += 1
+        self._update_tables(process)
+
+    def new_image(self, process: Process, old_tid: int) -> None:
+        """A known process has exec'ed; `old_tid` made the call."""
+        process.heap_stacks.clear()
+        process.forked_ns = 0
+        self._update_tables(process)
+        if process.heap is None or process.memory is None:
+            return
+        process.heap.exec()
+        process.memory.exec()
+        if old_tid != process.pid:
+            # The probes were bound to the thread that led the process, and which is gone.
+            self._tracer.attacher.detach(process.pid)
+            process.coverage = Coverage(process.pid, late=True)
+            self.mapped(process, self._mappings(process.pid))
+
+    def coverage(self, process: Process) -> Coverage:
+        """What of the process's heap is seen."""
+        return self.system if self._options.system_wide else process.coverage
+
+    def gap(self, process: Process) -> str:
+        """Why some of the process's heap may not have been seen; empty if all was."""
+        if process.pid in self.unreadable:
+            return "its mappings may not be read, so an allocator that it alone has is not hooked"
+        return self.coverage(process).gap
+
+    @property
+    def unmatched_prefixes(self) -> list[str]:
+        """The --alloc-prefix that have matched nothing so far."""
+        return self._probes.unmatched if self._options.heap else []
+
+    def gone(self) -> list[Process]:
+        """Processes that do not exist any more, though their exit has not been seen yet."""
+        return [p for p in self.registry if not processes.is_alive(p.facts)]
+
+    def end_gone(self, gone: list[Process]) -> None:
+        """Ends those whose exit was not seen even now."""
+        for process in gone:
+            process.facts = replace(process.facts, exited=True)
+        self.end(gone)
+
+    def end(self, ending: list[Process]) -> None:
+        for process in ending:
+            if self.registry.get(process.pid) is process:
+                self._end(process)
+
+    def _end(self, process: Process) -> None:
+        """The process has ended, or it is a target no more."""
+        self._on_end(process)
+        self._tracer.attacher.detach(process.pid)
+        self._tracer.forget_losses(process.pid)
+        self.unreadable.discard(process.pid)
+        if self._stacks is not None:
+            self._stacks.forget(process)
+        self.registry.remove(process)
+
+    def _mappings(self, pid: int) -> list[Mapping]:
+        """Those of a process that the user did not name: it may be one that may not be read."""
+        try:
+            return read_mappings(pid)
+        except KwatchError:
+            self.unreadable.add(pid)
+            return []
+
+    def _update_tables(self, process: Process) -> None:
+        if self._stacks is not None:
+            self._stacks.update_tables(process)
+
+    def _probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
+        return self._probes.probe(coverage, files) if self._options.heap else []
+
+
+def _files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
+    """The files whose code is mapped, as far as they can be opened."""
+    for mapping in mappings:
+        if mapping.executable and mapping.inode and (path := file_of(pid, mapping)):
+            yield MappedFile((mapping.device, mapping.inode), path, mapping.path)
+
+
+def _file_to_come(path: str) -> MappedFile:
+    """A file that is not mapped yet."""
+    status = os.stat(path)
+    return MappedFile((status.st_dev, status.st_ino), path, path)
+
+
+def _named(process: Process) -> str:
+    return f"attached to {process.facts.comm}[{process.pid}]"
