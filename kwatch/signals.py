@@ -79,11 +79,13 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def fork(action: signal.Handlers) -> int:
     """os.fork, but of the signals the child tells nobody: it takes this action on each."""
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
-    pid = os.fork()
-    if pid == 0:
-        signal.set_wakeup_fd(-1)
-        _set_actions(action)
-    signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            _set_actions(action)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
     return pid
 
 

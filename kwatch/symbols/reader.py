@@ -42,6 +42,10 @@ class Damaged(KwatchError):
     """libdw cannot read the file, or the reader died of it."""
 
 
+class NotStarted(KwatchError):
+    """There is no process for the reader now, such as for want of memory or descriptors."""
+
+
 class Reader:
     """`starts` and `resident` (bytes, at the last answer) are for reports.
 
@@ -70,15 +74,16 @@ class Reader:
         return self._pid
 
     def start(self) -> None:
-        """Begins to start the process, without waiting for it."""
+        """Begins to start the process, without waiting for it. Raises NotStarted."""
         if self._socket is not None:
             return
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                pid = _fork(ours, theirs)
+        except OSError as error:
+            raise NotStarted(f"the symbol reader cannot be started: {error.strerror}") from error
         ours.settimeout(self._timeout_s)
-        pid = signals.fork(signal.SIG_DFL)
-        if pid == 0:
-            _become_reader(theirs)
-        theirs.close()
         self._pid, self._socket = pid, ours
         self._opened.clear()
         self.starts += 1
@@ -88,7 +93,7 @@ class Reader:
     def locate(
         self, number: int, fd: int, path: str, root: str, addresses: Sequence[int]
     ) -> Answer:
-        """What is at addresses of a file that `number` identifies. Raises Damaged.
+        """What is at addresses of a file that `number` identifies. Raises Damaged, NotStarted.
 
         `path` is its name, `root` where its debug files may be beside the usual places, or empty.
         """
@@ -139,6 +144,17 @@ class Reader:
         pid, self._pid = self._pid, 0
         self._on_end(pid)
         return os.waitpid(pid, 0)[1]
+
+
+def _fork(ours: socket.socket, theirs: socket.socket) -> int:
+    try:
+        pid = signals.fork(signal.SIG_DFL)
+    except OSError:
+        ours.close()
+        raise
+    if pid == 0:
+        _become_reader(theirs)
+    return pid
 
 
 def _become_reader(sock: socket.socket) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from kwatch.symbols.libdw import Location
 from kwatch.symbols.libdw_api import load_libdw
 from kwatch.symbols.lru import Lru
 from kwatch.symbols.mappings import AddressSpace, Mapping
-from kwatch.symbols.reader import Damaged, Reader
+from kwatch.symbols.reader import Damaged, NotStarted, Reader
 
 _MODULES = 256
 _FRAMES_BYTES = 32 << 20
@@ -131,7 +132,8 @@ class Symbolizer:
         self._jit = JitCode()
         self._warned: set[str] = set()
         self._refreshed: dict[int, float] = {}
-        self._reader.start()
+        with contextlib.suppress(NotStarted):  # it is tried again when there is something to read
+            self._reader.start()
 
     def frames(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> tuple[Frame, ...]:
         """`calls` and their `names` at once."""
@@ -247,12 +249,16 @@ class Symbolizer:
             file.readable = False
             self._warn_once(file.path, str(error))
             return {}, True
+        except NotStarted as error:
+            self._warn_once("", str(error))
+            return {}, False
         return dict(zip(vaddrs, answer.locations, strict=True)), not answer.partial
 
     def _warn_once(self, path: str, reason: str) -> None:
         if path not in self._warned and len(self._warned) < _MODULES:
             self._warned.add(path)
-            self.warn(f"{reason}; its functions are shown as module and offset")
+            whose = "its functions" if path else "functions"
+            self.warn(f"{reason}; {whose} are shown as module and offset")
 
     def _file(self, pid: int, mapping: Mapping) -> _File | None:
         """None if the file cannot be found now; another process may still lead to it later."""
