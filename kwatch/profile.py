@@ -13,7 +13,7 @@ from kwatch.same_stacks import SameStacks
 from kwatch.snapshot import CodeMapping, HeapProfile, StackTotals
 from kwatch.stacks import stack_of
 from kwatch.symbols.elf import Elf
-from kwatch.symbols.mappings import Mapping, file_of
+from kwatch.symbols.mappings import Mapping, file_of, file_version
 
 
 class Profiler:
@@ -21,7 +21,7 @@ class Profiler:
 
     def __init__(self, same: SameStacks) -> None:
         self._same = same
-        self._build_ids: dict[tuple[int, int], str] = {}
+        self._build_ids: dict[tuple[int, int], tuple[tuple[int, ...], str]] = {}
 
     def profile(self, process: Process, heap: HeapAccount) -> HeapProfile:
         """`heap` is the process's account, made to count by stack."""
@@ -50,13 +50,23 @@ class Profiler:
         if not mapping.inode:
             return ""
         key = mapping.device, mapping.inode
-        if key not in self._build_ids and (path := file_of(pid, mapping)):
-            try:
-                with Elf.open(path) as elf:
-                    self._build_ids[key] = (elf.build_id or b"").hex()
-            except KwatchError:
-                self._build_ids[key] = ""  # no program or library, as far as kwatch can read it
-        return self._build_ids.get(key, "")
+        version, build_id = self._build_ids.get(key, ((), ""))
+        path = file_of(pid, mapping)
+        try:
+            if path and version != (version := file_version(path)):
+                build_id = _build_id_of(path)
+                self._build_ids[key] = version, build_id
+        except OSError:
+            pass  # it has just gone
+        return build_id
+
+
+def _build_id_of(path: str) -> str:
+    try:
+        with Elf.open(path) as elf:
+            return (elf.build_id or b"").hex()
+    except KwatchError:
+        return ""  # no program or library, as far as kwatch can read it
 
 
 def _sum(one: StackTotals, other: StackTotals) -> StackTotals:

@@ -21,7 +21,7 @@ from kwatch.kernel.row_store import Placed, RowStore
 from kwatch.registry import Process
 from kwatch.symbols.elf import Elf
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import Mapping, file_of
+from kwatch.symbols.mappings import Mapping, file_of, file_version
 from kwatch.unwind.cache import TableCache
 from kwatch.unwind.table import Table, build_table_from_memory
 
@@ -190,7 +190,8 @@ class Unwinder:
             with Elf.open(path) as elf:
                 return self._cache.get(elf)
         except KwatchError as error:
-            self._complain(f"no unwind table for {shown}: {error}")
+            if os.path.exists(path):  # else the process is gone
+                self._complain(f"no unwind table for {shown}: {error}")
             return None
 
     def _came(self, key: _Key, pid: int, table: Table | None) -> None:
@@ -272,12 +273,10 @@ class Unwinder:
 
 
 def _version(path: str) -> tuple[int, ...]:
-    """Tells a file from one that was written in its place, or got its inode later."""
     try:
-        status = os.stat(path)
+        return file_version(path)
     except OSError:
         return ()  # none, or the vdso
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _identity(key: _Key, file: _File) -> FileIdentity:

@@ -35,7 +35,6 @@ class Coverage:
     refused: dict[str, str] = field(default_factory=dict)
     ended_first: bool = False
     missed_beginning: bool = False
-    _files: dict[FileKey, Allocator | None] = field(default_factory=dict)
     _paths: dict[Allocator, str] = field(default_factory=dict)
     _done: set[Allocator] = field(default_factory=set)
     _image: set[Allocator] = field(default_factory=set)
@@ -66,10 +65,8 @@ class Coverage:
         self.missed_beginning = self.ended_first = False
 
     def learn(self, file: MappedFile, finder: AllocatorFinder) -> None:
-        """Looks at a file, once. One that goes by two identities, as on overlayfs, is still one."""
-        if file.key not in self._files:
-            self._files[file.key] = finder.find(file.key, file.path, file.shown)
-        allocator = self._files[file.key]
+        """Looks at a file. One that goes by two identities, as on overlayfs, is still one."""
+        allocator = finder.find(file.key, file.path, file.shown)
         if allocator is not None:
             self._paths.setdefault(allocator, file.path)
             self._image.add(allocator)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from kwatch.maps import COOKIE_SHAPE_SHIFT
 from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.symbols.elf import Elf, ElfError, Function
+from kwatch.symbols.mappings import file_version
 
 #: Device and inode.
 FileKey = tuple[int, int]
@@ -61,8 +61,7 @@ class AllocatorFinder:
     def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
         """What to probe in a file, or None. `path` opens it, `shown` is its name for people."""
         try:
-            status = os.stat(path)
-            version = (*key, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            version = (*key, *file_version(path))
             if version not in self._known:
                 self._known[version] = self._examine(path, shown)
         except (ElfError, OSError):
