@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares kwatch's stacks with glibc's backtrace(), call by call, in programs that are not ours.
 
-    sudo .venv/bin/python tools/unwind_check [NAME ...]
+    sudo .venv/bin/python tools/unwind_check [--symbols] [NAME ...]
 
 Each program runs with a malloc that records where it was called from (record.c) under a kwatch
 whose events are kept. An event is paired with the record of its thread between whose times it
 lies. A stack is exact if all its frames are equal; truncated if it says so and the frames that it
-has are equal; else wrong, and the exit status is 1.
+has are equal; further if backtrace() ended at code without unwind information and kwatch went on by
+the frame pointer; else wrong, and the exit status is 1.
+
+--symbols: then tools/symbols_check names every distinct frame.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import subprocess
@@ -38,10 +42,13 @@ from kwatch.options import WatchOptions
 from kwatch.session import Session
 from kwatch.signals import Signals
 from kwatch.snapshot import Ending
+from kwatch.symbols.elf import Elf
+from kwatch.targets.launch import Launched
 
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
-_KINDS = ("exact", "truncated", "wrong", "lost", "no event")
-_HEADERS = ("program", *_KINDS, "stacks", "depth", "truncated by", "status")
+_KINDS = ("exact", "truncated", "further", "wrong", "lost", "no event")
+_HEADERS = ("program", *_KINDS, "distinct", "depth", "truncated by", "status")
+_RECORDS = "UNWIND_CHECK"  # the folder that record.c writes into, if this names one
 _SHOWN = 3
 _HEAD = 6
 
@@ -51,6 +58,7 @@ class Recorder(Session):
 
     allocations: ClassVar[list[Batch]] = []
     stacks: ClassVar[dict[int, tuple[list[int], Ending]]] = {}
+    frames: ClassVar[set[tuple[str, int]]] = set()  # file and offset, of all programs
 
     def _add_heap(self, batch: Batch) -> None:
         super()._add_heap(batch)
@@ -61,7 +69,22 @@ class Recorder(Session):
         raw = self._stacks.whole(data)
         process = self.registry.get(raw.pid) if raw is not None else None
         if raw is not None and process is not None:
-            self.stacks[raw.stack] = self._stacks.addresses(process, raw)
+            addresses, _ = self.stacks[raw.stack] = self._stacks.addresses(process, raw)
+            for address in addresses:
+                mapping = process.space.find(address - 1)
+                if mapping is not None and mapping.inode:
+                    self.frames.add((mapping.path, address - 1 - mapping.start + mapping.offset))
+
+
+class Recorded(Launched):
+    """The command alone is recorded, not the processes of kwatch."""
+
+    folder = ""
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        os.environ[_RECORDS] = self.folder
+        super().__init__(command)
+        del os.environ[_RECORDS]
 
 
 @dataclass(slots=True)
@@ -77,7 +100,6 @@ class Result:
 
 def _trace(program: Checked, directory: Path, library: Path, signals: Signals) -> tuple[Batch, int]:
     """Runs it: the allocations in order, and what its kwatch returned."""
-    environment = {"UNWIND_CHECK": str(directory), "LD_PRELOAD": str(library)}
     options = WatchOptions(
         command=tuple(shlex.split(program.command)),
         follow=True,
@@ -89,14 +111,14 @@ def _trace(program: Checked, directory: Path, library: Path, signals: Signals) -
     )
     Recorder.allocations, Recorder.stacks = [], {}
     beside = subprocess.Popen(["sh", "-c", program.beside]) if program.beside else None
-    os.environ |= environment  # the command inherits it
+    Recorded.folder = str(directory)
+    os.environ["LD_PRELOAD"] = str(library)  # so that kwatch knows of it beforehand
     try:
         with closing(Loader(program_config(options))) as loader:
             watched = watch.Watch(options, loader, signals)
         status = watched.run()
     finally:
-        for name in environment:
-            del os.environ[name]
+        del os.environ["LD_PRELOAD"]
     if beside is not None:
         beside.wait(60)
     return np.concatenate([np.empty(0, events.HEAP), *Recorder.allocations]), status
@@ -124,16 +146,15 @@ def _compare(allocations: Batch, directory: Path) -> Result:
         int(tid): allocations[allocations["tid"] == tid] for tid in np.unique(allocations["tid"])
     }
     for path in directory.iterdir():
-        if path.name.replace(".", "").isdigit():
-            for tid, before, after, address, size, truth in _records(path):
-                mine = by_thread.get(tid, allocations[:0])
-                at = int(np.searchsorted(mine["time_ns"], np.uint64(before)))
-                event = mine[at] if at < len(mine) and mine["time_ns"][at] <= after else None
-                if event is None or (event["address"], event["size"]) != (address, size):
-                    result.counts["no event"] += 1
-                else:
-                    _judge(result, int(event["stack"]), truth)
-            path.unlink()
+        for tid, before, after, address, size, truth in _records(path):
+            mine = by_thread.get(tid, allocations[:0])
+            at = int(np.searchsorted(mine["time_ns"], np.uint64(before)))
+            event = mine[at] if at < len(mine) and mine["time_ns"][at] <= after else None
+            if event is None or (event["address"], event["size"]) != (address, size):
+                result.counts["no event"] += 1
+            else:
+                _judge(result, int(event["stack"]), truth)
+        path.unlink()
     return result
 
 
@@ -145,6 +166,8 @@ def _judge(result: Result, stack: int, truth: list[int]) -> None:
         kind = "lost"
     elif ending in _WHOLE:
         kind = "exact" if known == true else "wrong"
+    elif len(known) > len(true):
+        kind = "further" if known[: len(true)] == true else "wrong"
     else:
         kind = "truncated" if known == true[: len(known)] else "wrong"
     result.counts[kind] += 1
@@ -163,45 +186,60 @@ def _row(name: str, result: Result) -> list[object]:
     return [name, *(result.counts[kind] for kind in _KINDS), len(result.distinct), depth, why]
 
 
-def main(names: list[str]) -> int:
-    raise_descriptor_limit()
+def _named(path: Path) -> int:
+    """Writes the distinct frames into a file, for symbols_check, whose exit status this is."""
+    lines = []
+    for file in sorted({file for file, _ in Recorder.frames}):
+        with Elf.open(file) as elf:
+            for offset in sorted(at for name, at in Recorder.frames if name == file):
+                for segment in elf.segments:
+                    if segment.executable and 0 <= offset - segment.offset < segment.filesz:
+                        lines.append(f"{offset - segment.offset + segment.vaddr:#x} {file}\n")
+    path.write_text("".join(lines))
+    tool = Path(__file__).parents[1] / "symbols_check"
+    return subprocess.run([sys.executable, tool, "--frames", path], check=False).returncode
+
+
+def _check(names: list[str], directory: Path) -> tuple[list[list[object]], list[str]]:
+    """The rows of the table, and what was wrong."""
     signals = Signals()
-    watch.Session = Recorder  # type: ignore[misc]
     rows, examples = [], []
+    library = directory / "record.so"
+    source = Path(__file__).with_name("record.c")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    for program in programs(directory):
+        if names and not any(name in program.name for name in names):
+            continue
+        if program.is_missing:
+            rows.append([program.name, f"{program.needs} is not installed"])
+            continue
+        if program.build:
+            subprocess.run(shlex.split(program.build), check=True)
+        records = directory / "records"
+        records.mkdir(exist_ok=True)
+        allocations, status = _trace(program, records, library, signals)
+        result = _compare(allocations, records)
+        rows.append([*_row(program.name, result), status or ""])
+        examples += [f"{program.name}: {example}" for example in result.examples]
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows, examples
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--symbols", action="store_true", help="then check the frames' names")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="programs; all by default")
+    options = parser.parse_args()
+    raise_descriptor_limit()
+    watch.Session = Recorder  # type: ignore[misc]
+    watch.Launched = Recorded  # type: ignore[misc]
     with tempfile.TemporaryDirectory(prefix="unwind_check") as folder:
-        directory = Path(folder)
-        library = directory / "record.so"
-        source = Path(__file__).with_name("record.c")
-        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-        for program in programs(directory):
-            if names and not any(name in program.name for name in names):
-                continue
-            if program.is_missing:
-                rows.append([program.name, f"{program.needs} is not installed"])
-                continue
-            if program.build:
-                subprocess.run(shlex.split(program.build), check=True)
-            allocations, status = _trace(program, directory, library, signals)
-            result = _compare(allocations, directory)
-            rows.append([*_row(program.name, result), status or ""])
-            examples += [f"{program.name}: {example}" for example in result.examples]
-            print(rows[-1], file=sys.stderr, flush=True)
-    headers = [
-        "program",
-        "exact",
-        "truncated",
-        "wrong",
-        "lost",
-        "no event",
-        "stacks",
-        "depth",
-        "truncated by",
-        "status",
-    ]
-    print(tabulate(rows, headers))
-    print("\n".join(examples))
-    return 1 if any(example for example in examples) else 0
+        rows, examples = _check(options.names, Path(folder))
+        print(tabulate(rows, _HEADERS))
+        print("\n".join(examples))
+        named = _named(Path(folder) / "frames") if options.symbols else 0
+    return 1 if examples or named else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

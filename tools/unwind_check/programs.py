@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +26,21 @@ class Checked:
         return shutil.which(self.needs) is None
 
 
+def _free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
 def programs(d: Path) -> list[Checked]:
     """Their output goes to the directory."""
     inputs = _INPUTS
-    configuration = (inputs / "nginx.conf").read_text().replace("@", str(d))
-    (d / "nginx.conf").write_text(configuration)
-    curl = f"curl -s --retry 50 --retry-all-errors --retry-delay 0 --unix-socket {d}/nginx.sock"
+    port = _free_port()
+    configuration = (inputs / "nginx.conf").read_text()
+    (d / "nginx.conf").write_text(configuration.replace("@PORT", str(port)).replace("@", str(d)))
     redis = f"redis-cli -s {d}/redis.sock"
-    asked = f"for i in 1 2 3 4 5 6 7 8 9; do {curl} http://x/ http://x/doc/ >{d}/answer; done"
+    page = f"http://127.0.0.1:{port}/"
+    asked = f"until curl -s {page} >{d}/answer; do :; done; ab -q -n 2000 -c 8 {page}doc/ >{d}/ab"
     key = f"-newkey rsa:1024 -nodes -subj /CN=a -keyout {d}/key -out {d}/certificate"
     return [
         Checked("bash", "bash", f"bash {inputs}/functions.sh"),
@@ -71,6 +79,7 @@ def programs(d: Path) -> list[Checked]:
             "redis-server",
             f"redis-server --port 0 --unixsocket {d}/redis.sock --save '' --daemonize no",
             f"until {redis} ping >{d}/answer 2>&1; do :; done; "
-            f"redis-benchmark -q -s {d}/redis.sock -n 200 -c 4; {redis} shutdown nosave",
+            f"redis-benchmark -q -s {d}/redis.sock -n 200 -c 4 >{d}/answer; "
+            f"{redis} shutdown nosave",
         ),
     ]
