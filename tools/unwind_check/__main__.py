@@ -64,16 +64,18 @@ class Recorder(Session):
         super()._add_heap(batch)
         self.allocations.append(batch[batch["type"] == EventType.ALLOC].copy())
 
-    def _stack_seen(self, data: bytes) -> None:
+    def _read_stack(self, data: bytes) -> None:
+        self._look_for_code()
         assert self._stacks is not None
-        raw = self._stacks.whole(data)
+        raw = self._stacks.assembled(data)
         process = self.registry.get(raw.pid) if raw is not None else None
-        if raw is not None and process is not None:
-            addresses, _ = self.stacks[raw.stack] = self._stacks.addresses(process, raw)
-            for address in addresses:
-                mapping = process.space.find(address - 1)
-                if mapping is not None and mapping.inode:
-                    self.frames.add((mapping.path, address - 1 - mapping.start + mapping.offset))
+        if raw is None or process is None:
+            return
+        addresses, _ = self.stacks[raw.stack] = self._stacks.addresses(process, raw)
+        for address in addresses:
+            mapping = process.space.find(address - 1)
+            if mapping is not None and mapping.inode:
+                self.frames.add((mapping.path, address - 1 - mapping.start + mapping.offset))
 
 
 class Recorded(Launched):
