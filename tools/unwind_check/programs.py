@@ -52,7 +52,7 @@ def programs(d: Path) -> list[Checked]:
         ),
         Checked("cc1plus", "g++", f"g++ -O1 -c -o {d}/threads.o {inputs}/threads.cpp"),
         Checked("openssl", "openssl", f"openssl req -x509 {key}"),
-        Checked("git", "git", "git --no-pager log -p -n 20 --stat"),
+        Checked("git", "git", f"git log -p -n 20 --stat --output={d}/log"),
         Checked("sqlite3", "sqlite3", f"sqlite3 -init {inputs}/queries.sql :memory: .quit"),
         Checked(
             "C++ with threads",
