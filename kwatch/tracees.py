@@ -50,11 +50,11 @@ class Tracees:
         if by_comm and not self._options.follow:
             flags |= TargetFlag.BY_COMM
         process = self.register(facts)
+        if self._stacks is not None:  # while no event has a stack yet
+            self._stacks.load(facts.pid, _code(self._mappings(facts.pid)))
         process.image = self._tracer.add_target(facts.pid, flags)
         if processes.is_alive(facts):
             self._joined(process, read_mappings if not by_comm else self._mappings)
-            if self._stacks is not None:
-                self._stacks.publish()
         else:  # between the first look and now
             process.facts = replace(process.facts, exited=True)
             self._end(process)
@@ -121,15 +121,25 @@ class Tracees:
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
-        self.mapped(process, mappings)
+        code = _code(mappings)
+        self._note(process, code)
+        if self._stacks is not None:
+            self._stacks.publish()  # before the heap has events
+        self._hook(process, code)
 
     def mapped(self, process: Process, mappings: list[Mapping]) -> None:
         """Takes note of mappings, and probes the allocators among them."""
-        code = [mapping for mapping in mappings if mapping.executable]
+        code = _code(mappings)
+        self._note(process, code)
+        self._hook(process, code)
+
+    def _note(self, process: Process, code: list[Mapping]) -> None:
         covered = [process.space.add(mapping) for mapping in code]
         process.epoch += any(covered)
         if self._stacks is not None:
             self._stacks.mapped(process, code)
+
+    def _hook(self, process: Process, code: list[Mapping]) -> None:
         for hooked in self._probe(self.coverage(process), _files_of(process.pid, code)):
             self.announce(f"{_named(process)}; heap: {hooked}")
 
@@ -208,6 +218,10 @@ class Tracees:
 
     def _probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
         return self._probes.probe(coverage, files) if self._options.heap else []
+
+
+def _code(mappings: Iterable[Mapping]) -> list[Mapping]:
+    return [mapping for mapping in mappings if mapping.executable]
 
 
 def _files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
