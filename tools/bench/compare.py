@@ -44,6 +44,10 @@ class Comparison:
                 return Row(self.bench, measure, note=f"no {name}")
         return ratio(self.bench, measure, self.figures[over], self.figures[under], limit, at_least)
 
+    def difference(self, more: str, less: str) -> list[float]:
+        """What one costs beyond the other, round by round."""
+        return [a - b for a, b in zip(self.figures[more], self.figures[less], strict=True)]
+
 
 def _spread(values: list[float]) -> str:
     return f"{min(values):,.0f} to {max(values):,.0f}"

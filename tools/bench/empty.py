@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes at the places where kwatch puts its own, with programs that do nothing.
+"""Probes at the places where kwatch puts its own, with programs that do nothing, or take a stack.
 
 The finder and the attacher are kwatch's, so that places, kinds and order are the same.
 """
@@ -10,7 +10,7 @@ import os
 import struct
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from kwatch.kernel import bpf
 from kwatch.kernel.loader import Programs
@@ -19,24 +19,58 @@ from kwatch.probes.attach import Attacher
 from kwatch.probes.finder import Allocator, AllocatorFinder
 from kwatch.symbols.mappings import file_of, read_mappings
 
-# r0 = 0; exit
-_RETURN_ZERO = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
+_USER_STACK = 1 << 8  # BPF_F_USER_STACK, include/uapi/linux/bpf.h
+_GET_STACKID = 27  # the helper's number there
+_STACKS = bpf.MapShape(kind=7, key_size=4, value_size=127 * 8, max_entries=16384)  # STACK_TRACE
+
+_Instruction = tuple[int, int, int, int]  # code, registers, offset, immediate value
+_RETURN_ZERO: list[_Instruction] = [(0xB7, 0, 0, 0), (0x95, 0, 0, 0)]
+
+
+def _take_stack(stacks: int) -> list[_Instruction]:
+    """What bcc compiles `stack_traces.get_stackid(ctx, BPF_F_USER_STACK)` to."""
+    map_to_r2 = [(0x18, 0x12, 0, stacks), (0, 0, 0, 0)]
+    return [*map_to_r2, (0xB7, 0x03, 0, _USER_STACK), (0x85, 0, 0, _GET_STACKID)]
+
+
+def empty_probes(pid: int) -> AbstractContextManager[None]:
+    return _probes(pid, [])
 
 
 @contextmanager
-def empty_probes(pid: int) -> Iterator[None]:
+def stackid_probes(pid: int) -> Iterator[None]:
+    """Those at returns, where kwatch takes a stack, take one by frame pointers."""
+    stacks = bpf.create_map("stacks", _STACKS)
+    try:
+        with _probes(pid, _take_stack(stacks)):
+            yield
+    finally:
+        os.close(stacks)
+
+
+@contextmanager
+def _probes(pid: int, at_return: list[_Instruction]) -> Iterator[None]:
     links = bpf.has_uprobe_links()
     kind = bpf.TRACE_UPROBE_MULTI if links else 0
-    program = bpf.load_program("empty", _RETURN_ZERO, bpf.PROG_TYPE_KPROBE, kind)
-    every_name = defaultdict[str, int](lambda: program)
-    attacher = Attacher(Programs({}, every_name, Ways(links, False)))
+    loaded = [
+        bpf.load_program("empty", _code([*first, *_RETURN_ZERO]), bpf.PROG_TYPE_KPROBE, kind)
+        for first in ([], at_return)
+    ]
+    empty, returning = loaded
+    programs = defaultdict[str, int](lambda: empty, {"heap_return": returning})
+    attacher = Attacher(Programs({}, programs, Ways(links, False)))
     try:
         for path, allocator in _allocators(pid):
             attacher.attach(pid, path, allocator)
         yield
     finally:
         attacher.close()
-        os.close(program)
+        for program in loaded:
+            os.close(program)
+
+
+def _code(instructions: list[_Instruction]) -> bytes:
+    return b"".join(struct.pack("BBhi", *instruction) for instruction in instructions)
 
 
 def _allocators(pid: int) -> Iterator[tuple[str, Allocator]]:

@@ -9,15 +9,20 @@ from pathlib import Path
 from statistics import median
 
 from bench.compare import compare
-from bench.peers import BYSTANDER, EMPTY, NATIVE, kwatch_peer, memleak
-from bench.rows import Row
+from bench.peers import BYSTANDER, EMPTY, NATIVE, STACKID, kwatch_peer, memleak
+from bench.rows import Row, ratio
 from bench.settings import Settings
 from bench.workload import loop
 
 HEAP, BOTH = "kwatch --no-syscalls", "kwatch"
 
 #: What the loop does, what that means, and how much dearer it may be with stacks than without.
-_STACKS = (("pairs12", "12 frames", 1.2), ("pairs30", "30 frames", None), ("new30", "30 new", 4.0))
+_STACKS = (
+    ("pairs", "3 frames", None),
+    ("pairs12", "12 frames", 1.2),
+    ("pairs30", "30 frames", None),
+    ("new30", "30 new", 4.0),
+)
 
 
 def measure(settings: Settings, directory: Path) -> Iterable[Row]:
@@ -33,17 +38,22 @@ def measure(settings: Settings, directory: Path) -> Iterable[Row]:
 
 
 def _stacks(settings: Settings, directory: Path) -> Iterable[Row]:
-    """The same pair deeper, with its stack and without."""
+    """Pairs at some depth, with their stacks and without, and what the kernel's own would cost."""
     for what, meaning, limit in _STACKS:
-        names = f"{meaning}, --no-stacks", f"{meaning}, with stacks"
+        without, with_stacks = f"{meaning}, --no-stacks", f"{meaning}, with stacks"
         peers = [
-            kwatch_peer(names[0], "--no-syscalls", "--no-stacks"),
-            kwatch_peer(names[1], "--no-syscalls"),
+            kwatch_peer(without, "--no-syscalls", "--no-stacks"),
+            kwatch_peer(with_stacks, "--no-syscalls"),
         ]
+        steady = what != "new30"
         with loop(directory) as target:
-            found = compare(target, what, peers, "ns", settings)
+            found = compare(target, what, peers + [EMPTY, STACKID] * steady, "ns", settings)
         yield from found.rows()
-        yield found.ratio(names[1], names[0], limit)
+        yield found.ratio(with_stacks, without, limit)
+        if steady:
+            ours = found.difference(with_stacks, without)
+            kernels = found.difference(STACKID.name, EMPTY.name)
+            yield ratio("pair", f"{meaning}: the stack / bpf_get_stackid", ours, kernels, 1.0)
 
 
 def _launched(settings: Settings, directory: Path) -> Iterable[Row]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.session import Session
 
 from bench import processes
-from bench.empty import empty_probes
+from bench.empty import empty_probes, stackid_probes
 from bench.workload import pin
 from kwatch.kernel.source import shim_directory
 
@@ -149,6 +149,7 @@ def memleak_shim(directory: Path) -> Path:
 
 NATIVE = Peer("native", lambda pid: nullcontext())
 EMPTY = Peer("empty probes", empty_probes)
+STACKID = Peer("empty probes, bpf_get_stackid", stackid_probes)
 BYSTANDER = Peer("kwatch on another process", _kwatch_elsewhere)
 STRACE = Peer("strace -f", _strace, "strace")
 STRACE_BESIDE = Peer("strace -f, on the same CPU", _strace_beside, "strace")

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from statistics import median
 import psutil
 
 from bench import processes
-from bench.peers import NATIVE, Peer, kwatch_peer
+from bench.peers import NATIVE, Peer, kwatch, kwatch_peer
 from bench.quiet import Quiet
 from bench.rows import Row, ratio
 from bench.settings import Settings
@@ -44,16 +45,25 @@ def measure(settings: Settings, directory: Path) -> Iterable[Row]:
         for turn in range(settings.web_pairs):
             for peer in peers if turn % 2 == 0 else reversed(peers):
                 figures[peer.name].append(_under(peer, server, settings.web_requests))
+        attaching = [_seconds_to_attach(server) for _ in range(settings.rounds)]
     for name, values in figures.items():
         yield Row("nginx", name, median(values), "requests/s")
     for peer in peers[1:]:
         yield ratio("nginx", f"{peer.name} / native", figures[peer.name], figures[NATIVE.name])
+    yield Row("nginx", "from start to attached", median(attaching), "s", 1.0)
 
 
 def _under(peer: Peer, server: Server, requests: int) -> float:
     with peer.attach(server.worker):
         Quiet.wait()
         return _requests_per_second(server, requests)
+
+
+def _seconds_to_attach(server: Server) -> float:
+    Quiet.wait()
+    started = time.monotonic()
+    with kwatch("--pid", server.worker):
+        return time.monotonic() - started
 
 
 @contextmanager
