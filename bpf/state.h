@@ -3,8 +3,8 @@
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
  * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
- * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes), TASK_*,
- * SIGNAL_LIVE, THREAD_INFO_STATUS (offsets from the kernel's BTF), and PERF_TRACEPOINTS.
+ * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes),
+ * PERF_TRACEPOINTS, and offsets from the kernel's BTF, named after the structures: TASK_*, MM_*...
  */
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H
