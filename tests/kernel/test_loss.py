@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 def test_every_loss_is_counted(start, run_kwatch):
-    target = start("getppid", 2, 2_000_003)
+    target = start("getppid", 2, 300_007)
     kwatch = run_kwatch(
         "--pid", target.pid, "--json", "--no-heap", "-e", "trace=getppid", "--buffer", "64K"
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -44,6 +45,10 @@ VARIES = {
     "pipeline": {"read", "rt_sigreturn", "wait4"},
     "python": {"futex", "madvise", "munmap", "rt_sigprocmask"},
 }
+
+# One after the other, in one start of kwatch, for where that takes half a minute.
+COMMANDS["all"] = ["sh", "-c", "; ".join(map(shlex.join, COMMANDS.values()))]
+VARIES["all"] = set.union(*VARIES.values())
 
 
 def strace_counts(command, tmp_path):
