@@ -7,6 +7,12 @@
 #ifndef KWATCH_ARCH_H
 #define KWATCH_ARCH_H
 
+/*
+ * By another name than bcc's: for each call of bpf_probe_read_user, bcc looks in all of
+ * /proc/kallsyms for whether the kernel has it, which takes longer than compiling does.
+ */
+static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+
 /* The registers from which a stack is found. `link`: x30 (arm64); 0 if it is not known. */
 struct registers {
 	u64 pc;
@@ -51,7 +57,7 @@ static __always_inline u64 read_return_address(u64 sp)
 {
 	u64 address = 0;
 
-	bpf_probe_read_user(&address, sizeof(address), (void *)sp);
+	read_user(&address, sizeof(address), (void *)sp);
 	return address;
 }
 

@@ -209,7 +209,7 @@ static __always_inline u64 result_of(struct pt_regs *ctx, struct thread *thread)
 		return result;
 	if ((u32)result)
 		return 0;
-	if (bpf_probe_read_user(&result, sizeof(result), (void *)thread->pointer)) {
+	if (read_user(&result, sizeof(result), (void *)thread->pointer)) {
 		count_loss(thread->tgid, LOSS_RESULT_UNREADABLE);
 		return 0;
 	}

@@ -40,7 +40,7 @@ static __always_inline u64 compare_known(struct unwinding *u, struct known_stack
 		return 0;
 	asm volatile("" : "+r"(size));
 	size &= WINDOW_WORDS * 16 - 1;
-	if (size > WINDOW_WORDS * 8 || bpf_probe_read_user(u->words, size, (void *)u->base))
+	if (size > WINDOW_WORDS * 8 || read_user(u->words, size, (void *)u->base))
 		return 0;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < MAX_PAIRS; i++) {
@@ -132,7 +132,7 @@ static __always_inline bool read_piece(struct unwinding *u, u32 *size)
 		u64 at = u->guess_sp + memory->offset;
 
 		*size &= 2 * KWATCH_STACK_COPY - 1;
-		if (!bpf_probe_read_user(u->words, *size, (void *)at)) {
+		if (!read_user(u->words, *size, (void *)at)) {
 			memory->size = *size;
 			return true;
 		}

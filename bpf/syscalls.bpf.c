@@ -75,7 +75,7 @@ static __always_inline void memory_arguments(struct pt_regs *regs, struct call *
 	call_arguments(regs, call->abi, call->arguments);
 	if (CALL_ROLE(call->flags) != MEMORY_OLD_MMAP)
 		return;
-	bpf_probe_read_user(values, sizeof(values), (void *)call->arguments[0]);
+	read_user(values, sizeof(values), (void *)call->arguments[0]);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		call->arguments[i] = values[i];

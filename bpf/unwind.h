@@ -176,9 +176,9 @@ static __always_inline void begin_unwinding(struct unwinding *u, struct register
 /* Reads so much stack at once that most frames need no read of their own. */
 static __always_inline void read_window(struct unwinding *u)
 {
-	if (!bpf_probe_read_user(u->words, FIRST_WINDOW * 8, (void *)u->base))
+	if (!read_user(u->words, FIRST_WINDOW * 8, (void *)u->base))
 		u->window = FIRST_WINDOW;
-	else if (!bpf_probe_read_user(u->words, SECOND_WINDOW * 8, (void *)u->base))
+	else if (!read_user(u->words, SECOND_WINDOW * 8, (void *)u->base))
 		u->window = SECOND_WINDOW;
 }
 
@@ -199,7 +199,7 @@ static __always_inline bool read_two(struct unwinding *u, u64 address, struct tw
 		words->second = u->words[index + 1];
 		return true;
 	}
-	return !bpf_probe_read_user(words, sizeof(*words), (void *)address);
+	return !read_user(words, sizeof(*words), (void *)address);
 }
 
 static __always_inline bool read_word(struct unwinding *u, u64 address, u64 *word)
@@ -212,7 +212,7 @@ static __always_inline bool read_word(struct unwinding *u, u64 address, u64 *wor
 		*word = u->words[index];
 		return true;
 	}
-	return !bpf_probe_read_user(word, sizeof(*word), (void *)address);
+	return !read_user(word, sizeof(*word), (void *)address);
 }
 
 static __always_inline u64 add_pair(u64 sum, u64 slot, u64 value)
