@@ -18,8 +18,6 @@ from kwatch.symbols.elf import Elf, ElfError
 from kwatch.symbols.mappings import Mapping, read_mappings
 
 _VDSO = "[vdso]"
-_MOST_HEADERS = 64
-_LARGEST_NOTE = 1 << 16
 
 
 class Images:
@@ -118,20 +116,16 @@ def _build_id_at(memory: int, base: int) -> bytes | None:
     if len(header) != layout.HEADER.size or header[:4] != layout.MAGIC:
         return None
     fields = layout.HEADER.unpack(header)
-    count = min(fields[10], _MOST_HEADERS)
+    count = min(fields[10], layout.MOST_HEADERS)
     table = os.pread(memory, count * layout.PROGRAM_HEADER.itemsize, base + fields[5])
     headers = layout.program_headers(table)
     loads = headers[headers["type"] == layout.PT_LOAD]
     if not len(loads):
         return None
     bias = base - (int(loads["vaddr"].min()) & -os.sysconf("SC_PAGESIZE"))
-    for note in headers[headers["type"] == layout.PT_NOTE]:
-        size = min(int(note["filesz"]), _LARGEST_NOTE)
-        data = os.pread(memory, size, bias + int(note["vaddr"]))
-        build_id = layout.build_id_in(data, 8 if note["align"] == 8 else 4)
-        if build_id:
-            return build_id
-    return None
+    return layout.build_id(
+        headers, lambda note, size: os.pread(memory, size, bias + int(note["vaddr"]))
+    )
 
 
 def _vdso(mapping: Mapping) -> Elf | None:

@@ -69,8 +69,6 @@ def read_image(elf: Elf) -> Image:
     if not segments:
         raise ElfError(elf.path, "no code")
     vaddr, eh_frame = _eh_frame(elf)
-    if len(eh_frame) > _LARGEST_EH_FRAME:
-        raise ElfError(elf.path, f"unwind information of {len(eh_frame)} bytes")
     trampolines = tuple(_trampolines(elf, machine, segments))
     image = Image(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
     if image.size > _LARGEST_CODE:
@@ -92,7 +90,7 @@ def in_memory_file(image: bytes, name: str) -> Elf:
 def _eh_frame(elf: Elf) -> tuple[int, bytes]:
     """By its section, since a static program may have no pointer to it; else by that pointer."""
     try:
-        found = elf.section(b".eh_frame")
+        found = elf.section(b".eh_frame", _LARGEST_EH_FRAME)
     except ElfError:
         found = None  # strippers leave a header that names sections behind the file's end
     if found is None:
