@@ -19,10 +19,9 @@ import numpy as np
 from kwatch.cache_folder import CacheFolder, default_folder
 from kwatch.symbols.elf import Elf
 from kwatch.unwind.image import Image, read_image
-from kwatch.unwind.machines import ARM64
 from kwatch.unwind.programs import MOST_ROWS
-from kwatch.unwind.rows import ROW, RowKind, Rows
-from kwatch.unwind.table import Table, table_of
+from kwatch.unwind.rows import ROW, Rows
+from kwatch.unwind.table import Table, is_sound, table_of
 
 _MAGIC = b"kwatchU\0"
 _VERSION = 1  # another one for any change of rows, or of what is made of .eh_frame
@@ -115,15 +114,4 @@ def _decoded(data: bytes, image: Image, digest: bytes) -> Rows | None:
     ):
         return None
     rows = np.frombuffer(data, dtype=ROW, offset=_HEADER.size)
-    return rows if _is_table(rows, image) else None
-
-
-def _is_table(rows: Rows, image: Image) -> bool:
-    """What bpf/unwind_rows.h promises: sorted, from 0 on, ended by `NONE`, known kinds."""
-    if not len(rows):
-        return False
-    pcs, kinds = rows["pc"], rows["rule"] & 15
-    is_arm64 = image.machine is ARM64
-    is_known = (kinds <= RowKind.SIGNAL) | ((kinds >= RowKind.ARM64) == is_arm64)
-    is_sorted = pcs[0] == 0 and pcs[-1] <= image.size and bool((pcs[1:] > pcs[:-1]).all())
-    return is_sorted and kinds[-1] == RowKind.NONE and bool(is_known.all())
+    return rows if is_sound(rows, image.machine, image.size) else None

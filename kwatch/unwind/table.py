@@ -13,7 +13,7 @@ from kwatch.symbols.elf import Elf, ElfError, Segment
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
 from kwatch.unwind.image import Image, in_memory_file, read_image
-from kwatch.unwind.machines import Machine
+from kwatch.unwind.machines import ARM64, Machine
 from kwatch.unwind.programs import MOST_ROWS, Ints, Programs
 from kwatch.unwind.rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
 
@@ -94,7 +94,19 @@ def table_of(image: Image) -> Table:
         rows = _rows(image)
     except Malformed as err:
         raise ElfError(image.path, f"unwind information: {err}") from err
+    if not is_sound(rows, image.machine, image.size):
+        raise ElfError(image.path, "unwind information of which no table can be made")
     return Table(image.machine, image.base, image.size, image.segments, rows)
+
+
+def is_sound(rows: Rows, machine: Machine, size: int) -> bool:
+    """What bpf/unwind_rows.h promises: sorted, from 0 on, ended by `NONE`, known kinds."""
+    if not len(rows):
+        return False
+    pcs, kinds = rows["pc"], rows["rule"] & 15
+    is_known = (kinds <= RowKind.SIGNAL) | ((kinds >= RowKind.ARM64) == (machine is ARM64))
+    is_sorted = pcs[0] == 0 and pcs[-1] <= size and bool((pcs[1:] > pcs[:-1]).all())
+    return is_sorted and kinds[-1] == RowKind.NONE and bool(is_known.all())
 
 
 def _overlap(segment: Segment, offset: int, size: int) -> int:
@@ -142,7 +154,7 @@ def _functions(image: Image, programs: Programs) -> tuple[Ints, Ints, Ints]:
     found = []
     for start, length, cie, instructions in read_entries(image.eh_frame, image.eh_frame_vaddr):
         start -= base
-        if 0 <= start < size and length:
+        if 0 <= start < size and length > 0:  # some encodings of sizes are signed
             found.append((start, min(start + length, size), programs.add(cie, instructions)))
     signal = programs.add_rows([0], [int(RowKind.SIGNAL)])
     for vaddr, length in image.trampolines:

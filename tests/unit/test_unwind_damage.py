@@ -57,6 +57,18 @@ def cie(instructions=b"\x0c\x07\x08\x90\x01", encoding=0x1B, column=16, letters=
     )
 
 
+SIGNED = 0x0B  # addresses and sizes of four bytes, signed, not relative to their place
+
+
+def absolute(*fdes):
+    """As `section`, with addresses of the file."""
+    data = bytearray(cie(encoding=SIGNED))
+    for start, size, instructions in fdes:
+        place = struct.pack("<iiB", TEXT + start, size, 0)
+        data += entry(len(data) + 4, place + instructions)
+    return bytes(data) + bytes(4)
+
+
 def section(*fdes, head=None, wide=False):
     """A CIE and FDEs of (start, size, instructions), addresses relative to the code."""
     data = bytearray(cie() if head is None else head)
@@ -114,6 +126,13 @@ def test_what_cannot_be_said_is_unsupported_in_its_own_function_only(instruction
     assert found == [(0, NONE), (0x100, SP), (0x104, UNSUP), (0x140, SP), (0x180, NONE)]
 
 
+def test_functions_of_a_negative_size_are_left_out():
+    """Its end would be before the code, and rows would be looked up in other files' tables."""
+    assert rows_of(absolute((0x100, -0x101, b""))) == [(0, NONE)]
+    found = rows_of(absolute((0x100, 64, b""), (0x200, -0x7FFFFFFF, b""), (0x300, 16, b"")))
+    assert [pc for pc, _ in found] == [0, 0x100, 0x140, 0x300, 0x310]
+
+
 def test_the_end_of_a_thread():
     assert rows_of(section((0x100, 64, b"\x07\x10")))[1] == (0x100, RowKind.END)
 
@@ -151,6 +170,15 @@ def test_random_sections(data, machine):
 def test_random_instructions(fdes, machine):
     column = 30 if machine is ARM64 else 16
     check(table_of(image_of(section(*fdes, head=cie(column=column)), machine)))
+
+
+NUMBER = st.integers(-(1 << 31), (1 << 31) - TEXT - 1) | st.integers(-SIZE, SIZE)
+
+
+@MANY
+@given(st.lists(st.tuples(NUMBER, NUMBER, st.binary(max_size=12)), max_size=8))
+def test_random_places_and_sizes(fdes):
+    check(table_of(image_of(absolute(*fdes))))
 
 
 @MANY
