@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kwatch import whole_file
 from kwatch.errors import KwatchError, UsageError
 from kwatch.options import ProfileFiles, WatchOptions
 from kwatch.output import Output
@@ -78,6 +79,29 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     profiles.close()
     assert link.is_symlink()
     assert target.read_text() == "app[1]=10"
+
+
+def test_links_that_others_plant_are_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that all may write to; even one who knows the name has no use of it."""
+    path, precious = tmp_path / "profile.pb.gz", tmp_path / "precious"
+    precious.write_text("precious")
+    names: list[str] = []
+    monkeypatch.setattr(whole_file.secrets, "token_hex", lambda size: names.pop(0))
+    names.append("first")
+    profiles = Profiles({str(path): sizes})
+    profiles.write(snapshot(1, 10))
+    for planted in (f"{path}.{os.getpid()}.tmp", tmp_path / "profile.pb-known.gz.new"):
+        Path(planted).symlink_to(precious)
+    names.append("known")
+    with pytest.raises(FileExistsError) as caught:
+        profiles.flush()
+    assert caught.value.filename == str(path)
+    names.append("unknown")
+    profiles.close()
+    assert (precious.read_text(), path.read_text()) == ("precious", "app[1]=10")
+    assert not path.is_symlink()
 
 
 def test_what_is_open_already_is_written_once_and_not_replaced(tmp_path: Path) -> None:

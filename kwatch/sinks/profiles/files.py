@@ -14,12 +14,16 @@ from dataclasses import replace
 
 from kwatch.sinks.profiles.unit import Format, Unit, unit_of
 from kwatch.snapshot import Frame, HeapProfile, Snapshot, StackTotals
+from kwatch.whole_file import create_beside, write_whole
 
 #: Of the time that passes, at most so much goes into rewriting files before the end.
 _SHARE = 0.1
 
 #: Processes that have ended and are still told apart; of earlier ones only the totals are kept.
 _MAX_ENDED = 1000
+
+#: Less the umask, as of every file that a program creates.
+_MODE = 0o666
 
 #: Below these are names of files that are open already.
 _OPENED = ("/dev/", "/proc/")
@@ -118,21 +122,14 @@ class _Replaced:
     def __init__(self, path: str) -> None:
         self._path = path
         self._target = os.path.realpath(path)
-        self._unfinished = f"{self._target}.{os.getpid()}.tmp"
         with _named(path):
-            open(self._unfinished, "xb").close()
-            os.unlink(self._unfinished)
+            fd, trial = create_beside(self._target, _MODE)
+            os.close(fd)
+            os.unlink(trial)
 
     def write(self, data: bytes) -> None:
         with _named(self._path):
-            try:
-                with open(self._unfinished, "wb") as file:
-                    file.write(data)
-                os.replace(self._unfinished, self._target)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._unfinished)
-                raise
+            write_whole(self._target, data, _MODE)
 
 
 class _Once:
