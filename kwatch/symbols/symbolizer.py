@@ -129,7 +129,7 @@ class Symbolizer:
         self._files: Lru[_Key, _File] = Lru(modules, on_evict=self._retire)
         self._retired: SimpleQueue[_File] = SimpleQueue()
         self._frames: Lru[tuple[int, int, int], _Named] = Lru(_FRAMES_BYTES, weigh=_weight)
-        self._jit = JitCode()
+        self._jit = JitCode(self._warn_once)
         self._warned: set[str] = set()
         self._refreshed: dict[int, float] = {}
         with contextlib.suppress(NotStarted):  # it is tried again when there is something to read
@@ -247,18 +247,21 @@ class Symbolizer:
             )
         except Damaged as error:
             file.readable = False
-            self._warn_once(file.path, str(error))
+            self._warn_nameless(file.path, str(error))
             return {}, True
         except NotStarted as error:
-            self._warn_once("", str(error))
+            self._warn_nameless("", str(error))
             return {}, False
         return dict(zip(vaddrs, answer.locations, strict=True)), not answer.partial
 
-    def _warn_once(self, path: str, reason: str) -> None:
+    def _warn_nameless(self, path: str, reason: str) -> None:
+        whose = "its functions" if path else "functions"
+        self._warn_once(path, f"{reason}; {whose} are shown as module and offset")
+
+    def _warn_once(self, path: str, line: str) -> None:
         if path not in self._warned and len(self._warned) < _MODULES:
             self._warned.add(path)
-            whose = "its functions" if path else "functions"
-            self.warn(f"{reason}; {whose} are shown as module and offset")
+            self.warn(line)
 
     def _file(self, pid: int, mapping: Mapping) -> _File | None:
         """None if the file cannot be found now; another process may still lead to it later."""
@@ -279,7 +282,7 @@ class Symbolizer:
             elf = self._images.open(pid, mapping)
         except ElfError as error:
             if not mapping.path.startswith("/memfd:"):
-                self._warn_once(mapping.path, f"{mapping.path}: {error.reason}")
+                self._warn_nameless(mapping.path, f"{mapping.path}: {error.reason}")
             return _File(mapping.path, None)
         return None if elf is None else _File(mapping.path, elf, _foreign_root(pid))
 
