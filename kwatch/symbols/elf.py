@@ -63,6 +63,7 @@ class Elf:
         """Takes over `file`."""
         self._file = file
         self.path = file.path
+        self.size = file.size
         self.type = file.type
         self.machine: int = file.machine
         headers = file.program_headers()

@@ -36,13 +36,16 @@ class ElfType(enum.IntEnum):
 
 
 class ElfFile:
-    """`type` and `machine` are the header's; every method may raise ElfError."""
+    """`type` and `machine` are the header's, `size` is the file's.
+
+    Every method may raise ElfError.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._file = _open(path)
         try:
-            self._size = os.fstat(self.fileno()).st_size
+            self.size = os.fstat(self.fileno()).st_size
             self._read_header()
         except BaseException:
             self.close()
@@ -56,7 +59,7 @@ class ElfFile:
 
     def read(self, offset: int, size: int, most: int) -> bytes:
         """`most` is what the caller has room for: the size is the file's own claim."""
-        if offset + size > self._size or size > most:
+        if offset + size > self.size or size > most:
             raise ElfError(self.path, "truncated, or the sizes in it are wrong")
         try:
             data = os.pread(self.fileno(), size, offset)

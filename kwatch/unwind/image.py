@@ -68,6 +68,8 @@ def read_image(elf: Elf) -> Image:
     segments = tuple(each for each in elf.segments if each.executable and each.filesz)
     if not segments:
         raise ElfError(elf.path, "no code")
+    if any(each.offset + each.filesz > elf.size for each in segments):
+        raise ElfError(elf.path, "code behind the file's end")
     vaddr, eh_frame = _eh_frame(elf)
     trampolines = tuple(_trampolines(elf, machine, segments))
     image = Image(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)

@@ -19,13 +19,18 @@ from kwatch.unwind.rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
 
 #: Between functions, padding of less belongs to the row before it: nothing is executed there.
 _HOLE = 32
+# A block without rows takes as much of the kernel's room as a row. What this allows is several
+# times what any file has; beyond it, a few small files would leave no room for others.
+_FREE_BLOCKS = 1 << 18
+_BLOCKS_FOR_ROW = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """Rows as bpf/unwind_rows.h describes them, read-only.
 
-    A row's pc is the file's virtual address less `base`. `size` is that of the code, in bytes.
+    A row's pc is the file's virtual address less `base`. `size` is that of the code from there to
+    the last row, in bytes, and never 0.
     """
 
     machine: Machine
@@ -91,21 +96,33 @@ def build_table_from_memory(image: bytes, name: str) -> Table:
 
 def table_of(image: Image) -> Table:
     try:
-        rows = _rows(image)
+        base, rows = _rows(image)
     except Malformed as err:
         raise ElfError(image.path, f"unwind information: {err}") from err
-    if not is_sound(rows, image.machine, image.size):
+    table = sound_table(image, base, rows)
+    if table is None:
         raise ElfError(image.path, "unwind information of which no table can be made")
-    return Table(image.machine, image.base, image.size, image.segments, rows)
+    return table
 
 
-def is_sound(rows: Rows, machine: Machine, size: int) -> bool:
-    """What bpf/unwind_rows.h promises: sorted, from 0 on, ended by `NONE`, known kinds."""
+def sound_table(image: Image, base: int, rows: Rows) -> Table | None:
+    """The table of these rows, if they are what bpf/unwind_rows.h promises: sorted, from 0 on,
+    ended by `NONE`, of known kinds; if they lie in the image's code, and are not too few for it.
+    """
     if not len(rows):
-        return False
+        return None
+    size = max(int(rows["pc"][-1]), 1)
+    is_inside = image.base <= base and base + size <= image.base + image.size
+    is_dense = size // BLOCK_SIZE <= _FREE_BLOCKS + _BLOCKS_FOR_ROW * len(rows)
+    if is_inside and is_dense and not base % BLOCK_SIZE and _is_sorted(rows, image.machine):
+        return Table(image.machine, base, size, image.segments, rows)
+    return None
+
+
+def _is_sorted(rows: Rows, machine: Machine) -> bool:
     pcs, kinds = rows["pc"], rows["rule"] & 15
     is_known = (kinds <= RowKind.SIGNAL) | ((kinds >= RowKind.ARM64) == (machine is ARM64))
-    is_sorted = pcs[0] == 0 and pcs[-1] <= size and bool((pcs[1:] > pcs[:-1]).all())
+    is_sorted = pcs[0] == 0 and bool((pcs[1:] > pcs[:-1]).all())
     return is_sorted and kinds[-1] == RowKind.NONE and bool(is_known.all())
 
 
@@ -114,9 +131,12 @@ def _overlap(segment: Segment, offset: int, size: int) -> int:
     return end - max(segment.offset, offset)
 
 
-def _rows(image: Image) -> Rows:
+def _rows(image: Image) -> tuple[int, Rows]:
+    """The rows, and the address that their pcs count from: where the first function's block is."""
     programs = Programs(image.machine)
     starts, ends, numbers = _functions(image, programs)
+    skipped = int(starts[0]) // BLOCK_SIZE * BLOCK_SIZE if len(starts) else 0
+    starts, ends = starts - skipped, ends - skipped
     first, counts, offsets, rules = programs.rows()
     repeats = counts[numbers]
     if repeats.sum() > MOST_ROWS:
@@ -129,7 +149,7 @@ def _rows(image: Image) -> Rows:
     pcs = np.concatenate([[0], pcs[is_inside], holes])
     none = int(RowKind.NONE)
     values = np.concatenate([[none], rules[index[is_inside]], np.full(len(holes), none)])
-    return _assembled(pcs, values)
+    return image.base + skipped, _assembled(pcs, values)
 
 
 def _assembled(pcs: Ints, rules: Ints) -> Rows:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kwatch.symbols import elf_layout as layout
 from kwatch.symbols.elf import ElfError, Segment
 from kwatch.unwind.image import Image, in_memory_file
 from kwatch.unwind.machines import ARM64, X86_64
@@ -82,7 +83,9 @@ def section(*fdes, head=None, wide=False):
 def rows_of(eh_frame, machine=X86_64):
     table = table_of(image_of(eh_frame, machine))
     check(table)
-    return [(pc, rule & 15) for pc, rule in table.rows.tolist()]
+    skipped = table.base - TEXT
+    rows = [(pc + skipped, rule & 15) for pc, rule in table.rows.tolist()]
+    return rows if rows[0][0] == 0 else [(0, NONE), *rows]  # outside the table there is none
 
 
 SP, FP, NONE, UNSUP = RowKind.SP, RowKind.FP, RowKind.NONE, RowKind.UNSUP
@@ -218,6 +221,49 @@ def test_mutated_files(program, data):
     except ElfError:
         return
     check(table)
+
+
+@pytest.mark.parametrize(
+    ("first", "size"), [(0, SIZE), (0x4010, 0x20), (SIZE - 0x100, 0x100), (0x37, 1)]
+)
+def test_a_table_begins_and_ends_with_its_functions(first, size):
+    table = table_of(image_of(section((first, size, b""))))
+    check(table)
+    assert table.base == TEXT + first // 256 * 256
+    assert table.base + table.size == TEXT + first + size
+    assert len(table.blocks) - 1 <= -(-size // 256) + 1
+    for pc in (first - 1, first, first + size - 1, first + size):
+        inside = first <= pc < first + size
+        assert table.rule_at(TEXT + pc - table.base) & 15 == (SP if inside else NONE)
+
+
+def far_apart(distance, count):
+    """A file that claims much code, with `count` functions and another one at the other end."""
+    places = [(0x100 * n, 1, b"\x0e" + bytes([8 * (n % 2)])) for n in range(count)]
+    segments = (Segment(0, TEXT, 1 << 31, 1 << 31, 5),)
+    eh_frame = absolute(*places, (distance, 16, b""))
+    return table_of(Image("far", X86_64, segments, eh_frame, EH_FRAME, (), None))
+
+
+def test_few_rows_for_much_code_are_refused():
+    """Each 256 bytes between them take as much of the kernel's room as a row."""
+    assert len(far_apart(40 << 20, 1).rows) == 4
+    with pytest.raises(ElfError, match="no table"):
+        far_apart(1 << 30, 1)
+    assert len(far_apart(1 << 30, 40_000).rows) > 80_000
+
+
+def test_code_behind_the_end_of_the_file_is_refused(program):
+    data = bytearray(program)
+    headers = np.frombuffer(data, layout.PROGRAM_HEADER, 13, 64)
+    [code] = np.flatnonzero((headers["type"] == layout.PT_LOAD) & (headers["flags"] & 1 > 0))
+    headers["filesz"][code] = len(program) - int(headers["offset"][code])
+    for more in (0, 1):
+        headers["filesz"][code] += more
+        with in_memory_file(bytes(data), "claim") as elf:
+            outcome = pytest.raises(ElfError, match="behind") if more else contextlib.nullcontext()
+            with outcome:
+                build_table(elf)
 
 
 MEMORY = 400 << 20
