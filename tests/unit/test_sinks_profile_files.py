@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,48 @@ def test_of_many_processes_that_have_ended_the_totals_stay(
         "app[4]": "10000",
         "app[5]": "100000",
     }
+
+
+def with_stacks(pid: int, count: int, depth: int = 18) -> Snapshot:
+    """A process that has ended, whose stacks share most of their frames, each made by itself."""
+    stacks = tuple(
+        StackTotals(n, 1, 10, 1, 10, tuple(Frame(at, f"f{at}") for at in (n, *range(depth - 1))))
+        for n in range(count)
+    )
+    return replace(snapshot(pid, 0, exited=True), profile=HeapProfile(stacks))
+
+
+def test_of_many_stacks_of_ended_processes_the_totals_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MAX_FRAMES", 1000)
+    path = tmp_path / "profile"
+    profiles = Profiles({str(path): sizes})
+    profiles.write(snapshot(9, 7))  # lives, and stays
+    for pid in (1, 2, 3, 4):
+        profiles.write(with_stacks(pid, 20))
+    profiles.flush()
+    words = dict(re.findall(r"(\S[^=]*)=(\d+)", path.read_text()))
+    ended = {"app[3]": "200", "app[4]": "200", "[earlier processes]": "400"}
+    assert words == {"app[9]": "7", **ended}
+    profiles.write(with_stacks(5, 1000))  # alone more than there is room for
+    profiles.close()
+    words = dict(re.findall(r"(\S[^=]*)=(\d+)", path.read_text()))
+    assert words == {"app[9]": "7", "[earlier processes]": "800", "app[5]": "10000"}
+
+
+def test_a_build_of_many_processes_fits_into_memory() -> None:
+    """A compiler has allocated from ten thousand stacks, and there are hundreds of it."""
+    profiles = Profiles({})
+    tracemalloc.start()
+    try:
+        for pid in range(3):
+            profiles.write(with_stacks(pid, 2000))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    frames = 3 * 2000 * 18
+    assert held < 50 * frames
 
 
 @pytest.mark.parametrize("name", ["missing/profile", "."])
