@@ -187,7 +187,7 @@ class Symbolizer:
         self._close_files()
 
     def _mapping(self, pid: int, space: AddressSpace, address: int) -> Mapping | None:
-        """Memory that became executable by mprotect() is not announced, so look once a while."""
+        """What was mapped a moment ago may not have been told of yet, so look once in a while."""
         found = space.find(address)
         now = time.monotonic()
         if found is None and now >= self._refreshed.get(pid, 0.0) + _REFRESH_S:
