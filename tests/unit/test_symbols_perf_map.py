@@ -223,7 +223,7 @@ def test_functions_of_a_runtime_are_named(prefix: list[str], tmp_path: Path) -> 
         lines = [line.split(" ", 2) for line in path.read_text().splitlines()]
         start = next(int(line[0], 16) for line in reversed(lines) if re.match(name, line[2]))
         symbolizer = Symbolizer()
-        # the code may have become executable after its mapping was announced
+        # nobody has told of the memory that the runtime has mapped
         file_code = [m for m in read_mappings(pid) if m.inode]
         [frame] = symbolizer.frames(pid, AddressSpace(file_code), [start + 5])
         symbolizer.close()
