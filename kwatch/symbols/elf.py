@@ -6,6 +6,7 @@ The file may be anything that a traced process maps, so nothing in it is trusted
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -84,6 +85,14 @@ class Elf:
         except BaseException:
             file.close()
             raise
+
+    @classmethod
+    def in_memory(cls, image: bytes, name: str) -> Elf:
+        """An ELF file that is nowhere else, such as the vdso."""
+        with open(os.memfd_create(name, os.MFD_CLOEXEC), "wb") as file:
+            file.write(image)
+            file.flush()
+            return cls.open(f"/proc/self/fd/{file.fileno()}")
 
     def __enter__(self) -> Elf:
         return self

@@ -19,7 +19,7 @@ from kwatch.symbols.jit import JitCode, executable_memory, is_made_by_program
 from kwatch.symbols.libdw import Location
 from kwatch.symbols.libdw_api import load_libdw
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import AddressSpace, Mapping
+from kwatch.symbols.mappings import AddressSpace, Mapping, is_foreign
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 
 _MODULES = 256
@@ -299,11 +299,7 @@ class Symbolizer:
 
 
 def _foreign_root(pid: int) -> str:
-    try:
-        foreign = os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat("/proc/self/ns/mnt").st_ino
-    except OSError:
-        return ""
-    return f"/proc/{pid}/root" if foreign else ""
+    return f"/proc/{pid}/root" if is_foreign(pid) else ""
 
 
 def _named_by(

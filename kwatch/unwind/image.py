@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,17 +75,6 @@ def read_image(elf: Elf) -> Image:
     if image.size > _LARGEST_CODE:
         raise ElfError(elf.path, f"code from {image.base:#x} over {image.size} bytes")
     return image
-
-
-def in_memory_file(image: bytes, name: str) -> Elf:
-    """An ELF file that exists in memory only, such as the vdso."""
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(image)
-        return Elf.open(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
 
 
 def _eh_frame(elf: Elf) -> tuple[int, bytes]:

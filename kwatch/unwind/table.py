@@ -12,7 +12,7 @@ import numpy.typing as npt
 from kwatch.symbols.elf import Elf, ElfError, Segment
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
-from kwatch.unwind.image import Image, in_memory_file, read_image
+from kwatch.unwind.image import Image, read_image
 from kwatch.unwind.machines import ARM64, Machine
 from kwatch.unwind.programs import MOST_ROWS, Ints, Programs
 from kwatch.unwind.rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
@@ -90,7 +90,7 @@ def build_table(elf: Elf) -> Table:
 
 def build_table_from_memory(image: bytes, name: str) -> Table:
     """The table of an ELF image as it is mapped, such as the vdso; raises ElfError."""
-    with in_memory_file(image, name) as elf:
+    with Elf.in_memory(image, name) as elf:
         return build_table(elf)
 
 

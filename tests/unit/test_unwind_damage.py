@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kwatch.symbols import elf_layout as layout
-from kwatch.symbols.elf import ElfError, Segment
-from kwatch.unwind.image import Image, in_memory_file
+from kwatch.symbols.elf import Elf, ElfError, Segment
+from kwatch.unwind.image import Image
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.rows import RowKind
 from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
@@ -216,7 +216,7 @@ def test_mutated_files(program, data):
         mutated[at] = data.draw(st.sampled_from([0, 1, 4, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))
     cut = data.draw(st.just(len(mutated)) | st.integers(0, len(mutated)))
     try:
-        with in_memory_file(bytes(mutated[:cut]), "mutated") as elf:
+        with Elf.in_memory(bytes(mutated[:cut]), "mutated") as elf:
             table = build_table(elf)
     except ElfError:
         return
@@ -260,7 +260,7 @@ def test_code_behind_the_end_of_the_file_is_refused(program):
     headers["filesz"][code] = len(program) - int(headers["offset"][code])
     for more in (0, 1):
         headers["filesz"][code] += more
-        with in_memory_file(bytes(data), "claim") as elf:
+        with Elf.in_memory(bytes(data), "claim") as elf:
             outcome = pytest.raises(ElfError, match="behind") if more else contextlib.nullcontext()
             with outcome:
                 build_table(elf)
