@@ -9,13 +9,7 @@ from kwatch.errors import KwatchError
 from kwatch.snapshot import Frame
 from kwatch.symbols.lru import Lru
 from kwatch.symbols.mappings import Mapping, read_mappings
-from kwatch.symbols.perf_map import (
-    MOST_FUNCTIONS,
-    PerfMap,
-    map_status,
-    open_perf_map,
-    start_ticks,
-)
+from kwatch.symbols.perf_map import PerfMap, map_status, open_perf_map, start_ticks
 
 _PROCESSES = 8
 
@@ -34,8 +28,8 @@ class JitCode:
             return None
         found, module = known.find(looked_up), f"perf-{pid}.map"
         if known.full:
-            most = f"{module} has more than {MOST_FUNCTIONS:,} functions"
-            self._warn(module, f"{most}; the oldest are shown as addresses")
+            line = f"{module} has more functions than are kept; the oldest are shown as addresses"
+            self._warn(module, line)
         if found is None:
             return None
         name, offset = found

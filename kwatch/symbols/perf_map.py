@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 _LINE = re.compile(rb"(?:0x)?([0-9a-fA-F]{1,16}) (?:0x)?([0-9a-fA-F]{1,16}) ([^\r\n]+)")
-_LARGEST_READ = 16 << 20  # at once, from the end
-MOST_FUNCTIONS = 100_000
+_LARGEST_READ = 32 << 20  # at once, from the end
+_MOST_FUNCTIONS = 100_000
 _LONGEST_NAME = 512
 _LARGEST_FUNCTION = 1 << 30
 _LARGEST_ADDRESS = 1 << 63
@@ -84,7 +84,7 @@ class PerfMap:
 
     def _lines(self, size: int) -> deque[bytes]:
         """Those that have come, or the last of them."""
-        last: deque[bytes] = deque(maxlen=MOST_FUNCTIONS)
+        last: deque[bytes] = deque(maxlen=_MOST_FUNCTIONS)
         while self._done < size:
             data = os.pread(self._fd, 1 << 20, self._done)
             if not data:
@@ -92,7 +92,7 @@ class PerfMap:
             self._done += len(data)
             *lines, rest = (self._rest + data).split(b"\n")
             self._rest = rest[:4096]
-            self.full |= len(last) + len(lines) > MOST_FUNCTIONS
+            self.full |= len(last) + len(lines) > _MOST_FUNCTIONS
             last += lines
         return last
 
@@ -105,9 +105,9 @@ class PerfMap:
         first = int(self._ages.max(initial=-1)) + 1
         ages = np.append(self._ages, np.arange(first, first + len(newer)))
         kept = without_overlaps(starts, ends)
-        if len(kept) > MOST_FUNCTIONS:
+        if len(kept) > _MOST_FUNCTIONS:
             self.full = True
-            kept = kept[np.sort(np.argsort(ages[kept])[-MOST_FUNCTIONS:])]
+            kept = kept[np.sort(np.argsort(ages[kept])[-_MOST_FUNCTIONS:])]
         self._starts, self._ends, self._ages = starts[kept], ends[kept], ages[kept]
         self._names = [names[index] for index in kept.tolist()]
 

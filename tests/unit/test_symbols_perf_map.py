@@ -189,8 +189,8 @@ def test_that_functions_are_not_known_is_said_once(tmp_path: Path) -> None:
         path.unlink()
         symbolizer.close()
     assert symbols == ["f", "", "f"]
-    most = f"perf-{os.getpid()}.map has more than 100,000 functions"
-    assert warnings == [f"{most}; the oldest are shown as addresses"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"perf-{os.getpid()}.map has more functions than are kept")
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
