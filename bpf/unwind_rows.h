@@ -91,8 +91,8 @@ enum kwatch_row_kind {
 /* How a stack ended. */
 enum kwatch_stack_end {
 	STACK_COMPLETE, /* the outermost frame was reached */
-	STACK_NO_MAPPING, /* code that lies in no known mapping, or in one without a table */
-	STACK_NO_ROW, /* code that its file's table does not cover */
+	STACK_NO_MAPPING, /* code that lies in no known mapping */
+	STACK_NO_ROW, /* code that its file's table does not cover, or of no file with a table */
 	STACK_UNSUPPORTED, /* ROW_UNSUP, or x30 where it is not known */
 	STACK_UNREADABLE, /* memory of the stack could not be read, or was not copied */
 	STACK_CORRUPT, /* the caller's frame is not above this one */

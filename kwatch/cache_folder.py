@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import secrets
 import stat
 from pathlib import Path
 
-_TEMPORARY = ".new"
+from kwatch.whole_file import UNFINISHED, write_whole
+
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -74,23 +74,13 @@ class CacheFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all, as another kwatch may write or read the same file."""
-        stem, dot, suffix = name.rpartition(".")
-        temporary = f"{stem}-{secrets.token_hex(8)}{dot}{suffix}{_TEMPORARY}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600, dir_fd=self._fd), "wb") as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.replace(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-            except OSError:
-                os.unlink(temporary, dir_fd=self._fd)
-                raise
+        write_whole(name, data, 0o600, self._fd)
 
     def shrink(self, suffix: str, limit: int) -> None:
         """Of the files so named, removes those unused for longest, until `limit` bytes are left."""
         files = []
         for name in os.listdir(self._fd):
-            if name.endswith((suffix, suffix + _TEMPORARY)):
+            if name.endswith((suffix, suffix + UNFINISHED)):
                 status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
                 files.append((status.st_mtime_ns, status.st_size, name))
         excess = sum(size for _, size, _ in files) - limit

@@ -13,7 +13,10 @@ from kwatch.same_stacks import SameStacks
 from kwatch.snapshot import CodeMapping, HeapProfile, StackTotals
 from kwatch.stacks import stack_of
 from kwatch.symbols.elf import Elf
+from kwatch.symbols.lru import Lru
 from kwatch.symbols.mappings import Mapping, file_of, file_version
+
+_BUILD_IDS = 4096  # several times the libraries of a machine's services
 
 
 class Profiler:
@@ -21,7 +24,7 @@ class Profiler:
 
     def __init__(self, same: SameStacks) -> None:
         self._same = same
-        self._build_ids: dict[tuple[int, int], tuple[tuple[int, ...], str]] = {}
+        self._build_ids: Lru[tuple[int, int], tuple[tuple[int, ...], str]] = Lru(_BUILD_IDS)
 
     def profile(self, process: Process, heap: HeapAccount) -> HeapProfile:
         """`heap` is the process's account, made to count by stack."""
@@ -50,12 +53,12 @@ class Profiler:
         if not mapping.inode:
             return ""
         key = mapping.device, mapping.inode
-        version, build_id = self._build_ids.get(key, ((), ""))
+        version, build_id = self._build_ids.get(key) or ((), "")
         path = file_of(pid, mapping)
         try:
             if path and version != (version := file_version(path)):
                 build_id = _build_id_of(path)
-                self._build_ids[key] = version, build_id
+                self._build_ids.put(key, (version, build_id))
         except OSError:
             pass  # it has just gone
         return build_id

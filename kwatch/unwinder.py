@@ -29,6 +29,8 @@ _VDSO = "[vdso]"
 _LARGE_FILE = 24 << 20  # bytes; its table is made in the background
 _KEPT_TABLES = 16  # in memory, to finish stacks with
 _MOST_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
+_MOST_WITHOUT = 1024  # files without a table that are remembered
+_MOST_WARNINGS = 256
 _MASK = (1 << 64) - 1
 
 _Key = tuple[int, int, str]
@@ -61,6 +63,7 @@ class Unwinder:
         self._of_files = FileStore(programs.maps["file_tables"])
         self._sent = programs.maps["stacks_sent"]
         self._complain = complain
+        self._warned: set[str] = set()
         self._cache = TableCache()
         self._files: dict[_Key, _File] = {}  # the one used last is the last
         self._keys: dict[int, list[_Key]] = {}
@@ -191,8 +194,15 @@ class Unwinder:
                 return self._cache.get(elf)
         except KwatchError as error:
             if os.path.exists(path):  # else the process is gone
-                self._complain(f"no unwind table for {shown}: {error}")
+                self._warn(shown, f"no unwind table for {shown}: {error}")
             return None
+
+    def _warn(self, shown: str, line: str) -> None:
+        """Once for a file, and not for what programs write for themselves."""
+        is_known = shown in self._warned or len(self._warned) >= _MOST_WARNINGS
+        if not is_known and not shown.startswith("/memfd:"):
+            self._warned.add(shown)
+            self._complain(line)
 
     def _came(self, key: _Key, pid: int, table: Table | None) -> None:
         """The table was loaded, or there is none, or it could not be read in time."""
@@ -219,7 +229,7 @@ class Unwinder:
                 self._of_files.add(_identity(key, file), code, file.placed)
             return
         if file.refused is None:
-            self._complain(f"the unwind table of {key[2]} was not loaded: {reason}")
+            self._warn(key[2], f"the unwind table of {key[2]} was not loaded: {reason}")
         file.refused = self._freed
         self._limit_unused(0)
 
@@ -263,6 +273,9 @@ class Unwinder:
                 break
             total -= file.placed.size * 8
             self._give_up(key, file)
+            del self._files[key]
+        without = [k for k, f in self._files.items() if f.placed is None and k not in self._coming]
+        for key in without[:-_MOST_WITHOUT]:
             del self._files[key]
 
     def _give_up(self, key: _Key, file: _File) -> None:

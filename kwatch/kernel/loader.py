@@ -28,14 +28,13 @@ from kwatch import signals
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, tracepoints
 from kwatch.kernel.compiled import Compiled, cache_key, captured, find, keep
-from kwatch.kernel.rawcall import syscall
 from kwatch.kernel.source import ProgramConfig, Ways, shim_directory, source_text
 from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.maps import Shape
+from kwatch.with_parent import die_with_parent
 
 _MAX_MESSAGE = 1 << 16
 _MAX_DESCRIPTORS = 64
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 _MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
 _HEAP_MAPS = ("threads", "heap_rings")
@@ -135,7 +134,7 @@ class Loader:
 
 def _die_with(parent: int) -> None:
     """Nothing goes on compiling for a kwatch that was killed."""
-    syscall("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if os.getppid() != parent:
         os._exit(1)
 

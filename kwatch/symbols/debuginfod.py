@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
 from ctypes import POINTER, byref, c_char_p, c_int, c_void_p
 from pathlib import Path
 
+from kwatch.with_parent import die_with_parent
+
 URLS = "DEBUGINFOD_URLS"
 _PATIENCE_S = 3.0  # over all downloads together
 _AT_ONCE = 4
-_PR_SET_PDEATHSIG = 1
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     "from kwatch.symbols.debuginfod import download; download(bytes.fromhex(sys.argv[2]))"
@@ -68,7 +68,7 @@ class Debuginfod:
 
 def download(build_id: bytes) -> None:
     """Prints the path of the debug file, or nothing. Ends with the process that started it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     library = ctypes.CDLL("libdebuginfod.so.1")
     library.debuginfod_begin.restype = c_void_p
     library.debuginfod_find_debuginfo.argtypes = [c_void_p, c_char_p, c_int, POINTER(c_void_p)]

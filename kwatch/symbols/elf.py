@@ -6,6 +6,7 @@ The file may be anything that a traced process maps, so nothing in it is trusted
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,6 +19,13 @@ from kwatch.symbols.symtab import SymbolTable, Versions
 __all__ = ["Elf", "ElfError", "ElfType", "Function", "Segment"]
 
 _PATH_MAX = 4096
+# What a file may claim: several times what the largest browsers have.
+_LARGEST_DYNAMIC = 1 << 20
+_MOST_NEEDED = 4096
+_LARGEST_SYMBOLS = 128 << 20
+_LARGEST_STRINGS = 256 << 20
+_LARGEST_RELOCATIONS = 32 << 20  # of all sections, of which there are two
+_MOST_RELOCATED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,7 @@ class Elf:
         """Takes over `file`."""
         self._file = file
         self.path = file.path
+        self.size = file.size
         self.type = file.type
         self.machine: int = file.machine
         headers = file.program_headers()
@@ -63,7 +72,7 @@ class Elf:
         self.segments = _segments(headers)
         self._code_first = sorted(self.segments, key=lambda segment: not segment.executable)
         self.interpreter = self._interpreter(headers)
-        self.build_id = self._build_id(headers)
+        self.build_id = layout.build_id(headers, self._contents)
         dynamic = self._dynamic(headers)
         self.needed = self._needed(dynamic)
         self.is_static = not (self.interpreter or self.needed) and self._is_program(dynamic)
@@ -76,6 +85,14 @@ class Elf:
         except BaseException:
             file.close()
             raise
+
+    @classmethod
+    def in_memory(cls, image: bytes, name: str) -> Elf:
+        """An ELF file that is nowhere else, such as the vdso."""
+        with open(os.memfd_create(name, os.MFD_CLOEXEC), "wb") as file:
+            file.write(image)
+            file.flush()
+            return cls.open(f"/proc/self/fd/{file.fileno()}")
 
     def __enter__(self) -> Elf:
         return self
@@ -109,16 +126,20 @@ class Elf:
         for segment in self._code_first:
             skipped = vaddr - segment.vaddr
             if 0 <= skipped < segment.filesz:
-                size = min(size, segment.filesz - skipped)
-                return self._file.read(segment.offset + skipped, size)
+                held = min(size, segment.filesz - skipped)
+                return self._file.read(segment.offset + skipped, held, size)
         raise ElfError(self.path, f"nothing at address {vaddr:#x}")
 
-    def section(self, name: bytes) -> tuple[int, bytes] | None:
-        """(address, contents) of the first section of this name that the file holds."""
+    def section(self, name: bytes, most: int) -> tuple[int, bytes] | None:
+        """(address, contents) of the first section of this name that the file holds.
+
+        Raises ElfError if it has more than `most` bytes.
+        """
         header = self._file.section(name)
         if header is None:
             return None
-        return int(header["addr"]), self._file.read(int(header["offset"]), int(header["size"]))
+        offset, size = int(header["offset"]), int(header["size"])
+        return int(header["addr"]), self._file.read(offset, size, most)
 
     def address_of_segment(self, kind: int) -> int | None:
         """The virtual address of the first program header of this type."""
@@ -146,22 +167,25 @@ class Elf:
         """
         sections = self._file.section_headers()
         found: dict[int, int] = {}
-        for section in sections[sections["type"] == layout.SHT_RELA]:
-            if section["link"] >= len(sections):
+        room = _LARGEST_RELOCATIONS
+        for section in sections[sections["type"] == layout.SHT_RELA][:_MOST_RELOCATED]:
+            if section["link"] >= len(sections) or section["size"] > room:
                 continue
             table = sections[section["link"]]
             if table["type"] != layout.SHT_DYNSYM:
                 continue
-            values = self._records(table, layout.SYMBOL)["value"]
-            entries = self._records(section, layout.RELA)
+            values = self._records(table, layout.SYMBOL, _LARGEST_SYMBOLS)["value"]
+            entries = self._records(section, layout.RELA, room)
+            room -= entries.nbytes
             entries = entries[(entries["symbol"] > 0) & (entries["symbol"] < len(values))]
+            entries = entries[values[entries["symbol"]] > 0]
             found |= zip(
                 entries["offset"].tolist(), values[entries["symbol"]].tolist(), strict=True
             )
-        return {slot: target for slot, target in found.items() if target}
+        return found
 
-    def _records(self, section: np.void, dtype: np.dtype[np.void]) -> layout.Records:
-        return self._file.records(int(section["offset"]), int(section["size"]), dtype)
+    def _records(self, section: np.void, dtype: np.dtype[np.void], most: int) -> layout.Records:
+        return self._file.records(int(section["offset"]), int(section["size"]), dtype, most)
 
     def _symbol_tables(self) -> list[SymbolTable]:
         sections = self._file.section_headers()
@@ -185,39 +209,35 @@ class Elf:
             raise ElfError(self.path, "a symbol table without its strings")
         strings = sections[section["link"]]
         return SymbolTable(
-            self._records(section, layout.SYMBOL),
-            self._file.read(int(strings["offset"]), int(strings["size"])),
+            self._records(section, layout.SYMBOL, _LARGEST_SYMBOLS),
+            self._file.read(int(strings["offset"]), int(strings["size"]), _LARGEST_STRINGS),
             versions,
         )
 
     def _versions(self, sections: layout.Records) -> Versions:
         for section in sections[sections["type"] == layout.SHT_GNU_VERSYM][:1]:
-            data = self._file.read(int(section["offset"]), int(section["size"]) & ~1)
+            size = int(section["size"]) & ~1
+            data = self._file.read(int(section["offset"]), size, _LARGEST_SYMBOLS)
             return np.frombuffer(data, dtype="<u2")
         return np.empty(0, dtype="<u2")
 
     def _interpreter(self, headers: layout.Records) -> str | None:
         for header in headers[headers["type"] == layout.PT_INTERP][:1]:
             size = min(int(header["filesz"]), _PATH_MAX)
-            return layout.string_at(self._file.read(int(header["offset"]), size) + b"\0", 0)
+            return layout.string_at(self._contents(header, size) + b"\0", 0)
         return None
 
-    def _build_id(self, headers: layout.Records) -> bytes | None:
-        for header in headers[headers["type"] == layout.PT_NOTE]:
-            notes = self._file.read(int(header["offset"]), int(header["filesz"]))
-            build_id = layout.build_id_in(notes, 8 if header["align"] == 8 else 4)
-            if build_id:
-                return build_id
-        return None
+    def _contents(self, header: np.void, size: int) -> bytes:
+        return self._file.read(int(header["offset"]), size, size)
 
     def _dynamic(self, headers: layout.Records) -> dict[int, list[int]]:
         """The values of each tag in the dynamic section."""
         values: dict[int, list[int]] = {}
         for header in headers[headers["type"] == layout.PT_DYNAMIC][:1]:
-            offset, size = int(header["offset"]), int(header["filesz"])
-            for tag, value in self._file.records(offset, size, layout.DYNAMIC).tolist():
-                if tag == layout.DT_NULL:
-                    break
+            size = min(int(header["filesz"]), _LARGEST_DYNAMIC)
+            entries = np.frombuffer(self._contents(header, size & -16), layout.DYNAMIC)
+            ends = np.flatnonzero(entries["tag"] == layout.DT_NULL)
+            for tag, value in entries[: ends[0] if len(ends) else None].tolist():
                 values.setdefault(tag, []).append(value)
         return values
 
@@ -226,8 +246,10 @@ class Elf:
             return []
         if layout.DT_STRTAB not in dynamic or layout.DT_STRSZ not in dynamic:
             raise ElfError(self.path, "needed libraries without their names")
-        table = self.read(dynamic[layout.DT_STRTAB][0], dynamic[layout.DT_STRSZ][0])
-        return [layout.string_at(table, offset) for offset in dynamic[layout.DT_NEEDED]]
+        strings, size = dynamic[layout.DT_STRTAB][0], dynamic[layout.DT_STRSZ][0]
+        places = [at for at in dynamic[layout.DT_NEEDED][:_MOST_NEEDED] if at < size]
+        names = (self.read(strings + at, min(size - at, _PATH_MAX)) for at in places)
+        return [layout.string_at(name, 0) for name in names]
 
     def _is_program(self, dynamic: dict[int, list[int]]) -> bool:
         flags = dynamic.get(layout.DT_FLAGS_1, [0])[0]

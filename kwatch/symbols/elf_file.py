@@ -17,7 +17,8 @@ import numpy as np
 from kwatch.errors import KwatchError
 from kwatch.symbols import elf_layout as layout
 
-_LARGEST_READ = 512 << 20
+_MOST_SECTIONS = 1 << 16
+_LARGEST_NAMES = 1 << 20  # of sections
 
 
 class ElfError(KwatchError):
@@ -35,13 +36,16 @@ class ElfType(enum.IntEnum):
 
 
 class ElfFile:
-    """`type` and `machine` are the header's; every method may raise ElfError."""
+    """`type` and `machine` are the header's, `size` is the file's.
+
+    Every method may raise ElfError.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._file = _open(path)
         try:
-            self._size = os.fstat(self.fileno()).st_size
+            self.size = os.fstat(self.fileno()).st_size
             self._read_header()
         except BaseException:
             self.close()
@@ -53,8 +57,9 @@ class ElfFile:
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def read(self, offset: int, size: int) -> bytes:
-        if offset + size > self._size or size > _LARGEST_READ:
+    def read(self, offset: int, size: int, most: int) -> bytes:
+        """`most` is what the caller has room for: the size is the file's own claim."""
+        if offset + size > self.size or size > most:
             raise ElfError(self.path, "truncated, or the sizes in it are wrong")
         try:
             data = os.pread(self.fileno(), size, offset)
@@ -64,15 +69,18 @@ class ElfFile:
             raise ElfError(self.path, "truncated while it was read")
         return data
 
-    def records(self, offset: int, size: int, dtype: np.dtype[Any]) -> layout.Records:
+    def records(self, offset: int, size: int, dtype: np.dtype[Any], most: int) -> layout.Records:
+        """`most` bytes, as in `read`."""
         whole = size - size % dtype.itemsize
-        return np.frombuffer(self.read(offset, whole), dtype=dtype)
+        return np.frombuffer(self.read(offset, whole, most), dtype=dtype)
 
     def program_headers(self) -> layout.Records:
         size = layout.PROGRAM_HEADER.itemsize
         if self._phnum and self._phentsize != size:
             raise ElfError(self.path, f"program headers of {self._phentsize} bytes, not {size}")
-        return self.records(self._phoff, self._phnum * size, layout.PROGRAM_HEADER)
+        if self._phnum > layout.MOST_HEADERS:
+            raise ElfError(self.path, f"{self._phnum} program headers")
+        return self._table(self._phoff, self._phnum, layout.PROGRAM_HEADER)
 
     def section_headers(self) -> layout.Records:
         """Empty where the file was stripped of them."""
@@ -81,10 +89,12 @@ class ElfFile:
             return np.empty(0, dtype=layout.SECTION_HEADER)
         if self._shentsize != size:
             raise ElfError(self.path, f"section headers of {self._shentsize} bytes, not {size}")
-        first = self.records(self._shoff, size, layout.SECTION_HEADER)[0]
+        first = self._table(self._shoff, 1, layout.SECTION_HEADER)[0]
         # From 65,280 sections on, the count is in the first section's size: elf(5).
         count = self._shnum or int(first["size"])
-        return self.records(self._shoff, count * size, layout.SECTION_HEADER)
+        if count > _MOST_SECTIONS:
+            raise ElfError(self.path, f"{count} sections")
+        return self._table(self._shoff, count, layout.SECTION_HEADER)
 
     def section(self, name: bytes) -> np.void | None:
         """The header of the first section of this name that has contents in the file."""
@@ -92,16 +102,21 @@ class ElfFile:
         if self._shstrndx >= len(sections):
             return None
         strings = sections[self._shstrndx]
-        names = self.read(int(strings["offset"]), int(strings["size"]))
-        for section in sections[sections["type"] != layout.SHT_NOBITS]:
-            at = int(section["name"])
-            if names[at : at + len(name) + 1] == name + b"\0":
-                found: np.void = section
+        names = self.read(int(strings["offset"]), int(strings["size"]), _LARGEST_NAMES)
+        held = sections[sections["type"] != layout.SHT_NOBITS]
+        for index, at in enumerate(held["name"].tolist()):
+            if names.startswith(name + b"\0", at):
+                found: np.void = held[index]
                 return found
         return None
 
+    def _table(self, offset: int, count: int, dtype: np.dtype[Any]) -> layout.Records:
+        size = count * dtype.itemsize
+        return self.records(offset, size, dtype, size)
+
     def _read_header(self) -> None:
-        fields = layout.HEADER.unpack(self.read(0, layout.HEADER.size))
+        size = layout.HEADER.size
+        fields = layout.HEADER.unpack(self.read(0, size, size))
         ident, kind, self.machine = fields[:3]
         self._check_ident(ident)
         if kind not in (ElfType.EXEC, ElfType.DYN):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,11 @@ STB_LOCAL, STT_FUNC, SHN_UNDEF = 0, 2, 0
 VERSYM_HIDDEN = 0x8000
 NT_GNU_BUILD_ID = 3
 
+#: Of what a file claims, no more is looked at. Those of compilers have a dozen program headers,
+#: and notes of some hundred bytes.
+MOST_HEADERS = 64
+LARGEST_NOTES = 1 << 16
+
 
 def program_headers(table: bytes) -> Records:
     """As many as the bytes hold whole."""
@@ -81,7 +87,19 @@ def string_at(table: bytes, offset: int) -> str:
     return os.fsdecode(table[offset:end]) if end >= 0 else ""
 
 
-def build_id_in(notes: bytes, align: int) -> bytes | None:
+def build_id(headers: Records, read: Callable[[np.void, int], bytes]) -> bytes | None:
+    """The build-id in the first notes; `read` gives so many bytes of what a header describes."""
+    room = LARGEST_NOTES
+    for header in headers[headers["type"] == PT_NOTE][:MOST_HEADERS]:
+        size = min(int(header["filesz"]), room)
+        room -= size
+        found = _build_id_in(read(header, size), 8 if header["align"] == 8 else 4)
+        if found:
+            return found
+    return None
+
+
+def _build_id_in(notes: bytes, align: int) -> bytes | None:
     """The descriptor of the GNU build-id note, if the notes hold one."""
     at = 0
     while at + NOTE_HEADER.size <= len(notes):

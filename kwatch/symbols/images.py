@@ -11,15 +11,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 from kwatch.errors import KwatchError
 from kwatch.symbols import elf_layout as layout
 from kwatch.symbols.elf import Elf, ElfError
-from kwatch.symbols.mappings import Mapping, read_mappings
+from kwatch.symbols.lru import Lru
+from kwatch.symbols.mappings import (
+    Mapping,
+    is_foreign,
+    leading_to,
+    link_to,
+    paths_of,
+    read_mappings,
+)
 
 _VDSO = "[vdso]"
-_MOST_HEADERS = 64
-_LARGEST_NOTE = 1 << 16
+_PROCESSES = 4096
 
 
 class Images:
@@ -27,6 +35,7 @@ class Images:
 
     def __init__(self) -> None:
         self._started = time.time()
+        self._foreign: Lru[int, bool] = Lru(_PROCESSES)
 
     def open(self, pid: int, mapping: Mapping) -> Elf | None:
         """None if the file is not within reach. Raises ElfError if it is no ELF file."""
@@ -34,39 +43,39 @@ class Images:
             return _vdso(mapping)
         if not mapping.inode:
             return None
+        foreign = self._is_foreign(pid)
         found = self._by_link(pid, mapping)
-        return found if found is not None else self._by_name(pid, mapping)
+        return found if found is not None else self._by_name(pid, mapping, foreign)
 
     def _by_link(self, pid: int, mapping: Mapping) -> Elf | None:
-        for current in _mapped_now(pid, mapping):
-            link = f"/proc/{pid}/map_files/{current.start:x}-{current.end:x}"
+        for link in _links(pid, mapping):
             if (elf := _opened(link)) is not None:
                 return elf
         return None
 
-    def _by_name(self, pid: int, mapping: Mapping) -> Elf | None:
-        names = (f"/proc/{pid}/exe", f"/proc/{pid}/root{mapping.path}", mapping.path)
-        for path in names:
-            if not _has_inode(path, mapping.inode) or (elf := _opened(path)) is None:
+    def _by_name(self, pid: int, mapping: Mapping, foreign: bool) -> Elf | None:
+        program = leading_to(mapping, [f"/proc/{pid}/exe"])
+        for path in chain(program, paths_of(pid, mapping, foreign)):
+            if (elf := _opened(path)) is None:
                 continue
             status = os.fstat(elf.fileno())
-            if status.st_ino == mapping.inode and self._is_mapped(pid, mapping, elf, status):
+            if mapping.may_be(status) and self._is_mapped(pid, mapping, elf, status):
                 return elf
             elf.close()
         return None
+
+    def _is_foreign(self, pid: int) -> bool:
+        """Of a process that is gone, what it was when a file of it was last looked for."""
+        now = is_foreign(pid)
+        if now is not None:
+            self._foreign.put(pid, now)
+        return bool(self._foreign.get(pid))
 
     def _is_mapped(self, pid: int, mapping: Mapping, elf: Elf, status: os.stat_result) -> bool:
         image = mapped_build_id(pid, mapping)
         if image is not None and elf.build_id is not None:
             return image == elf.build_id
         return status.st_ctime < self._started
-
-
-def _has_inode(path: str, inode: int) -> bool:
-    try:
-        return os.stat(path).st_ino == inode
-    except (OSError, ValueError):
-        return False
 
 
 def _opened(path: str) -> Elf | None:
@@ -78,12 +87,17 @@ def _opened(path: str) -> Elf | None:
         raise
 
 
-def _mapped_now(pid: int, mapping: Mapping) -> Iterator[Mapping]:
-    """Mappings of the same file at the same place; the kernel may have split or joined them."""
+def _links(pid: int, mapping: Mapping) -> Iterator[str]:
+    """Links to the file at the same place; the kernel may have split or joined the mapping.
+
+    Reading all mappings for each of many libraries takes a time that grows with their square.
+    """
+    if link := link_to(pid, mapping):
+        yield link
     for current in _current(pid):
         same_place = current.start - current.offset == mapping.start - mapping.offset
         if same_place and _same_file(current, mapping):
-            yield current
+            yield f"/proc/{pid}/map_files/{current.start:x}-{current.end:x}"
 
 
 def _same_file(one: Mapping, other: Mapping) -> bool:
@@ -118,20 +132,16 @@ def _build_id_at(memory: int, base: int) -> bytes | None:
     if len(header) != layout.HEADER.size or header[:4] != layout.MAGIC:
         return None
     fields = layout.HEADER.unpack(header)
-    count = min(fields[10], _MOST_HEADERS)
+    count = min(fields[10], layout.MOST_HEADERS)
     table = os.pread(memory, count * layout.PROGRAM_HEADER.itemsize, base + fields[5])
     headers = layout.program_headers(table)
     loads = headers[headers["type"] == layout.PT_LOAD]
     if not len(loads):
         return None
     bias = base - (int(loads["vaddr"].min()) & -os.sysconf("SC_PAGESIZE"))
-    for note in headers[headers["type"] == layout.PT_NOTE]:
-        size = min(int(note["filesz"]), _LARGEST_NOTE)
-        data = os.pread(memory, size, bias + int(note["vaddr"]))
-        build_id = layout.build_id_in(data, 8 if note["align"] == 8 else 4)
-        if build_id:
-            return build_id
-    return None
+    return layout.build_id(
+        headers, lambda note, size: os.pread(memory, size, bias + int(note["vaddr"]))
+    )
 
 
 def _vdso(mapping: Mapping) -> Elf | None:
@@ -142,8 +152,5 @@ def _vdso(mapping: Mapping) -> Elf | None:
         if own.path == _VDSO:
             with open("/proc/self/mem", "rb", buffering=0) as memory:
                 image = os.pread(memory.fileno(), own.end - own.start, own.start)
-            with open(os.memfd_create("vdso"), "r+b") as file:
-                file.write(image)
-                file.flush()
-                return Elf.open(f"/proc/self/fd/{file.fileno()}")
+            return Elf.in_memory(image, "vdso")
     return None

@@ -44,7 +44,12 @@ class Lru(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        """`key` must be new. The newest value stays, however heavy it is."""
+        """Forgets another value of the key. The newest value stays, however heavy it is."""
+        old = self._items.get(key)
+        if old is not None:
+            self.remove(key)
+            if old is not value:
+                self._on_evict(old)
         self._items[key] = value
         self.weight += self._weigh(value)
         while self.weight > self._size and len(self._items) > 1:

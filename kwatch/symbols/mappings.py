@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
@@ -32,6 +33,14 @@ class Mapping:
     device: int
     executable: bool
     deleted: bool
+
+    def may_be(self, status: os.stat_result) -> bool:
+        """Whether the mapped file can be the one of this status.
+
+        By stat(), btrfs and overlayfs show other devices than in maps; these have no major number.
+        """
+        is_there = status.st_dev == self.device or not os.major(status.st_dev)
+        return status.st_ino == self.inode and is_there
 
 
 def read_mappings(pid: int) -> list[Mapping]:
@@ -72,13 +81,47 @@ def file_of(pid: int, mapping: Mapping) -> str:
     """
     if not mapping.inode:
         return ""
-    link = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
-    if _is_link_to(link, mapping.path):
+    if link := link_to(pid, mapping):
         return link
-    for path in (f"/proc/{pid}/root{mapping.path}", mapping.path):
-        if _has_inode(path, mapping.inode):
-            return path
-    return ""
+    return next((path for path in paths_of(pid, mapping, is_foreign(pid))), "")
+
+
+def link_to(pid: int, mapping: Mapping) -> str:
+    """The kernel's own link to the mapped file, while the mapping is as it was; else empty.
+
+    Anyone may read the link; following it takes a capability, see proc_map_files_get_link().
+    """
+    link = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
+    try:
+        status, name = os.stat(link), os.readlink(link)
+    except OSError:
+        return ""
+    is_other = status.st_dev == mapping.device and status.st_ino != mapping.inode
+    return "" if is_other or name.removesuffix(_DELETED) != mapping.path else link
+
+
+def paths_of(pid: int, mapping: Mapping, foreign: bool | None) -> Iterator[str]:
+    """Paths that may lead to the mapped file, as the process and as we see it.
+
+    `foreign`: it is of another mount namespace, and our files are none of its.
+    """
+    paths = (f"/proc/{pid}/root{mapping.path}", mapping.path)
+    return leading_to(mapping, paths[:1] if foreign else paths)
+
+
+def leading_to(mapping: Mapping, paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            if mapping.may_be(os.stat(path)):
+                yield path
+
+
+def is_foreign(pid: int) -> bool | None:
+    """Whether a process sees other file systems than we do; None if it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat("/proc/self/ns/mnt").st_ino
+    except OSError:
+        return None
 
 
 def file_version(path: str) -> tuple[int, int, int]:
@@ -88,25 +131,6 @@ def file_version(path: str) -> tuple[int, int, int]:
     """
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _is_link_to(link: str, path: str) -> bool:
-    """Names are compared, because overlayfs shows different inodes in maps and by stat().
-
-    Anyone may read the link; following it takes a capability, see proc_map_files_get_link().
-    """
-    try:
-        os.stat(link)
-        return os.readlink(link).removesuffix(_DELETED) == path
-    except OSError:
-        return False
-
-
-def _has_inode(path: str, inode: int) -> bool:
-    try:
-        return os.stat(path).st_ino == inode
-    except (OSError, ValueError):
-        return False
 
 
 class AddressSpace:

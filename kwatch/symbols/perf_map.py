@@ -10,17 +10,20 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 _LINE = re.compile(rb"(?:0x)?([0-9a-fA-F]{1,16}) (?:0x)?([0-9a-fA-F]{1,16}) ([^\r\n]+)")
-_LARGEST_READ = 64 << 20
+_LARGEST_READ = 32 << 20  # at once, from the end
 _MOST_FUNCTIONS = 100_000
 _LONGEST_NAME = 512
 _LARGEST_FUNCTION = 1 << 30
 _LARGEST_ADDRESS = 1 << 63
+_CLOCKS_DIFFER_S = 0.1  # at most: a file's times and a process's are rounded, both down
 
 Addresses = npt.NDArray[np.uint64]
 Ages = npt.NDArray[np.int64]
@@ -36,16 +39,15 @@ class Function(NamedTuple):
 class PerfMap:
     """The map of one process. Whatever is in it, reading it raises nothing.
 
-    `full`: the map has more functions than are kept, and those that came later are not known.
+    `full`: the map has more functions than are kept, and the oldest are not known. `started` is
+    the process's `start_ticks`.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, started: int = 0) -> None:
         """Takes over `fd`."""
         self._fd = fd
-        self._done = 0
-        self._rest = b""
+        self.started = started
         self._forget()
-        self.full = False
 
     def close(self) -> None:
         os.close(self._fd)
@@ -66,32 +68,47 @@ class PerfMap:
     def _forget(self) -> None:
         self._done, self._rest, self.full = 0, b"", False
         self._starts = self._ends = np.empty(0, dtype=np.uint64)
+        self._ages = np.empty(0, dtype=np.int64)
         self._names: list[bytes] = []
 
     def _read_on(self) -> None:
         size = os.fstat(self._fd).st_size
         if size < self._done:  # written anew
             self._forget()
-        found: list[Function] = []
-        while self._done < min(size, _LARGEST_READ) and not self.full:
+        if size - self._done > _LARGEST_READ:
+            self._done, self._rest = size - _LARGEST_READ, b"#"  # the line there has no beginning
+            self.full = True
+        found = list(filter(None, map(_function, self._lines(size))))
+        if found:
+            self._merge(found)
+
+    def _lines(self, size: int) -> deque[bytes]:
+        """Those that have come, or the last of them."""
+        last: deque[bytes] = deque(maxlen=_MOST_FUNCTIONS)
+        while self._done < size:
             data = os.pread(self._fd, 1 << 20, self._done)
             if not data:
                 break
             self._done += len(data)
             *lines, rest = (self._rest + data).split(b"\n")
             self._rest = rest[:4096]
-            found += filter(None, map(_function, lines))
-            self.full = len(found) + len(self._names) >= _MOST_FUNCTIONS
-        if found:
-            self._merge(found)
+            self.full |= len(last) + len(lines) > _MOST_FUNCTIONS
+            last += lines
+        return last
 
     def _merge(self, newer: list[Function]) -> None:
+        """Of too many, the newest stay: a name that has been replaced must not be given."""
         names = self._names + [function.name for function in newer]
         starts = np.array([function.start for function in newer], dtype=np.uint64)
         ends = np.array([function.end for function in newer], dtype=np.uint64)
         starts, ends = np.append(self._starts, starts), np.append(self._ends, ends)
+        first = int(self._ages.max(initial=-1)) + 1
+        ages = np.append(self._ages, np.arange(first, first + len(newer)))
         kept = without_overlaps(starts, ends)
-        self._starts, self._ends = starts[kept], ends[kept]
+        if len(kept) > _MOST_FUNCTIONS:
+            self.full = True
+            kept = kept[np.sort(np.argsort(ages[kept])[-_MOST_FUNCTIONS:])]
+        self._starts, self._ends, self._ages = starts[kept], ends[kept], ages[kept]
         self._names = [names[index] for index in kept.tolist()]
 
 
@@ -155,9 +172,22 @@ def _function(line: bytes) -> Function | None:
 
 
 def open_perf_map(pid: int) -> PerfMap | None:
-    """The map of a process, where it sees it; only if it or root has written it."""
+    """The map of a process, where it sees it; only if it or root has written it.
+
+    In a container, pids and a folder for temporary files are soon those of an earlier process: what
+    was last written before this one began is not its map.
+    """
     own_pid = _innermost_pid(pid)
     return None if own_pid is None else _open(f"/proc/{pid}/root/tmp/perf-{own_pid}.map", pid)
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process began, in the unit of /proc/PID/stat since boot; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return None
 
 
 def map_status(pid: int) -> os.stat_result | None:
@@ -175,16 +205,24 @@ def _open(path: str, pid: int) -> PerfMap | None:
         fd = os.open(path, flags)
     except OSError:
         return None
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) and _is_trusted(status, owner):
-        return PerfMap(fd)
+    status, started = os.fstat(fd), start_ticks(pid)
+    if started is not None and _is_trusted(status, owner) and not _is_older(status, started):
+        return PerfMap(fd, started)
     os.close(fd)
     return None
 
 
 def _is_trusted(status: os.stat_result, owner: int) -> bool:
     writable_by_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return status.st_uid in (0, owner) and not writable_by_others
+    is_theirs = status.st_uid in (0, owner) and not writable_by_others
+    return stat.S_ISREG(status.st_mode) and is_theirs
+
+
+def _is_older(status: os.stat_result, started: int) -> bool:
+    """Whether the file was last written before the process began."""
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    began = boot + started / os.sysconf("SC_CLK_TCK")
+    return status.st_mtime < began - _CLOCKS_DIFFER_S
 
 
 def _innermost_pid(pid: int) -> int | None:

@@ -7,7 +7,6 @@ libdw, it does it here: within limits, and kwatch goes on.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -19,6 +18,7 @@ from itertools import chain
 from kwatch.errors import KwatchError
 from kwatch.symbols import debuginfod, wire
 from kwatch.symbols.libdw import Location, Module
+from kwatch.with_parent import die_with_parent
 
 #: What one file may take in seconds of CPU time, and the process in bytes of private memory.
 CPU_LIMIT_S = 5.0
@@ -27,7 +27,6 @@ MEMORY_LIMIT = 2 << 30
 #: ends, and kwatch starts it again when it needs it.
 RESIDENT_LIMIT = 384 << 20
 _MODULES = 64
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(slots=True)
@@ -115,7 +114,7 @@ def _resident() -> int:
 
 def main(descriptor: int) -> None:
     """Serves a socket that the parent has made; ends with the parent."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

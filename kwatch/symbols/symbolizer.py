@@ -19,7 +19,7 @@ from kwatch.symbols.jit import JitCode, executable_memory, is_made_by_program
 from kwatch.symbols.libdw import Location
 from kwatch.symbols.libdw_api import load_libdw
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import AddressSpace, Mapping
+from kwatch.symbols.mappings import AddressSpace, Mapping, is_foreign
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 
 _MODULES = 256
@@ -129,7 +129,7 @@ class Symbolizer:
         self._files: Lru[_Key, _File] = Lru(modules, on_evict=self._retire)
         self._retired: SimpleQueue[_File] = SimpleQueue()
         self._frames: Lru[tuple[int, int, int], _Named] = Lru(_FRAMES_BYTES, weigh=_weight)
-        self._jit = JitCode()
+        self._jit = JitCode(self._warn_once)
         self._warned: set[str] = set()
         self._refreshed: dict[int, float] = {}
         with contextlib.suppress(NotStarted):  # it is tried again when there is something to read
@@ -187,7 +187,7 @@ class Symbolizer:
         self._close_files()
 
     def _mapping(self, pid: int, space: AddressSpace, address: int) -> Mapping | None:
-        """Memory that became executable by mprotect() is not announced, so look once a while."""
+        """What was mapped a moment ago may not have been told of yet, so look once in a while."""
         found = space.find(address)
         now = time.monotonic()
         if found is None and now >= self._refreshed.get(pid, 0.0) + _REFRESH_S:
@@ -247,18 +247,21 @@ class Symbolizer:
             )
         except Damaged as error:
             file.readable = False
-            self._warn_once(file.path, str(error))
+            self._warn_nameless(file.path, str(error))
             return {}, True
         except NotStarted as error:
-            self._warn_once("", str(error))
+            self._warn_nameless("", str(error))
             return {}, False
         return dict(zip(vaddrs, answer.locations, strict=True)), not answer.partial
 
-    def _warn_once(self, path: str, reason: str) -> None:
+    def _warn_nameless(self, path: str, reason: str) -> None:
+        whose = "its functions" if path else "functions"
+        self._warn_once(path, f"{reason}; {whose} are shown as module and offset")
+
+    def _warn_once(self, path: str, line: str) -> None:
         if path not in self._warned and len(self._warned) < _MODULES:
             self._warned.add(path)
-            whose = "its functions" if path else "functions"
-            self.warn(f"{reason}; {whose} are shown as module and offset")
+            self.warn(line)
 
     def _file(self, pid: int, mapping: Mapping) -> _File | None:
         """None if the file cannot be found now; another process may still lead to it later."""
@@ -279,7 +282,7 @@ class Symbolizer:
             elf = self._images.open(pid, mapping)
         except ElfError as error:
             if not mapping.path.startswith("/memfd:"):
-                self._warn_once(mapping.path, f"{mapping.path}: {error.reason}")
+                self._warn_nameless(mapping.path, f"{mapping.path}: {error.reason}")
             return _File(mapping.path, None)
         return None if elf is None else _File(mapping.path, elf, _foreign_root(pid))
 
@@ -296,11 +299,7 @@ class Symbolizer:
 
 
 def _foreign_root(pid: int) -> str:
-    try:
-        foreign = os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat("/proc/self/ns/mnt").st_ino
-    except OSError:
-        return ""
-    return f"/proc/{pid}/root" if foreign else ""
+    return f"/proc/{pid}/root" if is_foreign(pid) else ""
 
 
 def _named_by(

@@ -53,10 +53,11 @@ def _named(
 ) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
     """Each name that occurs, with the indexes in `starts` at which it does."""
     text = np.frombuffer(strings, dtype=np.uint8)
-    lengths = _lengths(text, starts)
     for length, group in _by_length(names).items():
-        rows = np.flatnonzero(lengths == length)
-        letters = text[starts[rows, np.newaxis] + np.arange(length)]
+        rows = _ended(text, starts, length)
+        if not len(rows):
+            continue
+        letters = np.lib.stride_tricks.sliding_window_view(text, length)[starts[rows]]
         keys = np.ascontiguousarray(letters).view(f"S{length}").ravel()
         for name, key in group:
             hits = rows[keys == key]
@@ -64,12 +65,14 @@ def _named(
                 yield name, hits
 
 
-def _lengths(text: npt.NDArray[np.uint8], starts: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """The length of the string at each start; -1 where no NUL follows."""
-    terminators = np.append(np.flatnonzero(text == 0), -1)
-    following = np.searchsorted(terminators[:-1], starts)
-    lengths: npt.NDArray[np.int64] = terminators[following] - starts.astype(np.int64)
-    return np.maximum(lengths, -1)
+def _ended(
+    text: npt.NDArray[np.uint8], starts: npt.NDArray[np.uint32], length: int
+) -> npt.NDArray[np.intp]:
+    """The indexes in `starts` of strings that may have this length: a NUL is there."""
+    ends = starts.astype(np.int64) + length
+    inside = np.flatnonzero(ends < len(text))
+    found: npt.NDArray[np.intp] = inside[text[ends[inside]] == 0]
+    return found
 
 
 def _by_length(names: Iterable[str]) -> dict[int, list[tuple[str, bytes]]]:

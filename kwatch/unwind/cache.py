@@ -19,14 +19,13 @@ import numpy as np
 from kwatch.cache_folder import CacheFolder, default_folder
 from kwatch.symbols.elf import Elf
 from kwatch.unwind.image import Image, read_image
-from kwatch.unwind.machines import ARM64
 from kwatch.unwind.programs import MOST_ROWS
-from kwatch.unwind.rows import ROW, RowKind, Rows
-from kwatch.unwind.table import Table, table_of
+from kwatch.unwind.rows import ROW
+from kwatch.unwind.table import Table, sound_table, table_of
 
 _MAGIC = b"kwatchU\0"
-_VERSION = 1  # another one for any change of rows, or of what is made of .eh_frame
-_HEADER = struct.Struct("<8sIIQQ16s16s")  # magic, version, rows, base, size, digest, checksum
+_VERSION = 2  # another one for any change of rows, or of what is made of .eh_frame
+_HEADER = struct.Struct("<8sIIQ16s16s")  # magic, version, rows, base, digest, checksum
 _SUFFIX = ".unwind"
 _DEFAULT_LIMIT = 256 << 20
 _LARGEST = _HEADER.size + MOST_ROWS * ROW.itemsize + 1
@@ -67,10 +66,10 @@ class TableCache:
         if not name:
             return None
         with contextlib.suppress(OSError), CacheFolder(self._folder) as folder:
-            rows = _decoded(folder.read(name, _LARGEST), image, digest)
-            if rows is not None:
+            table = _decoded(folder.read(name, _LARGEST), image, digest)
+            if table is not None:
                 folder.touch(name)
-                return Table(image.machine, image.base, image.size, image.segments, rows)
+                return table
         return None
 
     def _build(self, name: str, image: Image, digest: bytes) -> Table:
@@ -97,17 +96,16 @@ def _checksum(rows: bytes) -> bytes:
 
 def _encoded(table: Table, digest: bytes) -> bytes:
     data = table.rows.tobytes()
-    numbers = len(table.rows), table.base, table.size
+    numbers = len(table.rows), table.base
     return _HEADER.pack(_MAGIC, _VERSION, *numbers, digest, _checksum(data)) + data
 
 
-def _decoded(data: bytes, image: Image, digest: bytes) -> Rows | None:
-    """The rows in a file's contents, if they are whole and can be this image's."""
+def _decoded(data: bytes, image: Image, digest: bytes) -> Table | None:
+    """The table in a file's contents, if it is whole and can be this image's."""
     if len(data) < _HEADER.size:
         return None
-    magic, version, count, base, size, of, checksum = _HEADER.unpack_from(data)
-    expected = _MAGIC, _VERSION, image.base, image.size, digest
-    if (magic, version, base, size, of) != expected:
+    magic, version, count, base, of, checksum = _HEADER.unpack_from(data)
+    if (magic, version, of) != (_MAGIC, _VERSION, digest):
         return None
     if (
         len(data) != _HEADER.size + count * ROW.itemsize
@@ -115,15 +113,4 @@ def _decoded(data: bytes, image: Image, digest: bytes) -> Rows | None:
     ):
         return None
     rows = np.frombuffer(data, dtype=ROW, offset=_HEADER.size)
-    return rows if _is_table(rows, image) else None
-
-
-def _is_table(rows: Rows, image: Image) -> bool:
-    """What bpf/unwind_rows.h promises: sorted, from 0 on, ended by `NONE`, known kinds."""
-    if not len(rows):
-        return False
-    pcs, kinds = rows["pc"], rows["rule"] & 15
-    is_arm64 = image.machine is ARM64
-    is_known = (kinds <= RowKind.SIGNAL) | ((kinds >= RowKind.ARM64) == is_arm64)
-    is_sorted = pcs[0] == 0 and pcs[-1] <= image.size and bool((pcs[1:] > pcs[:-1]).all())
-    return is_sorted and kinds[-1] == RowKind.NONE and bool(is_known.all())
+    return sound_table(image, base, rows)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,9 +67,9 @@ def read_image(elf: Elf) -> Image:
     segments = tuple(each for each in elf.segments if each.executable and each.filesz)
     if not segments:
         raise ElfError(elf.path, "no code")
+    if any(each.offset + each.filesz > elf.size for each in segments):
+        raise ElfError(elf.path, "code behind the file's end")
     vaddr, eh_frame = _eh_frame(elf)
-    if len(eh_frame) > _LARGEST_EH_FRAME:
-        raise ElfError(elf.path, f"unwind information of {len(eh_frame)} bytes")
     trampolines = tuple(_trampolines(elf, machine, segments))
     image = Image(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
     if image.size > _LARGEST_CODE:
@@ -78,21 +77,10 @@ def read_image(elf: Elf) -> Image:
     return image
 
 
-def in_memory_file(image: bytes, name: str) -> Elf:
-    """An ELF file that exists in memory only, such as the vdso."""
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(image)
-        return Elf.open(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
 def _eh_frame(elf: Elf) -> tuple[int, bytes]:
     """By its section, since a static program may have no pointer to it; else by that pointer."""
     try:
-        found = elf.section(b".eh_frame")
+        found = elf.section(b".eh_frame", _LARGEST_EH_FRAME)
     except ElfError:
         found = None  # strippers leave a header that names sections behind the file's end
     if found is None:

@@ -48,7 +48,7 @@ class Registers:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A mapping of code and how its table applies: pc of a row = address - bias."""
+    """A mapping of code and how its table, if it has one, applies: pc of a row = address - bias."""
 
     start: int
     end: int
@@ -170,10 +170,11 @@ class _Walk(ABC):
     def _step(self) -> None:
         address = self.pc if self.exact else self.pc - 1
         region = self._regions.find(address)
-        if region is None or region.table is None:
+        if region is None:
             self._by_chain(StackEnd.NO_MAPPING)
             return
-        rule = region.table.rule_at(address - region.bias)
+        table = region.table
+        rule = table.rule_at(address - region.bias) if table else int(RowKind.NONE)
         match kind_of(rule):
             case RowKind.NONE:
                 self._by_chain(StackEnd.NO_ROW)

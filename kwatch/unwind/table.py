@@ -12,20 +12,25 @@ import numpy.typing as npt
 from kwatch.symbols.elf import Elf, ElfError, Segment
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
-from kwatch.unwind.image import Image, in_memory_file, read_image
-from kwatch.unwind.machines import Machine
+from kwatch.unwind.image import Image, read_image
+from kwatch.unwind.machines import ARM64, Machine
 from kwatch.unwind.programs import MOST_ROWS, Ints, Programs
 from kwatch.unwind.rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
 
 #: Between functions, padding of less belongs to the row before it: nothing is executed there.
 _HOLE = 32
+# A block without rows takes as much of the kernel's room as a row. What this allows is several
+# times what any file has; beyond it, a few small files would leave no room for others.
+_FREE_BLOCKS = 1 << 18
+_BLOCKS_FOR_ROW = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """Rows as bpf/unwind_rows.h describes them, read-only.
 
-    A row's pc is the file's virtual address less `base`. `size` is that of the code, in bytes.
+    A row's pc is the file's virtual address less `base`. `size` is that of the code from there to
+    the last row, in bytes, and never 0.
     """
 
     machine: Machine
@@ -85,16 +90,40 @@ def build_table(elf: Elf) -> Table:
 
 def build_table_from_memory(image: bytes, name: str) -> Table:
     """The table of an ELF image as it is mapped, such as the vdso; raises ElfError."""
-    with in_memory_file(image, name) as elf:
+    with Elf.in_memory(image, name) as elf:
         return build_table(elf)
 
 
 def table_of(image: Image) -> Table:
     try:
-        rows = _rows(image)
+        base, rows = _rows(image)
     except Malformed as err:
         raise ElfError(image.path, f"unwind information: {err}") from err
-    return Table(image.machine, image.base, image.size, image.segments, rows)
+    table = sound_table(image, base, rows)
+    if table is None:
+        raise ElfError(image.path, "unwind information of which no table can be made")
+    return table
+
+
+def sound_table(image: Image, base: int, rows: Rows) -> Table | None:
+    """The table of these rows, if they are what bpf/unwind_rows.h promises: sorted, from 0 on,
+    ended by `NONE`, of known kinds; if they lie in the image's code, and are not too few for it.
+    """
+    if not len(rows):
+        return None
+    size = max(int(rows["pc"][-1]), 1)
+    is_inside = image.base <= base and base + size <= image.base + image.size
+    is_dense = size // BLOCK_SIZE <= _FREE_BLOCKS + _BLOCKS_FOR_ROW * len(rows)
+    if is_inside and is_dense and not base % BLOCK_SIZE and _is_sorted(rows, image.machine):
+        return Table(image.machine, base, size, image.segments, rows)
+    return None
+
+
+def _is_sorted(rows: Rows, machine: Machine) -> bool:
+    pcs, kinds = rows["pc"], rows["rule"] & 15
+    is_known = (kinds <= RowKind.SIGNAL) | ((kinds >= RowKind.ARM64) == (machine is ARM64))
+    is_sorted = pcs[0] == 0 and bool((pcs[1:] > pcs[:-1]).all())
+    return is_sorted and kinds[-1] == RowKind.NONE and bool(is_known.all())
 
 
 def _overlap(segment: Segment, offset: int, size: int) -> int:
@@ -102,9 +131,12 @@ def _overlap(segment: Segment, offset: int, size: int) -> int:
     return end - max(segment.offset, offset)
 
 
-def _rows(image: Image) -> Rows:
+def _rows(image: Image) -> tuple[int, Rows]:
+    """The rows, and the address that their pcs count from: where the first function's block is."""
     programs = Programs(image.machine)
     starts, ends, numbers = _functions(image, programs)
+    skipped = int(starts[0]) // BLOCK_SIZE * BLOCK_SIZE if len(starts) else 0
+    starts, ends = starts - skipped, ends - skipped
     first, counts, offsets, rules = programs.rows()
     repeats = counts[numbers]
     if repeats.sum() > MOST_ROWS:
@@ -117,7 +149,7 @@ def _rows(image: Image) -> Rows:
     pcs = np.concatenate([[0], pcs[is_inside], holes])
     none = int(RowKind.NONE)
     values = np.concatenate([[none], rules[index[is_inside]], np.full(len(holes), none)])
-    return _assembled(pcs, values)
+    return image.base + skipped, _assembled(pcs, values)
 
 
 def _assembled(pcs: Ints, rules: Ints) -> Rows:
@@ -142,7 +174,7 @@ def _functions(image: Image, programs: Programs) -> tuple[Ints, Ints, Ints]:
     found = []
     for start, length, cie, instructions in read_entries(image.eh_frame, image.eh_frame_vaddr):
         start -= base
-        if 0 <= start < size and length:
+        if 0 <= start < size and length > 0:  # some encodings of sizes are signed
             found.append((start, min(start + length, size), programs.add(cie, instructions)))
     signal = programs.add_rows([0], [int(RowKind.SIGNAL)])
     for vaddr, length in image.trampolines:

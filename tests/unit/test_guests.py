@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +64,38 @@ def test_a_report_has_every_test_and_why_it_was_skipped(vm, tmp_path):
     assert "a.py::b  ok         -\n" in said
     assert "skipped on arm64-6.1: a.py::c: no x32" in said
     assert "arm64-5.10: the guest did not boot\n    Kernel panic" in said
+
+
+@pytest.mark.parametrize(
+    ("signs", "said"), [(0, "did not boot within"), (1, "gave no sign of life for")]
+)
+def test_a_guest_that_says_nothing_is_given_up(vm, tmp_path, monkeypatch, signs, said):
+    from vm import guest
+
+    monkeypatch.setattr(guest, "BOOT_LIMIT", 0.3)
+    monkeypatch.setattr(guest, "SILENCE_LIMIT", 0.3)
+    (tmp_path / "alive").write_bytes(bytes(signs))
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert guest._watch(process, tmp_path, 60, lambda: None).startswith(said)
+        process.kill()
+
+
+def test_a_guest_that_cannot_be_made_does_not_take_the_others_along(vm, tmp_path, monkeypatch):
+    from vm import cli
+    from vm.kernels import kernels
+
+    class NoKernel:
+        def __init__(self, *_):
+            pass
+
+        def guest(self, kernel):
+            return [][0]  # as when a package has no kernel image
+
+    monkeypatch.setattr(cli, "Cache", NoKernel)
+    arguments = SimpleNamespace(cache=tmp_path)
+    result = cli._test(next(iter(kernels())), [], tmp_path, arguments)
+    assert not result.good
+    assert "could not be made: IndexError" in cli.table([result])
 
 
 def test_a_report_made_elsewhere_is_held_to_what_was_done_there(vm, tmp_path, monkeypatch):

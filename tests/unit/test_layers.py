@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: each other.
 LAYERS = [
     ["__init__", "errors"],
+    ["whole_file", "with_parent"],
     ["units", "cache_folder", "freed_memory", "signals", "stdout"],
     ["events", "maps", "options"],
     ["snapshot"],

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kwatch import whole_file
 from kwatch.errors import KwatchError, UsageError
 from kwatch.options import ProfileFiles, WatchOptions
 from kwatch.output import Output
@@ -80,6 +82,29 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert target.read_text() == "app[1]=10"
 
 
+def test_links_that_others_plant_are_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that all may write to; even one who knows the name has no use of it."""
+    path, precious = tmp_path / "profile.pb.gz", tmp_path / "precious"
+    precious.write_text("precious")
+    names: list[str] = []
+    monkeypatch.setattr(whole_file.secrets, "token_hex", lambda size: names.pop(0))
+    names.append("first")
+    profiles = Profiles({str(path): sizes})
+    profiles.write(snapshot(1, 10))
+    for planted in (f"{path}.{os.getpid()}.tmp", tmp_path / "profile.pb-known.gz.new"):
+        Path(planted).symlink_to(precious)
+    names.append("known")
+    with pytest.raises(FileExistsError) as caught:
+        profiles.flush()
+    assert caught.value.filename == str(path)
+    names.append("unknown")
+    profiles.close()
+    assert (precious.read_text(), path.read_text()) == ("precious", "app[1]=10")
+    assert not path.is_symlink()
+
+
 def test_what_is_open_already_is_written_once_and_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "profile"
     with path.open("w") as stream:
@@ -130,6 +155,48 @@ def test_of_many_processes_that_have_ended_the_totals_stay(
         "app[4]": "10000",
         "app[5]": "100000",
     }
+
+
+def with_stacks(pid: int, count: int, depth: int = 18) -> Snapshot:
+    """A process that has ended, whose stacks share most of their frames, each made by itself."""
+    stacks = tuple(
+        StackTotals(n, 1, 10, 1, 10, tuple(Frame(at, f"f{at}") for at in (n, *range(depth - 1))))
+        for n in range(count)
+    )
+    return replace(snapshot(pid, 0, exited=True), profile=HeapProfile(stacks))
+
+
+def test_of_many_stacks_of_ended_processes_the_totals_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MAX_FRAMES", 1000)
+    path = tmp_path / "profile"
+    profiles = Profiles({str(path): sizes})
+    profiles.write(snapshot(9, 7))  # lives, and stays
+    for pid in (1, 2, 3, 4):
+        profiles.write(with_stacks(pid, 20))
+    profiles.flush()
+    words = dict(re.findall(r"(\S[^=]*)=(\d+)", path.read_text()))
+    ended = {"app[3]": "200", "app[4]": "200", "[earlier processes]": "400"}
+    assert words == {"app[9]": "7", **ended}
+    profiles.write(with_stacks(5, 1000))  # alone more than there is room for
+    profiles.close()
+    words = dict(re.findall(r"(\S[^=]*)=(\d+)", path.read_text()))
+    assert words == {"app[9]": "7", "[earlier processes]": "800", "app[5]": "10000"}
+
+
+def test_a_build_of_many_processes_fits_into_memory() -> None:
+    """A compiler has allocated from ten thousand stacks, and there are hundreds of it."""
+    profiles = Profiles({})
+    tracemalloc.start()
+    try:
+        for pid in range(3):
+            profiles.write(with_stacks(pid, 2000))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    frames = 3 * 2000 * 18
+    assert held < 50 * frames
 
 
 @pytest.mark.parametrize("name", ["missing/profile", "."])

@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from harness.compiled import CHAIN, INLINED, compile_c, run, waiting
 
 from kwatch.snapshot import Frame
+from kwatch.symbols import images
 from kwatch.symbols.demangle import demangle
 from kwatch.symbols.elf import Elf
 from kwatch.symbols.images import Images, mapped_build_id
@@ -70,14 +72,32 @@ def test_another_file_with_the_same_inode_is_refused(tmp_path: Path) -> None:
         real = code_at(pid, addresses[0])
         with Elf.open(str(path)) as elf:
             assert mapped_build_id(pid, real) == elf.build_id
-        images = Images()
-        elf = images.open(pid, real)
+        opener = Images()
+        elf = opener.open(pid, real)
         assert elf is not None
         elf.close()
         other.write_bytes(other.read_bytes() + b"\0")  # younger than kwatch
         fields = {name: getattr(real, name) for name in Mapping.__slots__}
         lying = Mapping(**fields | {"inode": other.stat().st_ino, "path": str(other)})
-        assert images.open(pid, lying) is None
+        assert opener.open(pid, lying) is None
+
+
+@pytest.mark.needs("root")
+def test_only_a_mapping_that_has_changed_is_looked_for_among_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process may have hundreds of libraries, and each of them is opened."""
+    own = os.getpid()
+    libc = next(m for m in read_mappings(own) if "/libc.so" in m.path and m.executable)
+    looks: list[int] = []
+    monkeypatch.setattr(
+        images, "read_mappings", lambda pid: looks.append(pid) or read_mappings(pid)
+    )
+    for mapping, expected in ((libc, []), (replace(libc, end=libc.end - 4096), [own])):
+        elf = Images().open(own, mapping)
+        assert elf is not None
+        elf.close()
+        assert looks == expected
 
 
 @pytest.mark.needs("root")

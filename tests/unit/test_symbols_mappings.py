@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kwatch.symbols.images import Images
 from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, parse_mapping, read_mappings
 
 
@@ -70,6 +72,43 @@ def test_the_mapped_file_itself_is_opened(tmp_path: Path, name: str, deleted: bo
         assert Path(found).read_bytes() == b"first" * 1000
     assert mapping.deleted == deleted
     assert file_of(1 << 30, mapping) == ("" if deleted else str(path))
+
+
+def status_of(inode: int, device: int) -> os.stat_result:
+    return os.stat_result((0o100644, inode, device, *range(7)))
+
+
+@pytest.mark.parametrize(
+    ("inode", "device", "expected"),
+    [
+        (7, os.makedev(8, 1), True),
+        (8, os.makedev(8, 1), False),
+        (7, os.makedev(8, 2), False),  # another disk gives out the same numbers
+        (7, os.makedev(0, 45), True),  # btrfs: each subvolume has a device that maps do not show
+    ],
+)
+def test_a_file_has_the_inode_and_the_device(inode: int, device: int, expected: bool) -> None:
+    mapping = Mapping(0x1000, 0x2000, 0, "/bin/x", 7, os.makedev(8, 1), True, False)
+    assert mapping.may_be(status_of(inode, device)) == expected
+
+
+@pytest.mark.needs("root")
+def test_our_files_are_none_of_a_process_that_sees_others(tmp_path: Path) -> None:
+    """A mount lies over the folder there, and the file that it hides has the inode by chance."""
+    path = tmp_path / "place" / "library"
+    path.parent.mkdir()
+    path.write_bytes(b"ours")
+    status = path.stat()
+    mapping = Mapping(0x1000, 0x2000, 0, str(path), status.st_ino, status.st_dev, True, False)
+    script = f"mount -t tmpfs none {path.parent} && echo && exec cat"
+    command = ["unshare", "--mount", "sh", "-c", script]
+    assert file_of(os.getpid(), mapping) == f"/proc/{os.getpid()}/root{path}"
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert file_of(process.pid, mapping) == ""
+        assert Images().open(process.pid, mapping) is None
+        process.kill()
 
 
 def test_no_file_is_mapped() -> None:

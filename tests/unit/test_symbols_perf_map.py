@@ -9,11 +9,15 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwatch.symbols.mappings import AddressSpace, read_mappings
+from kwatch.snapshot import Frame
+from kwatch.symbols import perf_map
+from kwatch.symbols.jit import JitCode
+from kwatch.symbols.mappings import AddressSpace, Mapping, read_mappings
 from kwatch.symbols.perf_map import PerfMap, open_perf_map, without_overlaps
 from kwatch.symbols.symbolizer import Symbolizer
 
@@ -48,12 +52,41 @@ def test_a_map_is_read_on_when_it_has_grown(tmp_path: Path) -> None:
     known.close()
 
 
-def test_memory_is_bounded(tmp_path: Path) -> None:
+def test_of_very_many_functions_the_newest_are_known(tmp_path: Path) -> None:
+    """What was written over old code never has the old name."""
     lines = b"".join(b"%x 1 f\n" % at for at in range(150_000))
     known = a_map(tmp_path / "map", lines)
-    assert known.find(90_000) == ("f", 0)
-    assert known.find(149_999) is None
+    assert known.find(149_999) == ("f", 0)
+    assert known.find(49_999) is None
     assert known.full
+    with (tmp_path / "map").open("ab") as file:
+        file.write(b"%x 10 again\n%x 10 below\n" % (149_990, 5))
+    assert [known.find(at) for at in (149_999, 14)] == [("again", 9), ("below", 9)]
+    with (tmp_path / "map").open("ab") as file:
+        file.write(b"".join(b"%x 1 g\n" % at for at in range(200_000, 200_100)))
+    found = [known.find(at) for at in (50_000, 50_099, 150_000, 200_099)]
+    assert found == [None, ("f", 0), ("again", 10), ("g", 0)]
+    known.close()
+
+
+def test_of_a_very_large_map_the_end_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "map").open("wb") as file:
+        file.write(b"1000 10 first\n")
+        file.truncate(1 << 40)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n2000 10 last\n")
+    known = PerfMap(os.open(tmp_path / "map", os.O_RDONLY))
+    assert [known.find(at) for at in (0x1000, 0x2000)] == [None, ("last", 0)]
+    assert known.full
+    known.close()
+
+
+def test_a_line_whose_beginning_was_not_read_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perf_map, "_LARGEST_READ", 24)
+    known = a_map(tmp_path / "map", b"1000 10 first\n71000 10 second\n2000 10 last\n")
+    assert [known.find(at) for at in (0x1000, 0x71000, 0x2000)] == [None, None, ("last", 0)]
     known.close()
 
 
@@ -108,6 +141,58 @@ def test_only_the_process_and_root_are_believed(mode: int, owner: int, trusted: 
         found.close()
 
 
+def test_the_map_of_an_earlier_process_of_this_pid_is_refused() -> None:
+    """As in containers, where a restart makes the same pids and finds the same /tmp."""
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    path.write_text("1000 10 f\n")
+    began = psutil.Process().create_time()
+    warnings: list[str] = []
+    jit = JitCode(lambda module, line: warnings.append(line))
+    try:
+        os.utime(path, (began - 0.5, began - 0.5))
+        assert jit.frame(os.getpid(), 0x1004, 0x1003) is None
+        path.write_text("1000 10 g\n")  # the same file, written by this process
+        assert jit.frame(os.getpid(), 0x1004, 0x1003) == Frame(0x1004, "g", 4, path.name)
+        os.utime(path, (began + 0.01, began + 0.01))
+        assert jit.frame(os.getpid(), 0x1004, 0x1003) is not None
+    finally:
+        path.unlink()
+        jit.close()
+    assert not warnings
+
+
+def test_a_map_is_forgotten_with_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    path.write_text("1000 10 f\n")
+    jit = JitCode(lambda module, line: None)
+    try:
+        assert jit.frame(os.getpid(), 0x1004, 0x1003) is not None
+        path.unlink()
+        assert jit.frame(os.getpid(), 0x1004, 0x1003) is not None
+        monkeypatch.setattr("kwatch.symbols.jit.start_ticks", lambda pid: 1 << 40)
+        assert jit.frame(os.getpid(), 0x1004, 0x1003) is None  # another process has the pid
+    finally:
+        path.unlink(missing_ok=True)
+        jit.close()
+
+
+def test_that_functions_are_not_known_is_said_once(tmp_path: Path) -> None:
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    path.write_bytes(b"".join(b"%x 1 f\n" % at for at in range(1, 100_002)))
+    symbolizer = Symbolizer()
+    warnings: list[str] = []
+    symbolizer.warn = warnings.append
+    space = AddressSpace([Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)])
+    try:
+        symbols = [symbolizer.frames(os.getpid(), space, [at])[0].symbol for at in (3, 2, 100_002)]
+    finally:
+        path.unlink()
+        symbolizer.close()
+    assert symbols == ["f", "", "f"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"perf-{os.getpid()}.map has more functions than are kept")
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     path = Path(f"/tmp/perf-{os.getpid()}.map")
     path.symlink_to("/etc/passwd")
@@ -138,7 +223,7 @@ def test_functions_of_a_runtime_are_named(prefix: list[str], tmp_path: Path) -> 
         lines = [line.split(" ", 2) for line in path.read_text().splitlines()]
         start = next(int(line[0], 16) for line in reversed(lines) if re.match(name, line[2]))
         symbolizer = Symbolizer()
-        # the code may have become executable after its mapping was announced
+        # nobody has told of the memory that the runtime has mapped
         file_code = [m for m in read_mappings(pid) if m.inode]
         [frame] = symbolizer.frames(pid, AddressSpace(file_code), [start + 5])
         symbolizer.close()

@@ -86,7 +86,7 @@ def test_the_same_build_id_with_other_contents_has_its_own_table(folder, program
     forged = program.with_name("forged")
     data = bytearray(program.read_bytes())
     with Elf.open(str(program)) as elf:
-        eh_frame = elf.section(b".eh_frame")[1]
+        eh_frame = elf.section(b".eh_frame", 1 << 20)[1]
     at = bytes(data).index(eh_frame)
     data[at + len(eh_frame) - 4 - 8] ^= 0x10
     forged.write_bytes(data)

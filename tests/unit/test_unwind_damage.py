@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kwatch.symbols.elf import ElfError, Segment
-from kwatch.unwind.image import Image, in_memory_file
+from kwatch.symbols import elf_layout as layout
+from kwatch.symbols.elf import Elf, ElfError, Segment
+from kwatch.unwind.image import Image
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.rows import RowKind
 from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
@@ -57,6 +58,18 @@ def cie(instructions=b"\x0c\x07\x08\x90\x01", encoding=0x1B, column=16, letters=
     )
 
 
+SIGNED = 0x0B  # addresses and sizes of four bytes, signed, not relative to their place
+
+
+def absolute(*fdes):
+    """As `section`, with addresses of the file."""
+    data = bytearray(cie(encoding=SIGNED))
+    for start, size, instructions in fdes:
+        place = struct.pack("<iiB", TEXT + start, size, 0)
+        data += entry(len(data) + 4, place + instructions)
+    return bytes(data) + bytes(4)
+
+
 def section(*fdes, head=None, wide=False):
     """A CIE and FDEs of (start, size, instructions), addresses relative to the code."""
     data = bytearray(cie() if head is None else head)
@@ -70,7 +83,9 @@ def section(*fdes, head=None, wide=False):
 def rows_of(eh_frame, machine=X86_64):
     table = table_of(image_of(eh_frame, machine))
     check(table)
-    return [(pc, rule & 15) for pc, rule in table.rows.tolist()]
+    skipped = table.base - TEXT
+    rows = [(pc + skipped, rule & 15) for pc, rule in table.rows.tolist()]
+    return rows if rows[0][0] == 0 else [(0, NONE), *rows]  # outside the table there is none
 
 
 SP, FP, NONE, UNSUP = RowKind.SP, RowKind.FP, RowKind.NONE, RowKind.UNSUP
@@ -114,6 +129,13 @@ def test_what_cannot_be_said_is_unsupported_in_its_own_function_only(instruction
     assert found == [(0, NONE), (0x100, SP), (0x104, UNSUP), (0x140, SP), (0x180, NONE)]
 
 
+def test_functions_of_a_negative_size_are_left_out():
+    """Its end would be before the code, and rows would be looked up in other files' tables."""
+    assert rows_of(absolute((0x100, -0x101, b""))) == [(0, NONE)]
+    found = rows_of(absolute((0x100, 64, b""), (0x200, -0x7FFFFFFF, b""), (0x300, 16, b"")))
+    assert [pc for pc, _ in found] == [0, 0x100, 0x140, 0x300, 0x310]
+
+
 def test_the_end_of_a_thread():
     assert rows_of(section((0x100, 64, b"\x07\x10")))[1] == (0x100, RowKind.END)
 
@@ -153,6 +175,15 @@ def test_random_instructions(fdes, machine):
     check(table_of(image_of(section(*fdes, head=cie(column=column)), machine)))
 
 
+NUMBER = st.integers(-(1 << 31), (1 << 31) - TEXT - 1) | st.integers(-SIZE, SIZE)
+
+
+@MANY
+@given(st.lists(st.tuples(NUMBER, NUMBER, st.binary(max_size=12)), max_size=8))
+def test_random_places_and_sizes(fdes):
+    check(table_of(image_of(absolute(*fdes))))
+
+
 @MANY
 @given(st.data())
 def test_mutated_sections(data):
@@ -185,11 +216,54 @@ def test_mutated_files(program, data):
         mutated[at] = data.draw(st.sampled_from([0, 1, 4, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))
     cut = data.draw(st.just(len(mutated)) | st.integers(0, len(mutated)))
     try:
-        with in_memory_file(bytes(mutated[:cut]), "mutated") as elf:
+        with Elf.in_memory(bytes(mutated[:cut]), "mutated") as elf:
             table = build_table(elf)
     except ElfError:
         return
     check(table)
+
+
+@pytest.mark.parametrize(
+    ("first", "size"), [(0, SIZE), (0x4010, 0x20), (SIZE - 0x100, 0x100), (0x37, 1)]
+)
+def test_a_table_begins_and_ends_with_its_functions(first, size):
+    table = table_of(image_of(section((first, size, b""))))
+    check(table)
+    assert table.base == TEXT + first // 256 * 256
+    assert table.base + table.size == TEXT + first + size
+    assert len(table.blocks) - 1 <= -(-size // 256) + 1
+    for pc in (first - 1, first, first + size - 1, first + size):
+        inside = first <= pc < first + size
+        assert table.rule_at(TEXT + pc - table.base) & 15 == (SP if inside else NONE)
+
+
+def far_apart(distance, count):
+    """A file that claims much code, with `count` functions and another one at the other end."""
+    places = [(0x100 * n, 1, b"\x0e" + bytes([8 * (n % 2)])) for n in range(count)]
+    segments = (Segment(0, TEXT, 1 << 31, 1 << 31, 5),)
+    eh_frame = absolute(*places, (distance, 16, b""))
+    return table_of(Image("far", X86_64, segments, eh_frame, EH_FRAME, (), None))
+
+
+def test_few_rows_for_much_code_are_refused():
+    """Each 256 bytes between them take as much of the kernel's room as a row."""
+    assert len(far_apart(40 << 20, 1).rows) == 4
+    with pytest.raises(ElfError, match="no table"):
+        far_apart(1 << 30, 1)
+    assert len(far_apart(1 << 30, 40_000).rows) > 80_000
+
+
+def test_code_behind_the_end_of_the_file_is_refused(program):
+    data = bytearray(program)
+    headers = np.frombuffer(data, layout.PROGRAM_HEADER, 13, 64)
+    [code] = np.flatnonzero((headers["type"] == layout.PT_LOAD) & (headers["flags"] & 1 > 0))
+    headers["filesz"][code] = len(program) - int(headers["offset"][code])
+    for more in (0, 1):
+        headers["filesz"][code] += more
+        with Elf.in_memory(bytes(data), "claim") as elf:
+            outcome = pytest.raises(ElfError, match="behind") if more else contextlib.nullcontext()
+            with outcome:
+                build_table(elf)
 
 
 MEMORY = 400 << 20

@@ -188,3 +188,11 @@ def test_how_a_stack_ends(registers, end, frames, by_frame_pointer):
     stack = words(0x8000, **{**loop, "at_8": 0x1010, "at_16": 0, "at_24": 0x5001})
     found = unwind(X86_64, registers, stack, machine_table(X86_64, *END_AND), limit=10)
     assert (found.end, len(found.frames), found.by_frame_pointer) == (end, frames, by_frame_pointer)
+
+
+def test_code_of_no_file_is_known_to_have_no_rows():
+    """As the BPF programs say when they know the mapping, such as that of a JIT."""
+    found = unwind(
+        X86_64, Registers(0x5000, 0x8000, 0), words(0x8000), Regions([Region(0x5000, 0x6000)])
+    )
+    assert found == Unwound((0x5000,), StackEnd.NO_ROW, False)

@@ -7,7 +7,8 @@ Each program runs with a malloc that records where it was called from (record.c)
 whose events are kept. An event is paired with the record of its thread between whose times it
 lies. A stack is exact if all its frames are equal; truncated if it says so and the frames that it
 has are equal; further if backtrace() ended at code without unwind information and kwatch went on by
-the frame pointer; else wrong, and the exit status is 1.
+the frame pointer; else wrong. The exit status is 1 if a stack is wrong or lost, if more than 0.5 %
+of a program's are truncated, if a program fails, and if nothing was compared.
 
 --symbols: then tools/symbols_check names every distinct frame.
 """
@@ -20,9 +21,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,6 +30,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from programs import Checked, programs
+from result import KINDS, Result, faults
 from tabulate import tabulate
 
 from kwatch import events, watch
@@ -46,8 +46,7 @@ from kwatch.symbols.elf import Elf
 from kwatch.targets.launch import Launched
 
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
-_KINDS = ("exact", "truncated", "further", "wrong", "lost", "no event")
-_HEADERS = ("program", *_KINDS, "distinct", "depth", "truncated by", "status")
+_HEADERS = ("program", *KINDS, "distinct", "depth", "truncated by", "status")
 _RECORDS = "UNWIND_CHECK"  # the folder that record.c writes into, if this names one
 _SHOWN = 3
 _HEAD = 6
@@ -87,17 +86,6 @@ class Recorded(Launched):
         os.environ[_RECORDS] = self.folder
         super().__init__(command)
         del os.environ[_RECORDS]
-
-
-@dataclass(slots=True)
-class Result:
-    """Calls by what became of them; `distinct`: stacks."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    endings: Counter[str] = field(default_factory=Counter)
-    distinct: set[int] = field(default_factory=set)
-    depths: list[int] = field(default_factory=list)
-    examples: list[str] = field(default_factory=list)
 
 
 def _trace(program: Checked, directory: Path, library: Path, signals: Signals) -> tuple[Batch, int]:
@@ -142,8 +130,8 @@ def _records(path: Path) -> list[tuple[int, int, int, int, int, list[int]]]:
     return found
 
 
-def _compare(allocations: Batch, directory: Path) -> Result:
-    result = Result()
+def _compare(allocations: Batch, directory: Path, status: int) -> Result:
+    result = Result(status=status)
     by_thread = {
         int(tid): allocations[allocations["tid"] == tid] for tid in np.unique(allocations["tid"])
     }
@@ -185,7 +173,8 @@ def _judge(result: Result, stack: int, truth: list[int]) -> None:
 def _row(name: str, result: Result) -> list[object]:
     depth = f"{int(np.median(result.depths))}/{max(result.depths)}" if result.depths else ""
     why = ", ".join(f"{ending} {count}" for ending, count in result.endings.items())
-    return [name, *(result.counts[kind] for kind in _KINDS), len(result.distinct), depth, why]
+    counts = (result.counts[kind] for kind in KINDS)
+    return [name, *counts, len(result.distinct), depth, why, result.status or ""]
 
 
 def _named(path: Path) -> int:
@@ -202,10 +191,10 @@ def _named(path: Path) -> int:
     return subprocess.run([sys.executable, tool, "--frames", path], check=False).returncode
 
 
-def _check(names: list[str], directory: Path) -> tuple[list[list[object]], list[str]]:
-    """The rows of the table, and what was wrong."""
+def _check(names: list[str], directory: Path) -> tuple[list[list[object]], int, list[str]]:
+    """The rows of the table, how many stacks were compared, and what was wrong."""
     signals = Signals()
-    rows, examples = [], []
+    rows, compared, wrong = [], 0, []
     library = directory / "record.so"
     source = Path(__file__).with_name("record.c")
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
@@ -220,11 +209,12 @@ def _check(names: list[str], directory: Path) -> tuple[list[list[object]], list[
         records = directory / "records"
         records.mkdir(exist_ok=True)
         allocations, status = _trace(program, records, library, signals)
-        result = _compare(allocations, records)
-        rows.append([*_row(program.name, result), status or ""])
-        examples += [f"{program.name}: {example}" for example in result.examples]
+        result = _compare(allocations, records, status)
+        rows.append(_row(program.name, result))
+        compared += result.compared
+        wrong += [f"{program.name}: {why}" for why in (*faults(program, result), *result.examples)]
         print(rows[-1], file=sys.stderr, flush=True)
-    return rows, examples
+    return rows, compared, wrong
 
 
 def main() -> int:
@@ -236,11 +226,11 @@ def main() -> int:
     watch.Session = Recorder  # type: ignore[misc]
     watch.Launched = Recorded  # type: ignore[misc]
     with tempfile.TemporaryDirectory(prefix="unwind_check") as folder:
-        rows, examples = _check(options.names, Path(folder))
+        rows, compared, wrong = _check(options.names, Path(folder))
         print(tabulate(rows, _HEADERS))
-        print("\n".join(examples))
+        print("\n".join([*wrong, f"{compared} stacks were compared"]))
         named = _named(Path(folder) / "frames") if options.symbols else 0
-    return 1 if examples or named else 0
+    return 1 if wrong or named or not compared else 0
 
 
 if __name__ == "__main__":

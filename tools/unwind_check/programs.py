@@ -13,13 +13,17 @@ _INPUTS = Path(__file__).with_name("inputs")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """`needs` is looked for on the path; `beside` is a shell script that runs while it does."""
+    """`needs` is looked for on the path; `beside` is a shell script that runs while it does.
+
+    `truncated_because`: why most of its stacks are.
+    """
 
     name: str
     needs: str
     command: str
     beside: str = ""
     build: str = ""
+    truncated_because: str = ""
 
     @property
     def is_missing(self) -> bool:
@@ -67,7 +71,13 @@ def programs(d: Path) -> list[Checked]:
             build=f"rustc -O -o {d}/rust {inputs}/threads.rs",
         ),
         Checked("rustc", "rustc", f"rustc --emit=metadata --out-dir {d} {inputs}/threads.rs"),
-        Checked("Go with cgo", "go", f"{d}/go", build=f"go build -o {d}/go {inputs}/cgo.go"),
+        Checked(
+            "Go with cgo",
+            "go",
+            f"{d}/go",
+            build=f"go build -o {d}/go {inputs}/cgo.go",
+            truncated_because="Go's compiler writes no .eh_frame",
+        ),
         Checked(
             "nginx",
             "nginx",

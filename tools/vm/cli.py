@@ -7,9 +7,8 @@ import argparse
 import platform
 import shlex
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,8 +93,9 @@ def _test(
 ) -> Result:
     try:
         guest = Cache(arguments.cache, lambda text: _say(kernel, text)).guest(kernel)
-    except (OSError, subprocess.CalledProcessError) as error:
-        return Result(kernel.name, Ending(None, 0.0, 0.0, f"could not be made: {error}"), "")
+    except Exception as error:  # whatever it is, it must not take the other kernels' table along
+        reason = f"could not be made: {type(error).__name__}: {error}"
+        return Result(kernel.name, Ending(None, 0.0, 0.0, reason), "")
     with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
         work = Path(directory)
         (work / "build").mkdir()
@@ -140,7 +140,7 @@ def _command(tests: Sequence[str]) -> str:
     return f"{exports}python3 -m pytest -q -o cache_dir=/tmp/pytest {shlex.join(tests)}\n"
 
 
-def _attendant(kernel: Kernel, guest: Guest, work: Path, cache: Path):  # type: ignore[no-untyped-def]
+def _attendant(kernel: Kernel, guest: Guest, work: Path, cache: Path) -> Callable[[], None]:
     """What the host does for a running guest: it compiles, and says which tests have ended."""
     place = cache / f"programs-{kernel.architecture.debian}"
     compiler = CrossCompiler(kernel.architecture, guest.root, place)

@@ -28,9 +28,8 @@ _CPUS = 2
 class Ending:
     """How a guest ended. `status`: its command's; None if it did not come to its end.
 
-    `cpu_seconds`: what the emulator took of the host.
-
-    `trouble` says why then, with the console's tail.
+    `trouble` says why then, with the console's tail. `cpu_seconds`: what the emulator took of the
+    host.
     """
 
     status: int | None
@@ -104,7 +103,7 @@ def _watch(
             signs, last = count, now
         if not signs and now - started > BOOT_LIMIT:
             return f"did not boot within {BOOT_LIMIT:.0f} s"
-        if now - last > max(SILENCE_LIMIT, BOOT_LIMIT * (not signs)):
+        if signs and now - last > SILENCE_LIMIT:
             return f"gave no sign of life for {SILENCE_LIMIT:.0f} s"
         if now - started > limit:
             return f"was not done within {limit:.0f} s"

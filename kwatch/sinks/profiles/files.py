@@ -14,12 +14,18 @@ from dataclasses import replace
 
 from kwatch.sinks.profiles.unit import Format, Unit, unit_of
 from kwatch.snapshot import Frame, HeapProfile, Snapshot, StackTotals
+from kwatch.whole_file import create_beside, write_whole
 
 #: Of the time that passes, at most so much goes into rewriting files before the end.
 _SHARE = 0.1
 
-#: Processes that have ended and are still told apart; of earlier ones only the totals are kept.
+#: Processes that have ended and are still told apart, and the frames of their stacks; of earlier
+#: ones only the totals are kept.
 _MAX_ENDED = 1000
+_MAX_FRAMES = 2_000_000
+
+#: Less the umask, as of every file that a program creates.
+_MODE = 0o666
 
 #: Below these are names of files that are open already.
 _OPENED = ("/dev/", "/proc/")
@@ -39,7 +45,8 @@ class Profiles:
         """Formats by path. Whether the files can be written is tried now."""
         self._files = [(_file(path), made) for path, made in formats.items()]
         self._units: dict[_Identity, Unit] = {}
-        self._ended: deque[_Identity] = deque()
+        self._ended: deque[tuple[_Identity, int]] = deque()  # and how many frames it has
+        self._frames = 0
         self._changed = True
         self._next = 0.0
 
@@ -50,8 +57,7 @@ class Profiles:
         self._units[identity] = unit_of(snapshot)
         self._changed = True
         if snapshot.process.exited:
-            self._ended.append(identity)
-            self._forget()
+            self._keep(identity)
 
     def flush(self) -> None:
         """Rewrites the files that can be, unless that would take much of kwatch's time."""
@@ -70,16 +76,34 @@ class Profiles:
                 file.write(made(list(self._units.values())))
         self._changed = False
 
-    def _forget(self) -> None:
-        if len(self._ended) <= _MAX_ENDED:
-            return
-        earliest = self._units.pop(self._ended.popleft())
-        others = self._units.pop(_OTHERS, None)
-        self._units[_OTHERS] = _together(others, earliest)
+    def _keep(self, identity: _Identity) -> None:
+        """The process has ended. Its profile is kept, if need be in place of earlier ones."""
+        unit = self._units[identity]
+        self._units[identity] = replace(unit, profile=_compact(unit.profile))
+        count = sum(len(stack.frames) for stack in unit.profile.stacks)
+        self._ended.append((identity, count))
+        self._frames += count
+        while self._frames > _MAX_FRAMES or len(self._ended) > _MAX_ENDED:
+            if len(self._ended) == 1:
+                return
+            earliest, count = self._ended.popleft()
+            self._frames -= count
+            others = self._units.pop(_OTHERS, None)
+            self._units[_OTHERS] = _together(others, self._units.pop(earliest))
 
 
 #: In the place of those of processes that are not told apart.
 _OTHERS: _Identity = (0, 0.0)
+
+
+def _compact(profile: HeapProfile) -> HeapProfile:
+    """The same with each frame there once: most are in many of a process's stacks."""
+    known: dict[Frame, Frame] = {}
+    stacks = (
+        replace(stack, frames=tuple(known.setdefault(frame, frame) for frame in stack.frames))
+        for stack in profile.stacks
+    )
+    return replace(profile, stacks=tuple(stacks))
 
 
 def _together(others: Unit | None, unit: Unit) -> Unit:
@@ -118,21 +142,14 @@ class _Replaced:
     def __init__(self, path: str) -> None:
         self._path = path
         self._target = os.path.realpath(path)
-        self._unfinished = f"{self._target}.{os.getpid()}.tmp"
         with _named(path):
-            open(self._unfinished, "xb").close()
-            os.unlink(self._unfinished)
+            fd, trial = create_beside(self._target, _MODE)
+            os.close(fd)
+            os.unlink(trial)
 
     def write(self, data: bytes) -> None:
         with _named(self._path):
-            try:
-                with open(self._unfinished, "wb") as file:
-                    file.write(data)
-                os.replace(self._unfinished, self._target)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._unfinished)
-                raise
+            write_whole(self._target, data, _MODE)
 
 
 class _Once:
