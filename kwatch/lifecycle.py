@@ -15,7 +15,7 @@ from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord, Na
 from kwatch.options import WatchOptions
 from kwatch.registry import Process
 from kwatch.snapshot import ProcessFacts
-from kwatch.symbols.mappings import AddressSpace, Mapping
+from kwatch.symbols.mappings import DELETED, AddressSpace, Mapping
 from kwatch.targets import processes
 from kwatch.tracees import Tracees
 
@@ -117,17 +117,17 @@ class Lifecycle:
             self._tracees.unmapped(process, start, start + int(record["size"]))
 
     def _mapping_seen(self, record: MappingRecord) -> None:
-        process = self._registry.get(record.pid)
+        process, mapping = self._registry.get(record.pid), mapping_of(record)
         if process is not None:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
-                process.facts = replace(process.facts, exe=record.path)
+                process.facts = replace(process.facts, exe=mapping.path)
             if self._options.mappings:
                 process.coverage.late = True  # whatever is hooked now was mapped before
-                self._tracees.mapped(process, [mapping_of(record)])
+                self._tracees.mapped(process, [mapping])
         elif record.pid in self._images:
             image = self._images[record.pid]
-            image.exe = image.exe or record.path
-            image.space.add(mapping_of(record))
+            image.exe = image.exe or mapping.path
+            image.space.add(mapping)
 
     def _renamed(self, record: NameRecord) -> None:
         process = self._registry.get(record.pid)
@@ -150,9 +150,9 @@ def mapping_of(record: MappingRecord) -> Mapping:
         start=record.start,
         end=record.end,
         offset=record.offset,
-        path=record.path,
+        path=record.path.removesuffix(DELETED),
         inode=record.inode,
         device=os.makedev(*record.device),
         executable=True,
-        deleted=False,
+        deleted=record.path.endswith(DELETED),
     )

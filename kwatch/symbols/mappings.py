@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
 
-_DELETED = " (deleted)"
+#: What the kernel puts behind the path of a file that has been unlinked.
+DELETED = " (deleted)"
 _LINE = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ..(.). ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)\n?"
 )
@@ -57,11 +58,11 @@ def parse_mapping(line: bytes) -> Mapping:
         start=int(start, 16),
         end=int(end, 16),
         offset=int(offset, 16),
-        path=path.removesuffix(_DELETED),
+        path=path.removesuffix(DELETED),
         inode=int(inode),
         device=os.makedev(int(major, 16), int(minor, 16)),
         executable=execute == b"x",
-        deleted=path.endswith(_DELETED),
+        deleted=path.endswith(DELETED),
     )
 
 
@@ -97,7 +98,7 @@ def _is_link_to(link: str, path: str) -> bool:
     """
     try:
         os.stat(link)
-        return os.readlink(link).removesuffix(_DELETED) == path
+        return os.readlink(link).removesuffix(DELETED) == path
     except OSError:
         return False
 
