@@ -21,11 +21,12 @@ from kwatch.kernel.row_store import Placed, RowStore
 from kwatch.registry import Process
 from kwatch.symbols.elf import Elf
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import Mapping, file_of, file_version
+from kwatch.symbols.mappings import Mapping, file_of, file_version, read_mappings
 from kwatch.unwind.cache import TableCache
 from kwatch.unwind.table import Table, build_table_from_memory
 
 _VDSO = "[vdso]"
+_END_OF_32_BITS = 1 << 32
 _LARGE_FILE = 24 << 20  # bytes; its table is made in the background
 _KEPT_TABLES = 16  # in memory, to finish stacks with
 _MOST_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
@@ -163,19 +164,17 @@ class Unwinder:
         if table is None and _size(mapping) > _LARGE_FILE:
             self._coming[key] = pid, self._worker.submit(self._load, path, mapping.path)
         else:
-            self._came(key, pid, table or self._load_mapped(pid, mapping, path))
+            self._came(key, pid, table or self._load_mapped(mapping, path))
 
     def _reload(self, pid: int, mapping: Mapping) -> Table | None:
         path = file_of(pid, mapping)
-        table = self._load_mapped(pid, mapping, path) if path or mapping.path == _VDSO else None
+        table = self._load_mapped(mapping, path) if path or mapping.path == _VDSO else None
         if table is not None:
             self._tables.put(_key(mapping), table)
         return table
 
-    def _load_mapped(self, pid: int, mapping: Mapping, path: str) -> Table | None:
-        return (
-            _vdso_table(pid, mapping) if mapping.path == _VDSO else self._load(path, mapping.path)
-        )
+    def _load_mapped(self, mapping: Mapping, path: str) -> Table | None:
+        return _vdso_table() if mapping.path == _VDSO else self._load(path, mapping.path)
 
     def _find(self, path: str) -> Table | None:
         """A table that takes no time."""
@@ -196,7 +195,8 @@ class Unwinder:
 
     def _came(self, key: _Key, pid: int, table: Table | None) -> None:
         """The table was loaded, or there is none, or it could not be read in time."""
-        if table is None and not os.path.exists(f"/proc/{pid}"):
+        is_shared = key[2] == _VDSO
+        if table is None and (is_shared or not os.path.exists(f"/proc/{pid}")):
             self._files.pop(key, None)  # the next process that maps it may lead to it
         self._place(key, table)
 
@@ -227,7 +227,7 @@ class Unwinder:
         keys, entries = [], []
         for mapping in process.space:
             key = _key(mapping)
-            file = self._files.get(key)
+            file = self._files.get(key) if _has_code(mapping) else None
             if key in self._coming:
                 continue  # stacks that lead there are copied
             bias = None
@@ -289,7 +289,8 @@ def _key(mapping: Mapping) -> _Key:
 
 
 def _has_code(mapping: Mapping) -> bool:
-    return bool(mapping.inode) or mapping.path == _VDSO
+    """Whether it has a table, as far as the mapping tells; a 32-bit process's vdso has none."""
+    return bool(mapping.inode) or (mapping.path == _VDSO and mapping.end >= _END_OF_32_BITS)
 
 
 def _size(mapping: Mapping) -> int:
@@ -300,11 +301,12 @@ def _size(mapping: Mapping) -> int:
         return mapping.end - mapping.start  # in another mount namespace
 
 
-def _vdso_table(pid: int, mapping: Mapping) -> Table | None:
+def _vdso_table() -> Table | None:
+    """The kernel maps one image into every 64-bit process, so kwatch's own will do."""
     try:
-        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-            memory.seek(mapping.start)
-            image = memory.read(mapping.end - mapping.start)
+        mapping = next(each for each in read_mappings(os.getpid()) if each.path == _VDSO)
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            image = os.pread(memory.fileno(), mapping.end - mapping.start, mapping.start)
         return build_table_from_memory(image, _VDSO)
-    except (OSError, KwatchError):
-        return None  # the process is gone
+    except (StopIteration, OSError, KwatchError):
+        return None
