@@ -66,7 +66,7 @@ class Process:
     def inherit(self, parent: Process, forked_ns: int) -> None:
         """Begins as a copy of the process that has forked it, but for what that has called."""
         self.forked_ns = forked_ns
-        self.space = parent.space.copy()
+        self.space, self.epoch = parent.space.copy(), parent.epoch
         self.heap_stacks = parent.heap_stacks.copy()
         if parent.heap is not None and parent.memory is not None:
             self.heap, self.memory = parent.heap.fork(), parent.memory.fork()
