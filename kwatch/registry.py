@@ -43,7 +43,8 @@ class Process:
 
     `forked_ns`, on the clock of the events: blocks that are older came with the fork. `image`
     names the program image as the BPF programs do, 0 while it is not known; `unmaps` counts how
-    often its code was unmapped, `epoch` how often addresses changed their meaning.
+    often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
+    when its mappings were read anew; what older records say of them is known.
     """
 
     facts: ProcessFacts
@@ -56,6 +57,7 @@ class Process:
     image: int = 0
     unmaps: int = 0
     epoch: int = 0
+    reread_ns: int = 0
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)
 

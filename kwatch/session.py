@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -27,6 +28,7 @@ from kwatch.unwinder import Unwinder
 
 _LOOK_S = 0.002  # between two looks for code that has been mapped
 _STACKS_S = 0.002  # for the stacks of one batch
+_REREAD_S = 1.0  # after a loss, until no older records are on their way
 
 
 class Session:
@@ -52,6 +54,8 @@ class Session:
         self.concerns = self._lifecycle.concerns
         self._calls: list[Batch] = []
         self._next_look = 0.0
+        self._lost_control = 0
+        self._reread_at = math.inf
 
     @property
     def registry(self) -> Registry:
@@ -103,6 +107,7 @@ class Session:
         for batch in calls:
             self._add_syscalls(batch)
         self._end_those_ending()
+        self._reread_after_losses()
         if self._stacks is not None:
             self._stacks.batch_done(self.registry)
 
@@ -120,6 +125,17 @@ class Session:
         for record in control:
             if isinstance(record, MappingRecord) and self.registry.get(record.pid) is not None:
                 self._stacks.load(record.pid, [mapping_of(record)])
+
+    def _reread_after_losses(self) -> None:
+        """Records that were lost may have told of mappings."""
+        lost = self._tracer.stream.lost_control_records + self._lifecycle.missed_unmaps
+        now = time.monotonic()
+        if lost > self._lost_control and self.options.mappings:
+            self._lost_control, self._reread_at = lost, min(self._reread_at, now + _REREAD_S)
+        if now >= self._reread_at:
+            self._reread_at = math.inf
+            for process in self.registry:
+                self.tracees.reread(process)
 
     def _end_those_ending(self) -> None:
         ending, self._lifecycle.ending = self._lifecycle.ending, []

@@ -108,7 +108,7 @@ class Tracer:
         targets, key = self.programs.maps["targets"], struct.pack("I", pid)
         fresh = Target((time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1, flags)
         while not targets.add(key, bytes(fresh)):
-            known = self._target(pid)
+            known = self.target(pid)
             if known is not None:
                 if known.flags != flags:
                     known.flags = flags
@@ -118,10 +118,11 @@ class Tracer:
 
     def image(self, pid: int) -> int:
         """The seed of a target; 0 if the process is none."""
-        target = self._target(pid)
+        target = self.target(pid)
         return target.seed if target is not None else 0
 
-    def _target(self, pid: int) -> Target | None:
+    def target(self, pid: int) -> Target | None:
+        """What the programs know of a process, if they trace it, or if it is kwatch's."""
         found = self.programs.maps["targets"].get(struct.pack("I", pid))
         return Target.from_buffer_copy(found) if found is not None else None
 
@@ -137,7 +138,7 @@ class Tracer:
         self.programs.maps["targets"].delete(struct.pack("I", pid))
 
     def is_target(self, pid: int) -> bool:
-        return self._target(pid) is not None
+        return self.target(pid) is not None
 
     def losses(self) -> dict[int, dict[str, int]]:
         """Events lost since the start by process and cause; process 0: not known whose."""
