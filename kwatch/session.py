@@ -146,7 +146,7 @@ class Session:
     @property
     def is_behind(self) -> bool:
         """Whether stacks wait to be read."""
-        return bool(self._waiting)
+        return bool(self._waiting) or (self._stacks is not None and self._stacks.is_behind)
 
     def _add_syscalls_until(self, time_ns: int) -> None:
         """Those that ended before a pid went to another process."""

@@ -7,7 +7,7 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,6 +71,7 @@ class Unwinder:
         self._freed = 0  # tables whose room others have got
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
         self._coming: dict[_Key, tuple[int, Future[Table | None]]] = {}
+        self._has_come = False  # some of these have, of which the programs have not been told
 
     @property
     def kernel_bytes(self) -> int:
@@ -120,24 +121,37 @@ class Unwinder:
         for placed in self._resting.rested():
             self._rows.remove(placed)
             self._freed += 1
-        done = [key for key, (_, future) in self._coming.items() if future.done()]
-        for key in done:
-            pid, future = self._coming.pop(key)
-            self._came(key, pid, future.result())
+        self._collect()
+        has_come, self._has_come = self._has_come, False
         has_room = self._freed != before
         waits = has_room and any(file.refused is not None for file in self._files.values())
-        for process in processes if done or waits else ():
+        for process in processes if has_come or waits else ():
             self.load(process.pid, process.space)
             self.update(process)
         self.publish()
 
     def table_of(self, pid: int, mapping: Mapping) -> tuple[Table, int] | None:
-        """The table of a mapping's file, and the bias of the mapping."""
-        if not _has_code(mapping):
+        """The table of a mapping's file, and the bias of the mapping.
+
+        None if there is none, or none yet: what is being made is not made here once more.
+        """
+        key = _key(mapping)
+        file = self._files.get(key)
+        if not _has_code(mapping) or (file is not None and file.shape is None):
             return None
-        table = self._tables.get(_key(mapping)) or self._reload(pid, mapping)
+        table = self._tables.get(key) or self._reload(pid, mapping)
         bias = table.bias(mapping.start, mapping.end, mapping.offset) if table else None
         return None if table is None or bias is None else (table, bias)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether tables are being made in the background."""
+        return bool(self._coming)
+
+    def await_tables(self, seconds: float) -> None:
+        """Waits so long at most for those that are being made."""
+        wait([future for _, future in self._coming.values()], seconds)
+        self._collect()
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
@@ -192,6 +206,13 @@ class Unwinder:
             if os.path.exists(path):  # else the process is gone
                 self._complain(f"no unwind table for {shown}: {error}")
             return None
+
+    def _collect(self) -> None:
+        """Takes the tables that have been made in the background."""
+        for key in [key for key, (_, future) in self._coming.items() if future.done()]:
+            pid, future = self._coming.pop(key)
+            self._came(key, pid, future.result())
+            self._has_come = True
 
     def _came(self, key: _Key, pid: int, table: Table | None) -> None:
         """The table was loaded, or there is none, or it could not be read in time."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import defaultdict
 from types import SimpleNamespace
 
@@ -51,7 +52,7 @@ class Code:
 def unwinder(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "RowStore", Rows)
     monkeypatch.setattr(module, "CodeStore", Code)
-    monkeypatch.setattr(module, "FileStore", lambda tables: SimpleNamespace())
+    monkeypatch.setattr(module, "FileStore", lambda tables: SimpleNamespace(add=lambda *_: None))
     monkeypatch.setattr(module, "TableCache", lambda: TableCache(tmp_path))
     made = Unwinder(SimpleNamespace(maps=defaultdict(lambda: None)), pytest.fail)
     yield made
@@ -93,3 +94,25 @@ def test_a_vdso_that_cannot_be_read_is_tried_again(unwinder, monkeypatch):
         broken.setattr(module, "build_table_from_memory", fail)
         assert blocks_of(unwinder, vdso()) == 0
     assert blocks_of(unwinder, vdso()) > 0
+
+
+def test_what_is_being_made_is_not_made_once_more(unwinder, monkeypatch):
+    """Nor does the loop that reads the rings, which asks for it, wait for it."""
+    library = next(m for m in read_mappings(os.getpid()) if m.executable and "libc.so" in m.path)
+    may_end, load, loads = threading.Event(), unwinder._load, []
+
+    def slow(path, shown):
+        loads.append(shown)
+        may_end.wait(10)
+        return load(path, shown)
+
+    monkeypatch.setattr(module, "_LARGE_FILE", 0)
+    monkeypatch.setattr(unwinder, "_load", slow)
+    unwinder.load(os.getpid(), [library])
+    assert unwinder.is_loading
+    assert unwinder.table_of(os.getpid(), library) is None
+    may_end.set()
+    unwinder.await_tables(10)
+    assert not unwinder.is_loading
+    assert unwinder.table_of(os.getpid(), library) is not None
+    assert loads == [library.path]
