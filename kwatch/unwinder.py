@@ -15,8 +15,8 @@ import numpy as np
 from kwatch.errors import KwatchError
 from kwatch.kernel.code_store import CODE_MAPPING, MOST_MAPPINGS, Code, CodeStore
 from kwatch.kernel.file_store import FileIdentity, FileStore
+from kwatch.kernel.grace_period import GracePeriods, Retired
 from kwatch.kernel.loader import Programs
-from kwatch.kernel.resting import Resting
 from kwatch.kernel.row_store import Placed, RowStore
 from kwatch.registry import Process
 from kwatch.symbols.elf import Elf
@@ -57,17 +57,19 @@ class Unwinder:
     """
 
     def __init__(self, programs: Programs, complain: Callable[[str], None]) -> None:
-        self._rows = RowStore(programs.maps["row_shards"])
-        self._code = CodeStore(programs.maps["spaces"], programs.maps["code_mappings"])
-        self._of_files = FileStore(programs.maps["file_tables"])
-        self._sent = programs.maps["stacks_sent"]
+        maps = programs.maps
+        self._periods = GracePeriods()
+        self._rows = RowStore(maps["row_shards"])
+        self._code = CodeStore(maps["spaces"], maps["code_mappings"], self._periods)
+        self._of_files = FileStore(maps["file_tables"])
+        self._sent = maps["stacks_sent"]
         self._complain = complain
         self._cache = TableCache()
         self._files: dict[_Key, _File] = {}  # the one used last is the last
         self._keys: dict[int, list[_Key]] = {}
         self._changed: dict[int, Process] = {}
         self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
-        self._resting: Resting[Placed] = Resting()
+        self._retired: Retired[Placed] = Retired(self._periods)
         self._freed = 0  # tables whose room others have got
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
         self._coming: dict[_Key, tuple[int, Future[Table | None]]] = {}
@@ -117,8 +119,8 @@ class Unwinder:
     def batch_done(self, processes: Iterable[Process]) -> None:
         """To be called after each batch, with all processes."""
         before = self._freed
-        self._code.rest()
-        for placed in self._resting.rested():
+        self._code.reclaim()
+        for placed in self._retired.released():
             self._rows.remove(placed)
             self._freed += 1
         self._collect()
@@ -156,6 +158,7 @@ class Unwinder:
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
         self._rows.close()
+        self._periods.close()
 
     def _need(self, pid: int, mapping: Mapping) -> None:
         key = _key(mapping)
@@ -290,7 +293,7 @@ class Unwinder:
         if file.placed is not None:
             if file.version:
                 self._of_files.remove(_identity(key, file), file.placed)
-            self._resting.add(file.placed)
+            self._retired.add(file.placed)
 
 
 def _version(path: str) -> tuple[int, ...]:

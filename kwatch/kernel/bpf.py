@@ -24,7 +24,7 @@ TRACE_UPROBE_MULTI = 48
 UPROBE_MULTI_RETURN = 1
 SLEEPABLE = 1 << 4
 
-MAP_TYPE_ARRAY, MAP_TYPE_RINGBUF = 2, 27
+MAP_TYPE_ARRAY, MAP_TYPE_ARRAY_OF_MAPS, MAP_TYPE_RINGBUF = 2, 12, 27
 MAP_MMAPABLE = 1 << 10  # Linux 5.5, commit fc9702273e2e
 
 _MAP_CREATE = 0
@@ -172,6 +172,12 @@ def create_array(name: str, value_size: int, entries: int, flags: int = 0) -> Ma
     """A new array map; closing its descriptor is the caller's."""
     shape = MapShape(MAP_TYPE_ARRAY, 4, value_size, entries, flags)
     return Map(create_map(name, shape), *shape[1:4])
+
+
+def create_array_of_maps(name: str, entries: int, inner: Map) -> Map:
+    """A new array of maps like `inner`; closing its descriptor is the caller's."""
+    shape = MapShape(MAP_TYPE_ARRAY_OF_MAPS, 4, 4, entries)
+    return Map(create_map(name, shape, inner.fd), *shape[1:4])
 
 
 def load_program(

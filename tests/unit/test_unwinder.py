@@ -52,6 +52,7 @@ class Code:
 def unwinder(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "RowStore", Rows)
     monkeypatch.setattr(module, "CodeStore", Code)
+    monkeypatch.setattr(module, "GracePeriods", lambda: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(module, "FileStore", lambda tables: SimpleNamespace(add=lambda *_: None))
     monkeypatch.setattr(module, "TableCache", lambda: TableCache(tmp_path))
     made = Unwinder(SimpleNamespace(maps=defaultdict(lambda: None)), pytest.fail)
