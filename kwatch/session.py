@@ -16,6 +16,7 @@ from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord
 from kwatch.lifecycle import Lifecycle, mapping_of
 from kwatch.options import WatchOptions
 from kwatch.registry import Process, Registry
+from kwatch.snapshot import Footprint
 from kwatch.stack_queue import StackQueue
 from kwatch.stacks import StackReader
 from kwatch.stream import Drained, by_process, is_stack
@@ -198,6 +199,9 @@ class Session:
         if seconds:
             self._waiting.read_all()
         return self._stacks is None or (not self._waiting and self._stacks.settle(seconds))
+
+    def footprint(self) -> Footprint | None:
+        return self._stacks.footprint() if self._stacks is not None else None
 
     def close(self) -> None:
         if self._stacks is not None:

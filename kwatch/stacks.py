@@ -18,7 +18,7 @@ from kwatch.events import EventType, NoCallStack, event_type
 from kwatch.kernel.rawcall import machine
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
 from kwatch.registry import Process, Stacks
-from kwatch.snapshot import Ending, Frame, Stack
+from kwatch.snapshot import Ending, Footprint, Frame, Stack
 from kwatch.symbols.mappings import AddressSpace, Mapping
 from kwatch.symbols.namer import Namer
 from kwatch.symbols.symbolizer import Symbolizer
@@ -287,6 +287,10 @@ class StackReader:
         self._unwinder.batch_done(processes)
         if self.is_behind:
             self._finish(_FINISH_S)
+
+    def footprint(self) -> Footprint:
+        usage = self._symbolizer.usage()
+        return Footprint(self._unwinder.kernel_bytes, usage.frame_bytes, usage.reader_bytes)
 
     def _in_use(self, process: Process, of_call: bool) -> set[int]:
         """Stacks that a report may show."""

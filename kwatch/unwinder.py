@@ -77,6 +77,7 @@ class Unwinder:
 
     @property
     def kernel_bytes(self) -> int:
+        """Memory of the kernel that the tables take."""
         return self._rows.kernel_bytes
 
     def load(self, pid: int, mappings: Iterable[Mapping]) -> None:
