@@ -150,7 +150,7 @@ def test_every_field_of_the_output_is_named() -> None:
 
 
 def test_options_that_are_named_exist() -> None:
-    known = {*options(), "--its-option", "--check", "--markdown", "--quick"}
+    known = {*options(), "--its-option", "--check", "--markdown", "--quick", "--symbols"}
     known |= {"--system-site-packages", "--pid=host", "--network", "--perf-basic-prof"}
     pages = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in WRITTEN)]
     named = {option for page in pages for option in _OPTION.findall(page.read_text())}
