@@ -15,7 +15,7 @@ from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord, Na
 from kwatch.options import WatchOptions
 from kwatch.registry import Process
 from kwatch.snapshot import ProcessFacts
-from kwatch.symbols.mappings import AddressSpace, Mapping
+from kwatch.symbols.mappings import DELETED, AddressSpace, Mapping
 from kwatch.targets import processes
 from kwatch.tracees import Tracees
 
@@ -41,6 +41,7 @@ class Lifecycle:
         self, options: WatchOptions, tracees: Tracees, on_reuse: Callable[[int], None]
     ) -> None:
         self.ending: list[Process] = []
+        self.missed_unmaps = 0  # times that records of unmapped code are known to have been lost
         self._options = options
         self._tracees = tracees
         self._registry = tracees.registry
@@ -111,23 +112,27 @@ class Lifecycle:
     def _code_unmapped(self, data: bytes) -> None:
         record = np.frombuffer(data, events.CODE_UNMAPPED, 1)[0]
         process = self._registry.get(int(record["tgid"]))
-        if process is not None:
-            process.unmaps = int(record["unmaps"])
-            start = int(record["start"])
-            self._tracees.unmapped(process, start, start + int(record["size"]))
+        if process is None or record["time_ns"] < process.reread_ns:
+            return
+        start, unmaps = int(record["start"]), int(record["unmaps"])
+        if unmaps == process.unmaps + 1:
+            process.unmaps = unmaps
+        elif unmaps > process.unmaps:  # and until it is, the programs use no tables of it
+            self.missed_unmaps += 1
+        self._tracees.unmapped(process, start, start + int(record["size"]))
 
     def _mapping_seen(self, record: MappingRecord) -> None:
-        process = self._registry.get(record.pid)
+        process, mapping = self._registry.get(record.pid), mapping_of(record)
         if process is not None:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
-                process.facts = replace(process.facts, exe=record.path)
-            if self._options.mappings:
+                process.facts = replace(process.facts, exe=mapping.path)
+            if self._options.mappings and record.time_ns >= process.reread_ns:
                 process.coverage.late = True  # whatever is hooked now was mapped before
-                self._tracees.mapped(process, [mapping_of(record)])
+                self._tracees.mapped(process, [mapping])
         elif record.pid in self._images:
             image = self._images[record.pid]
-            image.exe = image.exe or record.path
-            image.space.add(mapping_of(record))
+            image.exe = image.exe or mapping.path
+            image.space.add(mapping)
 
     def _renamed(self, record: NameRecord) -> None:
         process = self._registry.get(record.pid)
@@ -137,7 +142,7 @@ class Lifecycle:
             return
         if record.is_exec:
             process.space.clear()
-            process.image = process.unmaps = process.epoch = 0
+            process.image = process.unmaps = process.epoch = process.reread_ns = 0
             process.coverage.forget_image()
             process.facts = replace(process.facts, exe="")
         if record.tid == record.pid:
@@ -150,9 +155,9 @@ def mapping_of(record: MappingRecord) -> Mapping:
         start=record.start,
         end=record.end,
         offset=record.offset,
-        path=record.path,
+        path=record.path.removesuffix(DELETED),
         inode=record.inode,
         device=os.makedev(*record.device),
         executable=True,
-        deleted=False,
+        deleted=record.path.endswith(DELETED),
     )

@@ -43,7 +43,8 @@ class Process:
 
     `forked_ns`, on the clock of the events: blocks that are older came with the fork. `image`
     names the program image as the BPF programs do, 0 while it is not known; `unmaps` counts how
-    often its code was unmapped, `epoch` how often addresses changed their meaning.
+    often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
+    when its mappings were read anew; what older records say of them is known.
     """
 
     facts: ProcessFacts
@@ -56,6 +57,7 @@ class Process:
     image: int = 0
     unmaps: int = 0
     epoch: int = 0
+    reread_ns: int = 0
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)
 
@@ -66,7 +68,7 @@ class Process:
     def inherit(self, parent: Process, forked_ns: int) -> None:
         """Begins as a copy of the process that has forked it, but for what that has called."""
         self.forked_ns = forked_ns
-        self.space = parent.space.copy()
+        self.space, self.epoch = parent.space.copy(), parent.epoch
         self.heap_stacks = parent.heap_stacks.copy()
         if parent.heap is not None and parent.memory is not None:
             self.heap, self.memory = parent.heap.fork(), parent.memory.fork()

@@ -102,6 +102,7 @@ class Reporter:
             lost=lost,
             verdict=verdict,
             reason=reason,
+            kwatch=self._session.footprint() if kind == "final" else None,
             profile=profile,
         )
 

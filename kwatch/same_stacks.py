@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from kwatch.registry import Process, Stacks
-from kwatch.snapshot import Ending, Stack
+from kwatch.snapshot import Ending, Frame, Stack
 
 _ById = Mapping[int, Stack]
+
+#: What modules without a file are called, which depends on whether their frames have been named.
+_NO_FILE = ("//anon", "[", "/memfd:", "perf-")
 
 
 class SameStacks:
@@ -57,10 +60,16 @@ class _Groups:
 
 
 def _key(stack: Stack) -> tuple[object, ...]:
-    """Empty for a stack that has no code."""
-    addresses = tuple(frame.address for frame in stack.frames if not frame.inlined)
+    """Empty for a stack that has no code. One library may come to lie where another one lay."""
+    frames = [frame for frame in stack.frames if not frame.inlined]
+    if not any(frame.address for frame in frames):
+        return ()
     whole = stack.ending in (Ending.COMPLETE, Ending.FINISHED)
-    return (*addresses, "" if whole else stack.ending) if any(addresses) else ()
+    return (*((frame.address, _file(frame)) for frame in frames), "" if whole else stack.ending)
+
+
+def _file(frame: Frame) -> str:
+    return "" if frame.module.startswith(_NO_FILE) else frame.module
 
 
 def _identity(process: Process) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -15,6 +16,7 @@ from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord
 from kwatch.lifecycle import Lifecycle, mapping_of
 from kwatch.options import WatchOptions
 from kwatch.registry import Process, Registry
+from kwatch.snapshot import Footprint
 from kwatch.stack_queue import StackQueue
 from kwatch.stacks import StackReader
 from kwatch.stream import Drained, by_process, is_stack
@@ -27,6 +29,7 @@ from kwatch.unwinder import Unwinder
 
 _LOOK_S = 0.002  # between two looks for code that has been mapped
 _STACKS_S = 0.002  # for the stacks of one batch
+_REREAD_S = 1.0  # after a loss, until no older records are on their way
 
 
 class Session:
@@ -52,6 +55,8 @@ class Session:
         self.concerns = self._lifecycle.concerns
         self._calls: list[Batch] = []
         self._next_look = 0.0
+        self._lost_control = 0
+        self._reread_at = math.inf
 
     @property
     def registry(self) -> Registry:
@@ -103,6 +108,7 @@ class Session:
         for batch in calls:
             self._add_syscalls(batch)
         self._end_those_ending()
+        self._reread_after_losses()
         if self._stacks is not None:
             self._stacks.batch_done(self.registry)
 
@@ -121,6 +127,17 @@ class Session:
             if isinstance(record, MappingRecord) and self.registry.get(record.pid) is not None:
                 self._stacks.load(record.pid, [mapping_of(record)])
 
+    def _reread_after_losses(self) -> None:
+        """Records that were lost may have told of mappings."""
+        lost = self._tracer.stream.lost_control_records + self._lifecycle.missed_unmaps
+        now = time.monotonic()
+        if lost > self._lost_control and self.options.mappings:
+            self._lost_control, self._reread_at = lost, min(self._reread_at, now + _REREAD_S)
+        if now >= self._reread_at:
+            self._reread_at = math.inf
+            for process in self.registry:
+                self.tracees.reread(process)
+
     def _end_those_ending(self) -> None:
         ending, self._lifecycle.ending = self._lifecycle.ending, []
         if ending:
@@ -130,7 +147,7 @@ class Session:
     @property
     def is_behind(self) -> bool:
         """Whether stacks wait to be read."""
-        return bool(self._waiting)
+        return bool(self._waiting) or (self._stacks is not None and self._stacks.is_behind)
 
     def _add_syscalls_until(self, time_ns: int) -> None:
         """Those that ended before a pid went to another process."""
@@ -182,6 +199,9 @@ class Session:
         if seconds:
             self._waiting.read_all()
         return self._stacks is None or (not self._waiting and self._stacks.settle(seconds))
+
+    def footprint(self) -> Footprint | None:
+        return self._stacks.footprint() if self._stacks is not None else None
 
     def close(self) -> None:
         if self._stacks is not None:

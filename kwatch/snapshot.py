@@ -205,6 +205,15 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory that stacks take at that moment, of all processes together."""
+
+    table_bytes: int
+    name_bytes: int
+    symbol_reader_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One process at one moment; `reason` says why the verdict is what it is.
 
@@ -221,4 +230,5 @@ class Snapshot:
     lost: Lost
     verdict: Verdict | None
     reason: str = ""
+    kwatch: Footprint | None = None
     profile: HeapProfile | None = None

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +18,8 @@ from kwatch.events import EventType, NoCallStack, event_type
 from kwatch.kernel.rawcall import machine
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
 from kwatch.registry import Process, Stacks
-from kwatch.snapshot import Ending, Frame, Stack
-from kwatch.symbols.mappings import Mapping
+from kwatch.snapshot import Ending, Footprint, Frame, Stack
+from kwatch.symbols.mappings import AddressSpace, Mapping
 from kwatch.symbols.namer import Namer
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.unwind.machines import ARM64, X86_64
@@ -25,7 +28,8 @@ from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
 from kwatch.unwinder import Unwinder
 
 MOST_STACKS = 16384  # of a process and a kind, beside those that a report may show
-_MOST_COPIES = 512  # waiting for their stacks
+_MOST_COPIES = 512  # waiting for their stacks, or with these for tables
+_FINISH_S = 0.002  # for the stacks of one batch that have waited for tables
 
 _LOST = Stack((), Ending.LOST)
 _MACHINE = ARM64 if machine() == "aarch64" else X86_64
@@ -110,6 +114,16 @@ class _Copy:
     data: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    """A stack that leads where a table is being made; the rest is as when it came."""
+
+    process: Process
+    raw: RawStack
+    space: AddressSpace
+    image: int
+
+
 @dataclass(slots=True)
 class _Leaving:
     """Stacks whose ids the kernel has been told to forget. Events on their way may have them."""
@@ -133,6 +147,7 @@ class StackReader:
         self._namer = Namer(symbolizer)
         self._assembler = StackAssembler()
         self._copies: dict[int, _Copy] = {}
+        self._unfinished: deque[_Unfinished] = deque()
         self._leaving: dict[_Kind, _Leaving] = {}
         self._most: dict[_Kind, int] = {}  # stacks of a process, before some have to go
 
@@ -162,6 +177,7 @@ class StackReader:
     def forget(self, process: Process) -> None:
         """The process is traced no more."""
         self._unwinder.forget(process)
+        self._unfinished = deque(one for one in self._unfinished if one.process is not process)
         for kind in ((process.pid, False), (process.pid, True)):
             self._leaving.pop(kind, None)
             self._most.pop(kind, None)
@@ -191,34 +207,62 @@ class StackReader:
         """The stack whose last chunk this is."""
         return self._assembler.add(record)
 
-    def addresses(self, process: Process, raw: RawStack) -> tuple[list[int], Ending]:
+    def addresses(self, space: AddressSpace, raw: RawStack) -> tuple[list[int], Ending]:
         """The return addresses, as many as are known, and how they end."""
         copy = self._copies.pop(raw.stack, None)
         if copy is not None:
-            return self._finished(process, raw, copy)
+            return self._finished(space, raw, copy)
         if raw.copy == events.StackCopy.NOT_NEEDED:
             return raw.addresses, raw.ending
         return raw.addresses[: raw.exact], Ending.NO_MAPPING
 
-    def read(self, process: Process, raw: RawStack) -> Stack:
+    def read(self, space: AddressSpace, raw: RawStack) -> Stack:
         """The stack, whose frames are named in a while: see `settle`."""
-        addresses, ending = self.addresses(process, raw)
-        calls = self._symbolizer.calls(process.pid, process.space, addresses)
+        addresses, ending = self.addresses(space, raw)
+        calls = self._symbolizer.calls(raw.pid, space, addresses)
         unnamed = tuple(
             Frame(call.address, "", call.offset + call.step, call.mapping.path) for call in calls
         )
         stack = Stack(unnamed, _cut(ending, len(calls), len(addresses)))
-        self._namer.submit(process.pid, calls, partial(setattr, stack, "frames"))
+        self._namer.submit(raw.pid, calls, partial(setattr, stack, "frames"))
         return stack
 
     def settle(self, seconds: float) -> bool:
         """Waits so long at most for the names of all stacks; whether they are there."""
-        return self._namer.settle(seconds)
+        if seconds:
+            self.await_tables(seconds)
+            self._finish(math.inf)
+        return not self._unfinished and self._namer.settle(seconds)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether stacks that have waited for tables can be finished now."""
+        return bool(self._unfinished) and not self._unwinder.is_loading
+
+    def await_tables(self, seconds: float) -> None:
+        """Waits so long at most for tables that are being made in the background."""
+        self._unwinder.await_tables(seconds)
 
     def add(self, process: Process, raw: RawStack) -> None:
-        """Keeps the stack for the process's reports."""
+        """Keeps the stack for the process's reports, if need be when its tables have been made."""
+        has_room = len(self._unfinished) < _MOST_COPIES
+        if raw.stack in self._copies and self._unwinder.is_loading and has_room:
+            space = process.space.copy()
+            self._unfinished.append(_Unfinished(process, raw, space, process.image))
+        else:
+            self._keep(process, raw, process.space)
+
+    def _finish(self, seconds: float) -> None:
+        """Stacks that have waited for tables, for at most so long."""
+        until = time.monotonic() + seconds
+        while self._unfinished and time.monotonic() < until:
+            one = self._unfinished.popleft()
+            if one.raw.of_call or one.process.image == one.image:  # an exec ends the heap's
+                self._keep(one.process, one.raw, one.space)
+
+    def _keep(self, process: Process, raw: RawStack, space: AddressSpace) -> None:
         kept = _kept(process, raw.of_call)
-        kept.add(raw.stack, self.read(process, raw))
+        kept.add(raw.stack, self.read(space, raw))
         kind = process.pid, raw.of_call
         leaving = self._leaving.get(kind)
         if leaving is not None:
@@ -241,6 +285,12 @@ class StackReader:
             for stack in leaving.stacks - self._in_use(leaving.process, leaving.of_call):
                 kept.by_id.pop(stack, None)
         self._unwinder.batch_done(processes)
+        if self.is_behind:
+            self._finish(_FINISH_S)
+
+    def footprint(self) -> Footprint:
+        usage = self._symbolizer.usage()
+        return Footprint(self._unwinder.kernel_bytes, usage.frame_bytes, usage.reader_bytes)
 
     def _in_use(self, process: Process, of_call: bool) -> set[int]:
         """Stacks that a report may show."""
@@ -248,11 +298,13 @@ class StackReader:
             return self._calls.stacks(process.slot)
         return _stacks_of_blocks(process)
 
-    def _finished(self, process: Process, raw: RawStack, copy: _Copy) -> tuple[list[int], Ending]:
+    def _finished(
+        self, space: AddressSpace, raw: RawStack, copy: _Copy
+    ) -> tuple[list[int], Ending]:
         """The tables of now may reach where those of then did not."""
         memory = StackCopy(copy.registers.sp, copy.data)
-        limit = events.MAX_FRAMES
-        found = unwind(_MACHINE, copy.registers, memory, _Code(self._unwinder, process), limit)
+        code = _Code(self._unwinder, raw.pid, space)
+        found = unwind(_MACHINE, copy.registers, memory, code, events.MAX_FRAMES)
         addresses = raw.addresses[: copy.frame + 1] + list(found.frames[1:])
         if found.end is StackEnd.COMPLETE:
             return addresses, Ending.FRAME_POINTERS if found.by_frame_pointer else Ending.FINISHED
@@ -267,16 +319,17 @@ class StackReader:
 class _Code(Regions):
     """The code of a process; tables are looked for where a stack leads."""
 
-    def __init__(self, unwinder: Unwinder, process: Process) -> None:
+    def __init__(self, unwinder: Unwinder, pid: int, space: AddressSpace) -> None:
         super().__init__([])
         self._unwinder = unwinder
-        self._process = process
+        self._pid = pid
+        self._space = space
 
     def find(self, address: int) -> Region | None:
-        mapping = self._process.space.find(address)
+        mapping = self._space.find(address)
         if mapping is None:
             return None
-        table, bias = self._unwinder.table_of(self._process.pid, mapping) or (None, 0)
+        table, bias = self._unwinder.table_of(self._pid, mapping) or (None, 0)
         return Region(mapping.start, mapping.end, bias, table)
 
 

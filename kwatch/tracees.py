@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -148,6 +149,19 @@ class Tracees:
         process.space.remove(start, end)
         process.epoch += 1
         self._update_tables(process)
+
+    def reread(self, process: Process) -> None:
+        """Some of what it has mapped or unmapped went unseen: its mappings as they are now."""
+        process.reread_ns = time.monotonic_ns()
+        target = self._tracer.target(process.pid)  # before the mappings, as in `discover`
+        code = _code(self._mappings(process.pid))
+        if target is None or not code:
+            return  # it has ended; what is known of it will do for its last stacks
+        process.epoch += max(target.unmaps - process.unmaps, 0) + 1
+        process.image, process.unmaps = target.seed, target.unmaps
+        process.space.clear()
+        process.coverage.late = True
+        self.mapped(process, code)
 
     def new_image(self, process: Process, old_tid: int) -> None:
         """A known process has exec'ed; `old_tid` made the call."""

@@ -101,15 +101,30 @@ class Tracer:
             maps["patterns"].set(struct.pack("I", index), pattern)
 
     def add_target(self, pid: int, flags: int) -> int:
-        """From now on the process is traced. A seed, which is returned, names its image."""
-        seed = (time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1
-        self.programs.maps["targets"].set(struct.pack("I", pid), bytes(Target(seed, flags)))
-        return seed
+        """From now on the process is traced. A seed, which is returned, names its image.
+
+        One that an exec has made a target keeps the seed that the record of the exec has.
+        """
+        targets, key = self.programs.maps["targets"], struct.pack("I", pid)
+        fresh = Target((time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1, flags)
+        while not targets.add(key, bytes(fresh)):
+            known = self.target(pid)
+            if known is not None:
+                if known.flags != flags:
+                    known.flags = flags
+                    targets.set(key, bytes(known))
+                return int(known.seed)
+        return int(fresh.seed)
 
     def image(self, pid: int) -> int:
         """The seed of a target; 0 if the process is none."""
-        target = self.programs.maps["targets"].get(struct.pack("I", pid))
-        return Target.from_buffer_copy(target).seed if target else 0
+        target = self.target(pid)
+        return target.seed if target is not None else 0
+
+    def target(self, pid: int) -> Target | None:
+        """What the programs know of a process, if they trace it, or if it is kwatch's."""
+        found = self.programs.maps["targets"].get(struct.pack("I", pid))
+        return Target.from_buffer_copy(found) if found is not None else None
 
     def add_own(self, pid: int) -> None:
         """A process of kwatch's, which no name and no system-wide trace makes a target.
@@ -123,7 +138,7 @@ class Tracer:
         self.programs.maps["targets"].delete(struct.pack("I", pid))
 
     def is_target(self, pid: int) -> bool:
-        return self.programs.maps["targets"].get(struct.pack("I", pid)) is not None
+        return self.target(pid) is not None
 
     def losses(self) -> dict[int, dict[str, int]]:
         """Events lost since the start by process and cause; process 0: not known whose."""

@@ -7,7 +7,7 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,17 +15,18 @@ import numpy as np
 from kwatch.errors import KwatchError
 from kwatch.kernel.code_store import CODE_MAPPING, MOST_MAPPINGS, Code, CodeStore
 from kwatch.kernel.file_store import FileIdentity, FileStore
+from kwatch.kernel.grace_period import GracePeriods, Retired
 from kwatch.kernel.loader import Programs
-from kwatch.kernel.resting import Resting
 from kwatch.kernel.row_store import Placed, RowStore
 from kwatch.registry import Process
 from kwatch.symbols.elf import Elf
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import Mapping, file_of, file_version
+from kwatch.symbols.mappings import Mapping, file_of, file_version, read_mappings
 from kwatch.unwind.cache import TableCache
 from kwatch.unwind.table import Table, build_table_from_memory
 
 _VDSO = "[vdso]"
+_END_OF_32_BITS = 1 << 32
 _LARGE_FILE = 24 << 20  # bytes; its table is made in the background
 _KEPT_TABLES = 16  # in memory, to finish stacks with
 _MOST_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
@@ -58,10 +59,12 @@ class Unwinder:
     """
 
     def __init__(self, programs: Programs, complain: Callable[[str], None]) -> None:
-        self._rows = RowStore(programs.maps["row_shards"])
-        self._code = CodeStore(programs.maps["spaces"], programs.maps["code_mappings"])
-        self._of_files = FileStore(programs.maps["file_tables"])
-        self._sent = programs.maps["stacks_sent"]
+        maps = programs.maps
+        self._periods = GracePeriods()
+        self._rows = RowStore(maps["row_shards"])
+        self._code = CodeStore(maps["spaces"], maps["code_mappings"], self._periods)
+        self._of_files = FileStore(maps["file_tables"])
+        self._sent = maps["stacks_sent"]
         self._complain = complain
         self._warned: set[str] = set()
         self._cache = TableCache()
@@ -69,13 +72,15 @@ class Unwinder:
         self._keys: dict[int, list[_Key]] = {}
         self._changed: dict[int, Process] = {}
         self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
-        self._resting: Resting[Placed] = Resting()
+        self._retired: Retired[Placed] = Retired(self._periods)
         self._freed = 0  # tables whose room others have got
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
         self._coming: dict[_Key, tuple[int, Future[Table | None]]] = {}
+        self._has_come = False  # some of these have, of which the programs have not been told
 
     @property
     def kernel_bytes(self) -> int:
+        """Memory of the kernel that the tables take."""
         return self._rows.kernel_bytes
 
     def load(self, pid: int, mappings: Iterable[Mapping]) -> None:
@@ -118,32 +123,46 @@ class Unwinder:
     def batch_done(self, processes: Iterable[Process]) -> None:
         """To be called after each batch, with all processes."""
         before = self._freed
-        self._code.rest()
-        for placed in self._resting.rested():
+        self._code.reclaim()
+        for placed in self._retired.released():
             self._rows.remove(placed)
             self._freed += 1
-        done = [key for key, (_, future) in self._coming.items() if future.done()]
-        for key in done:
-            pid, future = self._coming.pop(key)
-            self._came(key, pid, future.result())
+        self._collect()
+        has_come, self._has_come = self._has_come, False
         has_room = self._freed != before
         waits = has_room and any(file.refused is not None for file in self._files.values())
-        for process in processes if done or waits else ():
+        for process in processes if has_come or waits else ():
             self.load(process.pid, process.space)
             self.update(process)
         self.publish()
 
     def table_of(self, pid: int, mapping: Mapping) -> tuple[Table, int] | None:
-        """The table of a mapping's file, and the bias of the mapping."""
-        if not _has_code(mapping):
+        """The table of a mapping's file, and the bias of the mapping.
+
+        None if there is none, or none yet: what is being made is not made here once more.
+        """
+        key = _key(mapping)
+        file = self._files.get(key)
+        if not _has_code(mapping) or (file is not None and file.shape is None):
             return None
-        table = self._tables.get(_key(mapping)) or self._reload(pid, mapping)
+        table = self._tables.get(key) or self._reload(pid, mapping)
         bias = table.bias(mapping.start, mapping.end, mapping.offset) if table else None
         return None if table is None or bias is None else (table, bias)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether tables are being made in the background."""
+        return bool(self._coming)
+
+    def await_tables(self, seconds: float) -> None:
+        """Waits so long at most for those that are being made."""
+        wait([future for _, future in self._coming.values()], seconds)
+        self._collect()
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
         self._rows.close()
+        self._periods.close()
 
     def _need(self, pid: int, mapping: Mapping) -> None:
         key = _key(mapping)
@@ -166,19 +185,17 @@ class Unwinder:
         if table is None and _size(mapping) > _LARGE_FILE:
             self._coming[key] = pid, self._worker.submit(self._load, path, mapping.path)
         else:
-            self._came(key, pid, table or self._load_mapped(pid, mapping, path))
+            self._came(key, pid, table or self._load_mapped(mapping, path))
 
     def _reload(self, pid: int, mapping: Mapping) -> Table | None:
         path = file_of(pid, mapping)
-        table = self._load_mapped(pid, mapping, path) if path or mapping.path == _VDSO else None
+        table = self._load_mapped(mapping, path) if path or mapping.path == _VDSO else None
         if table is not None:
             self._tables.put(_key(mapping), table)
         return table
 
-    def _load_mapped(self, pid: int, mapping: Mapping, path: str) -> Table | None:
-        return (
-            _vdso_table(pid, mapping) if mapping.path == _VDSO else self._load(path, mapping.path)
-        )
+    def _load_mapped(self, mapping: Mapping, path: str) -> Table | None:
+        return _vdso_table() if mapping.path == _VDSO else self._load(path, mapping.path)
 
     def _find(self, path: str) -> Table | None:
         """A table that takes no time."""
@@ -204,9 +221,17 @@ class Unwinder:
             self._warned.add(shown)
             self._complain(line)
 
+    def _collect(self) -> None:
+        """Takes the tables that have been made in the background."""
+        for key in [key for key, (_, future) in self._coming.items() if future.done()]:
+            pid, future = self._coming.pop(key)
+            self._came(key, pid, future.result())
+            self._has_come = True
+
     def _came(self, key: _Key, pid: int, table: Table | None) -> None:
         """The table was loaded, or there is none, or it could not be read in time."""
-        if table is None and not os.path.exists(f"/proc/{pid}"):
+        is_shared = key[2] == _VDSO
+        if table is None and (is_shared or not os.path.exists(f"/proc/{pid}")):
             self._files.pop(key, None)  # the next process that maps it may lead to it
         self._place(key, table)
 
@@ -237,7 +262,7 @@ class Unwinder:
         keys, entries = [], []
         for mapping in process.space:
             key = _key(mapping)
-            file = self._files.get(key)
+            file = self._files.get(key) if _has_code(mapping) else None
             if key in self._coming:
                 continue  # stacks that lead there are copied
             bias = None
@@ -282,7 +307,7 @@ class Unwinder:
         if file.placed is not None:
             if file.version:
                 self._of_files.remove(_identity(key, file), file.placed)
-            self._resting.add(file.placed)
+            self._retired.add(file.placed)
 
 
 def _version(path: str) -> tuple[int, ...]:
@@ -302,7 +327,8 @@ def _key(mapping: Mapping) -> _Key:
 
 
 def _has_code(mapping: Mapping) -> bool:
-    return bool(mapping.inode) or mapping.path == _VDSO
+    """Whether it has a table, as far as the mapping tells; a 32-bit process's vdso has none."""
+    return bool(mapping.inode) or (mapping.path == _VDSO and mapping.end >= _END_OF_32_BITS)
 
 
 def _size(mapping: Mapping) -> int:
@@ -313,11 +339,12 @@ def _size(mapping: Mapping) -> int:
         return mapping.end - mapping.start  # in another mount namespace
 
 
-def _vdso_table(pid: int, mapping: Mapping) -> Table | None:
+def _vdso_table() -> Table | None:
+    """The kernel maps one image into every 64-bit process, so kwatch's own will do."""
     try:
-        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-            memory.seek(mapping.start)
-            image = memory.read(mapping.end - mapping.start)
+        mapping = next(each for each in read_mappings(os.getpid()) if each.path == _VDSO)
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            image = os.pread(memory.fileno(), mapping.end - mapping.start, mapping.start)
         return build_table_from_memory(image, _VDSO)
-    except (OSError, KwatchError):
-        return None  # the process is gone
+    except (StopIteration, OSError, KwatchError):
+        return None

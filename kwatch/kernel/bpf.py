@@ -24,7 +24,7 @@ TRACE_UPROBE_MULTI = 48
 UPROBE_MULTI_RETURN = 1
 SLEEPABLE = 1 << 4
 
-MAP_TYPE_ARRAY, MAP_TYPE_RINGBUF = 2, 27
+MAP_TYPE_ARRAY, MAP_TYPE_ARRAY_OF_MAPS, MAP_TYPE_RINGBUF = 2, 12, 27
 MAP_MMAPABLE = 1 << 10  # Linux 5.5, commit fc9702273e2e
 
 _MAP_CREATE = 0
@@ -33,6 +33,7 @@ _MAP_INFO = struct.Struct("IIIIII")
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
 _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
+_NO_EXIST = 1
 _LOG_SIZE = 1 << 18
 
 
@@ -79,10 +80,16 @@ class Map:
     value_size: int
     max_entries: int
 
-    def _element(self, command: int, key: bytes, value: ctypes.Array[ctypes.c_char] | None) -> None:
+    def _element(
+        self,
+        command: int,
+        key: bytes,
+        value: ctypes.Array[ctypes.c_char] | None,
+        flags: int = 0,
+    ) -> None:
         key_buffer = ctypes.create_string_buffer(key, self.key_size)
         at = ctypes.addressof(value) if value is not None else 0
-        _bpf(command, struct.pack("IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), at, 0))
+        _bpf(command, struct.pack("IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), at, flags))
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
@@ -97,6 +104,17 @@ class Map:
 
     def set(self, key: bytes, value: bytes) -> None:
         self._element(_MAP_UPDATE, key, ctypes.create_string_buffer(value, self.value_size))
+
+    def add(self, key: bytes, value: bytes) -> bool:
+        """Sets the value of a new key; False, and nothing is changed, if the key is there."""
+        buffer = ctypes.create_string_buffer(value, self.value_size)
+        try:
+            self._element(_MAP_UPDATE, key, buffer, _NO_EXIST)
+        except OSError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+        return True
 
     def set_many(self, first: int, values: npt.NDArray[Any]) -> None:
         """Sets elements of an array from index `first` on; `values` has one item for each.
@@ -154,6 +172,12 @@ def create_array(name: str, value_size: int, entries: int, flags: int = 0) -> Ma
     """A new array map; closing its descriptor is the caller's."""
     shape = MapShape(MAP_TYPE_ARRAY, 4, value_size, entries, flags)
     return Map(create_map(name, shape), *shape[1:4])
+
+
+def create_array_of_maps(name: str, entries: int, inner: Map) -> Map:
+    """A new array of maps like `inner`; closing its descriptor is the caller's."""
+    shape = MapShape(MAP_TYPE_ARRAY_OF_MAPS, 4, 4, entries)
+    return Map(create_map(name, shape, inner.fd), *shape[1:4])
 
 
 def load_program(

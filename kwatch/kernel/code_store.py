@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.kernel import bpf
+from kwatch.kernel.grace_period import GracePeriods, Retired
 from kwatch.kernel.ranges import Ranges
-from kwatch.kernel.resting import Resting
 
 _SPACE = struct.Struct("QQQQQ")
 
@@ -37,15 +37,15 @@ class _Row:
 
 
 class CodeStore:
-    """What a program may be reading is never written: an unused list rests."""
+    """What a program may be reading is never written: an unused list is retired."""
 
-    def __init__(self, spaces: bpf.Map, mappings: bpf.Map) -> None:
+    def __init__(self, spaces: bpf.Map, mappings: bpf.Map, periods: GracePeriods) -> None:
         self._spaces = spaces
         self._mappings = mappings
         self._ranges = Ranges(mappings.max_entries)
         self._rows: dict[bytes, _Row] = {}
         self._of: dict[int, bytes] = {}
-        self._resting: Resting[tuple[int, int]] = Resting()
+        self._retired: Retired[tuple[int, int]] = Retired(periods)
         self._generations = itertools.count(1)
 
     def publish(self, pid: int, image: int, epoch: int, unmaps: int, code: Code) -> bool:
@@ -92,9 +92,9 @@ class CodeStore:
         self._leave(pid)
         self._spaces.delete(struct.pack("I", pid))
 
-    def rest(self) -> None:
-        """Whatever has rested long enough is free."""
-        for first, count in self._resting.rested():
+    def reclaim(self) -> None:
+        """Frees what no program can be reading any more."""
+        for first, count in self._retired.released():
             self._ranges.give_back(first, count)
 
     def _leave(self, pid: int) -> None:
@@ -107,4 +107,4 @@ class CodeStore:
         row.users -= 1
         if not row.users:
             del self._rows[content]
-            self._resting.add((row.first, row.count))
+            self._retired.add((row.first, row.count))

@@ -197,7 +197,7 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
     purpose = _WITH_LINKS if links else "heap probes on kernels without links"
     try:
         ways = Ways(links, tracepoints.are_preemptible())
-        with closing(Loader(ProgramConfig(heap=True), ways)) as loader:
+        with closing(Loader(ProgramConfig(heap=True, call_stacks=True), ways)) as loader:
             programs = loader.result()
     except (KwatchError, OSError) as error:
         yield Feature(kind, False, needed, purpose, str(error), getattr(error, "hint", ""))

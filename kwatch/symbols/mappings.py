@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
 
-_DELETED = " (deleted)"
+#: What the kernel puts behind the path of a file that has been unlinked.
+DELETED = " (deleted)"
 _LINE = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ..(.). ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)\n?"
 )
@@ -66,11 +67,11 @@ def parse_mapping(line: bytes) -> Mapping:
         start=int(start, 16),
         end=int(end, 16),
         offset=int(offset, 16),
-        path=path.removesuffix(_DELETED),
+        path=path.removesuffix(DELETED),
         inode=int(inode),
         device=os.makedev(int(major, 16), int(minor, 16)),
         executable=execute == b"x",
-        deleted=path.endswith(_DELETED),
+        deleted=path.endswith(DELETED),
     )
 
 
@@ -97,7 +98,7 @@ def link_to(pid: int, mapping: Mapping) -> str:
     except OSError:
         return ""
     is_other = status.st_dev == mapping.device and status.st_ino != mapping.inode
-    return "" if is_other or name.removesuffix(_DELETED) != mapping.path else link
+    return "" if is_other or name.removesuffix(DELETED) != mapping.path else link
 
 
 def paths_of(pid: int, mapping: Mapping, foreign: bool | None) -> Iterator[str]:

@@ -139,6 +139,7 @@ def test_every_field_of_the_output_is_named() -> None:
         snapshot.SyscallSummary,
         snapshot.SyscallStats,
         snapshot.Lost,
+        snapshot.Footprint,
         features.Feature,
     )
     names = {field.name for one in classes for field in fields(one)}

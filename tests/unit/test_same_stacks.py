@@ -54,6 +54,18 @@ def test_names_and_inlined_functions_make_no_difference() -> None:
     assert same([6]) == [5]
 
 
+def test_libraries_make_a_difference_at_the_same_addresses() -> None:
+    one, other = (Stack((Frame(1, module=path), Frame(2))) for path in ("/lib/a.so", "/lib/b.so"))
+    same = same_stacks().of(process(_5=one, _6=other, _7=Stack(one.frames)))
+    assert same([5, 6, 7]) == [5, 6, 5]
+
+
+def test_a_perf_map_makes_no_difference() -> None:
+    unnamed, named = (Stack((Frame(1, module=name),)) for name in ("//anon", "perf-1.map"))
+    same = same_stacks().of(process(_5=unnamed, _6=named))
+    assert same([5, 6]) == [5, 5]
+
+
 def test_how_a_stack_ends_makes_a_difference() -> None:
     cut, finished = (Stack(ONE.frames, ending) for ending in (Ending.TOO_DEEP, Ending.FINISHED))
     same = same_stacks().of(process(_5=ONE, _6=cut, _7=finished))

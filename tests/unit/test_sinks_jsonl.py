@@ -11,6 +11,7 @@ from kwatch.sinks.jsonl import JsonLines
 from kwatch.snapshot import (
     CallStackStats,
     Ending,
+    Footprint,
     Frame,
     HeapStats,
     Lost,
@@ -46,6 +47,7 @@ SNAPSHOT = Snapshot(
     lost=Lost(3, {"heap_ring_full": 3}),
     verdict=Verdict.UNSURE,
     reason="3 events were lost",
+    kwatch=Footprint(1 << 19, 250, 1 << 24),
 )
 
 #: The fields of docs/json.md.
@@ -60,7 +62,8 @@ EXPECTED = """
               "by_name": [{"name": "read", "calls": 7, "errors": 1, "total_ns": 700, "p50_ns": 90, "p99_ns": 200, "max_ns": 210, "unfinished": 1}],
               "endings": {}, "stacks": null, "other_calls": 0},
  "lost": {"events": 3, "by_cause": {"heap_ring_full": 3}},
- "verdict": "unsure", "reason": "3 events were lost"}
+ "verdict": "unsure", "reason": "3 events were lost",
+ "kwatch": {"table_bytes": 524288, "name_bytes": 250, "symbol_reader_bytes": 16777216}}
 """  # noqa: E501
 
 

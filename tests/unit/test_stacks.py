@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks from chunks."""
+"""Stacks from chunks, and those that wait for tables."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kwatch import events
+from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.events import EventType, StackCopy
-from kwatch.snapshot import Ending
-from kwatch.stacks import StackAssembler
+from kwatch.probes.coverage import Coverage
+from kwatch.registry import Process
+from kwatch.snapshot import Ending, ProcessFacts
+from kwatch.stacks import RawStack, StackAssembler, StackReader
 from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
 
 CHUNK = events.STACK_CHUNK
@@ -68,3 +73,95 @@ def test_every_end_has_a_name():
     for end in StackEnd:
         (record,) = chunks(1, end)
         assert StackAssembler().add(record).ending
+
+
+class Tables:
+    """Those of an unwinder, which are being made. `asked`: how often one was looked for."""
+
+    def __init__(self):
+        self.is_loading, self.asked = True, 0
+
+    def table_of(self, pid, mapping):
+        self.asked += 1
+
+    def await_tables(self, seconds):
+        self.is_loading = False
+
+    def batch_done(self, processes):
+        pass
+
+    def forget(self, process):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def tables():
+    return Tables()
+
+
+@pytest.fixture
+def reader(tables):
+    symbolizer = SimpleNamespace(calls=lambda *_: [], names=lambda *_: (), close=lambda: None)
+    made = StackReader(tables, symbolizer, CallStackAccount())
+    yield made
+    made.close()
+
+
+def process(image=1):
+    return Process(ProcessFacts(7, 1.0, "app", ""), 1, Coverage(7), image=image)
+
+
+def copied(reader, stack, of_call=False):
+    """A stack that came to an unknown mapping, after the copy of its memory."""
+    piece = np.zeros(1, events.STACK_PIECE)
+    piece["stack"] = stack
+    reader.copied(piece.tobytes())
+    end = int(StackEnd.NO_MAPPING)
+    return RawStack(7, stack, end, 1, StackCopy.SENT, of_call=of_call, addresses=[1, 2])
+
+
+def test_a_stack_waits_for_a_table_that_is_being_made(reader, tables):
+    one = process()
+    reader.add(one, copied(reader, 1000))
+    reader.batch_done([])
+    assert not one.heap_stacks.by_id
+    assert not reader.settle(0)
+    tables.is_loading = False
+    assert reader.is_behind
+    reader.batch_done([])
+    assert list(one.heap_stacks.by_id) == [1000]
+    assert reader.settle(1)
+
+
+def test_a_final_report_waits_for_the_table(reader):
+    one = process()
+    reader.add(one, copied(reader, 1000))
+    assert reader.settle(1)
+    assert list(one.heap_stacks.by_id) == [1000]
+
+
+def test_others_do_not_wait(reader):
+    one = process()
+    raw = RawStack(7, 1000, int(StackEnd.COMPLETE), 1, StackCopy.NOT_NEEDED, addresses=[1])
+    reader.add(one, raw)
+    assert list(one.heap_stacks.by_id) == [1000]
+
+
+def test_an_exec_ends_the_heaps_but_not_those_of_calls(reader):
+    one = process()
+    reader.add(one, copied(reader, 1000))
+    reader.add(one, copied(reader, 2000, of_call=True))
+    one.image = 2
+    reader.settle(1)
+    assert (list(one.heap_stacks.by_id), list(one.call_stacks.by_id)) == ([], [2000])
+
+
+def test_nothing_waits_for_a_process_that_is_gone(reader):
+    one = process()
+    reader.add(one, copied(reader, 1000))
+    reader.forget(one)
+    reader.settle(1)
+    assert not one.heap_stacks.by_id

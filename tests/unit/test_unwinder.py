@@ -1,74 +1,119 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of files without a table is bounded, and so is what is said of them."""
+"""Which tables are made for what processes map, without a kernel that takes them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import threading
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
 
 from kwatch import unwinder as module
-from kwatch.symbols.mappings import Mapping
+from kwatch.kernel.row_store import Placed
+from kwatch.probes.coverage import Coverage
+from kwatch.registry import Process
+from kwatch.snapshot import ProcessFacts
+from kwatch.symbols.elf import ElfError
+from kwatch.symbols.mappings import AddressSpace, Mapping, read_mappings
+from kwatch.unwind.cache import TableCache
 from kwatch.unwinder import Unwinder
 
-WITHOUT, WARNINGS = 20, 5
+VDSO_32 = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]", 0, 0, True, False)
+
+
+class Rows:
+    """Tables that are in the kernel."""
+
+    def __init__(self, shards):
+        self.placed = 0
+
+    def place(self, rows, blocks):
+        self.placed += 1
+        return Placed(self.placed, len(blocks) - 1, len(rows))
+
+    def close(self):
+        pass
+
+
+class Code:
+    """The published mappings, by process."""
+
+    def __init__(self, *maps):
+        self.published = {}
+
+    def publish(self, pid, image, epoch, unmaps, code):
+        self.published[pid] = code
+        return True
 
 
 @pytest.fixture
-def lines() -> list[str]:
-    return []
+def unwinder(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "RowStore", Rows)
+    monkeypatch.setattr(module, "CodeStore", Code)
+    monkeypatch.setattr(module, "GracePeriods", lambda: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(module, "FileStore", lambda tables: SimpleNamespace(add=lambda *_: None))
+    monkeypatch.setattr(module, "TableCache", lambda: TableCache(tmp_path))
+    made = Unwinder(SimpleNamespace(maps=defaultdict(lambda: None)), pytest.fail)
+    yield made
+    made.close()
 
 
-@pytest.fixture
-def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[Unwinder]:
-    store = SimpleNamespace(
-        forget=lambda pid: None, publish=lambda *told: True, close=lambda: None, rest=lambda: None
-    )
-    for name in ("RowStore", "CodeStore", "FileStore"):
-        monkeypatch.setattr(module, name, lambda *maps: store)
-    monkeypatch.setattr(module, "_MOST_WITHOUT", WITHOUT)
-    monkeypatch.setattr(module, "_MOST_WARNINGS", WARNINGS)
-    names = ("row_shards", "spaces", "code_mappings", "file_tables", "stacks_sent")
-    programs = SimpleNamespace(maps=dict.fromkeys(names))
-    unwinder = Unwinder(programs, lines.append)
-    yield unwinder
-    unwinder.close()
+def vdso():
+    return next(each for each in read_mappings(os.getpid()) if each.path == "[vdso]")
 
 
-def mapping_of(path: Path, name: str = "") -> Mapping:
-    inode, device = path.stat().st_ino, path.stat().st_dev
-    return Mapping(0x1000, 0x2000, 0, name or str(path), inode, device, True, False)
-
-
-def mapped_and_gone(unwinder: Unwinder, mapping: Mapping) -> None:
-    """A process maps the file, is published, and is traced no more."""
-    process = SimpleNamespace(pid=os.getpid(), image=1, epoch=0, unmaps=0, space=[mapping])
-    unwinder.load(process.pid, process.space)
+def blocks_of(unwinder, mapping, pid=7):
+    """Of the table that the kernel is told of for a process with this mapping; 0: none."""
+    process = Process(ProcessFacts(pid, 1.0, "app", ""), 1, Coverage(pid), image=1)
+    process.space = AddressSpace([mapping])
+    unwinder.load(pid, [mapping])
     unwinder.update(process)
     unwinder.publish()
-    unwinder.forget(process)
+    (entry,) = unwinder._code.published[pid]
+    return int(entry["block_count"])
 
 
-def test_a_program_that_maps_a_fresh_file_for_each_closure(
-    tmp_path: Path, unwinder: Unwinder, lines: list[str]
-) -> None:
-    for number in range(100):
-        path = tmp_path / f"closure{number}"
-        path.write_bytes(b"no ELF file")
-        mapped_and_gone(unwinder, mapping_of(path))
-        mapped_and_gone(unwinder, mapping_of(path))
-    assert len(unwinder._files) == WITHOUT
-    assert len(lines) == WARNINGS
-    assert lines[0].startswith(f"no unwind table for {tmp_path}/closure0: ")
+def test_the_vdso_of_one_process_is_that_of_all(unwinder):
+    assert blocks_of(unwinder, vdso(), pid=1 << 22) > 0  # of which nothing can be read
+    assert blocks_of(unwinder, vdso()) > 0
+    assert unwinder._rows.placed == 1
 
 
-def test_nothing_is_said_of_what_a_program_writes_into_memory(
-    unwinder: Unwinder, lines: list[str]
-) -> None:
-    with open(os.memfd_create("code"), "wb") as file:
-        path = Path(f"/proc/self/fd/{file.fileno()}")
-        unwinder._load(str(path), "/memfd:code")
-    assert lines == []
+def test_that_of_a_32_bit_process_is_another(unwinder):
+    assert blocks_of(unwinder, VDSO_32) == 0
+    assert blocks_of(unwinder, vdso()) > 0
+    assert blocks_of(unwinder, VDSO_32) == 0
+
+
+def test_a_vdso_that_cannot_be_read_is_tried_again(unwinder, monkeypatch):
+    def fail(image, name):
+        raise ElfError(name, "not now")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "build_table_from_memory", fail)
+        assert blocks_of(unwinder, vdso()) == 0
+    assert blocks_of(unwinder, vdso()) > 0
+
+
+def test_what_is_being_made_is_not_made_once_more(unwinder, monkeypatch):
+    """Nor does the loop that reads the rings, which asks for it, wait for it."""
+    library = next(m for m in read_mappings(os.getpid()) if m.executable and "libc.so" in m.path)
+    may_end, load, loads = threading.Event(), unwinder._load, []
+
+    def slow(path, shown):
+        loads.append(shown)
+        may_end.wait(10)
+        return load(path, shown)
+
+    monkeypatch.setattr(module, "_LARGE_FILE", 0)
+    monkeypatch.setattr(unwinder, "_load", slow)
+    unwinder.load(os.getpid(), [library])
+    assert unwinder.is_loading
+    assert unwinder.table_of(os.getpid(), library) is None
+    may_end.set()
+    unwinder.await_tables(10)
+    assert not unwinder.is_loading
+    assert unwinder.table_of(os.getpid(), library) is not None
+    assert loads == [library.path]

@@ -48,6 +48,7 @@ from kwatch.targets.launch import Launched
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
 _HEADERS = ("program", *KINDS, "distinct", "depth", "truncated by", "status")
 _RECORDS = "UNWIND_CHECK"  # the folder that record.c writes into, if this names one
+_PATIENCE_S = 60.0  # for a table, as a report would have before it is made
 _SHOWN = 3
 _HEAD = 6
 
@@ -70,7 +71,8 @@ class Recorder(Session):
         process = self.registry.get(raw.pid) if raw is not None else None
         if raw is None or process is None:
             return
-        addresses, _ = self.stacks[raw.stack] = self._stacks.addresses(process, raw)
+        self._stacks.await_tables(_PATIENCE_S)
+        addresses, _ = self.stacks[raw.stack] = self._stacks.addresses(process.space, raw)
         for address in addresses:
             mapping = process.space.find(address - 1)
             if mapping is not None and mapping.inode:

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel's records say of what processes map and unmap, and what is known when some are
+lost.
+"""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kwatch import tracees as module
+from kwatch.events import CODE_UNMAPPED, EventType
+from kwatch.kernel.control_ring import ControlRecord, MappingRecord
+from kwatch.lifecycle import Lifecycle, mapping_of
+from kwatch.maps import Target
+from kwatch.options import WatchOptions
+from kwatch.snapshot import ProcessFacts
+from kwatch.tracees import Tracees
+
+PID, IMAGE, PAGE = 7, 1234, 0x1000
+
+
+def mapped(path: str, start: int = PAGE, time_ns: int = 1) -> MappingRecord:
+    return MappingRecord(time_ns, PID, start, start + PAGE, 0, (8, 1), 42, path)
+
+
+def unmapped(unmaps: int, start: int = PAGE, size: int = PAGE, time_ns: int = 2) -> ControlRecord:
+    record = np.zeros(1, CODE_UNMAPPED)
+    record["type"], record["tgid"], record["time_ns"] = EventType.CODE_UNMAPPED, PID, time_ns
+    record["unmaps"], record["start"], record["size"] = unmaps, start, size
+    return ControlRecord(time_ns, record.tobytes())
+
+
+class Life:
+    """One process. `now` is what it has mapped, `unmaps` how often the kernel has counted."""
+
+    def __init__(self):
+        self.now, self.unmaps = [], 0
+        tracer = SimpleNamespace(attacher=None, target=lambda pid: Target(IMAGE, 0, self.unmaps))
+        self.tracees = Tracees(WatchOptions(heap=False), tracer, None, lambda process: None)
+        self.lifecycle = Lifecycle(WatchOptions(heap=False), self.tracees, lambda time_ns: None)
+        self.process = self.tracees.register(ProcessFacts(PID, 1.0, "app", "/app"))
+        self.process.image = IMAGE
+
+    def apply(self, *records):
+        for record in records:
+            self.lifecycle.apply(record)
+
+    def paths(self):
+        return [mapping.path for mapping in self.process.space]
+
+
+@pytest.fixture
+def life(monkeypatch):
+    made = Life()
+    monkeypatch.setattr(module, "read_mappings", lambda pid: list(map(mapping_of, made.now)))
+    return made
+
+
+def test_a_file_that_was_unlinked_before_it_was_mapped():
+    mapping = mapping_of(mapped("/tmp/plugin.so (deleted)"))
+    assert (mapping.path, mapping.deleted) == ("/tmp/plugin.so", True)
+
+
+def test_a_file_that_is_there():
+    mapping = mapping_of(mapped("/tmp/plugin.so"))
+    assert (mapping.path, mapping.deleted) == ("/tmp/plugin.so", False)
+
+
+def test_what_is_mapped_over_other_code_stays(life):
+    """The kernel tells of it inside the call, the programs of the other's end when it returns."""
+    life.apply(mapped("/a.so"), mapped("/b.so"), unmapped(1, size=0))
+    assert life.paths() == ["/b.so"]
+    assert life.process.unmaps == 1
+
+
+def test_a_lost_record_is_missed_when_the_next_one_comes(life):
+    life.apply(mapped("/a.so"), unmapped(1))
+    assert (life.process.unmaps, life.lifecycle.missed_unmaps) == (1, 0)
+    life.apply(unmapped(3))
+    assert (life.process.unmaps, life.lifecycle.missed_unmaps) == (1, 1)
+
+
+def test_mappings_that_were_lost_are_found_again(life):
+    life.apply(mapped("/a.so"))
+    epoch = life.process.epoch
+    life.now, life.unmaps = [mapped("/b.so")], 2  # of which nothing was heard
+    life.tracees.reread(life.process)
+    assert life.paths() == ["/b.so"]
+    assert life.process.unmaps == 2
+    assert life.process.epoch > epoch + 2  # with which the programs have gone on meanwhile
+
+
+def test_records_from_before_say_nothing_new(life):
+    life.now, life.unmaps = [mapped("/b.so")], 1
+    life.tracees.reread(life.process)
+    life.apply(mapped("/a.so"), unmapped(1))
+    assert life.paths() == ["/b.so"]
+    later = time.monotonic_ns()
+    life.apply(unmapped(2, time_ns=later), mapped("/c.so", time_ns=later))
+    assert life.paths() == ["/c.so"]
+    assert (life.process.unmaps, life.lifecycle.missed_unmaps) == (2, 0)
+
+
+def test_a_process_that_has_ended_keeps_its_mappings(life):
+    life.apply(mapped("/a.so"))
+    life.tracees.reread(life.process)
+    assert life.paths() == ["/a.so"]

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a child begins with."""
+
+from __future__ import annotations
+
+from kwatch.registry import Registry
+from kwatch.snapshot import ProcessFacts
+
+
+def test_a_childs_addresses_have_changed_their_meaning_as_often_as_its_parents():
+    registry = Registry()
+    parent, child = (registry.add(ProcessFacts(pid, 1.0, "app", ""), False) for pid in (7, 8))
+    parent.epoch, parent.unmaps = 5, 4
+    child.inherit(parent, 1)
+    assert (child.epoch, child.unmaps) == (5, 0)  # as inherit_space() does in bpf/lifecycle.bpf.c

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of files without a table is bounded, and so is what is said of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from kwatch import unwinder as module
+from kwatch.symbols.mappings import Mapping
+from kwatch.unwinder import Unwinder
+
+WITHOUT, WARNINGS = 20, 5
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[Unwinder]:
+    store = SimpleNamespace(
+        forget=lambda pid: None, publish=lambda *told: True, close=lambda: None, rest=lambda: None
+    )
+    for name in ("RowStore", "CodeStore", "FileStore"):
+        monkeypatch.setattr(module, name, lambda *maps: store)
+    monkeypatch.setattr(module, "GracePeriods", lambda: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(module, "_MOST_WITHOUT", WITHOUT)
+    monkeypatch.setattr(module, "_MOST_WARNINGS", WARNINGS)
+    names = ("row_shards", "spaces", "code_mappings", "file_tables", "stacks_sent")
+    programs = SimpleNamespace(maps=dict.fromkeys(names))
+    unwinder = Unwinder(programs, lines.append)
+    yield unwinder
+    unwinder.close()
+
+
+def mapping_of(path: Path, name: str = "") -> Mapping:
+    inode, device = path.stat().st_ino, path.stat().st_dev
+    return Mapping(0x1000, 0x2000, 0, name or str(path), inode, device, True, False)
+
+
+def mapped_and_gone(unwinder: Unwinder, mapping: Mapping) -> None:
+    """A process maps the file, is published, and is traced no more."""
+    process = SimpleNamespace(pid=os.getpid(), image=1, epoch=0, unmaps=0, space=[mapping])
+    unwinder.load(process.pid, process.space)
+    unwinder.update(process)
+    unwinder.publish()
+    unwinder.forget(process)
+
+
+def test_a_program_that_maps_a_fresh_file_for_each_closure(
+    tmp_path: Path, unwinder: Unwinder, lines: list[str]
+) -> None:
+    for number in range(100):
+        path = tmp_path / f"closure{number}"
+        path.write_bytes(b"no ELF file")
+        mapped_and_gone(unwinder, mapping_of(path))
+        mapped_and_gone(unwinder, mapping_of(path))
+    assert len(unwinder._files) == WITHOUT
+    assert len(lines) == WARNINGS
+    assert lines[0].startswith(f"no unwind table for {tmp_path}/closure0: ")
+
+
+def test_nothing_is_said_of_what_a_program_writes_into_memory(
+    unwinder: Unwinder, lines: list[str]
+) -> None:
+    with open(os.memfd_create("code"), "wb") as file:
+        path = Path(f"/proc/self/fd/{file.fileno()}")
+        unwinder._load(str(path), "/memfd:code")
+    assert lines == []
