@@ -122,7 +122,7 @@ class Lifecycle:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
                 process.facts = replace(process.facts, exe=record.path)
             if self._options.mappings:
-                process.coverage.late = True  # whatever is hooked now was mapped before
+                process.coverage.mapped_at(record.time_ns)
                 self._tracees.mapped(process, [mapping_of(record)])
         elif record.pid in self._images:
             image = self._images[record.pid]

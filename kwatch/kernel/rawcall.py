@@ -8,8 +8,8 @@ import os
 import platform
 
 _NUMBERS = {
-    "x86_64": {"bpf": 321, "perf_event_open": 298, "prctl": 157},
-    "aarch64": {"bpf": 280, "perf_event_open": 241, "prctl": 167},
+    "x86_64": {"bpf": 321, "perf_event_open": 298, "prctl": 157, "statfs": 137},
+    "aarch64": {"bpf": 280, "perf_event_open": 241, "prctl": 167, "statfs": 43},
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
