@@ -87,7 +87,7 @@ static __always_inline int add_target(u32 tgid, u32 flags)
 	struct target target = { .seed = new_seed(tgid), .flags = flags };
 
 	if (targets.update(&tgid, &target)) {
-		count_loss(tgid, LOSS_TARGETS_MAP_FULL);
+		count_loss(0, LOSS_TARGETS_MAP_FULL); /* of it nothing else will be known */
 		return -1;
 	}
 	return 0;

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
@@ -81,6 +81,7 @@ class Tracer:
         self.programs = programs
         self._tracepoints: list[int] = []
         self._forgotten_control = 0  # records lost of processes that have ended
+        self._nobodys: Counter[Loss] = Counter()
         with ExitStack() as stack:
             stack.callback(programs.close)
             self._configure(options)
@@ -127,10 +128,12 @@ class Tracer:
 
     def losses(self) -> dict[int, dict[str, int]]:
         """Events lost since the start by process and cause; process 0: not known whose."""
-        found: dict[int, dict[str, int]] = defaultdict(dict)
+        found: dict[int, dict[str, int]] = defaultdict(Counter)
         for key, value in self.programs.maps["losses"].items():
             lost = LossKey.from_buffer_copy(key)
             found[lost.tgid][Loss(lost.cause).name.lower()] = struct.unpack("Q", value)[0]
+        for cause, count in (self._nobodys + self.stream.undelivered).items():
+            found[0][cause.name.lower()] += count
         unseen = self.stream.lost_control_records
         ours = sum(causes.get(_CONTROL_LOST, 0) for causes in found.values())
         ours += self._forgotten_control
@@ -146,10 +149,21 @@ class Tracer:
 
     def forget_losses(self, pid: int) -> None:
         """The process has ended: another one may come to its pid."""
-        lost = self.programs.maps["losses"].get(bytes(LossKey(pid, Loss.CONTROL_RING_FULL)))
-        self._forgotten_control += struct.unpack("Q", lost)[0] if lost else 0
+        self._forgotten_control += self._taken_losses(pid)[Loss.CONTROL_RING_FULL]
+
+    def disown_losses(self, pid: int) -> None:
+        """The pid has no process: from now on it is not known whose they are."""
+        self._nobodys += self._taken_losses(pid)
+
+    def _taken_losses(self, pid: int) -> Counter[Loss]:
+        losses, taken = self.programs.maps["losses"], Counter[Loss]()
         for cause in Loss:
-            self.programs.maps["losses"].delete(bytes(LossKey(pid, cause)))
+            key = bytes(LossKey(pid, cause))
+            value = losses.get(key)
+            if value is not None:
+                taken[cause] = struct.unpack("Q", value)[0]
+                losses.delete(key)
+        return taken
 
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""
