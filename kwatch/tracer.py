@@ -10,6 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
+import numpy as np
+import numpy.typing as npt
+
 from kwatch.events import Abi, Loss
 from kwatch.kernel import bpf, tracepoints
 from kwatch.kernel.loader import Programs
@@ -39,31 +42,28 @@ _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
 
 _MEMORY_ROLES = {
     "mmap": MemoryRole.MMAP,
-    "mmap2": MemoryRole.MMAP_PAGES,
+    "mmap2": MemoryRole.MMAP,
     "munmap": MemoryRole.MUNMAP,
     "mremap": MemoryRole.MREMAP,
     "brk": MemoryRole.BRK,
 }
-_NO_RETURN = ("exit", "exit_group")
+_NO_RETURN = frozenset(["exit", "exit_group"])
 
 
-def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, int]:
-    """What the BPF programs do with each call: the values of their map by its index."""
+def call_flags(options: WatchOptions, everything: frozenset[str]) -> npt.NDArray[np.uint8]:
+    """What the BPF programs do with each call: the values of their map."""
     wanted = everything if options.trace is None else options.trace
     traced = wanted if options.syscalls else frozenset()
-    flags: dict[int, int] = defaultdict(int)
+    flags = np.zeros((len(Abi), CALL_NUMBERS), np.uint8)
     for abi in Abi:
-        for number in numbers(traced, abi):
-            flags[abi * CALL_NUMBERS + number] |= CallFlag.TRACE
-        for name in _NO_RETURN:
-            for number in numbers(frozenset([name]), abi):
-                flags[abi * CALL_NUMBERS + number] |= CallFlag.NO_RETURN
+        flags[abi, list(numbers(traced, abi))] |= int(CallFlag.TRACE)
+        flags[abi, list(numbers(_NO_RETURN, abi))] |= int(CallFlag.NO_RETURN)
         for name, role in _memory_roles(options):
-            if abi is Abi.I386 and role is MemoryRole.MMAP:
+            if abi is Abi.I386 and name == "mmap":
                 role = MemoryRole.OLD_MMAP
-            for number in numbers(frozenset([name]), abi):
-                flags[abi * CALL_NUMBERS + number] |= CallFlag.MEMORY | role << CALL_ROLE_SHIFT
-    return flags
+            called = list(numbers(frozenset([name]), abi))
+            flags[abi, called] |= int(CallFlag.MEMORY | role << CALL_ROLE_SHIFT)
+    return flags.reshape(-1)
 
 
 def _memory_roles(options: WatchOptions) -> Iterator[tuple[str, MemoryRole]]:
@@ -96,8 +96,7 @@ class Tracer:
     def _configure(self, options: WatchOptions) -> None:
         maps = self.programs.maps
         self.add_target(os.getpid(), TargetFlag.OWN)  # but its children may be: a command
-        for index, flags in call_flags(options, everything()).items():
-            maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
+        maps["call_flags"].set_many(0, call_flags(options, everything()))
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
 
