@@ -3,8 +3,9 @@
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
  * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
- * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes), TASK_*,
- * SIGNAL_LIVE, THREAD_INFO_STATUS (offsets from the kernel's BTF), and PERF_TRACEPOINTS.
+ * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes),
+ * FIRST_* (the first function of a shape in kwatch/probes/table.py), TASK_*, SIGNAL_LIVE,
+ * THREAD_INFO_STATUS (offsets from the kernel's BTF), and PERF_TRACEPOINTS.
  */
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H
