@@ -289,53 +289,53 @@ int heap_entry(struct pt_regs *ctx)
 	return heap_enter(ctx, bpf_get_attach_cookie(ctx));
 }
 
-#else /* kernels without attach cookies: a program for each shape */
+#else /* kernels without attach cookies: a program for each shape, as of its first function */
 
-#define SHAPE_COOKIE(shape) ((shape) << COOKIE_SHAPE_SHIFT)
+#define SHAPE_COOKIE(shape) (FIRST_##shape | SHAPE_##shape << COOKIE_SHAPE_SHIFT)
 
 int heap_malloc(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_MALLOC));
+	return heap_enter(ctx, SHAPE_COOKIE(MALLOC));
 }
 
 int heap_calloc(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_CALLOC));
+	return heap_enter(ctx, SHAPE_COOKIE(CALLOC));
 }
 
 int heap_realloc(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_REALLOC));
+	return heap_enter(ctx, SHAPE_COOKIE(REALLOC));
 }
 
 int heap_reallocarray(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_REALLOCARRAY));
+	return heap_enter(ctx, SHAPE_COOKIE(REALLOCARRAY));
 }
 
 int heap_aligned(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_ALIGNED));
+	return heap_enter(ctx, SHAPE_COOKIE(ALIGNED));
 }
 
 int heap_posix_memalign(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_POSIX_MEMALIGN));
+	return heap_enter(ctx, SHAPE_COOKIE(POSIX_MEMALIGN));
 }
 
 int heap_free(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_FREE));
+	return heap_enter(ctx, SHAPE_COOKIE(FREE));
 }
 
 int heap_delete(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_DELETE));
+	return heap_enter(ctx, SHAPE_COOKIE(DELETE));
 }
 
 int heap_new(struct pt_regs *ctx)
 {
-	return heap_enter(ctx, SHAPE_COOKIE(SHAPE_NEW));
+	return heap_enter(ctx, SHAPE_COOKIE(NEW));
 }
 
 #endif

@@ -36,8 +36,7 @@ enum call_flag {
 #define CALL_NUMBERS 1024
 
 enum memory_role {
-	MEMORY_MMAP,
-	MEMORY_MMAP_PAGES, /* mmap2: as mmap, offsets aside */
+	MEMORY_MMAP, /* and mmap2, whose offset is in pages */
 	MEMORY_OLD_MMAP, /* i386: a pointer to mmap's arguments */
 	MEMORY_MUNMAP,
 	MEMORY_MREMAP,

@@ -4,7 +4,8 @@
  *
  * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
  * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes),
- * PERF_TRACEPOINTS, and offsets from the kernel's BTF, named after the structures: TASK_*, MM_*...
+ * PERF_TRACEPOINTS, FIRST_* (the first function of a shape in kwatch/probes/table.py), and offsets
+ * from the kernel's BTF, named after the structures: TASK_*, MM_*...
  */
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H
@@ -87,7 +88,7 @@ static __always_inline int add_target(u32 tgid, u32 flags)
 	struct target target = { .seed = new_seed(tgid), .flags = flags };
 
 	if (targets.update(&tgid, &target)) {
-		count_loss(tgid, LOSS_TARGETS_MAP_FULL);
+		count_loss(0, LOSS_TARGETS_MAP_FULL); /* of it nothing else will be known */
 		return -1;
 	}
 	return 0;

@@ -98,7 +98,6 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 		result = (u32)result; /* an address, which was extended as a number */
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
-	case MEMORY_MMAP_PAGES:
 	case MEMORY_OLD_MMAP:
 		unmapped(ctx, call, result, a[1]);
 		send_memory(call, EVENT_MAP, result, a[1]);

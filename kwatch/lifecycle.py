@@ -127,7 +127,7 @@ class Lifecycle:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
                 process.facts = replace(process.facts, exe=mapping.path)
             if self._options.mappings and record.time_ns >= process.reread_ns:
-                process.coverage.late = True  # whatever is hooked now was mapped before
+                process.coverage.mapped_at(record.time_ns)
                 self._tracees.mapped(process, [mapping])
         elif record.pid in self._images:
             image = self._images[record.pid]

@@ -31,11 +31,10 @@ class CallFlag(enum.IntFlag):
 
 class MemoryRole(enum.IntEnum):
     MMAP = 0
-    MMAP_PAGES = 1
-    OLD_MMAP = 2
-    MUNMAP = 3
-    MREMAP = 4
-    BRK = 5
+    OLD_MMAP = 1
+    MUNMAP = 2
+    MREMAP = 3
+    BRK = 4
 
 
 class Shape(enum.IntEnum):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from typing import Literal
@@ -47,6 +48,8 @@ _HEAP_LOSSES = frozenset(
 
 _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
 
+_UNKNOWN_S = 1.0  # for what tells of a process to be read, be it a fork or an event of its own
+
 
 class Reporter:
     """Takes the snapshots of a session's processes. Losses are read anew by `refresh`."""
@@ -56,6 +59,7 @@ class Reporter:
         self._tracer = tracer
         self._started_ns = now_ns()
         self._losses: dict[int, dict[str, int]] = {}
+        self._unknown: dict[int, float] = {}  # pids with losses and without a process: since when
         self._in_progress: dict[int, Counter[str]] = {}
         self._same = SameStacks(lambda process: process.heap_stacks)
         self._profiler = Profiler(self._same) if session.options.profiles.wanted else None
@@ -63,6 +67,13 @@ class Reporter:
 
     def refresh(self) -> None:
         self._losses = self._tracer.losses()
+        known, now = self._session.registry, time.monotonic()
+        unknown = [pid for pid in self._losses if pid and known.get(pid) is None]
+        self._unknown = {pid: self._unknown.get(pid, now) for pid in unknown}
+        for pid, since in self._unknown.items():
+            _add(self._losses.setdefault(0, {}), self._losses.pop(pid))
+            if now - since > _UNKNOWN_S:
+                self._tracer.disown_losses(pid)
 
     @property
     def lost_control(self) -> bool:
@@ -128,8 +139,7 @@ class Reporter:
         """Losses of the process, and those of which it is not known whose they are."""
         causes: dict[str, int] = {}
         for owner in (pid, 0):
-            for cause, count in self._losses.get(owner, {}).items():
-                causes[cause] = causes.get(cause, 0) + count
+            _add(causes, self._losses.get(owner, {}))
         return Lost(sum(causes.values()), causes)
 
     def _judge(self, process: Process, heap: HeapStats, lost: Lost) -> tuple[Verdict, str]:
@@ -143,6 +153,11 @@ class Reporter:
             gap=self._session.tracees.gap(process),
             program=process.facts.exe,
         )
+
+
+def _add(total: dict[str, int], causes: dict[str, int]) -> None:
+    for cause, count in causes.items():
+        total[cause] = total.get(cause, 0) + count
 
 
 def _named(process: Process, stats: StackStats) -> StackStats:

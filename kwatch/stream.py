@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 import select
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kwatch import events
-from kwatch.events import Batch, EventType, event_type
+from kwatch.events import Batch, EventType, Loss, event_type
 from kwatch.kernel.control_ring import (
     Control,
     ControlRecord,
@@ -68,6 +69,7 @@ class Stream:
         self._late_control: list[Control] = []
         self._is_behind = False  # something that has come is to be handed on as soon as it can be
         self.lost_control_records = 0
+        self.undelivered: Counter[Loss] = Counter()  # written, but never to be read
         self.takes_stacks = True  # else they stay in their ring, as long as there is room
         self._poll = select.epoll()
         self._control_fds = set(self._control.descriptors)
@@ -75,17 +77,17 @@ class Stream:
             self._poll.register(fd, select.EPOLLIN)
         for fd in self._stacks.descriptors if self._stacks is not None else ():
             self._poll.register(fd, select.EPOLLIN)
-        self._data_rings = [ring for ring in (self._heap, self._syscalls) if ring is not None]
-        for ring in self._data_rings:
+        #: By what is counted when one is full.
+        self._data_rings = {Loss.SYSCALL_RING_FULL: self._syscalls}
+        if self._heap is not None:
+            self._data_rings[Loss.HEAP_RING_FULL] = self._heap
+        for ring in self._data_rings.values():
             for fd in ring.descriptors:
                 self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def watch(self, fd: int) -> None:
         """Lets `wait` also return when this descriptor is readable."""
         self._poll.register(fd, select.EPOLLIN)
-
-    def forget(self, fd: int) -> None:
-        self._poll.unregister(fd)
 
     def wait(self, seconds: float, concerns: Callable[[Control], bool]) -> set[int]:
         """Descriptors that became readable, at the latest after `seconds`.
@@ -115,24 +117,35 @@ class Stream:
         self._deliver(apply, self._now())
 
     def deliver_rest(self, apply: Callable[[Drained], None]) -> None:
-        """What is left once nothing new comes, for which a preempted writer is waited for."""
+        """What is left once nothing new comes, for which a preempted writer is waited for.
+
+        Only so long: what is hidden behind its record then is lost.
+        """
         now = self._now()
-        while self._deliver(apply, now) < now and time.monotonic_ns() - now < _PATIENCE_NS:
+        while self._deliver(apply, now) < now:
+            if time.monotonic_ns() - now >= _PATIENCE_NS:
+                self._deliver(apply, now, patient=False)
+                break
             time.sleep(0)
+        self.undelivered.update({cause: ring.left for cause, ring in self._data_rings.items()})
 
     def _now(self) -> int:
-        for ring in self._data_rings:
+        for ring in self._data_rings.values():
             ring.mark()
         return time.monotonic_ns()
 
-    def _deliver(self, apply: Callable[[Drained], None], now: int) -> int:
-        """Returns until when it was everything. `now` is what `_now` said last."""
-        cut = min(ring.complete_until(now) for ring in self._data_rings)
+    def _deliver(self, apply: Callable[[Drained], None], now: int, patient: bool = True) -> int:
+        """Returns until when it was everything. `now` is what `_now` said last.
+
+        Who is not `patient` gets also what is younger than an event that is hidden.
+        """
+        complete = min(ring.complete_until(now) for ring in self._data_rings.values())
+        cut = complete if patient else now
         marked = cut == now
         heap = self._heap.read(cut, marked) if self._heap is not None else []
         calls = self._syscalls.read(cut, marked)
         apply(Drained(self._control_until(cut), _in_order(heap), calls))
-        for ring in self._data_rings:
+        for ring in self._data_rings.values():
             ring.release()
         self._is_behind = cut < now or bool(self._late_control)
         return cut

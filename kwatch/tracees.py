@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from kwatch.errors import KwatchError
+from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.maps import TargetFlag
 from kwatch.options import WatchOptions
-from kwatch.probes.attach import EVERY_PROCESS
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.registry import Process, Registry
 from kwatch.snapshot import ProcessFacts
@@ -75,6 +75,7 @@ class Tracees:
         """Probes, for every process, the allocators that some process has mapped."""
         for pid in processes.all_pids():
             self._probe(self.system, _files_of(pid, self._mappings(pid)))
+        self.system.late = True  # what else there is has run by the time it is found
 
     def attach_renamed(self, pids: Iterable[int]) -> None:
         """Processes with a new name: those that match now become targets."""
@@ -110,7 +111,7 @@ class Tracees:
 
     def joined(self, process: Process) -> None:
         """A registered process runs as a target: a child, or one under its new name."""
-        process.coverage.late = True
+        process.coverage.mapped_at(process.forked_ns)
         self._joined(process, self._mappings)
 
     def _joined(self, process: Process, mappings_of: Callable[[int], list[Mapping]]) -> None:
@@ -141,7 +142,8 @@ class Tracees:
             self._stacks.mapped(process, code)
 
     def _hook(self, process: Process, code: list[Mapping]) -> None:
-        for hooked in self._probe(self.coverage(process), _files_of(process.pid, code)):
+        files = _files_of(process.pid, code)
+        for hooked in self._probe(self.coverage(process), files, process.coverage):
             self.announce(f"{_named(process)}; heap: {hooked}")
 
     def unmapped(self, process: Process, start: int, end: int) -> None:
@@ -186,7 +188,7 @@ class Tracees:
         """Why some of the process's heap may not have been seen; empty if all was."""
         if process.pid in self.unreadable:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
-        return self.coverage(process).gap
+        return self.coverage(process).gap or process.coverage.own_gap
 
     @property
     def unmatched_prefixes(self) -> list[str]:
@@ -230,8 +232,10 @@ class Tracees:
         if self._stacks is not None:
             self._stacks.update_tables(process)
 
-    def _probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
-        return self._probes.probe(coverage, files) if self._options.heap else []
+    def _probe(
+        self, coverage: Coverage, files: Iterable[MappedFile], own: Coverage | None = None
+    ) -> list[str]:
+        return self._probes.probe(coverage, files, own) if self._options.heap else []
 
 
 def _code(mappings: Iterable[Mapping]) -> list[Mapping]:

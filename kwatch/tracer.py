@@ -6,9 +6,12 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+
+import numpy as np
+import numpy.typing as npt
 
 from kwatch.events import Abi, Loss
 from kwatch.kernel import bpf, tracepoints
@@ -39,31 +42,28 @@ _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
 
 _MEMORY_ROLES = {
     "mmap": MemoryRole.MMAP,
-    "mmap2": MemoryRole.MMAP_PAGES,
+    "mmap2": MemoryRole.MMAP,
     "munmap": MemoryRole.MUNMAP,
     "mremap": MemoryRole.MREMAP,
     "brk": MemoryRole.BRK,
 }
-_NO_RETURN = ("exit", "exit_group")
+_NO_RETURN = frozenset(["exit", "exit_group"])
 
 
-def call_flags(options: WatchOptions, everything: frozenset[str]) -> dict[int, int]:
-    """What the BPF programs do with each call: the values of their map by its index."""
+def call_flags(options: WatchOptions, everything: frozenset[str]) -> npt.NDArray[np.uint8]:
+    """What the BPF programs do with each call: the values of their map."""
     wanted = everything if options.trace is None else options.trace
     traced = wanted if options.syscalls else frozenset()
-    flags: dict[int, int] = defaultdict(int)
+    flags = np.zeros((len(Abi), CALL_NUMBERS), np.uint8)
     for abi in Abi:
-        for number in numbers(traced, abi):
-            flags[abi * CALL_NUMBERS + number] |= CallFlag.TRACE
-        for name in _NO_RETURN:
-            for number in numbers(frozenset([name]), abi):
-                flags[abi * CALL_NUMBERS + number] |= CallFlag.NO_RETURN
+        flags[abi, list(numbers(traced, abi))] |= int(CallFlag.TRACE)
+        flags[abi, list(numbers(_NO_RETURN, abi))] |= int(CallFlag.NO_RETURN)
         for name, role in _memory_roles(options):
-            if abi is Abi.I386 and role is MemoryRole.MMAP:
+            if abi is Abi.I386 and name == "mmap":
                 role = MemoryRole.OLD_MMAP
-            for number in numbers(frozenset([name]), abi):
-                flags[abi * CALL_NUMBERS + number] |= CallFlag.MEMORY | role << CALL_ROLE_SHIFT
-    return flags
+            called = list(numbers(frozenset([name]), abi))
+            flags[abi, called] |= int(CallFlag.MEMORY | role << CALL_ROLE_SHIFT)
+    return flags.reshape(-1)
 
 
 def _memory_roles(options: WatchOptions) -> Iterator[tuple[str, MemoryRole]]:
@@ -81,6 +81,7 @@ class Tracer:
         self.programs = programs
         self._tracepoints: list[int] = []
         self._forgotten_control = 0  # records lost of processes that have ended
+        self._nobodys: Counter[Loss] = Counter()
         with ExitStack() as stack:
             stack.callback(programs.close)
             self._configure(options)
@@ -95,8 +96,7 @@ class Tracer:
     def _configure(self, options: WatchOptions) -> None:
         maps = self.programs.maps
         self.add_target(os.getpid(), TargetFlag.OWN)  # but its children may be: a command
-        for index, flags in call_flags(options, everything()).items():
-            maps["call_flags"].set(struct.pack("I", index), bytes([flags]))
+        maps["call_flags"].set_many(0, call_flags(options, everything()))
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
 
@@ -142,10 +142,12 @@ class Tracer:
 
     def losses(self) -> dict[int, dict[str, int]]:
         """Events lost since the start by process and cause; process 0: not known whose."""
-        found: dict[int, dict[str, int]] = defaultdict(dict)
+        found: dict[int, dict[str, int]] = defaultdict(Counter)
         for key, value in self.programs.maps["losses"].items():
             lost = LossKey.from_buffer_copy(key)
             found[lost.tgid][Loss(lost.cause).name.lower()] = struct.unpack("Q", value)[0]
+        for cause, count in (self._nobodys + self.stream.undelivered).items():
+            found[0][cause.name.lower()] += count
         unseen = self.stream.lost_control_records
         ours = sum(causes.get(_CONTROL_LOST, 0) for causes in found.values())
         ours += self._forgotten_control
@@ -161,10 +163,21 @@ class Tracer:
 
     def forget_losses(self, pid: int) -> None:
         """The process has ended: another one may come to its pid."""
-        lost = self.programs.maps["losses"].get(bytes(LossKey(pid, Loss.CONTROL_RING_FULL)))
-        self._forgotten_control += struct.unpack("Q", lost)[0] if lost else 0
+        self._forgotten_control += self._taken_losses(pid)[Loss.CONTROL_RING_FULL]
+
+    def disown_losses(self, pid: int) -> None:
+        """The pid has no process: from now on it is not known whose they are."""
+        self._nobodys += self._taken_losses(pid)
+
+    def _taken_losses(self, pid: int) -> Counter[Loss]:
+        losses, taken = self.programs.maps["losses"], Counter[Loss]()
         for cause in Loss:
-            self.programs.maps["losses"].delete(bytes(LossKey(pid, cause)))
+            key = bytes(LossKey(pid, cause))
+            value = losses.get(key)
+            if value is not None:
+                taken[cause] = struct.unpack("Q", value)[0]
+                losses.delete(key)
+        return taken
 
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""

@@ -248,9 +248,8 @@ class Watch:
 def _coverage(tracees: Tracees) -> str:
     """What was hooked, by file, and what was refused."""
     coverages = [tracees.system, *(process.coverage for process in tracees.registry)]
-    allocators = {allocator for coverage in coverages for allocator in coverage.allocators}
+    hooked = {line for coverage in coverages for line in coverage.hooked}
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
-    hooked = [f"{len(a.probes)} functions of {a.path}" for a in allocators]
     missed = [f"not {name} ({why})" for name, why in refused.items()]
     if tracees.unreadable:
         missed.append(_unreadable(tracees.unreadable))

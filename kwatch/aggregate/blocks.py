@@ -103,17 +103,11 @@ class LiveBlocks:
         self._settle()
         return superseded
 
-    def remove(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
+    def find(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
         """(found, sizes, stacks, times), an entry for each address; zeros where none is live.
 
         Sorted addresses are found several times faster.
         """
-        removed = self.find(addresses)
-        self.discard(addresses[removed[0]])
-        return removed
-
-    def find(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
-        """What `remove` would return, without removing."""
         found = np.zeros(len(addresses), bool)
         sizes, stacks, times = np.zeros((3, len(addresses)), np.uint64)
         for run, which, at in self._hits(addresses):

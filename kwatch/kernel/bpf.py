@@ -239,7 +239,7 @@ def open_raw_tracepoint(name: str, program: int) -> int:
 def link_uprobes(
     program: int, path: str, offsets: Sequence[int], cookies: Sequence[int], pid: int, flags: int
 ) -> int:
-    """Attaches a program to many places of one file in one process (0: every process).
+    """Attaches a program to many places of one file in one process (perf.EVERY_PROCESS: in all).
 
     Linux 6.6, commit 89ae89f53d20 (BPF_TRACE_UPROBE_MULTI). One descriptor holds all the places.
     """
@@ -258,7 +258,7 @@ def link_uprobes(
         ctypes.addressof(values),
         len(offsets),
         flags,
-        pid,
+        max(pid, 0),  # 0: every process
     )
     return _bpf(_LINK_CREATE, attr)
 

@@ -120,6 +120,11 @@ class DataRing:
         """To poll edge-triggered: they become readable when a BPF program says so."""
         return [lane.ring.fd for lane in self._lanes]
 
+    @property
+    def left(self) -> int:
+        """How many events from before the last `mark` have not been released."""
+        return sum(lane.old for lane in self._lanes)
+
     def mark(self) -> None:
         """To be called before the clock is read for a cut: what is there now is older."""
         for lane in self._lanes:

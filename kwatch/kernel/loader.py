@@ -37,7 +37,6 @@ _MAX_MESSAGE = 1 << 16
 _MAX_DESCRIPTORS = 64
 
 _MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
-_HEAP_MAPS = ("threads", "heap_rings")
 _STACK_MAPS = (
     "stacks_sent",
     "stack_ring",
@@ -233,7 +232,7 @@ def _program_table(config: ProgramConfig, ways: Ways) -> dict[str, tuple[int, in
 
 def _map_names(config: ProgramConfig, programs: Iterable[str]) -> Iterator[str]:
     """Those that Python uses."""
-    yield from _MAPS + _HEAP_MAPS * config.heap + _STACK_MAPS * config.stacks
+    yield from _MAPS + ("heap_rings",) * config.heap + _STACK_MAPS * config.stacks
     yield from (_TAIL_CALLED[name] for name in programs if name in _TAIL_CALLED)
 
 

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from kwatch.kernel.cpus import possible_cpus
+from kwatch.probes.table import FIRST_FUNCTIONS
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 _UNLIMITED = (1 << 64) - 1
@@ -80,6 +81,7 @@ class ProgramConfig:
             "FOLLOW": int(self.follow),
             "MIN_SIZE": self.min_size,
             "MAX_SIZE": self.max_size,
+            **{f"FIRST_{shape.name}": index for shape, index in FIRST_FUNCTIONS.items()},
             **offsets,
         }
         flags = [f"-D{name}={value}ULL" for name, value in values.items()]

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
 from kwatch.kernel.loader import Programs
+from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.finder import Allocator, Probe
 
-EVERY_PROCESS = 0
 _CLOSERS = 32
 
 
@@ -40,16 +42,18 @@ def _is_hijacked(probe: Probe) -> bool:
 
 
 class ProcessGone(Exception):
-    """The process ended while it was being attached: normal, not an error."""
+    """The process ended while it was being attached: normal, not an error.
+
+    Of an attachment to every process, it is the one whose path was to lead to the file.
+    """
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Attached:
-    """What was attached to one process, and what could not be, with the reason."""
+    """What of an allocator is probed, and what could not be, with the reason."""
 
-    descriptors: list[int] = field(default_factory=list)
-    probes: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
+    probes: list[str]
+    refused: dict[str, str]
 
 
 class Attacher:
@@ -57,7 +61,7 @@ class Attacher:
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
-        self._attached: dict[int, Attached] = {}
+        self._descriptors: defaultdict[int, list[int]] = defaultdict(list)
         self._closers = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="kwatch-detach")
         self._open = self._open_links if programs.ways.uprobe_links else self._open_events
 
@@ -65,32 +69,40 @@ class Attacher:
         """Probes an allocator in a process (EVERY_PROCESS: in all); `path` opens its file.
 
         Returns are armed before entries, so that no entry is seen whose return is not.
-        Raises ProcessGone; a function that the kernel refuses to probe is reported as refused.
+        Raises ProcessGone, and leaves nothing then; a function that the kernel refuses to probe is
+        reported as refused.
         """
-        attached = self._attached.setdefault(pid, Attached())
-        attached.refused |= dict(allocator.refused)
-        for kind in _ORDER:
-            places = _places(allocator, kind)
-            try:
-                attached.descriptors += self._open(pid, path, kind, places)
-            except OSError as error:
-                _check_gone(error, pid)
-                self._attach_singly(attached, pid, path, kind, places)
-        attached.probes += [name for name in allocator.names if name not in attached.refused]
-        return attached
+        refused = dict(allocator.refused)
+        opened: list[int] = []
+        try:
+            for kind in _ORDER:
+                self._attach(pid, path, kind, _places(allocator, kind), opened, refused)
+        except (ProcessGone, KwatchError):
+            self._close(opened)
+            raise
+        self._descriptors[pid] += opened
+        return Attached([name for name in allocator.names if name not in refused], refused)
 
-    def _attach_singly(
-        self, attached: Attached, pid: int, path: str, kind: Kind, places: list[_Place]
+    def _attach(
+        self,
+        pid: int,
+        path: str,
+        kind: Kind,
+        places: list[_Place],
+        opened: list[int],
+        refused: dict[str, str],
     ) -> None:
-        """One refused place fails all that are opened with it: find out which."""
-        for place in places:
-            if place.probe.name in attached.refused:
-                continue
-            try:
-                attached.descriptors += self._open(pid, path, kind, [place])
-            except OSError as error:
-                _check_gone(error, pid)
-                attached.refused[place.probe.name] = error.strerror or str(error)
+        """One refused place fails all that are opened with it: then each is opened by itself."""
+        wanted = [place for place in places if place.probe.name not in refused]
+        try:
+            opened += self._open(pid, path, kind, wanted)
+        except OSError as error:
+            _check_gone(error, pid, path)
+            if len(wanted) == 1:
+                refused[wanted[0].probe.name] = error.strerror or str(error)
+                return
+            for place in wanted:
+                self._attach(pid, path, kind, [place], opened, refused)
 
     def _open_links(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
         program = self._programs.programs[f"heap_{kind}"]
@@ -101,39 +113,38 @@ class Attacher:
 
     def _open_events(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
         descriptors: list[int] = []
-        target = pid if pid != EVERY_PROCESS else -1
         try:
             for place in places:
                 name = place.probe.function.shape.name.lower() if kind == "entry" else kind
                 program = self._programs.programs[f"heap_{name}"]
                 is_return = kind == "return"
-                fd = perf.open_uprobe(path, place.offset, target, program, is_return)
+                fd = perf.open_uprobe(path, place.offset, pid, program, is_return)
                 descriptors.append(fd)
         except OSError:
-            for fd in descriptors:
-                self._closers.submit(os.close, fd)
+            self._close(descriptors)
             raise
         return descriptors
 
-    def detach(self, pid: int) -> None:
-        """Removes the probes of a process, in the background; nothing if it has none.
-
-        The kernel waits for a grace period at each descriptor, which threads can share.
-        """
-        attached = self._attached.pop(pid, None)
-        for fd in attached.descriptors if attached is not None else ():
+    def _close(self, descriptors: Iterable[int]) -> None:
+        """In the background: the kernel waits for a grace period at each, which threads share."""
+        for fd in descriptors:
             self._closers.submit(os.close, fd)
+
+    def detach(self, pid: int) -> None:
+        """Removes the probes of a process, in the background; nothing if it has none."""
+        self._close(self._descriptors.pop(pid, ()))
 
     def close(self) -> None:
         """Removes all probes and waits until they are gone."""
-        for pid in list(self._attached):
+        for pid in list(self._descriptors):
             self.detach(pid)
         self._closers.shutdown()
 
 
-def _check_gone(error: OSError, pid: int) -> None:
-    gone = error.errno == errno.ENOENT and not os.path.exists(f"/proc/{pid}/exe")
-    if pid != EVERY_PROCESS and (gone or error.errno == errno.ESRCH):
+def _check_gone(error: OSError, pid: int, path: str) -> None:
+    alive = path if pid == EVERY_PROCESS else f"/proc/{pid}/exe"
+    gone = error.errno == errno.ENOENT and not os.path.exists(alive)
+    if gone or error.errno == errno.ESRCH:
         raise ProcessGone(pid) from error
     if error.errno in (errno.EPERM, errno.EACCES):
         raise KwatchError(

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kwatch.probes.attach import Attacher, ProcessGone
+from kwatch.kernel.inodes import Inode, inode_of
+from kwatch.kernel.perf import EVERY_PROCESS
+from kwatch.probes.attach import Attached, Attacher, ProcessGone
 from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
 
 #: A command is hooked before it runs; system-wide, a file that is hooked stays so for all.
@@ -22,36 +25,60 @@ class MappedFile(NamedTuple):
     shown: str
 
 
+class _File(NamedTuple):
+    """An allocator's file, to be probed once.
+
+    In one process, one that goes by two identities, as on overlayfs, is still one: `inode` is None.
+    Among all processes, equal files of two containers are two.
+    """
+
+    allocator: Allocator
+    inode: Inode | None
+
+
+class _Hooked(NamedTuple):
+    """`since_ns`, on the clock of the events: what ran the file before went unseen; 0: nothing."""
+
+    functions: int
+    since_ns: int
+
+
 @dataclass(slots=True)
 class Coverage:
     """The probes of one process, or of all. `refused`: functions and why they are not probed.
 
-    `late`: what is probed from now on has run before. Probes outlive an exec, so a file that the
-    old image had mapped too is not late.
+    `late`: what is probed from now on has run before, since `mapped_ns` if that is known. Probes
+    outlive an exec, so a file that the old image had mapped too need not be late.
     """
 
     pid: int
     late: bool = False
+    mapped_ns: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     ended_first: bool = False
     missed_beginning: bool = False
-    _paths: dict[Allocator, str] = field(default_factory=dict)
-    _done: set[Allocator] = field(default_factory=set)
+    _hooked: dict[_File, _Hooked] = field(default_factory=dict)
     _image: set[Allocator] = field(default_factory=set)
 
     @property
-    def allocators(self) -> list[Allocator]:
-        return list(self._paths)
+    def hooked(self) -> list[str]:
+        """For people: how much of each file is probed."""
+        return [_line(file, hooked.functions) for file, hooked in self._hooked.items()]
 
     @property
     def gap(self) -> str:
         """Why some of the heap may not have been seen; empty if all was."""
-        if self.ended_first:
-            return "it ended before its allocator was hooked; to see all of it, " + _CURE
         if not self._image:
             return "no allocator was found in the process"
         if self.refused:
             return "not hooked: " + ", ".join(sorted(self.refused))
+        return self.own_gap
+
+    @property
+    def own_gap(self) -> str:
+        """The same of a process whose probes are those of all: what concerns it alone."""
+        if self.ended_first:
+            return "it ended before its allocator was hooked; to see all of it, " + _CURE
         if self.missed_beginning:
             return (
                 "its first moments, before its allocator was hooked, went unseen; to see all of "
@@ -59,25 +86,43 @@ class Coverage:
             )
         return ""
 
+    def mapped_at(self, time_ns: int) -> None:
+        """What comes next was mapped then, and has run since."""
+        self.late, self.mapped_ns = True, time_ns
+
     def forget_image(self) -> None:
         """An exec: the files of the new image are still to come."""
         self._image.clear()
         self.missed_beginning = self.ended_first = False
 
-    def learn(self, file: MappedFile, finder: AllocatorFinder) -> None:
-        """Looks at a file. One that goes by two identities, as on overlayfs, is still one."""
-        allocator = finder.find(file.key, file.path, file.shown)
-        if allocator is not None:
-            self._paths.setdefault(allocator, file.path)
-            self._image.add(allocator)
+    def learn(self, mapped: MappedFile, finder: AllocatorFinder) -> _File | None:
+        """Looks at a file; None if it is no allocator's."""
+        allocator = finder.find(mapped.key, mapped.path, mapped.shown)
+        if allocator is None:
+            return None
+        self._image.add(allocator)
+        try:
+            return _File(allocator, inode_of(mapped.path) if self.pid == EVERY_PROCESS else None)
+        except OSError:
+            return None  # the process has gone
 
-    def pending(self) -> Iterator[tuple[Allocator, str]]:
-        """Allocators that are not probed yet, and the path that opens each."""
-        for allocator, path in self._paths.items():
-            if allocator not in self._done:
-                self._done.add(allocator)
-                self.missed_beginning |= self.late
-                yield allocator, path
+    def hook(self, file: _File, attached: Attached) -> str:
+        """Its probes are in place; returns a line for people."""
+        self.refused |= attached.refused
+        since_ns = time.monotonic_ns() if self.late else 0
+        self._hooked[file] = _Hooked(len(attached.probes), since_ns)
+        return _line(file, len(attached.probes))
+
+    def is_hooked(self, file: _File) -> bool:
+        return file in self._hooked
+
+    def check_beginning(self, file: _File, probes: Coverage) -> None:
+        """Takes note if this process ran the file before the probes were there."""
+        self.missed_beginning |= probes._hooked[file].since_ns > self.mapped_ns
+
+
+def _line(file: _File, functions: int) -> str:
+    return f"{functions} functions of {file.allocator.path}"
 
 
 class HeapProbes:
@@ -92,20 +137,26 @@ class HeapProbes:
         """The prefixes of which no file so far has had the functions."""
         return [p for p in self._finder.prefixes if p not in self._finder.matched]
 
-    def probe(self, coverage: Coverage, files: Iterable[MappedFile]) -> list[str]:
+    def probe(
+        self, coverage: Coverage, files: Iterable[MappedFile], own: Coverage | None = None
+    ) -> list[str]:
         """Probes what these files add; says for each allocator what was hooked.
 
-        A process that has gone meanwhile is no error: its exit is on the control ring.
+        `own`: of the process that has mapped them, where the probes are those of all. A process
+        that has gone meanwhile is no error: its exit is on the control ring.
         """
-        for file in files:
-            coverage.learn(file, self._finder)
-        hooked = []
-        for allocator, path in coverage.pending():
-            try:
-                attached = self._attacher.attach(coverage.pid, path, allocator)
-            except ProcessGone:
-                coverage.ended_first = True
-                break
-            coverage.refused |= attached.refused
-            hooked.append(f"{len(attached.probes)} functions of {allocator.path}")
-        return hooked
+        own = own or coverage
+        lines = []
+        for mapped in files:
+            file = coverage.learn(mapped, self._finder)
+            if file is None:
+                continue
+            if not coverage.is_hooked(file):
+                try:
+                    attached = self._attacher.attach(coverage.pid, mapped.path, file.allocator)
+                except ProcessGone:  # another one may lead to the file, later
+                    own.ended_first = own.pid != EVERY_PROCESS
+                    continue
+                lines.append(coverage.hook(file, attached))
+            own.check_beginning(file, coverage)
+        return lines

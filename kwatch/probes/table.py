@@ -62,5 +62,10 @@ ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
     *_operators(),
 )
 
+#: By shape: what a function is taken for where nothing tells which of the shape it is.
+FIRST_FUNCTIONS: dict[Shape, int] = {
+    row.shape: index for index, row in reversed(list(enumerate(ALLOCATOR_FUNCTIONS)))
+}
+
 #: A file that lacks one of these is no allocator.
 ESSENTIAL = ("malloc", "free")

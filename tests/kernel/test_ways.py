@@ -11,6 +11,8 @@ from harness.callsites import EVERY_CALL, EXPECTED, assert_adds_up, counted
 from harness.session import documents
 from harness.target import answers
 
+from kwatch.kernel.bpf import has_uprobe_links
+
 # kwatch with the ways that its first two arguments name.
 SCRIPT = """
 import sys
@@ -49,6 +51,25 @@ def test_heap_without_uprobe_links(program, name):
     assert final["lost"]["events"] == 0
     assert final["heap"]["live_blocks"] == said["live_blocks"] + runtime
     assert final["heap"]["frees"] == said["frees"]
+
+
+# A program for each kind of function cannot tell those of one kind from each other.
+KINDS = {
+    "links": [[name] for name in ("malloc", "aligned_alloc", "memalign", "valloc", "pvalloc")],
+    "events": [["malloc", "valloc", "pvalloc"], ["aligned_alloc", "memalign"]],
+}
+ALONE = [["calloc"], ["realloc"], ["reallocarray"], ["posix_memalign"]]
+
+
+@pytest.mark.parametrize("way", KINDS)
+def test_functions_are_named_without_stacks(program, way):
+    if way == "links" and not has_uprobe_links():
+        pytest.skip("this kernel has no uprobe links")
+    options = ("--no-syscalls", "--no-stacks", "--", program("family"), "now")
+    said, (final,) = traced((way, "raw"), *options)
+    blocks = {s["frames"][0]["symbol"]: s["blocks"] for s in final["heap"]["stacks"]}
+    expected = {names[0]: sum(said[f"{n}_blocks"] for n in names) for names in KINDS[way] + ALONE}
+    assert blocks == expected
 
 
 def test_tracepoints_through_perf(program):

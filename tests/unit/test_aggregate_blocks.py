@@ -46,30 +46,30 @@ def test_insert_supersedes():
     assert blocks.bytes == 10 + 11 + 12 + 1
 
 
-def test_remove_returns_what_was_there():
+def test_find_returns_what_is_there():
     blocks = LiveBlocks()
     put(blocks, [1, 2, 3], first=10)
-    found, sizes, stacks, times = blocks.remove(column([4, 3, 1]))
+    found, sizes, stacks, times = blocks.find(column([4, 3, 1]))
     assert found.tolist() == [False, True, True]
     assert sizes.tolist() == [0, 12, 10]
     assert stacks.tolist() == [0, 13, 11]
     assert times.tolist() == [0, 14, 12]
-    assert len(blocks) == 1
-    assert not blocks.remove(column([3, 1]))[0].any()
+    assert len(blocks) == 3
 
 
-def test_find_changes_nothing():
+def test_discard_says_how_much_there_was():
     blocks = LiveBlocks()
-    put(blocks, [1, 2], first=10)
-    assert [values.tolist() for values in blocks.find(column([2]))] == [[True], [11], [12], [13]]
-    assert len(blocks) == 2
+    put(blocks, [1, 2, 3], first=10)
+    assert blocks.discard(column([4, 3, 1])) == (2, 12 + 10)
+    assert (len(blocks), blocks.bytes) == (1, 11)
+    assert blocks.discard(column([3, 1])) == (0, 0)
 
 
 def test_empty_and_cleared():
     blocks = LiveBlocks()
     put(blocks, [])
     assert content(blocks) == {}
-    assert blocks.remove(column([1]))[0].tolist() == [False]
+    assert blocks.discard(column([1])) == (0, 0)
     put(blocks, [1, 2])
     blocks.clear()
     assert (len(blocks), blocks.bytes, content(blocks)) == (0, 0, {})
@@ -94,7 +94,8 @@ def test_many_batches_against_a_dict(seed):
             assert superseded == len(rows.keys() & expected.keys())
             expected |= rows
         else:
-            found = blocks.remove(column(addresses))[0]
+            found = blocks.find(column(addresses))[0]
+            blocks.discard(column(addresses))
             gone = [expected.pop(int(address), None) is not None for address in addresses]
             assert found.tolist() == gone
         assert len(blocks) == len(expected)
@@ -113,7 +114,7 @@ def test_memory_per_block():
         blocks.insert(part, part, part, part)
     assert blocks.nbytes <= 33 * len(addresses)
     for start in range(0, 100_000, 1000):
-        blocks.remove(addresses[start : start + 990])
+        blocks.discard(addresses[start : start + 990])
     assert blocks.nbytes <= 2 * 33 * len(blocks)
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import os
 import struct
+import time
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch import events
+from kwatch import events, stream
+from kwatch.events import Loss
+from kwatch.kernel import data_ring
 from kwatch.kernel.control_ring import MappingRecord, NameRecord, control_records
 from kwatch.kernel.data_ring import CpuRing
+from kwatch.options import WatchOptions
 
 PAGE = mmap.PAGESIZE
 BUSY = 1 << 31
@@ -24,10 +31,10 @@ RECORDS = PAGE // RECORD  # that a ring of one page holds
 class Writer:
     """Writes into a ring's memory what the kernel would."""
 
-    def __init__(self):
+    def __init__(self, fd=-1):
         self.reader = mmap.mmap(-1, PAGE)
         self.writer = mmap.mmap(-1, 3 * PAGE)
-        self.ring = CpuRing(-1, self.reader, self.writer, events.SYSCALL)
+        self.ring = CpuRing(fd, self.reader, self.writer, events.SYSCALL)
         self.position = 0
 
     def write(self, time_ns, busy=False):
@@ -78,6 +85,53 @@ def test_a_record_that_is_being_written_hides_those_behind_it():
     assert read(writer.ring) == ([], False)
     writer.finish(busy)
     assert read(writer.ring) == ([2, 3], True)
+
+
+@pytest.fixture
+def two_cpus(monkeypatch):
+    """A stream of system calls from two rings, and who writes into them."""
+    writers = [Writer(os.eventfd(0)), Writer(os.eventfd(0))]  # can be polled, and closed
+    rings = iter([writer.ring for writer in writers])
+    control = SimpleNamespace(descriptors=[], drain=list, close=lambda: None)
+    monkeypatch.setattr(data_ring, "online_cpus", lambda: [0, 1])
+    monkeypatch.setattr(CpuRing, "create", lambda size, event: next(rings))
+    monkeypatch.setattr(stream, "ControlRing", lambda *arguments, **named: control)
+    monkeypatch.setattr(stream, "_PATIENCE_NS", 1_000_000)
+    names = dict.fromkeys(["control_ring", "syscall_rings"], SimpleNamespace(set=lambda *_: None))
+    programs = SimpleNamespace(maps=names)
+    made = stream.Stream(programs, WatchOptions(heap=False, heap_stacks=False))
+    yield made, *writers
+    made.close()
+
+
+def delivered(made):
+    """The times of what the stream hands on at its end."""
+    times = []
+    made.deliver_rest(lambda batch: times.extend(t for b in batch.syscalls for t in b["time_ns"]))
+    return sorted(times)
+
+
+def test_what_is_hidden_to_the_end_is_counted(two_cpus):
+    """Behind a record that nobody finishes. What others have written is delivered all the same."""
+    made, first, second = two_cpus
+    now = time.monotonic_ns()
+    first.write(now)
+    first.write(now + 2, busy=True)
+    for later in (4, 5, 6):
+        first.write(now + later)
+    second.write(now + 1)
+    second.write(now + 7)
+    assert delivered(made) == [now, now + 1, now + 7]
+    assert made.undelivered == {Loss.SYSCALL_RING_FULL: 4}
+
+
+def test_a_whole_ring_loses_nothing_at_the_end(two_cpus):
+    made, first, second = two_cpus
+    now = time.monotonic_ns()
+    first.write(now + 1)
+    second.write(now)
+    assert delivered(made) == [now, now + 1]
+    assert not +made.undelivered
 
 
 def test_control_ring_carries_mappings_and_names():

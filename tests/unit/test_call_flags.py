@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the BPF programs are told to do with each system call."""
+
+from __future__ import annotations
+
+import pytest
+
+from kwatch.events import Abi
+from kwatch.maps import CALL_NUMBERS, CALL_ROLE_SHIFT, CallFlag, MemoryRole
+from kwatch.options import WatchOptions
+from kwatch.syscalls.names import everything
+from kwatch.syscalls.select import numbers
+from kwatch.tracer import call_flags
+
+ONLY_READ = WatchOptions(trace=frozenset(["read"]))
+
+
+def flags_of(options, abi, name):
+    (number,) = numbers(frozenset([name]), abi)
+    return int(call_flags(options, everything())[abi * CALL_NUMBERS + number])
+
+
+@pytest.mark.parametrize(
+    ("abi", "name", "role"),
+    [
+        (Abi.X86_64, "mmap", MemoryRole.MMAP),
+        (Abi.I386, "mmap", MemoryRole.OLD_MMAP),
+        (Abi.I386, "mmap2", MemoryRole.MMAP),
+        (Abi.ARM, "mmap2", MemoryRole.MMAP),
+        (Abi.AARCH64, "brk", MemoryRole.BRK),
+    ],
+)
+def test_calls_that_change_the_memory(abi, name, role):
+    assert flags_of(ONLY_READ, abi, name) == CallFlag.MEMORY | role << CALL_ROLE_SHIFT
+
+
+def test_what_is_chosen_is_traced_in_every_abi():
+    for abi in Abi:
+        assert flags_of(ONLY_READ, abi, "read") == CallFlag.TRACE
+        assert flags_of(ONLY_READ, abi, "write") == 0
+        assert flags_of(ONLY_READ, abi, "exit_group") == CallFlag.NO_RETURN
+
+
+def test_without_a_heap_only_what_is_chosen():
+    options = WatchOptions(heap=False, heap_stacks=False, trace=frozenset(["read"]))
+    assert flags_of(options, Abi.X86_64, "mmap") == 0

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is probed, of which file, in which processes; and what went unseen."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from kwatch import watch
+from kwatch.kernel import bpf
+from kwatch.kernel.perf import EVERY_PROCESS
+from kwatch.probes.attach import Attacher
+from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
+from kwatch.symbols.mappings import read_mappings
+
+SHOWN = "/usr/lib/libc.so.6"
+PID = 41
+
+
+class Links:
+    """Stands in for the kernel's uprobe links."""
+
+    def __init__(self):
+        self.opened = {}
+        self.closed = set()
+        self.refuses = lambda path, offsets, flags: 0
+
+    def open(self, program, path, offsets, cookies, pid, flags):
+        if not os.path.exists(path):
+            raise OSError(errno.ENOENT, "No such file or directory")
+        if refusal := self.refuses(path, offsets, flags):
+            raise OSError(refusal, os.strerror(refusal))
+        fd = len(self.opened) + 1000
+        self.opened[fd] = path
+        return fd
+
+    def paths(self):
+        return sorted({path for fd, path in self.opened.items() if fd not in self.closed})
+
+
+@pytest.fixture
+def links(monkeypatch):
+    fake = Links()
+    monkeypatch.setattr(bpf, "link_uprobes", fake.open)
+    monkeypatch.setattr(
+        "kwatch.probes.attach.os", SimpleNamespace(path=os.path, close=fake.closed.add)
+    )
+    return fake
+
+
+@pytest.fixture
+def attacher(links):
+    programs = {f"heap_{kind}": 0 for kind in ("entry", "return", "exit")}
+    made = Attacher(SimpleNamespace(programs=programs, ways=SimpleNamespace(uprobe_links=True)))
+    made._closers.shutdown()
+    made._closers = SimpleNamespace(submit=lambda close, fd: close(fd))
+    return made
+
+
+@pytest.fixture
+def probes(attacher):
+    return HeapProbes(attacher, ())
+
+
+@pytest.fixture
+def libc(tmp_path):
+    """libc(NAME): a copy of this process's libc, as a container has it at the same path."""
+    own = next(m.path for m in read_mappings(os.getpid()) if "libc.so" in m.path)
+
+    def copy(name):
+        path = shutil.copy(own, tmp_path / name)
+        status = os.stat(path)
+        return MappedFile((status.st_dev, status.st_ino), str(path), SHOWN)
+
+    return copy
+
+
+def test_equal_files_of_two_containers_are_both_probed(probes, links, libc):
+    system, files = Coverage(EVERY_PROCESS), [libc("host"), libc("container")]
+    assert len(probes.probe(system, [*files, *files])) == 2
+    assert links.paths() == sorted(file.path for file in files)
+
+
+def test_one_process_has_a_file_once_whatever_identities_it_has(probes, links, libc):
+    files = [libc("lower"), libc("upper")]
+    assert len(probes.probe(Coverage(PID), files)) == 1
+    assert links.paths() == [files[0].path]
+
+
+def test_a_process_that_dies_first_spoils_nothing(probes, links, libc):
+    """Its path leads nowhere when the kernel is given it; the next process's does."""
+    system, dying, living = Coverage(EVERY_PROCESS), Coverage(PID), Coverage(PID + 1)
+    file = libc("file")
+    gone = file._replace(path=f"{file.path} of the dying")
+    os.link(file.path, gone.path)
+
+    def dies(path, offsets, flags):
+        if path == gone.path and not flags:  # the returns are armed already
+            os.unlink(path)
+            return errno.ENOENT
+        return 0
+
+    links.refuses = dies
+    assert probes.probe(system, [gone], dying) == []
+    assert links.closed == set(links.opened) != set()
+    assert not system.refused
+    assert "ended before" in dying.own_gap
+    assert probes.probe(system, [file], living) != []
+    assert (system.gap, living.own_gap) == ("", "")
+
+
+def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
+    coverage = Coverage(PID)
+    everything = probes.probe(Coverage(PID + 1), [libc("all")])
+
+    def refuses_first(path, offsets, flags):
+        return errno.EINVAL if flags and first in offsets else 0
+
+    (allocator,) = probes._finder._known.values()
+    first = allocator.probes[0].offset
+    links.refuses = refuses_first
+    (line,) = probes.probe(coverage, [libc("file")])
+    assert line == f"{len(allocator.probes) - 1} functions of {SHOWN}"
+    assert everything == [f"{len(allocator.probes)} functions of {SHOWN}"]
+    assert coverage.gap == "not hooked: malloc"
+    tracees = SimpleNamespace(
+        system=Coverage(EVERY_PROCESS),
+        registry=[SimpleNamespace(coverage=coverage)],
+        unreadable=set(),
+        unmatched_prefixes=[],
+    )
+    assert watch._coverage(tracees) == f"{line}, not malloc (Invalid argument)"
+
+
+def test_each_allocator_of_a_process_is_counted_by_itself(attacher, libc, probes):
+    probes.probe(Coverage(PID), [libc("libc")])
+    (allocator,) = probes._finder._known.values()
+    again = attacher.attach(PID, libc("libc").path, allocator)
+    assert again.probes == allocator.names
+
+
+def test_what_ran_before_every_process_was_probed_there_missed_its_beginning(probes, libc):
+    system = Coverage(EVERY_PROCESS)
+    probes.probe(system, [libc("at the start")])
+    system.late = True
+    first, second, third, child = (Coverage(PID + i) for i in range(4))
+    for process in (first, second):
+        process.mapped_at(time.monotonic_ns())
+    file = libc("found later")
+    for process in (first, second):
+        probes.probe(system, [file], process)
+    for process in (third, child):
+        process.mapped_at(time.monotonic_ns())
+        probes.probe(system, [file, libc("at the start")], process)
+    assert "first moments" in first.own_gap
+    assert "first moments" in second.own_gap
+    assert (third.own_gap, child.own_gap, system.gap) == ("", "", "")
+    first.forget_image()
+    first.mapped_at(time.monotonic_ns())
+    probes.probe(system, [file], first)
+    assert first.own_gap == ""
+
+
+def test_a_new_image_that_ran_before_the_probes_came_missed_its_beginning(probes, libc):
+    """A child that is hooked after its exec, which is told of afterwards."""
+    child = Coverage(PID)
+    child.mapped_at(forked_ns := time.monotonic_ns())
+    file = libc("file")
+    probes.probe(child, [file])
+    child.forget_image()
+    child.mapped_at(forked_ns + 1)
+    probes.probe(child, [file])
+    assert "first moments" in child.gap

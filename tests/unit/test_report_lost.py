@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every loss is in some report, whosever it is."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from kwatch import report
+from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.events import Loss
+from kwatch.kernel import bpf
+from kwatch.kernel.tracepoints import TRACEPOINTS
+from kwatch.maps import LossKey
+from kwatch.options import WatchOptions
+from kwatch.registry import Registry
+from kwatch.report import Reporter
+from kwatch.snapshot import ProcessFacts
+from kwatch.tracer import Tracer
+
+KNOWN, CHILD, LATER = 41, 42, 43
+
+
+class Losses(dict):
+    """The map of the BPF programs."""
+
+    def count(self, pid, cause, times=1):
+        key = bytes(LossKey(pid, cause))
+        (before,) = struct.unpack("Q", self.get(key, bytes(8)))
+        self[key] = struct.pack("Q", before + times)
+
+    def delete(self, key):
+        self.pop(key, None)
+
+
+@pytest.fixture
+def losses():
+    return Losses()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    fake = SimpleNamespace(now=100.0, monotonic=lambda: fake.now)
+    monkeypatch.setattr(report, "time", fake)
+    return fake
+
+
+@pytest.fixture
+def tracer(monkeypatch, losses):
+    monkeypatch.setattr(bpf, "recursion_misses", lambda fd: 0)
+    made = object.__new__(Tracer)
+    programs = dict.fromkeys(TRACEPOINTS, 0)
+    made.programs = SimpleNamespace(maps={"losses": losses}, programs=programs)
+    made.stream = SimpleNamespace(lost_control_records=0, undelivered=Counter())
+    made._forgotten_control, made._nobodys = 0, Counter()
+    return made
+
+
+@pytest.fixture
+def registry():
+    made = Registry()
+    made.add(ProcessFacts(KNOWN, 1.0, "known", "/known"), heap=False)
+    return made
+
+
+@pytest.fixture
+def reporter(tracer, registry, clock):
+    options = WatchOptions(heap=False, heap_stacks=False, syscalls=False)
+    session = SimpleNamespace(options=options, registry=registry, call_stacks=CallStackAccount())
+    return Reporter(session, tracer)
+
+
+def lost(reporter, registry, pid=KNOWN):
+    reporter.refresh()
+    return reporter.snapshot(registry.get(pid), "snapshot").lost.by_cause
+
+
+def test_a_fork_that_was_lost_is_in_every_report(reporter, registry, losses):
+    losses.count(CHILD, Loss.CONTROL_RING_FULL, 2)
+    assert lost(reporter, registry) == {"control_ring_full": 2}
+    assert reporter.lost_control
+
+
+def test_a_process_that_becomes_known_has_its_losses_alone(reporter, registry, losses):
+    losses.count(CHILD, Loss.HEAP_RING_FULL, 3)
+    assert lost(reporter, registry) == {"heap_ring_full": 3}
+    registry.add(ProcessFacts(CHILD, 2.0, "child", "/child"), heap=False)
+    assert lost(reporter, registry, CHILD) == {"heap_ring_full": 3}
+    assert lost(reporter, registry) == {}
+
+
+def test_a_later_process_of_the_pid_is_not_the_only_one_blamed(reporter, registry, losses, clock):
+    """Nor do its own losses, or its end, take away what was lost before."""
+    losses.count(CHILD, Loss.CONTROL_RING_FULL)
+    assert lost(reporter, registry) == {"control_ring_full": 1}
+    clock.now += 2
+    reporter.refresh()
+    assert not losses
+    child = registry.add(ProcessFacts(CHILD, 2.0, "child", "/child"), heap=False)
+    losses.count(CHILD, Loss.HEAP_RING_FULL)
+    assert lost(reporter, registry, CHILD) == {"control_ring_full": 1, "heap_ring_full": 1}
+    reporter._tracer.forget_losses(CHILD)
+    registry.remove(child)
+    assert lost(reporter, registry) == {"control_ring_full": 1}
+
+
+def test_what_is_hidden_at_the_end_is_lost(reporter, registry, tracer):
+    tracer.stream.undelivered[Loss.HEAP_RING_FULL] = 5
+    assert lost(reporter, registry) == {"heap_ring_full": 5}
+
+
+def test_records_of_the_kernel_are_told_from_those_of_forks(reporter, registry, losses, clock):
+    """What is nobody's counts as a record of ours."""
+    losses.count(CHILD, Loss.CONTROL_RING_FULL, 4)
+    reporter._tracer.stream.lost_control_records = 5
+    for _ in range(3):
+        found = lost(reporter, registry)
+        assert found == {"control_ring_full": 4, "mapping_record_lost": 1}
+        clock.now += 2
