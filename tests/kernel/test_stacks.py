@@ -80,3 +80,22 @@ def test_without_stacks(start, run_kwatch):
     assert {stack["ending"] for stack in stacks} == {"off"}
     assert "malloc" in {stack["frames"][0]["symbol"] for stack in stacks}
     assert final["heap"]["live_blocks"] >= len(SITES)
+
+
+def test_libraries_that_lie_in_turn_at_the_same_addresses(program, start, run_kwatch):
+    names = ("first", "second")
+    libraries = [program("passing", f"-DNAME={name}") for name in names]
+    target = start("reopens", *libraries)
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    for _ in range(4):
+        target.go("turned")
+    answers = target.go()
+    target.end()
+    assert answers["same_place"]
+    stacks = kwatch.finish().final()["heap"]["stacks"]
+    for name in names:
+        (stack,) = [s for s in stacks if s["sizes"][0] == answers[f"{name}_size"]]
+        assert stack["blocks"] == answers["blocks"]
+        assert [frame["symbol"] for frame in stack["frames"][:4]] == ["take", name, "leak", "main"]
+        assert stack["ending"] in ("complete", "finished")
