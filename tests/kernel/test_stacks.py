@@ -99,3 +99,20 @@ def test_libraries_that_lie_in_turn_at_the_same_addresses(program, start, run_kw
         assert stack["blocks"] == answers["blocks"]
         assert [frame["symbol"] for frame in stack["frames"][:4]] == ["take", name, "leak", "main"]
         assert stack["ending"] in ("complete", "finished")
+
+
+def test_stacks_that_differ_in_the_frame_pointer_alone(start, run_kwatch):
+    target = start("bare")
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    stacks = {stack["sizes"][0]: stack for stack in kwatch.finish().final()["heap"]["stacks"]}
+    for kind, frames, ending in (
+        ("no_frame", ["bare"], "no_row"),
+        ("last_frame", ["bare", "landing"], "frame_pointers"),
+        ("broken_frame", ["bare", "landing"], "no_row"),
+    ):
+        stack = stacks[answers[f"{kind}_size"]]
+        assert [frame["symbol"] for frame in stack["frames"]] == frames
+        assert (stack["blocks"], stack["ending"]) == (answers["blocks"], ending)
