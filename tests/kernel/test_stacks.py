@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from harness.backtraces import EVERY_STACK, SITES, assert_exact
 
@@ -116,3 +118,25 @@ def test_stacks_that_differ_in_the_frame_pointer_alone(start, run_kwatch):
         stack = stacks[answers[f"{kind}_size"]]
         assert [frame["symbol"] for frame in stack["frames"]] == frames
         assert (stack["blocks"], stack["ending"]) == (answers["blocks"], ending)
+
+
+def test_a_library_of_whose_mapping_the_record_was_lost(program, start, run_kwatch):
+    target = start("floods", program("passing", "-DNAME=first"))
+    kwatch = run_kwatch("--pid", target.pid, *HEAP, "--interval", "0.2")
+    kwatch.attached()
+    kwatch.send(signal.SIGSTOP)
+    target.go("opened")
+    kwatch.send(signal.SIGCONT)
+
+    def is_whole(document):
+        stacks = [[frame["symbol"] for frame in s["frames"]] for s in document["heap"]["stacks"]]
+        return any(symbols[:3] == ["take", "first", "main"] for symbols in stacks)
+
+    seconds, whole = 0.0, False
+    while not whole and seconds < 15:
+        target.go("leaked")
+        document = kwatch.document(lambda d, after=seconds: d["elapsed_s"] > after)
+        seconds, whole = document["elapsed_s"], is_whole(document)
+    assert whole
+    target.end()
+    assert kwatch.finish().final()["lost"]["by_cause"]["mapping_record_lost"] > 0
