@@ -138,7 +138,7 @@ struct kwatch_code_unmapped {
 	struct kwatch_control head;
 	__u32 unmaps; /* how many of these the address space has had */
 	__u64 start;
-	__u64 size;
+	__u64 size; /* 0: other code lies there, which PERF_RECORD_MMAP2 has told of before */
 } KWATCH_RECORD;
 
 /* Whether unwinding came to a mapping that Python had not told of yet, but may know by now. */

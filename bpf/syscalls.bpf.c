@@ -3,6 +3,7 @@
 
 #define CALL_ROLE(flags) ((flags) >> CALL_ROLE_SHIFT)
 #define MREMAP_DONTUNMAP 4
+#define PROT_EXEC 4
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
 BPF_HASH(calls, u32, struct call, 65536);
@@ -81,10 +82,11 @@ static __always_inline void memory_arguments(struct pt_regs *regs, struct call *
 		call->arguments[i] = values[i];
 }
 
-static __always_inline void unmapped(void *ctx, struct call *call, u64 address, u64 size)
+static __always_inline void unmapped(void *ctx, struct call *call, u64 address, u64 size,
+				     bool is_code)
 {
 #ifdef STACKS
-	forget_code(ctx, call->tgid, address, size);
+	forget_code(ctx, call->tgid, address, size, is_code);
 #endif
 }
 
@@ -99,15 +101,15 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_OLD_MMAP:
-		unmapped(ctx, call, result, a[1]);
+		unmapped(ctx, call, result, a[1], a[2] & PROT_EXEC);
 		send_memory(call, EVENT_MAP, result, a[1]);
 		break;
 	case MEMORY_MUNMAP:
-		unmapped(ctx, call, a[0], a[1]);
+		unmapped(ctx, call, a[0], a[1], false);
 		send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		break;
 	case MEMORY_MREMAP:
-		unmapped(ctx, call, a[0], a[1]);
+		unmapped(ctx, call, a[0], a[1], false);
 		if (!(a[3] & MREMAP_DONTUNMAP))
 			send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		send_memory(call, EVENT_MAP, result, a[2]);

@@ -296,11 +296,11 @@ static __always_inline bool by_frame_pointer(struct unwinding *u)
 	struct two_words record;
 
 	note_guess(u);
+	depend_on_fp(u); /* also where it leads no further */
 	if (u->by_frame_pointer && !fp)
 		return stop(u, STACK_COMPLETE);
 	if (fp & 7 || fp < u->sp || fp - u->sp > MAX_STACK_BYTES || !read_two(u, fp, &record))
 		return stop(u, u->reason);
-	depend_on_fp(u);
 	depend(u, fp + 8, record.second);
 	u->by_frame_pointer = 1;
 	u->fp = record.first;

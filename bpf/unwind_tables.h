@@ -134,8 +134,11 @@ static __always_inline u32 find_rule(struct code_mapping *mapping, u64 address)
 	return row ? row->rule : ROW_NONE;
 }
 
-/* Tells Python if code lay there; until it has answered, the process has no tables. */
-static __always_inline void forget_code(void *ctx, u32 tgid, u64 start, u64 size)
+/*
+ * Tells Python if code lay there; until it has answered, the process has no tables. `is_code`: other
+ * code lies there by now, of which Python has been told already, and which is not to be taken away.
+ */
+static __always_inline void forget_code(void *ctx, u32 tgid, u64 start, u64 size, bool is_code)
 {
 	struct space *space = spaces.lookup(&tgid);
 	struct kwatch_code_unmapped event = {};
@@ -157,7 +160,7 @@ static __always_inline void forget_code(void *ctx, u32 tgid, u64 start, u64 size
 	head(&event.head, EVENT_CODE_UNMAPPED, tgid);
 	event.unmaps = *(volatile u32 *)&target->unmaps;
 	event.start = start;
-	event.size = size;
+	event.size = is_code ? 0 : size;
 	send_control(ctx, &event, sizeof(event), tgid);
 }
 

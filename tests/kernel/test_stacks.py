@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from harness.backtraces import EVERY_STACK, SITES, assert_exact
 
@@ -80,3 +82,61 @@ def test_without_stacks(start, run_kwatch):
     assert {stack["ending"] for stack in stacks} == {"off"}
     assert "malloc" in {stack["frames"][0]["symbol"] for stack in stacks}
     assert final["heap"]["live_blocks"] >= len(SITES)
+
+
+def test_libraries_that_lie_in_turn_at_the_same_addresses(program, start, run_kwatch):
+    names = ("first", "second")
+    libraries = [program("passing", f"-DNAME={name}") for name in names]
+    target = start("reopens", *libraries)
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    for _ in range(4):
+        target.go("turned")
+    answers = target.go()
+    target.end()
+    assert answers["same_place"]
+    stacks = kwatch.finish().final()["heap"]["stacks"]
+    for name in names:
+        (stack,) = [s for s in stacks if s["sizes"][0] == answers[f"{name}_size"]]
+        assert stack["blocks"] == answers["blocks"]
+        assert [frame["symbol"] for frame in stack["frames"][:4]] == ["take", name, "leak", "main"]
+        assert stack["ending"] in ("complete", "finished")
+
+
+def test_stacks_that_differ_in_the_frame_pointer_alone(start, run_kwatch):
+    target = start("bare")
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    stacks = {stack["sizes"][0]: stack for stack in kwatch.finish().final()["heap"]["stacks"]}
+    for kind, frames, ending in (
+        ("no_frame", ["bare"], "no_row"),
+        ("last_frame", ["bare", "landing"], "frame_pointers"),
+        ("broken_frame", ["bare", "landing"], "no_row"),
+    ):
+        stack = stacks[answers[f"{kind}_size"]]
+        assert [frame["symbol"] for frame in stack["frames"]] == frames
+        assert (stack["blocks"], stack["ending"]) == (answers["blocks"], ending)
+
+
+def test_a_library_of_whose_mapping_the_record_was_lost(program, start, run_kwatch):
+    target = start("floods", program("passing", "-DNAME=first"))
+    kwatch = run_kwatch("--pid", target.pid, *HEAP, "--interval", "0.2")
+    kwatch.attached()
+    kwatch.send(signal.SIGSTOP)
+    target.go("opened")
+    kwatch.send(signal.SIGCONT)
+
+    def is_whole(document):
+        stacks = [[frame["symbol"] for frame in s["frames"]] for s in document["heap"]["stacks"]]
+        return any(symbols[:3] == ["take", "first", "main"] for symbols in stacks)
+
+    seconds, whole = 0.0, False
+    while not whole and seconds < 15:
+        target.go("leaked")
+        document = kwatch.document(lambda d, after=seconds: d["elapsed_s"] > after)
+        seconds, whole = document["elapsed_s"], is_whole(document)
+    assert whole
+    target.end()
+    assert kwatch.finish().final()["lost"]["by_cause"]["mapping_record_lost"] > 0

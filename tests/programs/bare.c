@@ -1,0 +1,66 @@
+// build: -O2 -g -fno-optimize-sibling-calls
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Leaks blocks below `bare`, a function without unwind information, of which the frame pointer leads
+ * nowhere, or to a frame in another one, `landing`, that is the last, or whose own leads nowhere. They
+ * come by turns, and all else on the stack is alike; the sizes tell them apart.
+ */
+#include <stdint.h>
+
+#include "answers.h"
+
+#define TURNS 101
+#define NOWHERE 1
+
+enum { NO_FRAME_SIZE = 5003, LAST_FRAME_SIZE = 7001, BROKEN_FRAME_SIZE = 9001 };
+
+struct frame {
+	uintptr_t caller;
+	const void *pc;
+};
+
+void *bare(size_t size, uintptr_t frame_pointer);
+extern const char landing[];
+
+/* Holes so small that they look like padding have the unwind information of what is before. */
+#define FUNCTION(name, ...) \
+	".balign 64\n.globl " name "\n.type " name ", %function\n" name ":\n" __VA_ARGS__ \
+	".size " name ", . - " name "\n.skip 64\n"
+
+asm(".text\n"
+#if defined(__x86_64__)
+    FUNCTION("bare", "push %rbp\nmov %rsi, %rbp\ncall malloc\npop %rbp\nret\n")
+#else
+    FUNCTION("bare", "stp x29, x30, [sp, #-16]!\nmov x29, x1\nbl malloc\n"
+		     "ldp x29, x30, [sp], #16\nret\n")
+#endif
+    FUNCTION("landing", "nop\nnop\nnop\nnop\nret\n"));
+
+static void *volatile sink;
+
+NOINLINE static void take(size_t size, uintptr_t frame_pointer)
+{
+	sink = bare(size, frame_pointer);
+}
+
+int main(int argc, char **argv)
+{
+	volatile struct frame frame = { 0, landing + 4 };
+
+	parse_now(argc, argv);
+	stage("ready");
+	for (int i = 0; i < TURNS; i++) {
+		take(NO_FRAME_SIZE, NOWHERE);
+		frame.caller = 0;
+		take(LAST_FRAME_SIZE, (uintptr_t)&frame);
+		frame.caller = NOWHERE;
+		take(BROKEN_FRAME_SIZE, (uintptr_t)&frame);
+	}
+	sink = NULL;
+	answer("blocks", TURNS);
+	answer("no_frame_size", NO_FRAME_SIZE);
+	answer("last_frame_size", LAST_FRAME_SIZE);
+	answer("broken_frame_size", BROKEN_FRAME_SIZE);
+	stage("done");
+	return 0;
+}
