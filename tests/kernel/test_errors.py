@@ -29,6 +29,9 @@ def assert_error(result, status, *words):
     assert "Traceback" not in result.stderr
 
 
+# Such as --duration "$D" where D is not set.
+EMPTY = ("--duration", "--count", "--interval", "--older", "--min-size", "--max-size", "--buffer")
+
 USAGE = [
     ("--pid", "x"),
     ("--pid", "-1"),
@@ -49,6 +52,7 @@ USAGE = [
     ("--buffer", "1T"),
     ("--older", "-1"),
     ("--min-size", "9", "--max-size", "8"),
+    *(("--pid", "1", option, "") for option in EMPTY),
     ("-e", "trace=no_such_call"),
     ("-e", "trace=%nothing"),
     ("-e", "trace=/(/"),
