@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from contextlib import ExitStack, closing
 from typing import Literal
 
+from kwatch import stdio
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.freed_memory import keep_freed_memory
 from kwatch.kernel.loader import Loader
@@ -272,12 +272,16 @@ def _unreadable(pids: set[int]) -> str:
 
 def _say(line: str) -> None:
     """A line of text; names of programs and files may have anything in them."""
-    if sys.stderr is not None:  # a daemon may have closed it
-        print(printable(line), file=sys.stderr, flush=True)
+    stdio.say(printable(line))
 
 
 def _in_foreground() -> bool:
+    """Whether a terminal sends its signals to kwatch. Not all standard streams need be it."""
+    return any(_is_led_by_us(descriptor) for descriptor in range(3))
+
+
+def _is_led_by_us(descriptor: int) -> bool:
     try:
-        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError):
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
         return False

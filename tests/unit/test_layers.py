@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: each other.
 LAYERS = [
     ["__init__", "errors"],
-    ["units", "cache_folder", "freed_memory", "signals", "stdout"],
+    ["units", "cache_folder", "freed_memory", "signals", "stdio"],
     ["events", "maps", "options"],
     ["snapshot"],
     ["runtime"],
