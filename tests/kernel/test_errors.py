@@ -19,6 +19,12 @@ def run(*arguments, **how):
     )
 
 
+def assert_no_bug(result):
+    """Neither a traceback nor what stands in its place."""
+    assert "Traceback" not in result.stderr
+    assert "internal error" not in result.stderr
+
+
 def assert_error(result, status, *words):
     assert result.returncode == status, result.stderr
     said = [line for line in result.stderr.splitlines() if not line.startswith("attached")]
@@ -26,7 +32,7 @@ def assert_error(result, status, *words):
     assert len(said) <= 4
     for word in words:
         assert word in result.stderr
-    assert "Traceback" not in result.stderr
+    assert_no_bug(result)
 
 
 # Such as --duration "$D" where D is not set.
@@ -114,6 +120,21 @@ def test_command_that_is_no_program(tmp_path):
     assert_error(run("--", path), 1, str(path))
 
 
+def test_script_without_its_interpreter(tmp_path):
+    path = tmp_path / "script"
+    path.write_text("#!/no/such/python\n")
+    path.chmod(0o755)
+    assert_error(run("--", path), 1, str(path), "No such file")
+
+
+def test_closed_standard_error():
+    """What is to be said goes nowhere, and not into the report."""
+    for arguments, status in ((("--json", "--count", "x"), 2), (("--json", "--", "/no/file"), 1)):
+        closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *KWATCH, *arguments]
+        result = subprocess.run(closed, capture_output=True, text=True, timeout=60)
+        assert (result.returncode, result.stdout) == (status, "")
+
+
 def test_another_users_process_without_root(tmp_path):
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     result = subprocess.run(
@@ -175,7 +196,7 @@ def test_process_that_dies_while_it_is_attached():
         child = subprocess.Popen(["sleep", "0.05"])
         result = run("--pid", child.pid, "--json", "--duration", "1")
         child.wait()
-        assert "Traceback" not in result.stderr
+        assert_no_bug(result)
         assert result.returncode in (0, 1)
 
 
