@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import os
 import struct
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +80,17 @@ def test_a_record_that_is_being_written_hides_those_behind_it():
     assert read(writer.ring) == ([], False)
     writer.finish(busy)
     assert read(writer.ring) == ([2, 3], True)
+
+
+def test_views_that_an_exception_has_kept_do_not_hinder_the_close():
+    fd = os.open(os.devnull, os.O_RDONLY)
+    memory = mmap.mmap(-1, PAGE), mmap.mmap(-1, 3 * PAGE)
+    ring = CpuRing(fd, *memory, events.SYSCALL)
+    kept, _ = ring.events()
+    ring.close()
+    assert len(kept) == 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
 
 
 def test_control_ring_carries_mappings_and_names():
