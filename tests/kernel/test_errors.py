@@ -186,8 +186,7 @@ def test_closed_pipe(start):
     command = f"{' '.join(KWATCH)} --pid {target.pid} --interval 0.1 --duration 2 | head -1"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert len(result.stdout.splitlines()) == 1
-    assert "Traceback" not in result.stderr
-    assert "Error" not in result.stderr
+    assert result.stderr.count("\n") == 1  # the `attached` line
 
 
 def test_process_that_dies_while_it_is_attached():
