@@ -64,6 +64,24 @@ def test_a_signal_before_it_is_attached(tmp_path, number, children):
     assert of_session(kwatch.pid) == []
 
 
+def test_ctrl_c_while_python_still_imports(tmp_path):
+    """Before there is anything to be left behind, and with no traceback."""
+    ran = tmp_path / "ran"
+    kwatch = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "kwatch", "--", "touch", ran],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    line = next(line for line in kwatch.stderr if line.endswith(" argparse\n"))
+    kwatch.send_signal(signal.SIGINT)
+    _, stderr = kwatch.communicate(timeout=DEADLINE)
+    assert kwatch.returncode in (-signal.SIGINT, 128 + signal.SIGINT), line
+    assert "Traceback" not in stderr
+    assert not ran.exists()
+    assert of_session(kwatch.pid) == []
+
+
 def test_nothing_compiles_on_when_kwatch_is_killed():
     kwatch = subprocess.Popen(
         [sys.executable, "-m", "kwatch", "--", "sleep", "1000"],
