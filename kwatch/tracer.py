@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 from kwatch.events import Abi, Loss
-from kwatch.kernel import bpf, tracepoints
+from kwatch.kernel import bpf, perf, tracepoints
 from kwatch.kernel.loader import Programs
 from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.maps import (
@@ -83,6 +83,8 @@ class Tracer:
         self._forgotten_control = 0  # records lost of processes that have ended
         with ExitStack() as stack:
             stack.callback(programs.close)
+            if options.heap and not programs.ways.uprobe_links:
+                perf.uprobe_type()  # before there is anything to probe, all of which would fail
             self._configure(options)
             self.stream = stack.enter_context(closing(Stream(programs, options)))
             self.attacher = stack.enter_context(closing(Attacher(programs)))

@@ -7,7 +7,7 @@ import argparse
 import os
 from contextlib import closing
 
-from kwatch.errors import UsageError
+from kwatch.errors import Refused, UsageError
 from kwatch.kernel.cpus import default_ring_size
 from kwatch.kernel.source import ProgramConfig
 from kwatch.maps import MAX_PATTERNS
@@ -260,7 +260,11 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
 def run(arguments: argparse.Namespace) -> int:
     """Checks what it can, starts to compile, and only then imports what is heavy."""
     from kwatch.kernel.loader import Loader
-    from kwatch.kernel.privileges import raise_descriptor_limit, require_privileges
+    from kwatch.kernel.privileges import (
+        raise_descriptor_limit,
+        require_initial_pid_namespace,
+        require_root,
+    )
     from kwatch.targets import processes
     from kwatch.targets.launch import resolve
 
@@ -270,12 +274,18 @@ def run(arguments: argparse.Namespace) -> int:
         processes.require(pid)
     if options.command:
         resolve(options.command[0])
-    require_privileges()
+    require_root()
+    require_initial_pid_namespace()
     raise_descriptor_limit()
     with closing(Loader(program_config(options))) as loader:
         from kwatch.watch import Watch
 
-        watch = Watch(options, loader, signals)
+        try:
+            watch = Watch(options, loader, signals)
+        except Refused as error:
+            from kwatch.kernel.features import diagnosed
+
+            raise diagnosed(error) from error
     return watch.run()
 
 

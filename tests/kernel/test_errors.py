@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import json
 import os
+import struct
 import subprocess
 import sys
 
 import psutil
 import pytest
+
+from kwatch.kernel import rawcall
 
 KWATCH = (sys.executable, "-m", "kwatch")
 
@@ -215,6 +221,31 @@ def test_doctor_names_what_is_missing(tmp_path):
     assert doctor.returncode == 1
     assert "python3-bpfcc" in doctor.stdout
     assert_error(watch, 1, "bcc", "python3-bpfcc")
+
+
+_SET_SECCOMP, _FILTER = 22, 2  # include/uapi/linux/prctl.h, seccomp.h
+_FAIL, _ALLOW = 0x00050000 | errno.EPERM, 0x7FFF0000
+
+
+def refuse(call):
+    """To be run before an exec: the system call fails, as under a container's seccomp profile."""
+    number = rawcall._NUMBERS[rawcall.machine()][call]
+    load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET
+    steps = [(load, 0, 0, 0), (equal, 0, 1, number), (answer, 0, 0, _FAIL), (answer, 0, 0, _ALLOW)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HQ", len(steps), ctypes.addressof(code)))
+    rawcall.syscall("prctl", _SET_SECCOMP, _FILTER, ctypes.addressof(program), 0, 0)
+
+
+@pytest.mark.parametrize("call", ["bpf", "perf_event_open"])
+def test_what_the_machine_refuses_has_the_cure_of_doctor(start, call):
+    target = start("leaky")
+    doctor = run("doctor", "--json", preexec_fn=lambda: refuse(call))
+    found = [json.loads(line) for line in doctor.stdout.splitlines()]
+    broken = next(feature for feature in found if feature["needed"] and not feature["works"])
+    for what in ("--heap", "--no-heap"):
+        watch = run(what, "--pid", target.pid, preexec_fn=lambda: refuse(call))
+        assert_error(watch, 1, "Operation not permitted", broken["cure"])
 
 
 def test_help_and_version():

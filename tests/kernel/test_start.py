@@ -15,7 +15,9 @@ import pytest
 from kwatch.cli import _parse
 from kwatch.commands.watch import options_from, program_config
 from kwatch.errors import KwatchError
+from kwatch.kernel import perf
 from kwatch.kernel.loader import Loader
+from kwatch.kernel.source import Ways
 from kwatch.signals import Signals
 from kwatch.targets import processes
 
@@ -158,3 +160,31 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
         Watch(options, Loader(program_config(options)), signals)
     assert descriptors() == before
     assert psutil.Process().children() == []
+
+
+def test_a_heap_that_cannot_be_probed_is_a_failed_start(monkeypatch, signals):
+    """Rather than a watch that refuses every function by itself."""
+    from kwatch.watch import Watch
+
+    monkeypatch.setattr(perf, "_UPROBE_PMU", "/no/such/device")
+    options = options_from(_parse("watch", ["--comm", "no such"]))
+    loader = Loader(program_config(options), Ways(uprobe_links=False, perf_tracepoints=False))
+    with pytest.raises(KwatchError, match="no perf uprobes") as caught:
+        Watch(options, loader, signals)
+    assert "--no-heap" in caught.value.hint
+
+
+def test_a_bug_amid_a_batch_is_told_as_it_is(signals, tmp_path):
+    """Its traceback has views of the rings, which are closed all the same."""
+    from kwatch.watch import Watch
+
+    arguments = ["--json", "--output", str(tmp_path / "report"), "--duration", "0.1", "--pid"]
+    options = options_from(_parse("watch", [*arguments, str(os.getppid())]))
+    watch = Watch(options, Loader(program_config(options)), signals)
+
+    def apply(drained):
+        raise ZeroDivisionError(len(drained.syscalls))
+
+    watch._session.apply = apply
+    with pytest.raises(ZeroDivisionError):
+        watch.run()
