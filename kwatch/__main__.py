@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m kwatch`."""
+"""`python -m kwatch`, and `kwatch`."""
 
+import signal
 import sys
+
+# While the rest is imported, Ctrl-C ends kwatch without a traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from kwatch.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

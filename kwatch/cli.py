@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from kwatch import __version__, signals, stdout
+from kwatch import __version__, signals, stdio
 from kwatch.errors import ExitCode, KwatchError
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ def command_module(name: str) -> ModuleType:
 class _Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if file is sys.stdout and file is not None:
-            stdout.write(message)
+            stdio.write(message)
         else:
             super()._print_message(message, file)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """One line, not the whole usage."""
-        print(f"kwatch: {message}\n  try `{self.prog} --help`", file=sys.stderr)
+        stdio.say(f"kwatch: {message}\n  try `{self.prog} --help`")
         sys.exit(ExitCode.USAGE)
 
 
@@ -82,23 +82,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.end_at_once()
         return int(command_module(name).run(_parse(name, words)))
     except KwatchError as error:
-        hint = f"\n  {error.hint}" if error.hint else ""
-        print(f"kwatch: {error}{hint}", file=sys.stderr)
+        stdio.say_error(error)
         return error.exit_code
     except ModuleNotFoundError as error:
-        print(
-            f"kwatch: {error}\n  install kwatch's dependencies: pip install kwatch", file=sys.stderr
-        )
+        stdio.say(f"kwatch: {error}\n  install kwatch's dependencies: pip install kwatch")
         return ExitCode.FAILED
     except BrokenPipeError:
         return ExitCode.DONE  # the reader has gone: a quiet end
     except signals.Interrupted as interrupted:
-        print(f"kwatch: {interrupted}", file=sys.stderr)
+        stdio.say(f"kwatch: {interrupted}")
         return interrupted.exit_code
     except Exception as error:  # the last resort: no traceback unless it is asked for
         if "KWATCH_DEBUG" in os.environ:
             raise
-        print(f"kwatch: internal error: {error!r}\n  KWATCH_DEBUG=1 shows where", file=sys.stderr)
+        stdio.say(f"kwatch: internal error: {error!r}\n  KWATCH_DEBUG=1 shows where")
         return ExitCode.FAILED
     finally:
-        stdout.abandon()
+        stdio.abandon()

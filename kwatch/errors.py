@@ -28,6 +28,10 @@ class KwatchError(Exception):
         self.hint = hint
 
 
+class Refused(KwatchError):
+    """The machine does not let kwatch do what it cannot do without; `kwatch doctor` looks why."""
+
+
 class UsageError(KwatchError):
     """The command line cannot be understood."""
 

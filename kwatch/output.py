@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -25,15 +26,16 @@ class Output:
     """A sink on standard output or in a file, and profiles in other files.
 
     Raises KwatchError when one cannot be written. A reader that has closed its pipe is no error:
-    BrokenPipeError passes through.
+    BrokenPipeError passes through, unless a verdict is waited for all the same.
     """
 
     def __init__(self, options: WatchOptions) -> None:
+        self._options = options
         self._name = options.output or "standard output"
         _require_distinct([options.output, *astuple(options.profiles)])
         self._profiles = self._profiles_for(options)
         self._stream = self._open(options.output)
-        self._sink = self._sink_for(options)
+        self._sink = self._make_sink()
 
     def _profiles_for(self, options: WatchOptions) -> Profiles | None:
         if not options.profiles.wanted:
@@ -62,15 +64,15 @@ class Output:
                 f"{path or repr(path)} cannot be written: {error.strerror}", "give another --output"
             ) from error
 
-    def _sink_for(self, options: WatchOptions) -> Sink:
-        if options.json:
+    def _make_sink(self) -> Sink:
+        if self._options.json:
             from kwatch.sinks.jsonl import JsonLines
 
             return JsonLines(self._stream)
         from kwatch.sinks.table import Tables
 
         color = self._stream.isatty() and "NO_COLOR" not in os.environ
-        return Tables(self._stream, color=color, full_stacks=options.listing.full_stacks)
+        return Tables(self._stream, color=color, full_stacks=self._options.listing.full_stacks)
 
     def _translated(self, action: Callable[[], _Result]) -> _Result:
         try:
@@ -96,7 +98,7 @@ class Output:
             self._translated(self._profiles.flush)
 
     def write(self, snapshot: Snapshot) -> None:
-        self._translated(lambda: self._sink.write(snapshot))
+        self._put(lambda: self._sink.write(snapshot))
 
     def write_busiest(self, snapshots: list[Snapshot], top: int) -> None:
         """Of many processes, those that did most."""
@@ -105,16 +107,38 @@ class Output:
             self.write(snapshot)
         if len(busiest) < len(snapshots):
             more = f"({len(snapshots) - len(busiest)} more processes)\n"
-            self._translated(lambda: _print(self._stream, more))
+            self._put(lambda: _print(self._stream, more))
+
+    def _put(self, action: Callable[[], None]) -> None:
+        try:
+            self._translated(action)
+        except BrokenPipeError:
+            if not self._options.fail_on_leak:
+                raise
+            self._drop_the_rest()
+
+    def _drop_the_rest(self) -> None:
+        with contextlib.suppress(OSError):
+            self._close_stream()
+        self._stream = open(os.devnull, "w")  # noqa: SIM115 - closed by close()
+        self._sink = self._make_sink()
 
     def close(self) -> None:
+        """Of a reader that has gone nothing is heard any more."""
         try:
             if self._profiles is not None:
-                self._translated(self._profiles.close)
+                self._closed(self._profiles.close)
         finally:
-            self._translated(self._sink.close)
-            if self._stream is not sys.stdout:
-                self._translated(self._stream.close)
+            self._closed(self._sink.close)
+            self._closed(self._close_stream)
+
+    def _closed(self, action: Callable[[], None]) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._translated(action)
+
+    def _close_stream(self) -> None:
+        if self._stream is not sys.stdout:
+            self._stream.close()
 
 
 def _require_distinct(paths: list[str | None]) -> None:

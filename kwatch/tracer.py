@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.events import Abi, Loss
-from kwatch.kernel import bpf, tracepoints
+from kwatch.kernel import bpf, perf, tracepoints
 from kwatch.kernel.loader import Programs
 from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.maps import (
@@ -84,6 +84,8 @@ class Tracer:
         self._nobodys: Counter[Loss] = Counter()
         with ExitStack() as stack:
             stack.callback(programs.close)
+            if options.heap and not programs.ways.uprobe_links:
+                perf.uprobe_type()  # before there is anything to probe, all of which would fail
             self._configure(options)
             self.stream = stack.enter_context(closing(Stream(programs, options)))
             self.attacher = stack.enter_context(closing(Attacher(programs)))

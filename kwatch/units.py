@@ -43,13 +43,13 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
-def parse_seconds(text: str) -> float:
-    """Seconds from `5`, `0.5`, `500ms`, `2m` or `1h`; always more than zero."""
+def parse_seconds(text: str, or_zero: bool = False) -> float:
+    """Seconds from `5`, `0.5`, `500ms`, `2m` or `1h`; more than zero, unless `or_zero`."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise _not_a("time", text, "it is not a number with a unit of time", _TIME_HINT)
     seconds = float(match[1]) * _SECONDS[(match[2] or "s").lower()]
-    if seconds == 0:
+    if seconds == 0 and not or_zero:
         raise _not_a("time", text, "it must be more than zero", _TIME_HINT)
     if seconds > _MAX_SECONDS:
         raise _not_a("time", text, "it is longer than a hundred years", _TIME_HINT)

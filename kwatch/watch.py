@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
-import sys
 import time
+import traceback
 from contextlib import ExitStack, closing
 from typing import Literal
 
+from kwatch import stdio
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.freed_memory import keep_freed_memory
 from kwatch.kernel.loader import Loader
@@ -32,6 +34,7 @@ _GRACE_S = 5.0  # for a launched command to end after a signal
 _NAMES_S = 1.0  # for the names of stacks at a snapshot
 _LAST_NAMES_S = 30.0  # at a final report
 _LOOK_S = 0.01  # between two looks whether they are there
+_END_S = 0.1  # between two looks whether a command that is traced no more has ended
 _GONE_S = 1.0  # between two looks for processes whose exit was lost
 
 
@@ -87,16 +90,31 @@ class Watch:
         self._signals.check()
 
     def run(self) -> int:
-        """Returns the exit status. Raises KwatchError."""
+        """Returns the exit status. Raises KwatchError, or BrokenPipeError if nobody reads."""
         with self._opened:
             try:
                 return self._watch()
-            except (BrokenPipeError, KwatchError):
-                # Whatever has become of the report, the command is seen out.
-                if self._launched is not None:
-                    self._launched.abandon()
-                    self._launched.wait()
-                raise
+            except (BrokenPipeError, KwatchError) as error:
+                if self._launched is None:
+                    raise
+                return self._see_out(self._launched, error)
+
+    def _see_out(self, launched: Launched, error: BrokenPipeError | KwatchError) -> int:
+        """Nobody gets the report, but the command goes on, untraced, and a status is due."""
+        failure = error if isinstance(error, KwatchError) else None
+        traceback.clear_frames(error.__traceback__)  # of views of the rings, which would stay
+        try:
+            self._opened.close()
+        except KwatchError as another:
+            failure = failure or another
+        if failure is not None:
+            stdio.say_error(failure)
+        while not launched.has_ended() and not self._is_told_to_end():
+            if select.select([self._signals], [], [], _END_S)[0]:
+                self._signals.read()
+                self._pass_on_signal()
+        status = self._status()
+        return status if failure is None else ExitCode.FAILED
 
     def _watch(self) -> int:
         stream = self._tracer.stream
@@ -155,18 +173,21 @@ class Watch:
         return late >= 0 and (late >= _NAMES_S or self._session.settle(0))
 
     def _is_over(self) -> bool:
+        signalled = self._signals.first_at is not None
+        lasting = bool(self._options.comms) or self._options.system_wide
+        nobody_left = not len(self._session.registry) and (signalled or not lasting)
+        return nobody_left or self._is_told_to_end()
+
+    def _is_told_to_end(self) -> bool:
         options, now = self._options, time.monotonic()
         if options.count is not None and self._snapshots >= options.count:
             return True
         if options.duration_s is not None and now >= self._started + options.duration_s:
             return True
-        if self._signals.first_at is not None:
-            patient = self._launched is not None and self._signals.count == 1
-            return not (
-                patient and len(self._session.registry) and now < self._signals.first_at + _GRACE_S
-            )
-        ends_by_itself = not options.comms and not options.system_wide
-        return ends_by_itself and not len(self._session.registry)
+        if self._signals.first_at is None:
+            return False
+        patient = self._launched is not None and self._signals.count == 1
+        return not patient or now >= self._signals.first_at + _GRACE_S
 
     def _pass_on_signal(self) -> None:
         """A launched command gets what kwatch gets, unless the terminal has sent it to both."""
@@ -271,12 +292,16 @@ def _unreadable(pids: set[int]) -> str:
 
 def _say(line: str) -> None:
     """A line of text; names of programs and files may have anything in them."""
-    if sys.stderr is not None:  # a daemon may have closed it
-        print(printable(line), file=sys.stderr, flush=True)
+    stdio.say(printable(line))
 
 
 def _in_foreground() -> bool:
+    """Whether a terminal sends its signals to kwatch. Not all standard streams need be it."""
+    return any(_is_led_by_us(descriptor) for descriptor in range(3))
+
+
+def _is_led_by_us(descriptor: int) -> bool:
     try:
-        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError):
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
         return False

@@ -8,7 +8,7 @@ import json
 import textwrap
 from dataclasses import asdict
 
-from kwatch import stdout
+from kwatch import stdio
 from kwatch.errors import ExitCode
 from kwatch.kernel.features import Feature, features
 
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     found = list(features())
     for feature in found:
-        stdout.write((json.dumps(asdict(feature)) if arguments.json else _row(feature)) + "\n")
+        stdio.write((json.dumps(asdict(feature)) if arguments.json else _row(feature)) + "\n")
     broken = [feature for feature in found if feature.needed and not feature.works]
     if not arguments.json:
-        stdout.write(_verdict(broken) + "\n")
+        stdio.write(_verdict(broken) + "\n")
     return ExitCode.FAILED if broken else ExitCode.DONE
 
 

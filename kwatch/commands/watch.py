@@ -7,7 +7,7 @@ import argparse
 import os
 from contextlib import closing
 
-from kwatch.errors import UsageError
+from kwatch.errors import Refused, UsageError
 from kwatch.kernel.cpus import default_ring_size
 from kwatch.kernel.source import ProgramConfig
 from kwatch.maps import MAX_PATTERNS
@@ -173,10 +173,6 @@ def _pids(values: list[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _older(text: str) -> float:
-    return 0.0 if text in ("0", "0s") else parse_seconds(text)
-
-
 def _buffer(text: str | None) -> int:
     """Rounded up to what a ring can be: a power of two of at least a page."""
     if text is None:
@@ -194,12 +190,40 @@ def _trace(expression: str | None) -> frozenset[str] | None:
 
 
 def _listing(arguments: argparse.Namespace) -> Listing:
-    smallest = parse_size(arguments.min_size) if arguments.min_size else 0
-    largest = parse_size(arguments.max_size) if arguments.max_size else UNLIMITED
+    smallest = parse_size(arguments.min_size) if arguments.min_size is not None else 0
+    largest = parse_size(arguments.max_size) if arguments.max_size is not None else UNLIMITED
     if smallest > largest:
         raise UsageError("--min-size is larger than --max-size", "no block could match both")
     top = _positive("--top", arguments.top)
-    return Listing(_older(arguments.older), smallest, largest, top, arguments.full_stacks)
+    older = parse_seconds(arguments.older, or_zero=True)
+    return Listing(older, smallest, largest, top, arguments.full_stacks)
+
+
+def _wants_heap(arguments: argparse.Namespace) -> bool:
+    if arguments.heap is None:
+        return bool(arguments.pid or arguments.comm or arguments.command)
+    return bool(arguments.heap)
+
+
+def _refuse_contradictions(arguments: argparse.Namespace) -> None:
+    """Options of which each is right, but not together."""
+    heap, profiles = _wants_heap(arguments), _profiles(arguments)
+    if not heap and not arguments.syscalls:
+        raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
+    if arguments.fail_on_leak and not heap:
+        raise UsageError("--fail-on-leak without --heap could never fail", "drop one of them")
+    if profiles.wanted and not heap:
+        raise UsageError("a profile without --heap would be empty", "drop it, or add --heap")
+    if profiles.wanted and arguments.stacks is False:
+        raise UsageError("a profile with --no-stacks would have no stacks", "drop one of them")
+
+
+def _duration(text: str | None) -> float | None:
+    return parse_seconds(text) if text is not None else None
+
+
+def _count(text: str | None) -> int | None:
+    return _positive("--count", text) if text is not None else None
 
 
 def options_from(arguments: argparse.Namespace) -> WatchOptions:
@@ -208,18 +232,8 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
 
     if len(arguments.comm) > MAX_PATTERNS:
         raise UsageError(f"more than {MAX_PATTERNS} --comm", "use a glob that matches several")
-    has_target = bool(arguments.pid or arguments.comm or arguments.command)
-    heap = has_target if arguments.heap is None else arguments.heap
-    if not heap and not arguments.syscalls:
-        raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
-    if arguments.fail_on_leak and not heap:
-        raise UsageError("--fail-on-leak without --heap could never fail", "drop one of them")
-    profiles = _profiles(arguments)
-    if profiles.wanted and not heap:
-        raise UsageError("a profile without --heap would be empty", "drop it, or add --heap")
-    if profiles.wanted and arguments.stacks is False:
-        raise UsageError("a profile with --no-stacks would have no stacks", "drop one of them")
-    duration = parse_seconds(arguments.duration) if arguments.duration else None
+    _refuse_contradictions(arguments)
+    heap = _wants_heap(arguments)
     return WatchOptions(
         pids=_pids(arguments.pid),
         comms=tuple(check(glob) for glob in arguments.comm),
@@ -233,11 +247,11 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         listing=_listing(arguments),
         alloc_prefixes=tuple(arguments.alloc_prefix),
         interval_s=parse_seconds(arguments.interval),
-        count=_positive("--count", arguments.count) if arguments.count else None,
-        duration_s=duration,
+        count=_count(arguments.count),
+        duration_s=_duration(arguments.duration),
         json=arguments.json,
         output=arguments.output,
-        profiles=profiles,
+        profiles=_profiles(arguments),
         buffer=_buffer(arguments.buffer),
         fail_on_leak=arguments.fail_on_leak,
     )
@@ -246,7 +260,11 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
 def run(arguments: argparse.Namespace) -> int:
     """Checks what it can, starts to compile, and only then imports what is heavy."""
     from kwatch.kernel.loader import Loader
-    from kwatch.kernel.privileges import raise_descriptor_limit, require_privileges
+    from kwatch.kernel.privileges import (
+        raise_descriptor_limit,
+        require_initial_pid_namespace,
+        require_root,
+    )
     from kwatch.targets import processes
     from kwatch.targets.launch import resolve
 
@@ -256,12 +274,18 @@ def run(arguments: argparse.Namespace) -> int:
         processes.require(pid)
     if options.command:
         resolve(options.command[0])
-    require_privileges()
+    require_root()
+    require_initial_pid_namespace()
     raise_descriptor_limit()
     with closing(Loader(program_config(options))) as loader:
         from kwatch.watch import Watch
 
-        watch = Watch(options, loader, signals)
+        try:
+            watch = Watch(options, loader, signals)
+        except Refused as error:
+            from kwatch.kernel.features import diagnosed
+
+            raise diagnosed(error) from error
     return watch.run()
 
 

@@ -212,10 +212,9 @@ def load_program(
     try:
         return _bpf(_PROG_LOAD, attributes(1))
     except OSError as error:
-        words = log.value.decode(errors="replace").strip().splitlines()[-6:]
-        raise OSError(
-            error.errno, f"{os.strerror(error.errno or 0)}; " + " / ".join(words)
-        ) from error
+        words = " / ".join(log.value.decode(errors="replace").strip().splitlines()[-6:])
+        why = os.strerror(error.errno or 0)
+        raise OSError(error.errno, f"{why}; {words}" if words else why) from error
 
 
 def recursion_misses(program: int) -> int:

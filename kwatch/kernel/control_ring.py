@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from kwatch.errors import KwatchError
 from kwatch.kernel import perf
 from kwatch.kernel.bpf import Map
 from kwatch.kernel.cpus import online_cpus
+from kwatch.kernel.privileges import refused
 
 _DATA_HEAD, _DATA_TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, as u64
 _RECORD_LOST, _RECORD_COMM, _RECORD_SAMPLE, _RECORD_MMAP2 = 2, 3, 9, 10
@@ -33,7 +35,10 @@ class CpuRing:
     """One CPU's ring. `size` is in bytes, a power of two and a multiple of the page size."""
 
     def __init__(self, cpu: int, size: int, wakeup: int, mappings: bool) -> None:
-        self.fd = perf.open_output(cpu, wakeup, mappings)
+        try:
+            self.fd = perf.open_output(cpu, wakeup, mappings)
+        except OSError as error:
+            raise refused(f"a perf ring for CPU {cpu} cannot be opened", error) from error
         try:
             self._map = mmap.mmap(self.fd, _PAGE + size)
         except OSError as error:
@@ -71,10 +76,13 @@ class ControlRing:
     """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for the last two see perf."""
 
     def __init__(self, output: Map, size: int, wakeup: int = 1, mappings: bool = False) -> None:
-        cpus = online_cpus()
-        self._cpus = [CpuRing(cpu, size, wakeup, mappings) for cpu in cpus]
-        for cpu, ring in zip(cpus, self._cpus, strict=True):
-            output.set(struct.pack("I", cpu), struct.pack("I", ring.fd))
+        self._cpus: list[CpuRing] = []
+        with ExitStack() as stack:
+            stack.callback(self.close)
+            for cpu in online_cpus():
+                self._cpus.append(CpuRing(cpu, size, wakeup, mappings))
+                output.set(struct.pack("I", cpu), struct.pack("I", self._cpus[-1].fd))
+            stack.pop_all()
 
     @property
     def descriptors(self) -> list[int]:

@@ -8,6 +8,7 @@ is in two pieces. What did not fit was counted by the BPF program that failed to
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -81,7 +82,9 @@ class CpuRing:
     def close(self) -> None:
         del self._consumed, self._produced, self._data
         for memory in self._maps:
-            memory.close()
+            # While an exception passes, its traceback may still have views of the memory.
+            with contextlib.suppress(BufferError):
+                memory.close()
         os.close(self.fd)
 
 
@@ -170,4 +173,5 @@ class DataRing:
 
     def close(self) -> None:
         for lane in self._lanes:
+            lane.events = None
             lane.ring.close()

@@ -38,7 +38,7 @@ INSTRUCTIONS = {
 
 @cache
 def emulates(name: str) -> bool:
-    """Whether the kernel emulates INSTRUCTIONS[machine][name]. Raises OSError without uprobes."""
+    """Whether the kernel emulates INSTRUCTIONS[machine][name]. Raises OSError or KwatchError."""
     code = INSTRUCTIONS[machine()][name] + _RETURN[machine()]
     program = bpf.load_program("probe_emulation", bpf.RETURN_ZERO, bpf.PROG_TYPE_KPROBE)
     file = os.memfd_create("instruction")

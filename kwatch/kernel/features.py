@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from kwatch.errors import KwatchError
+from kwatch.errors import KwatchError, Refused
 from kwatch.kernel import bpf, perf, tracepoints
 from kwatch.kernel.btf import KernelTypes
 from kwatch.kernel.emulation import INSTRUCTIONS, emulates
 from kwatch.kernel.loader import BCC_HINT, Loader, Programs
-from kwatch.kernel.privileges import in_initial_pid_namespace, is_privileged
+from kwatch.kernel.privileges import (
+    cure_of,
+    is_privileged,
+    require_initial_pid_namespace,
+    require_root,
+)
 from kwatch.kernel.source import ProgramConfig, Ways
 from kwatch.kernel.tracepoints import TRACEPOINTS
 
@@ -42,16 +47,6 @@ Check = Callable[[], None]
 def _architecture() -> None:
     if platform.machine() not in ("x86_64", "aarch64"):
         raise KwatchError(f"this is {platform.machine()}", "use x86-64 or arm64")
-
-
-def _privileges() -> None:
-    if not is_privileged():
-        raise KwatchError("CAP_SYS_ADMIN is missing", "run kwatch as root: sudo kwatch ...")
-
-
-def _pid_namespace() -> None:
-    if not in_initial_pid_namespace():
-        raise KwatchError("pids here are not the kernel's", "run on the host, or with --pid=host")
 
 
 def _lockdown() -> None:
@@ -115,8 +110,8 @@ def _emulation() -> Feature:
     try:
         known = INSTRUCTIONS.get(platform.machine(), ())
         emulated = [instruction for instruction in known if emulates(instruction)]
-    except OSError as error:
-        return Feature(name, False, False, purpose, str(error), "see perf uprobes")
+    except (KwatchError, OSError) as error:
+        return _broken(name, False, purpose, error)
     stepped = [instruction for instruction in known if instruction not in emulated]
     found = f"emulated: {', '.join(emulated)}; single-stepped: {', '.join(stepped)}"
     return Feature(name, True, False, purpose, found)
@@ -163,8 +158,8 @@ def _own_code() -> tuple[str, int]:
 #: name, needed, purpose, check: the capabilities that stand by themselves.
 _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
     ("architecture", True, "everything", _architecture),
-    ("privileges", True, "everything", _privileges),
-    ("pid namespace", True, "everything", _pid_namespace),
+    ("privileges", True, "everything", require_root),
+    ("pid namespace", True, "everything", require_initial_pid_namespace),
     ("no lockdown", True, "everything", _lockdown),
     ("bcc", True, "compiling the BPF programs", _bcc),
     ("kernel types (BTF)", True, "finding kernel structures", _btf),
@@ -200,7 +195,7 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
         with closing(Loader(ProgramConfig(heap=True, call_stacks=True), ways)) as loader:
             programs = loader.result()
     except (KwatchError, OSError) as error:
-        yield Feature(kind, False, needed, purpose, str(error), getattr(error, "hint", ""))
+        yield _broken(kind, needed, purpose, error)
         return
     try:
         yield _tried(kind, needed, purpose, lambda: _uprobes(programs))
@@ -213,12 +208,27 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
 def _tried(name: str, needed: bool, purpose: str, check: Check) -> Feature:
     try:
         check()
-    except KwatchError as error:
-        return Feature(name, False, needed, purpose, str(error), error.hint)
-    except ImportError as error:
-        cure = "install kwatch's dependencies: pip install kwatch"
-        return Feature(name, False, needed, purpose, str(error), cure)
-    except OSError as error:
-        cure = "run kwatch as root" if os.geteuid() else "the kernel does not offer it"
-        return Feature(name, False, needed, purpose, error.strerror or str(error), cure)
+    except (KwatchError, ImportError, OSError) as error:
+        return _broken(name, needed, purpose, error)
     return Feature(name, True, needed, purpose)
+
+
+def _broken(
+    name: str, needed: bool, purpose: str, error: KwatchError | ImportError | OSError
+) -> Feature:
+    reason, cure = str(error), "install kwatch's dependencies: pip install kwatch"
+    if isinstance(error, KwatchError):
+        cure = error.hint
+    elif isinstance(error, OSError):
+        reason, cure = error.strerror or reason, cure_of(error)
+    return Feature(name, False, needed, purpose, reason, cure)
+
+
+def diagnosed(error: Refused) -> KwatchError:
+    """The error with what `kwatch doctor` says first: what it comes from, and the cure."""
+    broken = next((each for each in features() if each.needed and not each.works), None)
+    if broken is None:
+        return error
+    known = broken.reason in str(error)
+    cause = "" if known else f"{broken.name}: {broken.reason}\n  "
+    return KwatchError(str(error), cause + broken.cure)

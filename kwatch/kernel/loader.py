@@ -25,9 +25,10 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from kwatch import signals
-from kwatch.errors import KwatchError
+from kwatch.errors import KwatchError, Refused
 from kwatch.kernel import bpf, tracepoints
 from kwatch.kernel.compiled import Compiled, cache_key, captured, find, keep
+from kwatch.kernel.privileges import refused
 from kwatch.kernel.source import ProgramConfig, Ways, shim_directory, source_text
 from kwatch.kernel.tracepoints import TRACEPOINTS
 from kwatch.maps import Shape
@@ -105,7 +106,7 @@ class Loader:
         return self._socket.fileno()
 
     def result(self) -> Programs:
-        """Waits. Raises KwatchError when bcc is missing, the compiler or the kernel refuses."""
+        """Waits. Raises Refused when bcc is missing, the compiler or the kernel refuses."""
         message, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_MESSAGE, _MAX_DESCRIPTORS)
         self._errors.seek(0)
         output = self._errors.read().decode(errors="replace").strip()
@@ -118,7 +119,7 @@ class Loader:
         answer = json.loads(message)
         if "error" in answer:
             detail = f"\n{output}" if output else ""
-            raise KwatchError(answer["error"] + detail, answer["hint"])
+            raise Refused(answer["error"] + detail, answer["hint"])
         return _programs(answer, list(descriptors))
 
     def close(self) -> None:
@@ -150,7 +151,9 @@ def _child_main(sock: socket.socket, config: ProgramConfig, ways: Ways | None) -
     try:
         answer, descriptors = _load(config, ways or ways_here())
     except KwatchError as error:
-        answer, descriptors = {"error": str(error), "hint": error.hint}, []
+        answer, descriptors = _failed(error), []
+    except OSError as error:
+        answer, descriptors = _failed(refused("the BPF programs cannot be loaded", error)), []
     except BaseException as error:  # whatever it is, the parent must hear of it
         answer = {"error": f"the BPF programs could not be loaded: {error!r}", "hint": ""}
         descriptors = []
@@ -159,6 +162,10 @@ def _child_main(sock: socket.socket, config: ProgramConfig, ways: Ways | None) -
         sock.sendmsg([json.dumps(answer).encode()], ancillary if descriptors else [])
     finally:
         os._exit(0)
+
+
+def _failed(error: KwatchError) -> Answer:
+    return {"error": str(error), "hint": error.hint}
 
 
 def _load(config: ProgramConfig, ways: Ways) -> tuple[Answer, list[int]]:
@@ -240,12 +247,4 @@ def _load_one(name: str, code: bytes, kind: int, attach_type: int) -> int:
     try:
         return bpf.load_program(name, code, kind, attach_type)
     except OSError as error:
-        raise KwatchError(
-            f"the kernel refused the BPF program {name}: {error.strerror}", _refusal_hint(error)
-        ) from error
-
-
-def _refusal_hint(error: OSError) -> str:
-    if error.errno in (1, 13) and os.geteuid() != 0:
-        return "run kwatch as root"
-    return "run `kwatch doctor` to see what this kernel can do"
+        raise refused(f"the kernel refused the BPF program {name}", error) from error

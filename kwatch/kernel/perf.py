@@ -8,6 +8,7 @@ import fcntl
 import os
 import struct
 
+from kwatch.errors import KwatchError
 from kwatch.kernel.rawcall import syscall
 
 EVERY_PROCESS = -1
@@ -66,19 +67,29 @@ def enable(fd: int) -> None:
     fcntl.ioctl(fd, _IOC_ENABLE, 0)
 
 
+def uprobe_type() -> int:
+    """The type of events that are uprobes. Raises KwatchError where there are none."""
+    try:
+        with open(f"{_UPROBE_PMU}/type") as file:
+            return int(file.read())
+    except FileNotFoundError as error:
+        raise KwatchError(
+            f"there are no perf uprobes here: {_UPROBE_PMU} is missing",
+            "use a kernel with CONFIG_UPROBE_EVENTS, or --no-heap",
+        ) from error
+
+
 def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool) -> int:
     """Attaches a program to one place of a file in one process (-1: all) until it is closed.
 
     The event stays disabled: its program runs all the same, and the target's context switches
-    have no event to schedule.
+    have no event to schedule. Raises KwatchError where there are no such events.
     """
-    with open(f"{_UPROBE_PMU}/type") as file:
-        kind = int(file.read())
     name = ctypes.create_string_buffer(os.fsencode(path))
     fd = _open(
         pid,
         0 if pid < 0 else -1,
-        type=kind,
+        type=uprobe_type(),
         config=int(is_return),
         flags=_DISABLED,
         config1=ctypes.addressof(name),

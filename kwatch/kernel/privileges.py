@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 from functools import cache
 
-from kwatch.errors import KwatchError
+from kwatch.errors import KwatchError, Refused
 
 _CAP_SYS_ADMIN = 21
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
@@ -43,12 +44,30 @@ def raise_memory_limit() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
 
 
-def require_privileges() -> None:
+def require_root() -> None:
     """Raises KwatchError with the cure."""
     if not is_privileged():
-        raise KwatchError("kwatch needs root: it loads BPF programs", "run it with sudo")
+        raise KwatchError("kwatch needs root: CAP_SYS_ADMIN is missing", "run it with sudo")
+
+
+def require_initial_pid_namespace() -> None:
+    """Raises KwatchError with the cure."""
     if not in_initial_pid_namespace():
         raise KwatchError(
             "kwatch runs in a container's pid namespace, where pids are not the kernel's",
             "run it on the host, or with the host's pid namespace (docker run --pid=host)",
         )
+
+
+def refused(what: str, error: OSError) -> Refused:
+    """Why `what` failed, for people."""
+    return Refused(f"{what}: {error.strerror or error}", cure_of(error))
+
+
+def cure_of(error: OSError) -> str:
+    """What to do about an error of bpf(2) or perf_event_open(2)."""
+    if error.errno not in (errno.EPERM, errno.EACCES):
+        return "the kernel does not offer it: use a newer one, or one with more options"
+    if os.geteuid() != 0:
+        return "run kwatch as root"
+    return "a policy forbids it, such as a container's seccomp profile: run kwatch on the host"

@@ -15,6 +15,7 @@ import os
 
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
+from kwatch.kernel.privileges import refused
 
 #: By program, as tracefs names them. sys_enter and sys_exit, being in the subsystem `raw_syscalls`,
 #: are not those of single calls.
@@ -57,10 +58,7 @@ def attach(tracepoint: str, program: int, through_perf: bool) -> int:
             return perf.open_tracepoint(_id_of(tracepoint), program)
         return bpf.open_raw_tracepoint(tracepoint.rpartition("/")[2], program)
     except OSError as error:
-        raise KwatchError(
-            f"the tracepoint {tracepoint} cannot be attached: {error.strerror}",
-            "see `kwatch doctor`",
-        ) from error
+        raise refused(f"the tracepoint {tracepoint} cannot be attached", error) from error
 
 
 def _id_of(tracepoint: str) -> int:

@@ -103,11 +103,12 @@ def program_files(path: str) -> list[str]:
     """The files that running `path` will map: the program and, by its loader, its libraries.
 
     The dynamic loader itself resolves them (--list), so LD_PRELOAD, rpaths and its cache count.
+    None of what cannot be run: its exec says why.
     """
-    program = _interpreter_of_script(path)
     from kwatch.symbols.elf import Elf, ElfError
 
     try:
+        program = _interpreter_of_script(path)
         with Elf.open(program) as elf:
             loader = elf.interpreter
     except (ElfError, OSError):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -59,9 +60,17 @@ def is_alive(known: ProcessFacts) -> bool:
 
 def require(pid: int) -> ProcessFacts:
     """The facts of a process that the user named; KwatchError says why it cannot be traced."""
-    found = facts(pid)
-    if found is None:
-        raise KwatchError(f"there is no process {pid}", "list the running ones with `ps -e`")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        found = facts(pid)
+        if found is not None:
+            _require_traceable(found)
+            return found
+    raise KwatchError(f"there is no process {pid}", "list the running ones with `ps -e`")
+
+
+def _require_traceable(found: ProcessFacts) -> None:
+    """Raises KwatchError; FileNotFoundError or ProcessLookupError if it ends meanwhile."""
+    pid = found.pid
     if os.stat(f"/proc/{pid}").st_uid != os.geteuid() and os.geteuid() != 0:
         raise KwatchError(f"process {pid} belongs to another user", "run kwatch as root")
     if pid == os.getpid():
@@ -72,11 +81,9 @@ def require(pid: int) -> ProcessFacts:
             "no heap",
             "give the --pid of a program",
         )
-    if _leader(pid) != pid:
-        raise KwatchError(
-            f"{pid} is a thread of process {_leader(pid)}", f"use --pid {_leader(pid)}"
-        )
-    return found
+    leader = _leader(pid)
+    if leader != pid:
+        raise KwatchError(f"{pid} is a thread of process {leader}", f"use --pid {leader}")
 
 
 def _is_kernel_thread(pid: int) -> bool:

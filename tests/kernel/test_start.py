@@ -15,7 +15,9 @@ import pytest
 from kwatch.cli import _parse
 from kwatch.commands.watch import options_from, program_config
 from kwatch.errors import KwatchError
+from kwatch.kernel import perf
 from kwatch.kernel.loader import Loader
+from kwatch.kernel.source import Ways
 from kwatch.signals import Signals
 from kwatch.targets import processes
 
@@ -60,6 +62,24 @@ def test_a_signal_before_it_is_attached(tmp_path, number, children):
     assert kwatch.returncode == 128 + number
     assert stderr == f"kwatch: ended by {signal.Signals(number).name}; nothing was traced\n"
     assert stdout == ""
+    assert not ran.exists()
+    assert of_session(kwatch.pid) == []
+
+
+def test_ctrl_c_while_python_still_imports(tmp_path):
+    """Before there is anything to be left behind, and with no traceback."""
+    ran = tmp_path / "ran"
+    kwatch = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "kwatch", "--", "touch", ran],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    line = next(line for line in kwatch.stderr if line.endswith(" argparse\n"))
+    kwatch.send_signal(signal.SIGINT)
+    _, stderr = kwatch.communicate(timeout=DEADLINE)
+    assert kwatch.returncode in (-signal.SIGINT, 128 + signal.SIGINT), line
+    assert "Traceback" not in stderr
     assert not ran.exists()
     assert of_session(kwatch.pid) == []
 
@@ -140,3 +160,31 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
         Watch(options, Loader(program_config(options)), signals)
     assert descriptors() == before
     assert psutil.Process().children() == []
+
+
+def test_a_heap_that_cannot_be_probed_is_a_failed_start(monkeypatch, signals):
+    """Rather than a watch that refuses every function by itself."""
+    from kwatch.watch import Watch
+
+    monkeypatch.setattr(perf, "_UPROBE_PMU", "/no/such/device")
+    options = options_from(_parse("watch", ["--comm", "no such"]))
+    loader = Loader(program_config(options), Ways(uprobe_links=False, perf_tracepoints=False))
+    with pytest.raises(KwatchError, match="no perf uprobes") as caught:
+        Watch(options, loader, signals)
+    assert "--no-heap" in caught.value.hint
+
+
+def test_a_bug_amid_a_batch_is_told_as_it_is(signals, tmp_path):
+    """Its traceback has views of the rings, which are closed all the same."""
+    from kwatch.watch import Watch
+
+    arguments = ["--json", "--output", str(tmp_path / "report"), "--duration", "0.1", "--pid"]
+    options = options_from(_parse("watch", [*arguments, str(os.getppid())]))
+    watch = Watch(options, Loader(program_config(options)), signals)
+
+    def apply(drained):
+        raise ZeroDivisionError(len(drained.syscalls))
+
+    watch._session.apply = apply
+    with pytest.raises(ZeroDivisionError):
+        watch.run()

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 LAYERS = [
     ["__init__", "errors"],
     ["whole_file", "with_parent"],
-    ["units", "cache_folder", "freed_memory", "signals", "stdout"],
+    ["units", "cache_folder", "freed_memory", "signals", "stdio"],
     ["events", "maps", "options"],
     ["snapshot"],
     ["runtime"],

@@ -134,6 +134,17 @@ def test_a_whole_ring_loses_nothing_at_the_end(two_cpus):
     assert not +made.undelivered
 
 
+def test_views_that_an_exception_has_kept_do_not_hinder_the_close():
+    fd = os.open(os.devnull, os.O_RDONLY)
+    memory = mmap.mmap(-1, PAGE), mmap.mmap(-1, 3 * PAGE)
+    ring = CpuRing(fd, *memory, events.SYSCALL)
+    kept, _ = ring.events()
+    ring.close()
+    assert len(kept) == 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 def test_control_ring_carries_mappings_and_names():
     path = b"/usr/lib/with space.so\0\0"
     body = struct.pack("IIQQQIIQQII", 41, 42, 0x1000, 0x2000, 0x3000, 8, 1, 99, 0, 5, 0)

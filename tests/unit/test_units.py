@@ -48,6 +48,10 @@ def test_times(text: str, seconds: float) -> None:
     assert parse_seconds(text) == pytest.approx(seconds)
 
 
+def test_no_time_where_that_means_something() -> None:
+    assert [parse_seconds(text, or_zero=True) for text in ("0", "0.0", "0ms")] == [0, 0, 0]
+
+
 NOT_NUMBERS = ["", " ", "-1", "+1", "nan", "inf", "1e3", "1_000", "1,000", "K", ".", "٣", "0x10"]
 
 

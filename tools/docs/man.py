@@ -73,7 +73,8 @@ def _ending() -> Iterator[str]:
     statuses = [(str(int(code)), text) for code, text in prose.STATUSES.items()]
     for name, text in (*statuses, *prose.OTHER_STATUSES):
         yield from _item(f"`{name}`", text)
-    yield from (".SH SIGNALS", *_paragraphs([prose.SIGNALS]), ".SH ENVIRONMENT")
+    yield from (".SH SIGNALS", *_paragraphs([prose.SIGNALS]))
+    yield from (".SH OUTPUT THAT FAILS", *_paragraphs(prose.UNREAD), ".SH ENVIRONMENT")
     for name, text in prose.ENVIRONMENT:
         yield from _item(f"`{name}`", text)
 

@@ -87,8 +87,17 @@ OTHER_STATUSES = (
 SIGNALS = (
     "SIGINT, SIGTERM and SIGHUP end kwatch with the final report. A launched command gets the "
     "same signal, and kwatch waits up to 5 seconds for it to end, or until a second signal. "
-    "If the report cannot be written, kwatch waits for the command to end. SIGKILL is safe at any "
-    "moment: the kernel removes the probes, and the targets run on."
+    "SIGKILL is safe at any moment: the kernel removes the probes, and the targets run on."
+)
+
+UNREAD = (
+    "When the report cannot be written, kwatch says so, detaches and ends with status 1. When its "
+    "reader has gone, as `head` does, it detaches and ends quietly with status 0; with "
+    "`--fail-on-leak` it goes on all the same, for the verdict.",
+    "A launched command is seen out in both cases: it goes on untraced, kwatch passes signals on "
+    "to it and waits for its end, or until `--duration`. Without an error, its status is "
+    "kwatch's.",
+    "Standard error may be closed, full or without a reader.",
 )
 
 ENVIRONMENT = (

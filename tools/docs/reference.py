@@ -68,6 +68,7 @@ def _ending() -> Iterator[str]:
     statuses = [(str(int(code)), text) for code, text in prose.STATUSES.items()]
     yield from table(("status", "meaning"), [*statuses, *prose.OTHER_STATUSES])
     yield from ("## Signals", "", *_paragraphs([prose.SIGNALS]))
+    yield from ("## Output that fails", "", *_paragraphs(prose.UNREAD))
     yield from ("## Environment", "")
     yield from table(("variable", "meaning"), ((f"`{n}`", t) for n, t in prose.ENVIRONMENT))
 
