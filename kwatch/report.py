@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from typing import Literal
@@ -48,8 +47,6 @@ _HEAP_LOSSES = frozenset(
 
 _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
 
-_UNKNOWN_S = 1.0  # for what tells of a process to be read, be it a fork or an event of its own
-
 
 class Reporter:
     """Takes the snapshots of a session's processes. Losses are read anew by `refresh`."""
@@ -59,7 +56,8 @@ class Reporter:
         self._tracer = tracer
         self._started_ns = now_ns()
         self._losses: dict[int, dict[str, int]] = {}
-        self._unknown: dict[int, float] = {}  # pids with losses and without a process: since when
+        self._unknown: dict[int, int] = {}  # pids with losses and without a process: since when
+        self._finished = False
         self._in_progress: dict[int, Counter[str]] = {}
         self._same = SameStacks(lambda process: process.heap_stacks)
         self._profiler = Profiler(self._same) if session.options.profiles.wanted else None
@@ -67,13 +65,16 @@ class Reporter:
 
     def refresh(self) -> None:
         self._losses = self._tracer.losses()
-        known, now = self._session.registry, time.monotonic()
+        known, now = self._session.registry, now_ns()
         unknown = [pid for pid in self._losses if pid and known.get(pid) is None]
         self._unknown = {pid: self._unknown.get(pid, now) for pid in unknown}
-        for pid, since in self._unknown.items():
-            _add(self._losses.setdefault(0, {}), self._losses.pop(pid))
-            if now - since > _UNKNOWN_S:
+        nobodys = self._losses.setdefault(0, {})
+        for pid, since_ns in self._unknown.items():
+            if self._finished or since_ns < self._tracer.stream.delivered_ns:
                 self._tracer.disown_losses(pid)
+                _add(nobodys, self._losses.pop(pid))
+            elif lost := self._losses[pid].get(_CONTROL_LOST):
+                _add(nobodys, {_CONTROL_LOST: lost})  # perhaps the fork that would tell of it
 
     @property
     def lost_control(self) -> bool:
@@ -82,6 +83,7 @@ class Reporter:
 
     def finish(self) -> None:
         """Nothing follows: the calls that have not returned are unfinished."""
+        self._finished = True
         for pid, abi, number in self._tracer.calls_in_progress():
             self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
 

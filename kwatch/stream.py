@@ -68,6 +68,7 @@ class Stream:
         self._stacks = ControlRing(stacks, size, size // 4) if stacks else None
         self._late_control: list[Control] = []
         self._is_behind = False  # something that has come is to be handed on as soon as it can be
+        self.delivered_ns = 0  # what happened before has been handed on
         self.lost_control_records = 0
         self.undelivered: Counter[Loss] = Counter()  # written, but never to be read
         self.takes_stacks = True  # else they stay in their ring, as long as there is room
@@ -148,6 +149,7 @@ class Stream:
         for ring in self._data_rings.values():
             ring.release()
         self._is_behind = cut < now or bool(self._late_control)
+        self.delivered_ns = cut
         return cut
 
     def _control_until(self, cut: int) -> list[Control]:

@@ -54,9 +54,11 @@ def documents(lines: Iterable[str]) -> list[Document]:
 class Session:
     """A kwatch that runs in the background."""
 
-    def __init__(self, *arguments: str | int | Path) -> None:
+    def __init__(self, *arguments: str | int | Path, script: str = "") -> None:
+        """`script`: Python that runs kwatch in a way of its own."""
+        how = ("-c", script) if script else ("-m", "kwatch")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kwatch", *map(str, arguments)],
+            [sys.executable, *how, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -47,11 +47,11 @@ def start(program: Programs) -> Iterator[StartTarget]:
 
 @pytest.fixture
 def run_kwatch() -> Iterator[RunKwatch]:
-    """run_kwatch(*arguments): a Session in the background."""
+    """run_kwatch(*arguments, script=""): a Session in the background."""
     sessions: list[Session] = []
 
-    def run(*arguments: str | int | Path) -> Session:
-        sessions.append(Session(*arguments))
+    def run(*arguments: str | int | Path, script: str = "") -> Session:
+        sessions.append(Session(*arguments, script=script))
         return sessions[-1]
 
     yield run

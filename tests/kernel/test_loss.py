@@ -3,6 +3,18 @@
 
 from __future__ import annotations
 
+import signal
+
+# kwatch with control rings of one page.
+SMALL_CONTROL_RINGS = """
+import mmap, sys
+from kwatch import stream
+from kwatch.cli import main
+
+stream._CONTROL_SIZE = mmap.PAGESIZE
+sys.exit(main())
+"""
+
 
 def test_every_loss_is_counted(start, run_kwatch):
     target = start("getppid", 2, 300_007)
@@ -39,3 +51,21 @@ def test_a_million_a_second_for_ten_seconds(start, run_kwatch):
     final = kwatch.finish().final()
     assert final["lost"]["events"] == 0
     assert final["syscalls"]["calls"] == answers["getppid"]
+
+
+def test_children_that_nobody_came_to_know(start, run_kwatch):
+    """Forks and exits that found no room, of children that are gone, are in the parent's report."""
+    target = start("storm", 1008)
+    options = ("--pid", target.pid, "--follow", "--json", "--no-heap", "-e", "trace=getppid")
+    kwatch = run_kwatch(*options, script=SMALL_CONTROL_RINGS)
+    kwatch.attached()
+    kwatch.send(signal.SIGSTOP)
+    target.go()
+    kwatch.send(signal.SIGCONT)
+    target.end()
+    result = kwatch.finish()
+    unknown = 1009 - (len({d["process"]["pid"] for d in result.documents}) - 1)
+    lost = result.final(target.pid)["lost"]["by_cause"]
+    assert unknown > 0
+    assert lost.keys() == {"control_ring_full"}
+    assert unknown <= lost["control_ring_full"] <= 2 * 1009

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch import report
 from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.events import Loss
 from kwatch.kernel import bpf
@@ -18,10 +17,16 @@ from kwatch.maps import LossKey
 from kwatch.options import WatchOptions
 from kwatch.registry import Registry
 from kwatch.report import Reporter
+from kwatch.session import now_ns
 from kwatch.snapshot import ProcessFacts
 from kwatch.tracer import Tracer
 
 KNOWN, CHILD, LATER = 41, 42, 43
+
+
+def deliver(tracer):
+    """Everything until now is handed on."""
+    tracer.stream.delivered_ns = now_ns() + 1
 
 
 class Losses(dict):
@@ -42,19 +47,13 @@ def losses():
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    fake = SimpleNamespace(now=100.0, monotonic=lambda: fake.now)
-    monkeypatch.setattr(report, "time", fake)
-    return fake
-
-
-@pytest.fixture
 def tracer(monkeypatch, losses):
     monkeypatch.setattr(bpf, "recursion_misses", lambda fd: 0)
     made = object.__new__(Tracer)
     programs = dict.fromkeys(TRACEPOINTS, 0)
     made.programs = SimpleNamespace(maps={"losses": losses}, programs=programs)
-    made.stream = SimpleNamespace(lost_control_records=0, undelivered=Counter())
+    monkeypatch.setattr(made, "calls_in_progress", lambda: ())
+    made.stream = SimpleNamespace(lost_control_records=0, undelivered=Counter(), delivered_ns=0)
     made._forgotten_control, made._nobodys = 0, Counter()
     return made
 
@@ -67,7 +66,7 @@ def registry():
 
 
 @pytest.fixture
-def reporter(tracer, registry, clock):
+def reporter(tracer, registry):
     options = WatchOptions(heap=False, heap_stacks=False, syscalls=False)
     session = SimpleNamespace(options=options, registry=registry, call_stacks=CallStackAccount())
     return Reporter(session, tracer)
@@ -85,24 +84,35 @@ def test_a_fork_that_was_lost_is_in_every_report(reporter, registry, losses):
 
 
 def test_a_process_that_becomes_known_has_its_losses_alone(reporter, registry, losses):
+    """What tells of it, such as its fork, may still be on its way."""
     losses.count(CHILD, Loss.HEAP_RING_FULL, 3)
-    assert lost(reporter, registry) == {"heap_ring_full": 3}
+    assert lost(reporter, registry) == {}
     registry.add(ProcessFacts(CHILD, 2.0, "child", "/child"), heap=False)
     assert lost(reporter, registry, CHILD) == {"heap_ring_full": 3}
     assert lost(reporter, registry) == {}
 
 
-def test_a_later_process_of_the_pid_is_not_the_only_one_blamed(reporter, registry, losses, clock):
+def test_a_process_that_nothing_tells_of_any_more(reporter, registry, losses, tracer):
+    losses.count(CHILD, Loss.HEAP_RING_FULL, 3)
+    reporter.refresh()
+    deliver(tracer)
+    assert lost(reporter, registry) == {"heap_ring_full": 3}
+    losses.count(LATER, Loss.HEAP_RING_FULL, 4)
+    reporter.finish()
+    assert lost(reporter, registry) == {"heap_ring_full": 7}
+
+
+def test_a_later_process_of_the_pid_is_not_the_only_one_blamed(reporter, registry, losses, tracer):
     """Nor do its own losses, or its end, take away what was lost before."""
     losses.count(CHILD, Loss.CONTROL_RING_FULL)
     assert lost(reporter, registry) == {"control_ring_full": 1}
-    clock.now += 2
+    deliver(tracer)
     reporter.refresh()
     assert not losses
     child = registry.add(ProcessFacts(CHILD, 2.0, "child", "/child"), heap=False)
     losses.count(CHILD, Loss.HEAP_RING_FULL)
     assert lost(reporter, registry, CHILD) == {"control_ring_full": 1, "heap_ring_full": 1}
-    reporter._tracer.forget_losses(CHILD)
+    tracer.forget_losses(CHILD)
     registry.remove(child)
     assert lost(reporter, registry) == {"control_ring_full": 1}
 
@@ -112,11 +122,11 @@ def test_what_is_hidden_at_the_end_is_lost(reporter, registry, tracer):
     assert lost(reporter, registry) == {"heap_ring_full": 5}
 
 
-def test_records_of_the_kernel_are_told_from_those_of_forks(reporter, registry, losses, clock):
+def test_records_of_the_kernel_are_told_from_those_of_forks(reporter, registry, losses, tracer):
     """What is nobody's counts as a record of ours."""
     losses.count(CHILD, Loss.CONTROL_RING_FULL, 4)
-    reporter._tracer.stream.lost_control_records = 5
+    tracer.stream.lost_control_records = 5
     for _ in range(3):
         found = lost(reporter, registry)
         assert found == {"control_ring_full": 4, "mapping_record_lost": 1}
-        clock.now += 2
+        deliver(tracer)
