@@ -52,3 +52,13 @@ def test_an_exec_into_another_allocator_is_not_called_clean(program, run_kwatch)
     static = program("leaky", "-static")
     result = run_kwatch("--json", "--no-syscalls", "--", "env", static, "now").finish()
     assert result.final()["verdict"] != "clean"
+
+
+def test_a_process_whose_first_thread_has_ended(start, run_kwatch):
+    target = start("headless")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-heap", "-e", "trace=getppid")
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    final = kwatch.finish().final()
+    assert final["syscalls"]["calls"] == answers["getppid"]
