@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from typing import Literal
 
@@ -71,11 +72,6 @@ class Watch:
         for facts in named:
             self._signals.check()
             self._tracees.attach(facts)
-        for pid in processes.named(self._options.comms) if self._options.comms else ():
-            self._signals.check()
-            found = processes.facts(pid)
-            if found is not None and self._session.registry.get(pid) is None:
-                self._tracees.attach(found, by_comm=True)
         if self._options.system_wide and self._options.heap:
             self._tracees.attach_system()
         if self._launched is not None:
@@ -84,6 +80,9 @@ class Watch:
                 raise KwatchError("the launched child died before its exec", "try again")
             files = program_files(self._launched.path) if self._options.mappings else []
             self._tracees.attach_launched(found, files)
+        for pid in processes.named(self._options.comms) if self._options.comms else ():
+            self._signals.check()
+            self._tracees.attach_named(pid)
         self._signals.check()
 
     def run(self) -> int:
@@ -129,17 +128,22 @@ class Watch:
         if self._signals.fileno() in ready:
             self._signals.read()
             self._pass_on_signal()
-        if self._connector is not None and self._connector.fileno() in ready:
-            renamed = self._connector.renamed()
-            names = self._options.comms
-            self._tracees.attach_renamed(processes.named(names) if renamed is None else renamed)
-        gone = self._gone()
+        renamed = self._renamed(ready)
         self._tracer.stream.deliver(self._session.apply)
-        self._tracees.end_gone(gone)
+        self._tracees.end_gone(self._gone())
+        for pid in renamed:  # after the end that an exec was for a target
+            self._tracees.attach_named(pid, late=True)
         if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._options.interval_s
             self._write_all("snapshot")
             self._snapshots += 1
+
+    def _renamed(self, ready: set[int]) -> Iterable[int]:
+        """Processes with a new name; all that match if some of the news were lost."""
+        if self._connector is None or self._connector.fileno() not in ready:
+            return ()
+        renamed = self._connector.renamed()
+        return processes.named(self._options.comms) if renamed is None else renamed
 
     def _gone(self) -> list[Process]:
         """Processes whose exit may have been lost; to look for them takes time with many."""

@@ -84,11 +84,6 @@ def now(known: ProcessFacts) -> ProcessFacts | None:
     return found if found and same_start(found.start_time, known.start_time) else None
 
 
-def is_alive(known: ProcessFacts) -> bool:
-    """Whether this process still exists."""
-    return now(known) is not None
-
-
 def require(pid: int) -> ProcessFacts:
     """The facts of a process that the user named; KwatchError says why it cannot be traced."""
     found = facts(pid)

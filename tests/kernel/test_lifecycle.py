@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -52,6 +53,27 @@ def test_an_exec_into_another_allocator_is_not_called_clean(program, run_kwatch)
     static = program("leaky", "-static")
     result = run_kwatch("--json", "--no-syscalls", "--", "env", static, "now").finish()
     assert result.final()["verdict"] != "clean"
+
+
+def test_an_exec_out_of_the_name_is_an_end(run_kwatch, tmp_path):
+    """And what the process does then makes it no target again."""
+    shell = tmp_path / "leaver"
+    shell.symlink_to(shutil.which("sh"))
+    kwatch = run_kwatch("--comm", shell.name, "--json", "--no-heap", "-e", "trace=execve")
+    kwatch.attached()
+    pids = []
+    for _ in range(31):
+        with subprocess.Popen([shell, "-c", "exec ls /"], stdout=subprocess.DEVNULL) as process:
+            pids.append(process.pid)
+        kwatch.document(lambda d: d["process"]["pid"] == pids[-1])
+    result = kwatch.stop()
+    for pid in pids:
+        final = result.final(pid)
+        assert final["process"]["comm"] == shell.name
+        assert final["process"]["exe"].endswith("sh")
+        assert final["process"]["exited"]
+        assert final["syscalls"]["calls"] - final["syscalls"]["errors"] == 1
+    assert len(result.documents) == len(pids)
 
 
 def test_a_process_whose_first_thread_has_ended(start, run_kwatch):
