@@ -45,7 +45,7 @@ _HEAP_LOSSES = frozenset(
 ) | {LOST_MAPPINGS, MISSED_TRACEPOINTS}
 
 
-_CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
+_UNSEEN_EXIT = {Loss.CONTROL_RING_FULL.name.lower(), MISSED_TRACEPOINTS}
 
 
 class Reporter:
@@ -67,7 +67,7 @@ class Reporter:
     @property
     def lost_control(self) -> bool:
         """Whether an exit may have gone unseen."""
-        return any(_CONTROL_LOST in causes for causes in self._losses.values())
+        return any(_UNSEEN_EXIT & causes.keys() for causes in self._losses.values())
 
     def finish(self) -> None:
         """Nothing follows: the calls that have not returned are unfinished."""

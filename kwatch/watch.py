@@ -33,7 +33,8 @@ _GRACE_S = 5.0  # for a launched command to end after a signal
 _NAMES_S = 1.0  # for the names of stacks at a snapshot
 _LAST_NAMES_S = 30.0  # at a final report
 _LOOK_S = 0.01  # between two looks whether they are there
-_GONE_S = 1.0  # between two looks for processes whose exit was lost
+_GONE_S = 1.0  # between two looks for processes whose exit was lost,
+_REST = 20  # or so many times as long as a look takes
 
 
 class Watch:
@@ -146,12 +147,16 @@ class Watch:
         return processes.named(self._options.comms) if renamed is None else renamed
 
     def _gone(self) -> list[Process]:
-        """Processes whose exit may have been lost; to look for them takes time with many."""
+        """Processes whose exit was lost; to look for them takes time with many."""
         now = time.monotonic()
-        if not self._reporter.lost_control or now < self._next_gone:
+        if now < self._next_gone:
             return []
-        self._next_gone = now + _GONE_S
-        return self._tracees.gone()
+        self._reporter.refresh()
+        unsure = self._reporter.lost_control or (self._launched and self._launched.has_ended())
+        gone = self._tracees.gone() if unsure else []
+        took = time.monotonic() - now
+        self._next_gone = now + max(_GONE_S, took * _REST)
+        return gone
 
     def _is_due(self) -> bool:
         """A snapshot waits a moment for the names of new stacks, while the rings are read."""

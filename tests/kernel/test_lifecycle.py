@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -74,6 +76,21 @@ def test_an_exec_out_of_the_name_is_an_end(run_kwatch, tmp_path):
         assert final["process"]["exited"]
         assert final["syscalls"]["calls"] - final["syscalls"]["errors"] == 1
     assert len(result.documents) == len(pids)
+
+
+def test_a_lost_exit_is_noticed_between_snapshots(start, run_kwatch):
+    """kwatch is stopped meanwhile, so that there is no room for it."""
+    target = start("remaps")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "-i", "3600")
+    kwatch.attached()
+    kwatch.send(signal.SIGSTOP)
+    os.waitid(os.P_PID, kwatch.pid, os.WSTOPPED)
+    target.go()
+    target.end()
+    kwatch.send(signal.SIGCONT)
+    final = kwatch.finish().final(target.pid)
+    assert final["process"]["exited"]
+    assert final["lost"]["by_cause"]["control_ring_full"] > 0
 
 
 def test_a_process_whose_first_thread_has_ended(start, run_kwatch):
