@@ -47,6 +47,9 @@ _HEAP_LOSSES = frozenset(
 
 _UNSEEN_EXIT = {Loss.CONTROL_RING_FULL.name.lower(), MISSED_TRACEPOINTS}
 
+#: Beside the causes of `kwatch.events.Loss` and `kwatch.tracer`: an event that is in no report.
+UNKNOWN_PROCESS = "process_unknown"
+
 
 class Reporter:
     """Takes the snapshots of a session's processes. Losses are read anew by `refresh`."""
@@ -63,6 +66,8 @@ class Reporter:
 
     def refresh(self) -> None:
         self._losses = self._tracer.losses()
+        if unknown := self._session.unknown_events:
+            self._losses.setdefault(0, {})[UNKNOWN_PROCESS] = unknown
 
     @property
     def lost_control(self) -> bool:

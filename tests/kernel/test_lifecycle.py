@@ -78,6 +78,22 @@ def test_an_exec_out_of_the_name_is_an_end(run_kwatch, tmp_path):
     assert len(result.documents) == len(pids)
 
 
+def test_a_process_that_only_ends_while_all_are_traced(run_kwatch):
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as idle:
+        kwatch = run_kwatch("--json", "-e", "trace=close,exit_group")
+        kwatch.attached()
+        idle.stdin.close()
+        idle.wait()
+        final = kwatch.document(lambda d: d["process"]["pid"] == idle.pid)
+        kwatch.stop()
+    assert final["kind"] == "final"
+    assert final["process"]["comm"] == "cat"
+    assert final["process"]["exited"]
+    calls = {row["name"]: row["calls"] for row in final["syscalls"]["by_name"]}
+    assert calls["exit_group"] == 1
+    assert calls["close"] > 0
+
+
 def test_a_lost_exit_is_noticed_between_snapshots(start, run_kwatch):
     """kwatch is stopped meanwhile, so that there is no room for it."""
     target = start("remaps")
