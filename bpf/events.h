@@ -131,6 +131,8 @@ struct kwatch_exec {
 struct kwatch_exit {
 	struct kwatch_control head;
 	__u32 reserved;
+	__u64 start_ns; /* CLOCK_BOOTTIME */
+	__u8 comm[KWATCH_COMM_LEN]; /* of the first thread */
 } KWATCH_RECORD;
 
 /* Something was unmapped or mapped over where code lay. */

@@ -87,6 +87,7 @@ static __always_inline bool retarget(u32 tgid)
 		return matches;
 	}
 	if (target->flags & TARGET_BY_COMM && !matches) {
+		finish_call(tgid);
 		targets.delete(&tgid);
 		return false;
 	}
@@ -99,7 +100,7 @@ static __always_inline bool retarget(u32 tgid)
 int process_exec(struct exec_context *ctx)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32, old_tid = ctx->old_tid;
-	bool was_target = find_target(tgid), matched = retarget(tgid);
+	bool was_target = find_target(tgid), matched;
 	struct kwatch_exec event = {};
 	struct target *target;
 
@@ -111,6 +112,7 @@ int process_exec(struct exec_context *ctx)
 	spaces.delete(&tgid);
 #endif
 	move_call(old_tid, tgid);
+	matched = retarget(tgid);
 	if (!was_target && !matched && !COMM_PATTERNS)
 		return 0;
 	head(&event.head, EVENT_EXEC, tgid);
@@ -128,6 +130,7 @@ int process_exit(void *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	u32 tid = id, tgid = id >> 32;
+	void *task = (void *)bpf_get_current_task(), *leader;
 	struct kwatch_exit event = {};
 
 #ifdef HEAP
@@ -135,17 +138,19 @@ int process_exit(void *ctx)
 #endif
 	end_call(tid);
 	/* do_exit() has already counted this thread out of signal->live. */
-	if (read_u32((void *)read_u64((void *)bpf_get_current_task(), TASK_SIGNAL), SIGNAL_LIVE))
+	if (read_u32((void *)read_u64(task, TASK_SIGNAL), SIGNAL_LIVE))
 		return 0;
 	if (is_own(tgid))
 		targets.delete(&tgid);
-	if (!find_target(tgid))
-		return 0;
-	targets.delete(&tgid);
+	if (!find_target(tgid) || targets.delete(&tgid))
+		return 0; /* two threads may come here as the last one */
 #ifdef STACKS
 	spaces.delete(&tgid);
 #endif
 	head(&event.head, EVENT_EXIT, tgid);
+	leader = (void *)read_u64(task, TASK_GROUP_LEADER);
+	event.start_ns = read_u64(leader, TASK_START_BOOTTIME);
+	bpf_probe_read_kernel(event.comm, sizeof(event.comm), leader + TASK_COMM);
 	send_control(ctx, &event, sizeof(event), tgid);
 	return 0;
 }

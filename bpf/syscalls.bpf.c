@@ -225,6 +225,18 @@ static __always_inline void end_call(u32 tid)
 	calls.delete(&tid);
 }
 
+/* A target's exec, from which it returns as none. */
+static __always_inline void finish_call(u32 tid)
+{
+	struct call *call = calls.lookup(&tid);
+
+	if (!call || !call->active)
+		return;
+	call->active = 0;
+	if (call->flags & CALL_TRACE)
+		send_syscall(call, EVENT_SYSCALL, 0);
+}
+
 /* An exec by a thread that does not lead its process takes over the leader's tid. */
 static __always_inline void move_call(u32 from, u32 to)
 {

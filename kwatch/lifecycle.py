@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -62,52 +62,95 @@ class Lifecycle:
         else:
             self._renamed(record)
 
+    def foresee(self, control: Sequence[Control]) -> None:
+        """To be called before a batch: events of a process may be all that is known until its exit.
+
+        Of two processes of one pid, the first is meant.
+        """
+        for record in reversed(control):
+            if isinstance(record, ControlRecord) and event_type(record.data) == EventType.EXIT:
+                found = _facts_at_exit(record.data)
+                self._tracees.exits[found.pid] = found
+
     def concerns(self, record: Control) -> bool:
         """Whether the record says something of a process that is known, or may make one so."""
         return isinstance(record, ControlRecord) or self._registry.get(record.pid) is not None
 
+    def _running(self, pid: int) -> Process | None:
+        """The known process that has this pid, if its end has not been seen."""
+        process = self._registry.get(pid)
+        return None if process is None or process.facts.exited else process
+
+    def _predates(self, pid: int, time_ns: int) -> bool:
+        """Whether it is older than what kwatch has seen itself when it attached to the process."""
+        process = self._registry.get(pid)
+        return process is not None and time_ns < process.attached_ns
+
+    def _end_previous(self, pid: int, time_ns: int) -> None:
+        """The pid has gone to another process, even if the exit was lost."""
+        previous = self._registry.get(pid)
+        if previous is not None:
+            self._on_reuse(time_ns)
+            previous.facts = replace(previous.before_exec or previous.facts, exited=True)
+            self._tracees.end([previous])
+
     def _forked(self, data: bytes) -> None:
         record = np.frombuffer(data, events.FORK, 1)[0]
         parent = self._registry.get(int(record["tgid"]))
-        pid, start_ns = int(record["child"]), int(record["child_start_ns"])
-        comm = os.fsdecode(bytes(record["comm"]))
-        if self._registry.get(pid) is not None:
-            self._on_reuse(int(record["time_ns"]))
+        pid, time_ns = int(record["child"]), int(record["time_ns"])
+        if self._predates(pid, time_ns):
+            return
+        self._end_previous(pid, time_ns)
+        started = processes.start_time(int(record["child_start_ns"]))
         exe = parent.facts.exe if parent else ""
-        facts = ProcessFacts(pid, processes.start_time(start_ns), comm, exe)
-        child = self._tracees.register(facts)
+        child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
         if parent is not None:
-            child.inherit(parent, int(record["time_ns"]))
+            child.inherit(parent, time_ns)
         child.image = int(record["image"])
         self._tracees.joined(child)
 
     def _execed(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXEC, 1)[0]
-        pid, comm = int(record["tgid"]), os.fsdecode(bytes(record["comm"]))
-        process = self._registry.get(pid)
+        pid, time_ns, comm = int(record["tgid"]), int(record["time_ns"]), _comm(record)
         image = self._images.pop(pid, None) or _Image()
+        if self._predates(pid, time_ns):
+            return
+        started = processes.start_time(int(record["start_ns"]))
+        process = self._running(pid)
+        if process is None or not processes.same_start(process.facts.start_time, started):
+            self._end_previous(pid, time_ns)
+            process = None
         if not record["matched"]:
             if process is not None:
+                self._tracees.replaced(process)
                 self.ending.append(process)
             return
         if process is None:
-            started = processes.start_time(int(record["start_ns"]))
             process = self._tracees.register(ProcessFacts(pid, started, comm, image.exe))
             process.space, process.image = image.space, int(record["image"])
             self._tracees.joined(process)
         else:
-            process.image = int(record["image"])
+            image.exe = process.facts.exe if process.before_exec is not None else ""
+            process.image, process.before_exec = int(record["image"]), None
             self._tracees.new_image(process, int(record["old_tid"]))
-        exe = processes.exe_of(pid) or process.facts.exe
-        process.facts = replace(process.facts, comm=comm, exe=exe)
+        exe = processes.exe_of(pid)
+        if processes.comm_of(pid) != comm:  # another exec may have followed
+            exe = image.exe or exe
+        process.facts = replace(process.facts, comm=comm, exe=exe or process.facts.exe)
 
     def _exited(self, data: bytes) -> None:
-        record = np.frombuffer(data, events.EXIT, 1)[0]
-        process = self._registry.get(int(record["tgid"]))
-        self._images.pop(int(record["tgid"]), None)
-        if process is not None:
-            process.facts = replace(process.facts, exited=True)
-            self.ending.append(process)
+        found = _facts_at_exit(data)
+        time_ns = int(np.frombuffer(data, events.EXIT, 1)["time_ns"][0])
+        self._images.pop(found.pid, None)
+        self._tracees.exits.pop(found.pid, None)
+        if self._predates(found.pid, time_ns):
+            return
+        process = self._registry.get(found.pid)
+        if process is None or not processes.same_start(process.facts.start_time, found.start_time):
+            self._end_previous(found.pid, time_ns)
+            process = self._tracees.register_ended(found)
+        process.facts = replace(process.facts, exited=True)
+        self.ending.append(process)
 
     def _code_unmapped(self, data: bytes) -> None:
         record = np.frombuffer(data, events.CODE_UNMAPPED, 1)[0]
@@ -122,7 +165,10 @@ class Lifecycle:
         self._tracees.unmapped(process, start, start + int(record["size"]))
 
     def _mapping_seen(self, record: MappingRecord) -> None:
-        process, mapping = self._registry.get(record.pid), mapping_of(record)
+        process = self._running(record.pid)
+        if self._predates(record.pid, record.time_ns):
+            return
+        mapping = mapping_of(record)
         if process is not None:
             if not process.facts.exe:  # after an exec, the program itself is mapped first
                 process.facts = replace(process.facts, exe=mapping.path)
@@ -135,7 +181,9 @@ class Lifecycle:
             image.space.add(mapping)
 
     def _renamed(self, record: NameRecord) -> None:
-        process = self._registry.get(record.pid)
+        process = self._running(record.pid)
+        if self._predates(record.pid, record.time_ns):
+            return
         if process is None:
             if record.is_exec and self._options.comms and len(self._images) < _MAX_IMAGES:
                 self._images[record.pid] = _Image()
@@ -144,9 +192,20 @@ class Lifecycle:
             process.space.clear()
             process.image = process.unmaps = process.epoch = process.reread_ns = 0
             process.coverage.forget_image()
+            process.before_exec = process.facts
             process.facts = replace(process.facts, exe="")
         if record.tid == record.pid:
             process.facts = replace(process.facts, comm=record.comm)
+
+
+def _facts_at_exit(data: bytes) -> ProcessFacts:
+    record = np.frombuffer(data, events.EXIT, 1)[0]
+    started = processes.start_time(int(record["start_ns"]))
+    return ProcessFacts(int(record["tgid"]), started, _comm(record), "")
+
+
+def _comm(record: np.void) -> str:
+    return os.fsdecode(bytes(record["comm"]))
 
 
 def mapping_of(record: MappingRecord) -> Mapping:

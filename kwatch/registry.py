@@ -44,7 +44,9 @@ class Process:
     `forked_ns`, on the clock of the events: blocks that are older came with the fork. `image`
     names the program image as the BPF programs do, 0 while it is not known; `unmaps` counts how
     often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
-    when its mappings were read anew; what older records say of them is known.
+    when its mappings were read anew; what older records say of them is known. `attached_ns`: what
+    is older happened before kwatch looked at the process itself. `before_exec`: the facts while an
+    exec is under way. `replaced`: an exec has made another program of a target.
     """
 
     facts: ProcessFacts
@@ -58,6 +60,9 @@ class Process:
     unmaps: int = 0
     epoch: int = 0
     reread_ns: int = 0
+    attached_ns: int = 0
+    before_exec: ProcessFacts | None = None
+    replaced: bool = False
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)
 
@@ -72,6 +77,14 @@ class Process:
         self.heap_stacks = parent.heap_stacks.copy()
         if parent.heap is not None and parent.memory is not None:
             self.heap, self.memory = parent.heap.fork(), parent.memory.fork()
+
+    def forget_heap(self) -> None:
+        """An exec has taken it away."""
+        self.heap_stacks.clear()
+        self.forked_ns = 0
+        if self.heap is not None and self.memory is not None:
+            self.heap.exec()
+            self.memory.exec()
 
 
 _PAGE_SIZE = os.sysconf("SC_PAGESIZE")

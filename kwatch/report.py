@@ -46,6 +46,10 @@ _HEAP_LOSSES = frozenset(
 
 
 _CONTROL_LOST = Loss.CONTROL_RING_FULL.name.lower()
+_UNSEEN_EXIT = {_CONTROL_LOST, MISSED_TRACEPOINTS}
+
+#: Beside the causes of `kwatch.events.Loss` and `kwatch.tracer`: an event that is in no report.
+UNKNOWN_PROCESS = "process_unknown"
 
 
 class Reporter:
@@ -65,10 +69,16 @@ class Reporter:
 
     def refresh(self) -> None:
         self._losses = self._tracer.losses()
+        nobodys = self._losses.setdefault(0, {})
+        self._disown(nobodys)
+        if events := self._session.unknown_events:
+            nobodys[UNKNOWN_PROCESS] = events
+
+    def _disown(self, nobodys: dict[str, int]) -> None:
+        """What was lost of processes that nobody will come to know counts for all."""
         known, now = self._session.registry, now_ns()
         unknown = [pid for pid in self._losses if pid and known.get(pid) is None]
         self._unknown = {pid: self._unknown.get(pid, now) for pid in unknown}
-        nobodys = self._losses.setdefault(0, {})
         for pid, since_ns in self._unknown.items():
             if self._finished or since_ns < self._tracer.stream.delivered_ns:
                 self._tracer.disown_losses(pid)
@@ -79,7 +89,7 @@ class Reporter:
     @property
     def lost_control(self) -> bool:
         """Whether an exit may have gone unseen."""
-        return any(_CONTROL_LOST in causes for causes in self._losses.values())
+        return any(_UNSEEN_EXIT & causes.keys() for causes in self._losses.values())
 
     def finish(self) -> None:
         """Nothing follows: the calls that have not returned are unfinished."""

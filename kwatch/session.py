@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.aggregate.syscalls import CHUNK, SyscallAccount
@@ -54,6 +55,8 @@ class Session:
         self._lifecycle = Lifecycle(options, self.tracees, self._add_syscalls_until)
         self.concerns = self._lifecycle.concerns
         self._calls: list[Batch] = []
+        self._unknown_calls: list[Batch] = []
+        self._unknown_events = 0
         self._next_look = 0.0
         self._lost_control = 0
         self._reread_at = math.inf
@@ -88,6 +91,8 @@ class Session:
         """
         done = 0
         self._calls = drained.syscalls
+        late, self._unknown_calls = self._unknown_calls, []
+        self._lifecycle.foresee(drained.control)
         self._load_tables(drained.control)
         times = drained.heap["time_ns"]
         for record in drained.control:
@@ -104,6 +109,7 @@ class Session:
             self._look_for_code()
         self._add_heap(drained.heap[done:])
         self._waiting.read_some(_STACKS_S)
+        self._add_late_syscalls(late)
         calls, self._calls = self._calls, []
         for batch in calls:
             self._add_syscalls(batch)
@@ -145,6 +151,11 @@ class Session:
         self.tracees.end(ending)
 
     @property
+    def unknown_events(self) -> int:
+        """Events that are in no report, because nothing is known of their process."""
+        return self._unknown_events + sum(map(_not_our_own, self._unknown_calls))
+
+    @property
     def is_behind(self) -> bool:
         """Whether stacks wait to be read."""
         return bool(self._waiting) or (self._stacks is not None and self._stacks.is_behind)
@@ -167,8 +178,21 @@ class Session:
             for pid in np.unique(batch["tgid"][slots == 0]).tolist():
                 self.tracees.discover(pid)
             slots = self.registry.slots(batch["tgid"])
-            # What is left are the last threads of processes whose end has been reported.
+            self._unknown_calls.append(batch[slots == 0])
             batch, slots = batch[slots > 0], slots[slots > 0]
+        self._account_syscalls(batch, slots)
+
+    def _add_late_syscalls(self, late: list[Batch]) -> None:
+        """Of processes that had ended before they could be looked at: their exits have come now.
+
+        What is left are the last threads of processes whose end has been reported.
+        """
+        for batch in late:
+            slots = self.registry.slots(batch["tgid"])
+            self._account_syscalls(batch[slots > 0], slots[slots > 0])
+            self._unknown_events += _not_our_own(batch[slots == 0])
+
+    def _account_syscalls(self, batch: Batch, slots: npt.NDArray[np.intp]) -> None:
         self.syscalls.add(batch, slots)
         if self.options.call_stacks:
             self.call_stacks.add(batch, slots)
@@ -176,7 +200,9 @@ class Session:
     def _add_heap(self, batch: Batch) -> None:
         for pid, part in by_process(batch) if len(batch) else ():
             process = self.registry.get(pid) or self.tracees.discover(pid)
-            if process is not None and process.heap is not None and process.memory is not None:
+            if process is None:
+                self._unknown_events += _not_our_own(part)
+            elif process.heap is not None and process.memory is not None:
                 process.heap.add(part)
                 process.memory.add(part)
 
@@ -206,6 +232,11 @@ class Session:
     def close(self) -> None:
         if self._stacks is not None:
             self._stacks.close()
+
+
+def _not_our_own(batch: Batch) -> int:
+    """How many of the events are not kwatch's own."""
+    return int(np.count_nonzero(~np.isin(batch["tgid"], list(processes.OWN))))
 
 
 def now_ns() -> int:

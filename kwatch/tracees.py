@@ -25,7 +25,8 @@ class Tracees:
     """`on_end` is called with each process that leaves, while it is still known.
 
     `announce`, which may be replaced, is called with a line for people when something more has
-    been attached.
+    been attached. `exits`: who ends in the batch that is being handed on, by pid, and is said to
+    have ended by none of its control records so far.
     """
 
     def __init__(
@@ -38,34 +39,42 @@ class Tracees:
         self.registry = Registry(by_stack=options.profiles.wanted)
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()
+        self.exits: dict[int, ProcessFacts] = {}
         self.announce: Callable[[str], None] = lambda line: None
+        self._missing: list[Process] = []
         self._options = options
         self._tracer = tracer
         self._stacks = stacks
         self._on_end = on_end
         self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
 
-    def attach(self, facts: ProcessFacts, by_comm: bool = False) -> Process:
-        """Makes a running process a target and probes its allocators."""
+    def attach(self, facts: ProcessFacts, by_comm: bool = False, late: bool = False) -> None:
+        """Makes a running process a target and probes its allocators. `late`: see Coverage."""
         flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
         if by_comm and not self._options.follow:
             flags |= TargetFlag.BY_COMM
         process = self.register(facts)
+        process.coverage.late = late
         if self._stacks is not None:  # while no event has a stack yet
             self._stacks.load(facts.pid, _code(self._mappings(facts.pid)))
-        process.image = self._tracer.add_target(facts.pid, flags)
-        if processes.is_alive(facts):
+        self._make_target(process, flags)
+        found = processes.now(facts)
+        if found is not None and (not by_comm or self._is_named(found.pid)):
+            process.facts = found  # it may have exec'ed since the first look
             self._joined(process, read_mappings if not by_comm else self._mappings)
-        else:  # between the first look and now
+        elif self._tracer.remove_target(process.pid, process.image):
             process.facts = replace(process.facts, exited=True)
-            self._end(process)
-        return process
+            self._end(process)  # else the control ring has its end
+
+    def _make_target(self, process: Process, flags: int) -> None:
+        process.attached_ns = time.monotonic_ns()
+        process.image = self._tracer.add_target(process.pid, flags)
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
         """Makes a command a target before its exec; `files` are those that it will map."""
         flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self._options.follow else 0)
         process = self.register(facts)
-        process.image = self._tracer.add_target(facts.pid, flags)
+        self._make_target(process, flags)
         self._probe(process.coverage, map(_file_to_come, files))
         if self._stacks is not None:
             self._stacks.prepare(files)
@@ -77,24 +86,32 @@ class Tracees:
             self._probe(self.system, _files_of(pid, self._mappings(pid)))
         self.system.late = True  # what else there is has run by the time it is found
 
-    def attach_renamed(self, pids: Iterable[int]) -> None:
-        """Processes with a new name: those that match now become targets."""
-        for pid in pids:
-            known = self.registry.get(pid) is not None or self._tracer.is_target(pid)
-            if pid != os.getpid() and pid not in processes.OWN and not known:
-                found = processes.facts(pid)
-                if found is not None and processes.name_matches(pid, self._options.comms):
-                    self.attach(found, by_comm=True)
+    def attach_named(self, pid: int, late: bool = False) -> None:
+        """Makes a process a target if its name matches now, and if it is none."""
+        if pid == os.getpid() or pid in processes.OWN or self._tracer.is_target(pid):
+            return
+        found = processes.facts(pid)
+        if found is None or not self._is_named(pid):
+            return
+        known = self.registry.get(pid)
+        if known is not None and processes.same_start(known.facts.start_time, found.start_time):
+            self.replaced(known)  # the record of it is on its way
+        self.attach(found, by_comm=True, late=late)
+
+    def _is_named(self, pid: int) -> bool:
+        return processes.name_matches(pid, self._options.comms)
 
     def discover(self, pid: int) -> Process | None:
-        """A process whose events come before anything else is known of it; None if it is gone.
+        """A target whose events come before anything else is known of it; None if it is gone.
 
         What kwatch's own processes did before they were known as such is not reported.
         """
-        found = processes.facts(pid) if pid not in processes.OWN else None
+        if pid in self.exits:
+            return self.register_ended(self.exits[pid])
+        image = self._tracer.image(pid)  # before the mappings: those of a later image do no harm
+        found = processes.facts(pid) if image and pid not in processes.OWN else None
         if found is None:
             return None
-        image = self._tracer.image(pid)  # before the mappings: those of a later image do no harm
         process = self.register(found)
         process.image = image
         if self._options.mappings:
@@ -108,6 +125,12 @@ class Tracees:
             previous.facts = replace(previous.facts, exited=True)
             self._end(previous)
         return self.registry.add(facts, self._options.heap)
+
+    def register_ended(self, facts: ProcessFacts) -> Process:
+        """A target of which nothing is known but its exit."""
+        process = self.register(facts)
+        process.coverage.ended_first = True
+        return process
 
     def joined(self, process: Process) -> None:
         """A registered process runs as a target: a child, or one under its new name."""
@@ -167,18 +190,19 @@ class Tracees:
 
     def new_image(self, process: Process, old_tid: int) -> None:
         """A known process has exec'ed; `old_tid` made the call."""
-        process.heap_stacks.clear()
-        process.forked_ns = 0
+        process.forget_heap()
         self._update_tables(process)
-        if process.heap is None or process.memory is None:
-            return
-        process.heap.exec()
-        process.memory.exec()
-        if old_tid != process.pid:
+        if self._options.heap and old_tid != process.pid:
             # The probes were bound to the thread that led the process, and which is gone.
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self._mappings(process.pid))
+
+    def replaced(self, process: Process) -> None:
+        """An exec makes a program of a target that is none: it is to be reported as it was."""
+        process.replaced = True
+        process.forget_heap()
+        process.facts = replace(process.before_exec or process.facts, exited=True)
 
     def coverage(self, process: Process) -> Coverage:
         """What of the process's heap is seen."""
@@ -186,6 +210,8 @@ class Tracees:
 
     def gap(self, process: Process) -> str:
         """Why some of the process's heap may not have been seen; empty if all was."""
+        if process.replaced:
+            return "another program has taken its place by an exec, and its memory with it"
         if process.pid in self.unreadable:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
         return self.coverage(process).gap or process.coverage.own_gap
@@ -196,11 +222,14 @@ class Tracees:
         return self._probes.unmatched if self._options.heap else []
 
     def gone(self) -> list[Process]:
-        """Processes that do not exist any more, though their exit has not been seen yet."""
-        return [p for p in self.registry if not processes.is_alive(p.facts)]
+        """Processes that did not exist at the last look either: their exit is not on its way."""
+        missing = [p for p in self.registry if processes.now(p.facts) is None]
+        gone = [p for p in missing if any(p is before for before in self._missing)]
+        self._missing = missing
+        return gone
 
     def end_gone(self, gone: list[Process]) -> None:
-        """Ends those whose exit was not seen even now."""
+        """Ends those whose exit was not seen."""
         for process in gone:
             process.facts = replace(process.facts, exited=True)
         self.end(gone)
@@ -213,6 +242,7 @@ class Tracees:
     def _end(self, process: Process) -> None:
         """The process has ended, or it is a target no more."""
         self._on_end(process)
+        self._tracer.remove_target(process.pid, process.image)
         self._tracer.attacher.detach(process.pid)
         self._tracer.forget_losses(process.pid)
         self.unreadable.discard(process.pid)

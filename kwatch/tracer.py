@@ -139,6 +139,13 @@ class Tracer:
         """It is ending; its pid may come to another process."""
         self.programs.maps["targets"].delete(struct.pack("I", pid))
 
+    def remove_target(self, pid: int, image: int) -> bool:
+        """Whether it was one until now; another process that has its pid by now is left alone."""
+        if not image or self.image(pid) != image:
+            return False
+        self.programs.maps["targets"].delete(struct.pack("I", pid))
+        return True
+
     def is_target(self, pid: int) -> bool:
         return self.target(pid) is not None
 

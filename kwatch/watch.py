@@ -8,6 +8,7 @@ import select
 import signal
 import time
 import traceback
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from typing import Literal
 
@@ -35,7 +36,8 @@ _NAMES_S = 1.0  # for the names of stacks at a snapshot
 _LAST_NAMES_S = 30.0  # at a final report
 _LOOK_S = 0.01  # between two looks whether they are there
 _END_S = 0.1  # between two looks whether a command that is traced no more has ended
-_GONE_S = 1.0  # between two looks for processes whose exit was lost
+_GONE_S = 1.0  # between two looks for processes whose exit was lost,
+_REST = 20  # or so many times as long as a look takes
 
 
 class Watch:
@@ -74,11 +76,6 @@ class Watch:
         for facts in named:
             self._signals.check()
             self._tracees.attach(facts)
-        for pid in processes.named(self._options.comms) if self._options.comms else ():
-            self._signals.check()
-            found = processes.facts(pid)
-            if found is not None and self._session.registry.get(pid) is None:
-                self._tracees.attach(found, by_comm=True)
         if self._options.system_wide and self._options.heap:
             self._tracees.attach_system()
         if self._launched is not None:
@@ -87,6 +84,9 @@ class Watch:
                 raise KwatchError("the launched child died before its exec", "try again")
             files = program_files(self._launched.path) if self._options.mappings else []
             self._tracees.attach_launched(found, files)
+        for pid in processes.named(self._options.comms) if self._options.comms else ():
+            self._signals.check()
+            self._tracees.attach_named(pid)
         self._signals.check()
 
     def run(self) -> int:
@@ -147,25 +147,34 @@ class Watch:
         if self._signals.fileno() in ready:
             self._signals.read()
             self._pass_on_signal()
-        if self._connector is not None and self._connector.fileno() in ready:
-            renamed = self._connector.renamed()
-            names = self._options.comms
-            self._tracees.attach_renamed(processes.named(names) if renamed is None else renamed)
-        gone = self._gone()
+        renamed = self._renamed(ready)
         self._tracer.stream.deliver(self._session.apply)
-        self._tracees.end_gone(gone)
+        self._tracees.end_gone(self._gone())
+        for pid in renamed:  # after the end that an exec was for a target
+            self._tracees.attach_named(pid, late=True)
         if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._options.interval_s
             self._write_all("snapshot")
             self._snapshots += 1
 
+    def _renamed(self, ready: set[int]) -> Iterable[int]:
+        """Processes with a new name; all that match if some of the news were lost."""
+        if self._connector is None or self._connector.fileno() not in ready:
+            return ()
+        renamed = self._connector.renamed()
+        return processes.named(self._options.comms) if renamed is None else renamed
+
     def _gone(self) -> list[Process]:
-        """Processes whose exit may have been lost; to look for them takes time with many."""
+        """Processes whose exit was lost; to look for them takes time with many."""
         now = time.monotonic()
-        if not self._reporter.lost_control or now < self._next_gone:
+        if now < self._next_gone:
             return []
-        self._next_gone = now + _GONE_S
-        return self._tracees.gone()
+        self._reporter.refresh()
+        unsure = self._reporter.lost_control or (self._launched and self._launched.has_ended())
+        gone = self._tracees.gone() if unsure else []
+        took = time.monotonic() - now
+        self._next_gone = now + max(_GONE_S, took * _REST)
+        return gone
 
     def _is_due(self) -> bool:
         """A snapshot waits a moment for the names of new stacks, while the rings are read."""

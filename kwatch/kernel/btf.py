@@ -21,6 +21,8 @@ OFFSETS = {
     "TASK_CHILDREN": ("task_struct", "children"),
     "TASK_SIBLING": ("task_struct", "sibling"),
     "TASK_SIGNAL": ("task_struct", "signal"),
+    "TASK_GROUP_LEADER": ("task_struct", "group_leader"),
+    "TASK_COMM": ("task_struct", "comm"),
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
     "SIGNAL_LIVE": ("signal_struct", "live"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),

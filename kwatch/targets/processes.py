@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from functools import cache
 
 import psutil
 
@@ -15,7 +16,8 @@ from kwatch.snapshot import ProcessFacts
 from kwatch.targets import globs
 
 _KTHREADD = 2
-_SAME_START_S = 0.1
+_EXITING = 0x4  # include/linux/sched.h, PF_EXITING
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 #: The pids of processes that kwatch has made for itself: they are no targets.
 OWN: set[int] = set()
@@ -24,18 +26,39 @@ OWN: set[int] = set()
 def facts(pid: int) -> ProcessFacts | None:
     """A process as it is now; None if it has ended."""
     try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return None
-            return ProcessFacts(pid, process.create_time(), comm_of(pid), exe_of(pid))
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()  # from the third on: proc(5)
+        flags, started = int(fields[6]), int(fields[19])
+        if flags & _EXITING and not _has_threads(pid):
+            return None
+        start = _boot_time() + started / _TICKS
+        return ProcessFacts(pid, start, _comm(pid), exe_of(pid))
+    except (FileNotFoundError, ProcessLookupError):
         return None
 
 
-def comm_of(pid: int) -> str:
+def _has_threads(pid: int) -> bool:
+    """Whether there are others than the first, which may have ended before them."""
+    return len(os.listdir(f"/proc/{pid}/task")) > 1
+
+
+@cache
+def _boot_time() -> float:
+    """Read once: it moves with the wall clock, and start times must stay comparable."""
+    return psutil.boot_time()
+
+
+def _comm(pid: int) -> str:
     with open(f"/proc/{pid}/comm", "rb") as file:
         return os.fsdecode(file.read().rstrip(b"\n"))
+
+
+def comm_of(pid: int) -> str:
+    """The name of its first thread; empty if the process has ended."""
+    try:
+        return _comm(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def exe_of(pid: int) -> str:
@@ -47,15 +70,19 @@ def exe_of(pid: int) -> str:
 
 
 def start_time(boottime_ns: int) -> float:
-    """Seconds since the epoch, rounded as psutil rounds, from a task's start_boottime."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    return psutil.boot_time() + boottime_ns * ticks // 1_000_000_000 / ticks
+    """Seconds since the epoch, rounded as /proc rounds, from a task's start_boottime."""
+    return _boot_time() + boottime_ns * _TICKS // 1_000_000_000 / _TICKS
 
 
-def is_alive(known: ProcessFacts) -> bool:
-    """Whether this process still exists: one of its pid that began at another time is another."""
-    now = facts(known.pid)
-    return now is not None and abs(now.start_time - known.start_time) < _SAME_START_S
+def same_start(one: float, other: float) -> bool:
+    """Whether two processes of one pid are one."""
+    return abs(one - other) < 0.5 / _TICKS
+
+
+def now(known: ProcessFacts) -> ProcessFacts | None:
+    """The process as it is now; None if it has ended: one that began at another time is another."""
+    found = facts(known.pid)
+    return found if found and same_start(found.start_time, known.start_time) else None
 
 
 def require(pid: int) -> ProcessFacts:
@@ -109,11 +136,8 @@ def all_pids() -> list[int]:
 
 
 def name_matches(pid: int, patterns: tuple[str, ...]) -> bool:
-    try:
-        exe = exe_of(pid)
-        return bool(exe) and globs.matches(patterns, comm_of(pid), os.path.basename(exe))
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    exe = exe_of(pid)
+    return bool(exe) and globs.matches(patterns, comm_of(pid), os.path.basename(exe))
 
 
 def utc_now() -> str:

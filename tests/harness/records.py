@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from kwatch.events import HEAP, STACKED_SYSCALL, SYSCALL
+import numpy as np
+
+from kwatch.events import HEAP, STACKED_SYSCALL, STRUCTS, SYSCALL
+from kwatch.kernel.control_ring import ControlRecord
 
 
 def heap_record(**fields):
@@ -16,3 +19,16 @@ def syscall_record(**fields):
 
 def stacked_syscall_record(**fields):
     return tuple(fields.get(name, 0) for name in STACKED_SYSCALL.names)
+
+
+def heap_batch(records):
+    """Heap events as they come in a batch, from mappings of their fields."""
+    return np.array([heap_record(**fields) for fields in records], HEAP)
+
+
+def control_record(kind, time_ns, **fields):
+    """A record of the control ring, such as EventType.EXEC."""
+    record = np.zeros((), STRUCTS[f"kwatch_{kind.name.lower()}"])
+    for name, value in {"type": kind, "time_ns": time_ns, **fields}.items():
+        record[name] = value
+    return ControlRecord(time_ns, record.tobytes())

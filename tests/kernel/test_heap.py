@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from harness.libraries import library
 
@@ -72,6 +74,40 @@ def test_by_name_before_it_starts(start, run_kwatch):
     final = kwatch.document(lambda d: d["kind"] == "final" and d["process"]["pid"] == target.pid)
     kwatch.stop()
     assert_leaky(final, answers)
+
+
+def test_by_a_name_that_is_longer_than_a_comm(program, start, run_kwatch, tmp_path):
+    """The kernel's side does not know it: kwatch finds the executable a moment later."""
+    path = tmp_path / "twenty-letters-leaky"
+    shutil.copy(program("leaky"), path)
+    kwatch = run_kwatch("--comm", path.name, *HEAP)
+    kwatch.attached()
+    target = start(path)
+    kwatch.said(lambda line: line.startswith(f"attached to {path.name[:15]}[{target.pid}]; heap: "))
+    answers = target.go()
+    target.end()
+    kwatch.document(lambda d: d["kind"] == "final" and d["process"]["pid"] == target.pid)
+    assert_leaky(kwatch.stop().final(target.pid), answers)
+
+
+def test_an_exec_into_a_name_that_only_the_executable_has(start, run_kwatch):
+    """After its exec of /proc/self/exe the program's comm is `exe`."""
+    target = start("execs")
+    kwatch = run_kwatch("--comm", "execs", *HEAP)
+    kwatch.attached()
+    target.go("allocated")
+    target.go("execed")
+    kwatch.said(lambda line: line.startswith(f"attached to exe[{target.pid}]; heap: "))
+    answers = target.go()
+    target.end()
+    kwatch.document(lambda d: d["kind"] == "final" and d["process"]["comm"] == "exe")
+    before, after = (d for d in kwatch.stop().documents if d["kind"] == "final")
+    assert before["process"]["comm"] == "execs"
+    assert before["process"]["exited"]
+    assert before["heap"]["live_blocks"] == 0
+    assert before["verdict"] == "unsure"
+    assert_heap(after, answers)
+    assert after["verdict"] == "leak"
 
 
 @pytest.mark.parametrize("name", ["threads", "reallocs", "family", "cxx"])

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -52,3 +55,65 @@ def test_an_exec_into_another_allocator_is_not_called_clean(program, run_kwatch)
     static = program("leaky", "-static")
     result = run_kwatch("--json", "--no-syscalls", "--", "env", static, "now").finish()
     assert result.final()["verdict"] != "clean"
+
+
+def test_an_exec_out_of_the_name_is_an_end(run_kwatch, tmp_path):
+    """And what the process does then makes it no target again."""
+    shell = tmp_path / "leaver"
+    shell.symlink_to(shutil.which("sh"))
+    kwatch = run_kwatch("--comm", shell.name, "--json", "--no-heap", "-e", "trace=execve")
+    kwatch.attached()
+    pids = []
+    for _ in range(31):
+        with subprocess.Popen([shell, "-c", "exec ls /"], stdout=subprocess.DEVNULL) as process:
+            pids.append(process.pid)
+        kwatch.document(lambda d: d["process"]["pid"] == pids[-1])
+    result = kwatch.stop()
+    for pid in pids:
+        final = result.final(pid)
+        assert final["process"]["comm"] == shell.name
+        assert final["process"]["exe"].endswith("sh")
+        assert final["process"]["exited"]
+        assert final["syscalls"]["calls"] - final["syscalls"]["errors"] == 1
+    assert len(result.documents) == len(pids)
+
+
+def test_a_process_that_only_ends_while_all_are_traced(run_kwatch):
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as idle:
+        kwatch = run_kwatch("--json", "-e", "trace=close,exit_group")
+        kwatch.attached()
+        idle.stdin.close()
+        idle.wait()
+        final = kwatch.document(lambda d: d["process"]["pid"] == idle.pid)
+        kwatch.stop()
+    assert final["kind"] == "final"
+    assert final["process"]["comm"] == "cat"
+    assert final["process"]["exited"]
+    calls = {row["name"]: row["calls"] for row in final["syscalls"]["by_name"]}
+    assert calls["exit_group"] == 1
+    assert calls["close"] > 0
+
+
+def test_a_lost_exit_is_noticed_between_snapshots(start, run_kwatch):
+    """kwatch is stopped meanwhile, so that there is no room for it."""
+    target = start("remaps")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "-i", "3600")
+    kwatch.attached()
+    kwatch.send(signal.SIGSTOP)
+    os.waitid(os.P_PID, kwatch.pid, os.WSTOPPED)
+    target.go()
+    target.end()
+    kwatch.send(signal.SIGCONT)
+    final = kwatch.finish().final(target.pid)
+    assert final["process"]["exited"]
+    assert final["lost"]["by_cause"]["control_ring_full"] > 0
+
+
+def test_a_process_whose_first_thread_has_ended(start, run_kwatch):
+    target = start("headless")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-heap", "-e", "trace=getppid")
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    final = kwatch.finish().final()
+    assert final["syscalls"]["calls"] == answers["getppid"]

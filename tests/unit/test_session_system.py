@@ -14,6 +14,8 @@ from kwatch.options import WatchOptions
 from kwatch.snapshot import ProcessFacts
 from kwatch.tracees import Tracees
 
+NO_TARGET = 9
+
 
 @pytest.fixture
 def tracees(monkeypatch):
@@ -32,7 +34,8 @@ def tracees(monkeypatch):
     tracer = SimpleNamespace(
         attacher=SimpleNamespace(detach=lambda pid: None),
         forget_losses=lambda pid: None,
-        image=lambda pid: 0,
+        image=lambda pid: pid % NO_TARGET,
+        remove_target=lambda pid, image: True,
     )
     found = Tracees(WatchOptions(), tracer, stacks=None, on_end=lambda process: None)
     found.attach_system()
@@ -50,6 +53,11 @@ def test_the_gap_is_that_process_alone(tracees):
     hidden, open_ = tracees.discover(3), tracees.discover(4)
     assert "may not be read" in tracees.gap(hidden)
     assert tracees.gap(open_) == tracees.system.gap
+
+
+def test_who_is_no_target_is_not_discovered(tracees):
+    assert tracees.discover(NO_TARGET) is None
+    assert tracees.registry.get(NO_TARGET) is None
 
 
 def test_a_later_process_of_the_same_pid_is_not_blamed(tracees):

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches of events that come before their process is known, or after all that is left is its exit.
+
+The trace is system-wide; no process of the events exists when kwatch looks.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from harness.records import control_record, heap_batch, syscall_record
+
+from kwatch.events import SYSCALL, EventType
+from kwatch.options import WatchOptions
+from kwatch.report import UNKNOWN_PROCESS, Reporter, call_name
+from kwatch.session import Session
+from kwatch.stream import Drained
+from kwatch.targets import processes
+from kwatch.tracer import MISSED_TRACEPOINTS
+
+PID = 7
+START_NS = 5_000_000_000
+CALLS = 5
+
+
+class Story:
+    """`reports`: (comm, calls, unknown frees) of each process that has ended."""
+
+    def __init__(self, monkeypatch):
+        self.reports = []
+        self.losses = {}
+        stream = SimpleNamespace(look_ahead=list, read_stacks=list, takes_stacks=True)
+        self.tracer = SimpleNamespace(
+            stream=stream,
+            attacher=SimpleNamespace(detach=lambda pid: None),
+            losses=lambda: dict(self.losses),
+            forget_losses=lambda pid: None,
+            image=lambda pid: 0,
+            remove_target=lambda pid, image: False,
+        )
+        options = WatchOptions(heap_stacks=False)
+        self.session = Session(options, self.tracer, self.ended)
+        self.reporter = Reporter(self.session, self.tracer)
+        monkeypatch.setattr(processes, "facts", lambda pid: None)
+
+    def ended(self, process):
+        calls = self.session.syscalls.summary(process.slot, call_name).calls
+        heap = process.heap.snapshot(0)
+        self.reports.append((process.facts.comm, calls, heap.unknown_frees))
+        assert process.facts.exited
+
+    def batch(self, *control, calls=0, frees=0):
+        fields = [{"type": EventType.FREE, "address": 64 + i, "tgid": PID} for i in range(frees)]
+        record = syscall_record(type=EventType.SYSCALL, tgid=PID, time_ns=50)
+        syscalls = [np.array([record] * calls, SYSCALL)]
+        self.session.apply(Drained(list(control), heap_batch(fields), syscalls))
+
+
+@pytest.fixture
+def story(monkeypatch):
+    return Story(monkeypatch)
+
+
+def exit_of(comm, time_ns=100):
+    fields = {"tgid": PID, "start_ns": START_NS, "comm": comm}
+    return control_record(EventType.EXIT, time_ns, **fields)
+
+
+def test_the_exit_says_whose_the_events_are(story):
+    story.batch(exit_of(b"sleep"), calls=CALLS, frees=2)
+    assert story.reports == [("sleep", CALLS, 2)]
+    assert story.session.unknown_events == 0
+
+
+def test_the_exit_comes_with_the_next_batch(story):
+    story.batch(calls=CALLS)
+    story.batch(exit_of(b"sleep"), calls=1)
+    assert story.reports == [("sleep", CALLS + 1, 0)]
+    assert story.session.unknown_events == 0
+
+
+def test_what_nothing_is_known_of_is_lost(story):
+    story.batch(calls=CALLS, frees=2)
+    assert story.session.unknown_events == CALLS + 2
+    story.batch()
+    story.batch(exit_of(b"sleep"))
+    assert story.reports == [("sleep", 0, 0)]
+    story.reporter.refresh()
+    process = story.session.tracees.register(processes.ProcessFacts(8, 1.0, "other", ""))
+    lost = story.reporter.snapshot(process, "snapshot").lost
+    assert lost.by_cause == {UNKNOWN_PROCESS: CALLS + 2}
+
+
+def test_what_a_thread_does_after_the_exit_makes_no_process(story):
+    story.batch(exit_of(b"sleep"), calls=CALLS)
+    story.batch(calls=1)
+    story.batch()
+    assert story.reports == [("sleep", CALLS, 0)]
+    assert len(story.session.registry) == 0
+    assert story.session.unknown_events == 1
+
+
+def test_what_kwatch_does_itself_is_not_lost(story, monkeypatch):
+    monkeypatch.setattr(processes, "OWN", {PID})
+    story.batch(calls=CALLS)
+    story.batch()
+    assert story.session.unknown_events == 0
+
+
+@pytest.mark.parametrize("cause", ["control_ring_full", MISSED_TRACEPOINTS])
+def test_an_exit_may_be_among_what_is_lost(story, cause):
+    story.reporter.refresh()
+    assert not story.reporter.lost_control
+    story.losses[0] = {cause: 1}
+    story.reporter.refresh()
+    assert story.reporter.lost_control
+
+
+def test_who_is_missing_twice_is_gone(story):
+    """Its exit may have been on its way when it was missing first."""
+    process = story.session.tracees.register(processes.ProcessFacts(PID, 1.0, "any", ""))
+    assert story.session.tracees.gone() == []
+    assert story.session.tracees.gone() == [process]
