@@ -174,7 +174,7 @@ class Tracees:
         """Why some of the process's heap may not have been seen; empty if all was."""
         if process.pid in self.unreadable:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
-        return self.coverage(process).gap or process.coverage.own_gap
+        return self.coverage(process).nothing_found or process.coverage.own_gap
 
     @property
     def unmatched_prefixes(self) -> list[str]:
