@@ -214,7 +214,7 @@ class Tracees:
             return "another program has taken its place by an exec, and its memory with it"
         if process.pid in self.unreadable:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
-        return self.coverage(process).gap or process.coverage.own_gap
+        return self.coverage(process).nothing_found or process.coverage.own_gap
 
     @property
     def unmatched_prefixes(self) -> list[str]:

@@ -39,7 +39,7 @@ class _File(NamedTuple):
 class _Hooked(NamedTuple):
     """`since_ns`, on the clock of the events: what ran the file before went unseen; 0: nothing."""
 
-    functions: int
+    attached: Attached
     since_ns: int
 
 
@@ -63,20 +63,22 @@ class Coverage:
     @property
     def hooked(self) -> list[str]:
         """For people: how much of each file is probed."""
-        return [_line(file, hooked.functions) for file, hooked in self._hooked.items()]
+        return [_line(file, hooked.attached) for file, hooked in self._hooked.items()]
 
     @property
     def gap(self) -> str:
         """Why some of the heap may not have been seen; empty if all was."""
-        if not self._image:
-            return "no allocator was found in the process"
-        if self.refused:
-            return "not hooked: " + ", ".join(sorted(self.refused))
-        return self.own_gap
+        return self.nothing_found or self.own_gap
+
+    @property
+    def nothing_found(self) -> str:
+        return "" if self._image else "no allocator was found in the process"
 
     @property
     def own_gap(self) -> str:
         """The same of a process whose probes are those of all: what concerns it alone."""
+        if self.refused:
+            return "not hooked: " + ", ".join(sorted(self.refused))
         if self.ended_first:
             return "it ended before its allocator was hooked; to see all of it, " + _CURE
         if self.missed_beginning:
@@ -110,19 +112,21 @@ class Coverage:
         """Its probes are in place; returns a line for people."""
         self.refused |= attached.refused
         since_ns = time.monotonic_ns() if self.late else 0
-        self._hooked[file] = _Hooked(len(attached.probes), since_ns)
-        return _line(file, len(attached.probes))
+        self._hooked[file] = _Hooked(attached, since_ns)
+        return _line(file, attached)
 
     def is_hooked(self, file: _File) -> bool:
         return file in self._hooked
 
-    def check_beginning(self, file: _File, probes: Coverage) -> None:
-        """Takes note if this process ran the file before the probes were there."""
-        self.missed_beginning |= probes._hooked[file].since_ns > self.mapped_ns
+    def note(self, file: _File, probes: Coverage) -> None:
+        """What the process does in the file that goes unseen, or went before it was probed."""
+        hooked = probes._hooked[file]
+        self.refused |= hooked.attached.refused
+        self.missed_beginning |= hooked.since_ns > self.mapped_ns
 
 
-def _line(file: _File, functions: int) -> str:
-    return f"{functions} functions of {file.allocator.path}"
+def _line(file: _File, attached: Attached) -> str:
+    return f"{len(attached.probes)} functions of {file.allocator.path}"
 
 
 class HeapProbes:
@@ -158,5 +162,5 @@ class HeapProbes:
                     own.ended_first = own.pid != EVERY_PROCESS
                     continue
                 lines.append(coverage.hook(file, attached))
-            own.check_beginning(file, coverage)
+            own.note(file, coverage)
         return lines

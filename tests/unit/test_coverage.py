@@ -176,3 +176,14 @@ def test_a_new_image_that_ran_before_the_probes_came_missed_its_beginning(probes
     child.mapped_at(forked_ns + 1)
     probes.probe(child, [file])
     assert "first moments" in child.gap
+
+
+def test_what_one_allocator_refuses_concerns_its_processes_alone(probes, links, libc):
+    system, one, other = Coverage(EVERY_PROCESS), Coverage(PID), Coverage(PID + 1)
+    probed, refusing = libc("probed"), libc("refusing")
+    links.refuses = lambda path, offsets, flags: errno.EINVAL if path == refusing.path else 0
+    probes.probe(system, [probed, refusing])
+    probes.probe(system, [probed], one)
+    probes.probe(system, [refusing], other)
+    assert one.own_gap == ""
+    assert other.own_gap.startswith("not hooked: ")
