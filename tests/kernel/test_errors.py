@@ -234,7 +234,7 @@ def refuse(call):
     steps = [(load, 0, 0, 0), (equal, 0, 1, number), (answer, 0, 0, _FAIL), (answer, 0, 0, _ALLOW)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     program = ctypes.create_string_buffer(struct.pack("HQ", len(steps), ctypes.addressof(code)))
-    rawcall.syscall("prctl", _SET_SECCOMP, _FILTER, ctypes.addressof(program), 0, 0)
+    assert ctypes.CDLL(None).prctl(_SET_SECCOMP, _FILTER, program, 0, 0) == 0
 
 
 @pytest.mark.parametrize("call", ["bpf", "perf_event_open"])
