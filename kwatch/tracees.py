@@ -68,7 +68,8 @@ class Tracees:
 
     def _make_target(self, process: Process, flags: int) -> None:
         process.attached_ns = time.monotonic_ns()
-        process.image = self._tracer.add_target(process.pid, flags)
+        target = self._tracer.add_target(process.pid, flags)
+        process.image, process.unmaps = target.seed, target.unmaps
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
         """Makes a command a target before its exec; `files` are those that it will map."""

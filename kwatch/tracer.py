@@ -102,8 +102,8 @@ class Tracer:
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
 
-    def add_target(self, pid: int, flags: int) -> int:
-        """From now on the process is traced. A seed, which is returned, names its image.
+    def add_target(self, pid: int, flags: int) -> Target:
+        """From now on the process is traced. A seed names its image.
 
         One that an exec has made a target keeps the seed that the record of the exec has.
         """
@@ -115,8 +115,8 @@ class Tracer:
                 if known.flags != flags:
                     known.flags = flags
                     targets.set(key, bytes(known))
-                return int(known.seed)
-        return int(fresh.seed)
+                return known
+        return fresh
 
     def image(self, pid: int) -> int:
         """The seed of a target; 0 if the process is none."""

@@ -14,6 +14,7 @@ from kwatch import tracees as module
 from kwatch.events import EventType
 from kwatch.kernel.control_ring import NameRecord
 from kwatch.lifecycle import Lifecycle
+from kwatch.maps import Target
 from kwatch.options import WatchOptions
 from kwatch.snapshot import ProcessFacts
 from kwatch.targets import processes
@@ -34,7 +35,7 @@ class Targets:
 
     def add_target(self, pid, flags):
         self.images[pid] = 1000 + len(self.images)
-        return self.images[pid]
+        return Target(self.images[pid], flags)
 
     def image(self, pid):
         return self.images.get(pid, 0)

@@ -68,7 +68,9 @@ def registry():
 @pytest.fixture
 def reporter(tracer, registry):
     options = WatchOptions(heap=False, heap_stacks=False, syscalls=False)
-    session = SimpleNamespace(options=options, registry=registry, call_stacks=CallStackAccount())
+    session = SimpleNamespace(
+        options=options, registry=registry, call_stacks=CallStackAccount(), unknown_events=0
+    )
     return Reporter(session, tracer)
 
 

@@ -31,7 +31,13 @@ class Story:
     def __init__(self, monkeypatch):
         self.reports = []
         self.losses = {}
-        stream = SimpleNamespace(look_ahead=list, read_stacks=list, takes_stacks=True)
+        stream = SimpleNamespace(
+            look_ahead=list,
+            read_stacks=list,
+            takes_stacks=True,
+            lost_control_records=0,
+            delivered_ns=0,
+        )
         self.tracer = SimpleNamespace(
             stream=stream,
             attacher=SimpleNamespace(detach=lambda pid: None),
