@@ -86,12 +86,17 @@ static __always_inline u64 find_area(struct unwinding *u, void *mm, u64 address)
 }
 #endif
 
-static __always_inline struct file_table *table_of_file(void *file)
+/*
+ * Code may have come to addresses of other code that Python never told of, so the file is part of
+ * what the stack is known by.
+ */
+static __always_inline struct file_table *table_of_file(struct unwinding *u, void *file)
 {
 	void *inode = (void *)read_u64(file, FILE_INODE);
 	struct file_key key = {};
 
 	key.inode = read_u64(inode, INODE_NUMBER);
+	u->hash = mix(u->hash, key.inode);
 	key.size = read_u64(inode, INODE_SIZE);
 	key.changed_s = read_u64(inode, INODE_MTIME);
 	key.changed_ns = read_u32(inode, INODE_MTIME_NS);
@@ -119,7 +124,7 @@ static __always_inline void look_up_code(struct unwinding *u)
 	found->start = start;
 	found->end = end;
 	file = (void *)read_u64(area, AREA_FILE);
-	table = file ? table_of_file(file) : NULL;
+	table = file ? table_of_file(u, file) : NULL;
 	offset = read_u64(area, AREA_OFFSET) * PAGE_SIZE;
 	if (!table || u->wanted - start + offset - table->offset >= table->size)
 		return;
