@@ -29,7 +29,7 @@ COMMANDS = {
         "together = threading.Barrier(8)\n"
         "def work():\n"
         "    together.wait()\n"
-        "    for _ in range(101): open('/etc/hostname').read()\n"
+        "    for _ in range(13): open('/etc/hostname').read()\n"
         "    together.wait()\n"
         "for _ in range(7): threading.Thread(target=work).start()\n"
         "together.wait()\n"
