@@ -15,9 +15,7 @@ import pytest
 from kwatch.cli import _parse
 from kwatch.commands.watch import options_from, program_config
 from kwatch.errors import KwatchError
-from kwatch.kernel import perf
 from kwatch.kernel.loader import Loader
-from kwatch.kernel.source import Ways
 from kwatch.signals import Signals
 from kwatch.targets import processes
 
@@ -162,16 +160,23 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
     assert psutil.Process().children() == []
 
 
-def test_a_heap_that_cannot_be_probed_is_a_failed_start(monkeypatch, signals):
-    """Rather than a watch that refuses every function by itself."""
-    from kwatch.watch import Watch
+WITHOUT_UPROBES = """
+import sys
+from kwatch.kernel import loader, perf
+perf._UPROBE_PMU = "/no/such/device"
+loader.ways_here = lambda: loader.Ways(uprobe_links=False, perf_tracepoints=False)
+from kwatch.cli import main
+sys.exit(main(["--comm", "no such"]))
+"""
 
-    monkeypatch.setattr(perf, "_UPROBE_PMU", "/no/such/device")
-    options = options_from(_parse("watch", ["--comm", "no such"]))
-    loader = Loader(program_config(options), Ways(uprobe_links=False, perf_tracepoints=False))
-    with pytest.raises(KwatchError, match="no perf uprobes") as caught:
-        Watch(options, loader, signals)
-    assert "--no-heap" in caught.value.hint
+
+def test_a_heap_that_cannot_be_probed_is_a_failed_start():
+    """Rather than a watch that refuses every function by itself."""
+    command = [sys.executable, "-c", WITHOUT_UPROBES]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "no perf uprobes" in done.stderr
+    assert "--no-heap" in done.stderr
 
 
 def test_a_bug_amid_a_batch_is_told_as_it_is(signals, tmp_path):
