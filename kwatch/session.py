@@ -99,7 +99,7 @@ class Session:
             if isinstance(record, ControlRecord) and is_stack(record):
                 self._waiting.add(record)
                 continue
-            if not isinstance(record, MappingRecord):
+            if not isinstance(record, MappingRecord) or self._replaces_code(record):
                 self._waiting.read_before(record.time_ns)
             if isinstance(record, ControlRecord):
                 until = int(np.searchsorted(times, np.uint64(record.time_ns)))
@@ -117,6 +117,11 @@ class Session:
         self._reread_after_losses()
         if self._stacks is not None:
             self._stacks.batch_done(self.registry)
+
+    def _replaces_code(self, record: MappingRecord) -> bool:
+        """Whether stacks from before lead through other code at the same addresses."""
+        process = self.registry.get(record.pid)
+        return process is not None and process.space.has_other_code(mapping_of(record))
 
     def _look_for_code(self) -> None:
         """Amid what may take long: code that has been mapped meanwhile."""
