@@ -220,9 +220,7 @@ class StackReader:
         """The stack, whose frames are named in a while: see `settle`."""
         addresses, ending = self.addresses(space, raw)
         calls = self._symbolizer.calls(raw.pid, space, addresses)
-        unnamed = tuple(
-            Frame(call.address, "", call.offset + call.step, call.mapping.path) for call in calls
-        )
+        unnamed = tuple([call.unnamed for call in calls])
         stack = Stack(unnamed, _cut(ending, len(calls), len(addresses)))
         self._namer.submit(raw.pid, calls, partial(setattr, stack, "frames"))
         return stack

@@ -9,11 +9,14 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from kwatch.errors import KwatchError
+from kwatch.snapshot import Frame
 
 #: What the kernel puts behind the path of a file that has been unlinked.
 DELETED = " (deleted)"
+_MOST_CALLS = 65536  # remembered in an address space
 _LINE = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ..(.). ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)\n?"
 )
@@ -134,10 +137,45 @@ def file_version(path: str) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A return address; `looked_up` is in the call before it, or the address itself.
+
+    Of one address in one address space there is one object: see `AddressSpace.call`.
+    """
+
+    address: int
+    looked_up: int
+    mapping: Mapping
+
+    @property
+    def offset(self) -> int:
+        """Of what is looked up, in the file."""
+        return self.looked_up - self.mapping.start + self.mapping.offset
+
+    @property
+    def step(self) -> int:
+        return self.address - self.looked_up
+
+    @cached_property
+    def unnamed(self) -> Frame:
+        """What it is until it has a name."""
+        return Frame(self.address, "", self.offset + self.step, self.mapping.path)
+
+    def interrupted(self) -> Call:
+        """The same, if it was no call but where a signal came."""
+        inside = self.mapping.start <= self.address < self.mapping.end
+        return replace(self, looked_up=self.address) if inside else self
+
+
 class AddressSpace:
-    """The executable mappings of one process, none overlapping another."""
+    """The executable mappings of one process, none overlapping another.
+
+    `call` remembers what it has found until anything changes.
+    """
 
     def __init__(self, mappings: list[Mapping] | None = None) -> None:
+        self._calls: dict[int, Call] = {}
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
         for mapping in mappings or []:
@@ -155,12 +193,16 @@ class AddressSpace:
 
         Whether other code than the mapping's own lay there.
         """
+        covers = self.has_other_code(mapping)
+        self._replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
+        return covers
+
+    def has_other_code(self, mapping: Mapping) -> bool:
+        """Whether code lies where the mapping goes that is not the mapping's own."""
         identity = _identity(mapping)
         first = max(bisect_right(self._starts, mapping.start) - 1, 0)
         touched = self._mappings[first : bisect_left(self._starts, mapping.end)]
-        covers = any(m.end > mapping.start and _identity(m) != identity for m in touched)
-        self._replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
-        return covers
+        return any(m.end > mapping.start and _identity(m) != identity for m in touched)
 
     def remove(self, start: int, end: int) -> None:
         """Unmaps a range, as munmap() does."""
@@ -172,6 +214,18 @@ class AddressSpace:
             return self._mappings[index]
         return None
 
+    def call(self, address: int) -> Call | None:
+        """The call that returns to an address, if that lies in code.
+
+        It is looked up one byte before: the code after a call may be another line or function.
+        """
+        found = self._calls.get(address)
+        if found is None and (mapping := self.find(address - 1)) is not None:
+            if len(self._calls) >= _MOST_CALLS:
+                self._calls.clear()
+            found = self._calls[address] = Call(address, address - 1, mapping)
+        return found
+
     def copy(self) -> AddressSpace:
         other = AddressSpace()
         other._mappings = self._mappings.copy()
@@ -181,10 +235,12 @@ class AddressSpace:
     def clear(self) -> None:
         self._mappings.clear()
         self._starts.clear()
+        self._calls.clear()
 
     def _replace(self, start: int, end: int, new: list[Mapping]) -> None:
         if start >= end:
             return
+        self._calls.clear()
         first = max(bisect_right(self._starts, start) - 1, 0)
         last = bisect_left(self._starts, end)
         touched = self._mappings[first:last]

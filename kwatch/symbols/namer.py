@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 from kwatch.snapshot import Frame
-from kwatch.symbols.symbolizer import Call, Symbolizer
+from kwatch.symbols.mappings import Call
+from kwatch.symbols.symbolizer import Symbolizer
 
 _MOST_OPEN = 16384
 

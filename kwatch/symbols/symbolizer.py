@@ -19,7 +19,7 @@ from kwatch.symbols.jit import JitCode, executable_memory, is_made_by_program
 from kwatch.symbols.libdw import Location
 from kwatch.symbols.libdw_api import load_libdw
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import AddressSpace, Mapping, is_foreign
+from kwatch.symbols.mappings import AddressSpace, Call, Mapping, is_foreign
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 
 _MODULES = 256
@@ -78,29 +78,6 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A return address; `looked_up` is in the call before it, or the address itself."""
-
-    address: int
-    looked_up: int
-    mapping: Mapping
-
-    @property
-    def offset(self) -> int:
-        """Of what is looked up, in the file."""
-        return self.looked_up - self.mapping.start + self.mapping.offset
-
-    @property
-    def step(self) -> int:
-        return self.address - self.looked_up
-
-    def interrupted(self) -> Call:
-        """The same, if it was no call but where a signal came."""
-        inside = self.mapping.start <= self.address < self.mapping.end
-        return replace(self, looked_up=self.address) if inside else self
-
-
-@dataclass(frozen=True, slots=True)
 class _Named:
     """Frames with addresses of 0; `signal`: the next frame was interrupted, it did not call.
 
@@ -142,15 +119,17 @@ class Symbolizer:
     def calls(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> list[Call]:
         """Where return addresses lie, innermost first, up to the first outside all code.
 
-        A chain of frame pointers may end in garbage, hence the cut. A return address is looked up
-        one byte before, in the call: the code after a call may belong to another line or function.
+        A chain of frame pointers may end in garbage, hence the cut.
         """
         calls: list[Call] = []
         for address in addresses:
-            mapping = self._mapping(pid, space, address - 1)
-            if mapping is None:
+            call = space.call(address)
+            if call is None:
+                self._refresh(pid, space)
+                call = space.call(address)
+            if call is None:
                 break
-            calls.append(Call(address, address - 1, mapping))
+            calls.append(call)
         return calls
 
     def names(self, pid: int, calls: Sequence[Call]) -> tuple[Frame, ...]:
@@ -186,26 +165,27 @@ class Symbolizer:
             self._retire(file)
         self._close_files()
 
-    def _mapping(self, pid: int, space: AddressSpace, address: int) -> Mapping | None:
+    def _refresh(self, pid: int, space: AddressSpace) -> None:
         """What was mapped a moment ago may not have been told of yet, so look once in a while."""
-        found = space.find(address)
         now = time.monotonic()
-        if found is None and now >= self._refreshed.get(pid, 0.0) + _REFRESH_S:
-            if len(self._refreshed) >= _MODULES:
-                self._refreshed.clear()
-            self._refreshed[pid] = now
-            for mapping in executable_memory(pid):
-                if space.find(mapping.start) is None:
-                    space.add(mapping)
-            found = space.find(address)
-        return found
+        if now < self._refreshed.get(pid, 0.0) + _REFRESH_S:
+            return
+        if len(self._refreshed) >= _MODULES:
+            self._refreshed.clear()
+        self._refreshed[pid] = now
+        for mapping in executable_memory(pid):
+            if space.find(mapping.start) is None:
+                space.add(mapping)
 
     def _named(self, pid: int, calls: Sequence[Call]) -> list[_Named]:
         """One answer for each call. The reader is asked once for each file."""
         answers: dict[Call, _Named] = {}
         missing: dict[int, tuple[_File, list[Call]]] = {}
+        files: dict[int, _File | None] = {}  # by the mapping's identity: one look for a stack
         for call in dict.fromkeys(calls):
-            file = self._file(pid, call.mapping)
+            if id(call.mapping) not in files:
+                files[id(call.mapping)] = self._file(pid, call.mapping)
+            file = files[id(call.mapping)]
             if file is None or file.elf is None:
                 answers[call] = self._without_file(pid, call)
                 continue

@@ -77,7 +77,8 @@ class Table:
         """The rule that holds at a pc; `RowKind.NONE` outside the code."""
         if not 0 <= pc < self.size:
             return int(RowKind.NONE)
-        return int(self.rows["rule"][np.searchsorted(self._pcs, pc, side="right") - 1])
+        key = self._pcs.dtype.type(pc)  # of another type, all pcs would be converted first
+        return int(self.rows["rule"][np.searchsorted(self._pcs, key, side="right") - 1])
 
 
 def build_table(elf: Elf) -> Table:
