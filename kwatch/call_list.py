@@ -29,7 +29,9 @@ class CallLister:
         return replace(
             summary,
             endings=endings,
-            stacks=tuple(_named(process, one) for one in stats[:top]),
+            stacks=tuple(
+                replace(one, ending=call_stack_of(process, one.stack).ending) for one in stats[:top]
+            ),
             other_calls=self._account.others(process.slot),
         )
 
@@ -51,8 +53,3 @@ class CallLister:
                 other.total_ns + row.total_ns,
             )
         return list(merged.values())
-
-
-def _named(process: Process, stats: CallStackStats) -> CallStackStats:
-    stack = call_stack_of(process, stats.stack)
-    return replace(stats, frames=stack.frames, ending=stack.ending)

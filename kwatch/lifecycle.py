@@ -92,6 +92,7 @@ class Lifecycle:
         if previous is not None:
             self._on_reuse(time_ns)
             previous.facts = replace(previous.before_exec or previous.facts, exited=True)
+            previous.ended_ns = time_ns
             self._tracees.end([previous])
 
     def _forked(self, data: bytes) -> None:
@@ -123,6 +124,7 @@ class Lifecycle:
         if not record["matched"]:
             if process is not None:
                 self._tracees.replaced(process)
+                process.ended_ns = time_ns
                 self.ending.append(process)
             return
         if process is None:
@@ -150,6 +152,7 @@ class Lifecycle:
             self._end_previous(found.pid, time_ns)
             process = self._tracees.register_ended(found)
         process.facts = replace(process.facts, exited=True)
+        process.ended_ns = time_ns
         self.ending.append(process)
 
     def _code_unmapped(self, data: bytes) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
@@ -100,14 +100,12 @@ class Output:
     def write(self, snapshot: Snapshot) -> None:
         self._put(lambda: self._sink.write(snapshot))
 
-    def write_busiest(self, snapshots: list[Snapshot], top: int) -> None:
-        """Of many processes, those that did most."""
-        busiest = sorted(snapshots, key=_activity, reverse=True)[:top]
-        for snapshot in busiest:
+    def write_busiest(self, snapshots: Sequence[Snapshot], others: int) -> None:
+        """Those of many processes that did most."""
+        for snapshot in snapshots:
             self.write(snapshot)
-        if len(busiest) < len(snapshots):
-            more = f"({len(snapshots) - len(busiest)} more processes)\n"
-            self._put(lambda: _print(self._stream, more))
+        if others:
+            self._put(lambda: _print(self._stream, f"({others} more processes)\n"))
 
     def _put(self, action: Callable[[], None]) -> None:
         try:
@@ -158,8 +156,3 @@ def _mode(path: str) -> int:
 def _print(stream: TextIO, text: str) -> None:
     stream.write(text)
     stream.flush()
-
-
-def _activity(snapshot: Snapshot) -> int:
-    calls = snapshot.syscalls.calls if snapshot.syscalls is not None else 0
-    return calls + (snapshot.heap.allocs if snapshot.heap is not None else 0)

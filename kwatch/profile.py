@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 from kwatch.aggregate import HeapAccount
@@ -27,22 +27,20 @@ class Profiler:
         self._build_ids: Lru[tuple[int, int], tuple[tuple[int, ...], str]] = Lru(_BUILD_IDS)
 
     def profile(self, process: Process, heap: HeapAccount) -> HeapProfile:
-        """`heap` is the process's account, made to count by stack."""
+        """`heap` is the process's account, made to count by stack. The stacks are without names."""
         code = [self._code(process.pid, mapping) for mapping in process.space]
         return HeapProfile(tuple(self._stacks(process, heap)), tuple(code))
 
-    def _stacks(self, process: Process, heap: HeapAccount) -> Iterator[StackTotals]:
-        """Stacks of the same frames are one, however they end."""
+    def _stacks(self, process: Process, heap: HeapAccount) -> Iterable[StackTotals]:
+        """Stacks of the same code are one, however they end."""
         rows = heap.by_stack()
         ids = self._same.of(process)([row.stack for row in rows])
         merged: dict[object, StackTotals] = {}
         for stack, row in zip(ids, rows, strict=True):
-            frames = stack_of(process, stack).frames
-            key = frames or stack
+            key = _code_of(process, stack) or stack
             other = merged.get(key)
-            known = replace(row, stack=stack, frames=frames)
-            merged[key] = known if other is None else _sum(other, known)
-        yield from merged.values()
+            merged[key] = replace(row, stack=stack) if other is None else _sum(other, row)
+        return merged.values()
 
     def _code(self, pid: int, mapping: Mapping) -> CodeMapping:
         build_id = self._build_id(pid, mapping)
@@ -62,6 +60,11 @@ class Profiler:
         except OSError:
             pass  # it has just gone
         return build_id
+
+
+def _code_of(process: Process, stack: int) -> tuple[object, ...]:
+    known = stack_of(process, stack)
+    return tuple([call.place for call in known.calls]) or known.frames
 
 
 def _build_id_of(path: str) -> str:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
 from kwatch.probes.coverage import Coverage
-from kwatch.snapshot import Ending, ProcessFacts, Stack
+from kwatch.snapshot import Ending, ProcessFacts
 from kwatch.symbols.mappings import AddressSpace
+from kwatch.symbols.stack import Stack
 
 
 @dataclass(slots=True)
@@ -46,7 +47,8 @@ class Process:
     often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
     when its mappings were read anew; what older records say of them is known. `attached_ns`: what
     is older happened before kwatch looked at the process itself. `before_exec`: the facts while an
-    exec is under way. `replaced`: an exec has made another program of a target.
+    exec is under way. `replaced`: an exec has made another program of a target. `ended_ns`: when it
+    ended, 0 until it has.
     """
 
     facts: ProcessFacts
@@ -61,6 +63,7 @@ class Process:
     epoch: int = 0
     reread_ns: int = 0
     attached_ns: int = 0
+    ended_ns: int = 0
     before_exec: ProcessFacts | None = None
     replaced: bool = False
     heap_stacks: Stacks = field(default_factory=Stacks)

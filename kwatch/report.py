@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the snapshot of one process from its accounts."""
+"""Drafts the snapshot of one process from its accounts."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Literal
 
 from kwatch.aggregate import Limits
-from kwatch.aggregate.verdict import judge
 from kwatch.call_list import CallLister
+from kwatch.draft import Case, Draft
 from kwatch.events import Abi, Loss
 from kwatch.maps import CALL_NUMBERS
 from kwatch.profile import Profiler
@@ -21,11 +23,12 @@ from kwatch.snapshot import (
     Lost,
     Snapshot,
     StackStats,
+    StackTotals,
     SyscallStats,
     SyscallSummary,
-    Verdict,
 )
-from kwatch.stacks import stack_of
+from kwatch.stacks import call_stack_of, stack_of
+from kwatch.symbols.stack import Stack
 from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
 from kwatch.tracer import LOST_MAPPINGS, MISSED_TRACEPOINTS, Tracer
@@ -97,48 +100,54 @@ class Reporter:
         for pid, abi, number in self._tracer.calls_in_progress():
             self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
 
-    def snapshot(self, process: Process, kind: Literal["snapshot", "final"]) -> Snapshot:
-        """`final` also judges, by all stacks."""
-        top = self._session.options.listing.top
-        lost = self._lost(process.pid)
-        heap, profile = None, None
-        verdict, reason = None, ""
+    def draft(self, process: Process, kind: Literal["snapshot", "final"]) -> Draft:
+        """`final` also is to be judged, by all stacks."""
+        options = self._session.options
+        at_ns, top, lost = (
+            process.ended_ns or now_ns(),
+            options.listing.top,
+            self._lost(process.pid),
+        )
+        heap, profile, syscalls, case = None, None, None, None
         if process.heap is not None:
-            heap = self._heap(process, top if kind == "snapshot" else _ALL)
+            heap = self._heap(process, at_ns, top if kind == "snapshot" else _ALL)
             if self._profiler is not None:
                 profile = self._profiler.profile(process, process.heap)
             if kind == "final":
-                verdict, reason = self._judge(process, heap, lost)
+                case = self._case(process, at_ns, heap, lost)
                 heap = replace(heap, stacks=heap.stacks[:top])
-        syscalls = self._syscalls(process, top) if self._session.options.syscalls else None
+        if options.syscalls:
+            syscalls = self._syscalls(process, top)
         if kind == "final":
             self._same.forget(process)
             self._calls.forget(process)
-        return Snapshot(
+        snapshot = Snapshot(
             kind=kind,
             time=utc_now(),
-            elapsed_s=round((now_ns() - self._started_ns) / 1e9, 3),
+            elapsed_s=round(max(at_ns - self._started_ns, 0) / 1e9, 3),
             process=process.facts,
             heap=heap,
             memory=process.memory.snapshot() if process.memory is not None else None,
             syscalls=syscalls,
             lost=lost,
-            verdict=verdict,
-            reason=reason,
-            kwatch=self._session.footprint() if kind == "final" else None,
+            verdict=None,
             profile=profile,
         )
+        footprint = self._session.footprint if kind == "final" else _no_footprint
+        return Draft(snapshot, *_stacks(process, snapshot, case), case, footprint)
 
-    def _heap(self, process: Process, top: int, since_ns: int = 0) -> HeapStats:
+    def _heap(self, process: Process, at_ns: int, top: int, since_ns: int = 0) -> HeapStats:
         assert process.heap is not None
         listing = self._session.options.listing
         # A block that outlives its process was not going to be freed, however young it is.
         older_ns = 0 if process.facts.exited else int(listing.older_s * 1e9)
         limits = Limits(older_ns, listing.min_size, listing.max_size, since_ns, top)
-        stats = process.heap.snapshot(now_ns(), limits, self._same.of(process))
-        named = tuple(_named(process, stack) for stack in stats.stacks)
+        stats = process.heap.snapshot(at_ns, limits, self._same.of(process))
+        ended = tuple(
+            replace(row, ending=stack_of(process, row.stack).ending) for row in stats.stacks
+        )
         endings = {str(end): count for end, count in process.heap_stacks.endings.items()}
-        return replace(stats, stacks=named, endings=endings)
+        return replace(stats, stacks=ended, endings=endings)
 
     def _syscalls(self, process: Process, top: int) -> SyscallSummary:
         summary = self._session.syscalls.summary(process.slot, call_name)
@@ -154,27 +163,42 @@ class Reporter:
             _add(causes, self._losses.get(owner, {}))
         return Lost(sum(causes.values()), causes)
 
-    def _judge(self, process: Process, heap: HeapStats, lost: Lost) -> tuple[Verdict, str]:
+    def _case(self, process: Process, at_ns: int, heap: HeapStats, lost: Lost) -> Case:
         if process.forked_ns:  # blocks that came with the fork are the parent's to judge
-            heap = self._heap(process, _ALL, process.forked_ns)
-        lost_heap = sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES)
-        return judge(
-            heap,
-            lost_heap_events=lost_heap,
-            exited=process.facts.exited,
-            gap=self._session.tracees.gap(process),
+            heap = self._heap(process, at_ns, _ALL, process.forked_ns)
+        return Case(
+            heap.stacks,
             program=process.facts.exe,
+            exited=process.facts.exited,
+            lost_heap_events=sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES),
+            gap=self._session.tracees.gap(process),
         )
+
+
+def _no_footprint() -> None:
+    """Snapshots do not say what memory stacks take."""
+
+
+def _stacks(
+    process: Process, snapshot: Snapshot, case: Case | None
+) -> tuple[dict[int, Stack], dict[int, Stack]]:
+    """The stacks of allocations and of system calls that have to be named, by id."""
+    heap, profile, syscalls = snapshot.heap, snapshot.profile, snapshot.syscalls
+    rows: Iterable[StackStats | StackTotals] = chain(
+        heap.stacks if heap is not None else (),
+        profile.stacks if profile is not None else (),
+        case.stacks if case is not None else (),
+    )
+    calls = (syscalls.stacks or ()) if syscalls is not None else ()
+    return (
+        {row.stack: stack_of(process, row.stack) for row in rows},
+        {row.stack: call_stack_of(process, row.stack) for row in calls},
+    )
 
 
 def _add(total: dict[str, int], causes: dict[str, int]) -> None:
     for cause, count in causes.items():
         total[cause] = total.get(cause, 0) + count
-
-
-def _named(process: Process, stats: StackStats) -> StackStats:
-    stack = stack_of(process, stats.stack)
-    return replace(stats, frames=stack.frames, ending=stack.ending)
 
 
 def call_name(abi: int, number: int) -> str:

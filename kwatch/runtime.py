@@ -16,6 +16,8 @@ _ALLOCATORS = frozenset(
     " pvalloc".split()
 )
 
+_WRAPPERS = re.compile(r"alloc(?!at)|memalign|str_?n?dup|memdup", re.IGNORECASE)
+
 #: What glibc and musl run before main(), before a library's constructors and a thread's function.
 _START_UP = frozenset(
     "_start _start_c __libc_start_main __libc_start_main_impl __libc_start_call_main"
@@ -39,6 +41,11 @@ _STANDARD_MODULES = re.compile(r"lib(std)?c\+\+(abi)?\.so")
 def is_allocator(symbol: str) -> bool:
     """Where a stack may begin although the one who allocates is its caller."""
     return symbol in _ALLOCATORS or symbol.startswith(_ALLOCATOR_PREFIXES)
+
+
+def is_wrapper(frame: Frame) -> bool:
+    """Whether a function's name says that it allocates for others: zmalloc, xstrdup, ngx_palloc."""
+    return bool(_WRAPPERS.search(frame.symbol.partition("(")[0]))
 
 
 def is_start_up(symbol: str) -> bool:

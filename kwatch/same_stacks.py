@@ -6,12 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from kwatch.registry import Process, Stacks
-from kwatch.snapshot import Ending, Frame, Stack
+from kwatch.snapshot import Ending
+from kwatch.symbols.stack import Stack
 
 _ById = Mapping[int, Stack]
-
-#: What modules without a file are called, which depends on whether their frames have been named.
-_NO_FILE = ("//anon", "[", "/memfd:", "perf-")
 
 
 class SameStacks:
@@ -45,7 +43,7 @@ class _Groups:
         return [self._first_of(stack, stacks) for stack in ids]
 
     def _first_of(self, stack: int, stacks: _ById) -> int:
-        """A stack without frames is like no other."""
+        """A stack without code is like no other."""
         if stack not in stacks:
             return stack
         key = self._keys.get(stack)
@@ -61,15 +59,10 @@ class _Groups:
 
 def _key(stack: Stack) -> tuple[object, ...]:
     """Empty for a stack that has no code. One library may come to lie where another one lay."""
-    frames = [frame for frame in stack.frames if not frame.inlined]
-    if not any(frame.address for frame in frames):
+    if not stack.calls:
         return ()
     whole = stack.ending in (Ending.COMPLETE, Ending.FINISHED)
-    return (*((frame.address, _file(frame)) for frame in frames), "" if whole else stack.ending)
-
-
-def _file(frame: Frame) -> str:
-    return "" if frame.module.startswith(_NO_FILE) else frame.module
+    return (*(call.place for call in stack.calls), "" if whole else stack.ending)
 
 
 def _identity(process: Process) -> tuple[int, float]:

@@ -21,6 +21,7 @@ from kwatch.snapshot import Footprint
 from kwatch.stack_queue import StackQueue
 from kwatch.stacks import StackReader
 from kwatch.stream import Drained, by_process, is_stack
+from kwatch.symbols.namer import Namer
 from kwatch.symbols.reader import Reader
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.targets import processes
@@ -225,11 +226,20 @@ class Session:
         self.syscalls.drop(process.slot)
         self.call_stacks.drop(process.slot)
 
-    def settle(self, seconds: float) -> bool:
-        """Waits so long at most for the names of all stacks; whether they are there."""
-        if seconds:
-            self._waiting.read_all()
-        return self._stacks is None or (not self._waiting and self._stacks.settle(seconds))
+    def read_stacks(self, seconds: float) -> None:
+        """All that have come; waits so long at most for tables that they lead through."""
+        self._waiting.read_all()
+        if self._stacks is not None:
+            self._stacks.finish(seconds)
+
+    @property
+    def has_unread_stacks(self) -> bool:
+        return bool(self._waiting) or (self._stacks is not None and self._stacks.has_unfinished)
+
+    @property
+    def namer(self) -> Namer | None:
+        """Of stacks, if there are any."""
+        return self._stacks.namer if self._stacks is not None else None
 
     def footprint(self) -> Footprint | None:
         return self._stacks.footprint() if self._stacks is not None else None

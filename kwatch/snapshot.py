@@ -50,14 +50,6 @@ class Ending(enum.StrEnum):
     OFF = "off"  # not looked for: of an allocation, only the function is known
 
 
-@dataclass(slots=True)
-class Stack:
-    """The frames of one stack, innermost first; those of its addresses until they are named."""
-
-    frames: tuple[Frame, ...]
-    ending: Ending = Ending.COMPLETE
-
-
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """Identity is (pid, start_time); `start_time` is seconds since the epoch."""

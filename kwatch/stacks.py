@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -18,9 +17,10 @@ from kwatch.events import EventType, NoCallStack, event_type
 from kwatch.kernel.rawcall import machine
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
 from kwatch.registry import Process, Stacks
-from kwatch.snapshot import Ending, Footprint, Frame, Stack
+from kwatch.snapshot import Ending, Footprint, Frame
 from kwatch.symbols.mappings import AddressSpace, Mapping
 from kwatch.symbols.namer import Namer
+from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
@@ -31,7 +31,9 @@ MOST_STACKS = 16384  # of a process and a kind, beside those that a report may s
 _MOST_COPIES = 512  # waiting for their stacks, or with these for tables
 _FINISH_S = 0.002  # for the stacks of one batch that have waited for tables
 
-_LOST = Stack((), Ending.LOST)
+_MOST_UNNAMED = 16384  # with code that the program has made
+
+_LOST = Stack(ending=Ending.LOST)
 _MACHINE = ARM64 if machine() == "aarch64" else X86_64
 
 _ENDINGS = {
@@ -135,16 +137,16 @@ class _Leaving:
 
 
 class StackReader:
-    """Reads the stacks of all processes, and has them named beside.
+    """Reads the stacks of all processes, and gives the kernel the tables for them.
 
-    It gives the kernel the tables for them, too. `calls` counts system calls by stack.
+    `calls` counts system calls by stack. `namer` is for those that a report shows.
     """
 
     def __init__(self, unwinder: Unwinder, symbolizer: Symbolizer, calls: CallStackAccount) -> None:
         self._unwinder = unwinder
         self._symbolizer = symbolizer
         self._calls = calls
-        self._namer = Namer(symbolizer)
+        self.namer = Namer(symbolizer)
         self._assembler = StackAssembler()
         self._copies: dict[int, _Copy] = {}
         self._unfinished: deque[_Unfinished] = deque()
@@ -217,25 +219,28 @@ class StackReader:
         return raw.addresses[: raw.exact], Ending.NO_MAPPING
 
     def read(self, space: AddressSpace, raw: RawStack) -> Stack:
-        """The stack, whose frames are named in a while: see `settle`."""
+        """The stack, without names but for code that may soon be another's."""
         addresses, ending = self.addresses(space, raw)
-        calls = self._symbolizer.calls(raw.pid, space, addresses)
-        unnamed = tuple([call.unnamed for call in calls])
-        stack = Stack(unnamed, _cut(ending, len(calls), len(addresses)))
-        self._namer.submit(raw.pid, calls, partial(setattr, stack, "frames"))
+        stack = self._symbolizer.stack(raw.pid, space, addresses)
+        stack.ending = _cut(ending, len(stack.calls), len(addresses))
+        if any(call.is_made for call in stack.calls) and len(self.namer) < _MOST_UNNAMED:
+            self.namer.submit(lambda symbolizer: symbolizer.name_made(stack))
         return stack
 
-    def settle(self, seconds: float) -> bool:
-        """Waits so long at most for the names of all stacks; whether they are there."""
-        if seconds:
-            self.await_tables(seconds)
-            self._finish(math.inf)
-        return not self._unfinished and self._namer.settle(seconds)
+    def finish(self, seconds: float) -> None:
+        """Waits so long at most for the tables that stacks wait for, and finishes these."""
+        self.await_tables(seconds)
+        self._finish(math.inf)
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether stacks wait for tables."""
+        return bool(self._unfinished)
 
     @property
     def is_behind(self) -> bool:
         """Whether stacks that have waited for tables can be finished now."""
-        return bool(self._unfinished) and not self._unwinder.is_loading
+        return self.has_unfinished and not self._unwinder.is_loading
 
     def await_tables(self, seconds: float) -> None:
         """Waits so long at most for tables that are being made in the background."""
@@ -310,7 +315,7 @@ class StackReader:
 
     def close(self) -> None:
         self._unwinder.close()
-        self._namer.close()
+        self.namer.close()
         self._symbolizer.close()
 
 
@@ -350,12 +355,13 @@ def _cut(ending: Ending, shown: int, known: int) -> Ending:
 def stack_of(process: Process, stack: int) -> Stack:
     """What is known of an allocation's stack by its id, which may say no more than the function."""
     if 0 < stack <= len(ALLOCATOR_FUNCTIONS):
-        return Stack((Frame(0, ALLOCATOR_FUNCTIONS[stack - 1].name),), Ending.OFF)
+        function = Frame(0, ALLOCATOR_FUNCTIONS[stack - 1].name)
+        return Stack(ending=Ending.OFF, frames=(function,))
     return process.heap_stacks.by_id.get(stack, _LOST)
 
 
 def call_stack_of(process: Process, stack: int) -> Stack:
     """What is known of a system call's stack by its id, which may say why there is none."""
     if stack < events.STACK_IDS:
-        return Stack((), _WITHOUT[NoCallStack(stack)])
+        return Stack(ending=_WITHOUT[NoCallStack(stack)])
     return process.call_stacks.by_id.get(stack, _LOST)

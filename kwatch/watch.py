@@ -21,9 +21,10 @@ from kwatch.output import Output
 from kwatch.probes.table import ESSENTIAL
 from kwatch.registry import Process
 from kwatch.report import Reporter
+from kwatch.report_queue import Report, ReportQueue
 from kwatch.session import Session
 from kwatch.signals import Signals
-from kwatch.snapshot import ProcessFacts, Snapshot, Verdict
+from kwatch.snapshot import ProcessFacts, Verdict
 from kwatch.targets import processes
 from kwatch.targets.connector import Connector
 from kwatch.targets.launch import Launched, program_files
@@ -32,8 +33,10 @@ from kwatch.tracer import Tracer
 from kwatch.units import printable
 
 _GRACE_S = 5.0  # for a launched command to end after a signal
-_NAMES_S = 1.0  # for the names of stacks at a snapshot
-_LAST_NAMES_S = 30.0  # at a final report
+_TABLES_S = 1.0  # for tables that stacks wait for at a snapshot
+_LAST_TABLES_S = 30.0  # at a final report
+_NAMES_S = 30.0  # for the names in the last reports,
+_SOON_S = 2.0  # of which a word is said after so long
 _LOOK_S = 0.01  # between two looks whether they are there
 _END_S = 0.1  # between two looks whether a command that is traced no more has ended
 _GONE_S = 1.0  # between two looks for processes whose exit was lost,
@@ -66,6 +69,7 @@ class Watch:
             self._session = stack.enter_context(closing(session))
             self._tracees = session.tracees
             self._reporter = Reporter(session, self._tracer)
+            self._reports = stack.enter_context(closing(ReportQueue(session.namer)))
             if options.comms:
                 self._connector = stack.enter_context(closing(Connector()))
             self._attach(named)
@@ -118,7 +122,7 @@ class Watch:
 
     def _watch(self) -> int:
         stream = self._tracer.stream
-        for source in (self._signals, self._connector):
+        for source in (self._signals, self._connector, self._reports):
             if source is not None:
                 stream.watch(source.fileno())
         keep_freed_memory()
@@ -150,11 +154,12 @@ class Watch:
         renamed = self._renamed(ready)
         self._tracer.stream.deliver(self._session.apply)
         self._tracees.end_gone(self._gone())
+        self._reports.write_ready()
         for pid in renamed:  # after the end that an exec was for a target
             self._tracees.attach_named(pid, late=True)
         if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._options.interval_s
-            self._write_all("snapshot")
+            self._draft_all("snapshot")
             self._snapshots += 1
 
     def _renamed(self, ready: set[int]) -> Iterable[int]:
@@ -177,9 +182,11 @@ class Watch:
         return gone
 
     def _is_due(self) -> bool:
-        """A snapshot waits a moment for the names of new stacks, while the rings are read."""
+        """A snapshot waits a moment for stacks, and for the names of the one before."""
         late = time.monotonic() - self._next
-        return late >= 0 and (late >= _NAMES_S or self._session.settle(0))
+        if late < 0 or len(self._reports):
+            return False
+        return late >= _TABLES_S or not self._session.has_unread_stacks
 
     def _is_over(self) -> bool:
         signalled = self._signals.first_at is not None
@@ -211,13 +218,29 @@ class Watch:
         self._tracer.stop()
         self._tracer.stream.deliver_rest(self._session.apply)
         self._reporter.finish()
-        self._write_all("final")
+        self._session.read_stacks(_LAST_TABLES_S)
+        self._draft_all("final")
+        self._await_names()
         for prefix in self._tracees.unmatched_prefixes:
             _say(_unmatched(prefix))
         status = self._status()
         if self._options.fail_on_leak and self._found_leak:
             return ExitCode.LEAK
         return status
+
+    def _await_names(self) -> None:
+        """Until all reports are written. Another signal, or too long a time, ends the naming."""
+        sources = [self._signals.fileno(), self._reports.fileno()]
+        signalled, until, said = self._signals.count, time.monotonic() + _NAMES_S, False
+        while len(self._reports):
+            ready, _, _ = select.select(sources, [], [], _SOON_S)
+            if not ready and not said:
+                _say("kwatch: reading debug information for names; ^C goes without")
+                said = True
+            self._signals.read()
+            if self._signals.count > signalled or time.monotonic() >= until:
+                self._reports.hurry()
+            self._reports.write_ready()
 
     def _status(self) -> int:
         if self._launched is None:
@@ -231,31 +254,41 @@ class Watch:
         self._reporter.refresh()
         # While others go on, the rings fill up.
         alone = len(self._session.registry) == 1
-        self._session.settle(_LAST_NAMES_S if alone else _NAMES_S)
-        snapshot = self._reporter.snapshot(process, "final")
-        self._judge(snapshot)
-        self._output.profile([snapshot])
-        many = self._options.system_wide and not self._options.json
-        if not many or snapshot.verdict is Verdict.LEAK:
-            self._output.write(snapshot)
+        self._session.read_stacks(_LAST_TABLES_S if alone else _TABLES_S)
+        self._reports.add([self._reporter.draft(process, "final")], self._write_ended)
 
-    def _write_all(self, kind: Literal["snapshot", "final"]) -> None:
+    def _draft_all(self, kind: Literal["snapshot", "final"]) -> None:
         self._reporter.refresh()
-        if kind == "final":
-            self._session.settle(_LAST_NAMES_S)
-        snapshots = [self._reporter.snapshot(p, kind) for p in self._session.registry]
-        for snapshot in snapshots:
-            self._judge(snapshot)
-        self._output.profile(snapshots)
-        self._output.write_profiles()
-        if self._options.system_wide and not self._options.json:
-            self._output.write_busiest(snapshots, self._options.listing.top)
-            return
-        for snapshot in snapshots:
-            self._output.write(snapshot)
+        drafts = [self._reporter.draft(p, kind) for p in self._session.registry]
+        if self._shows_busiest:
+            drafts.sort(key=lambda draft: draft.activity, reverse=True)
+            top = self._options.listing.top
+            drafts[top:] = [draft.without_listing() for draft in drafts[top:]]
+        self._reports.add(drafts, self._write_all)
 
-    def _judge(self, snapshot: Snapshot) -> None:
-        self._found_leak |= snapshot.verdict is Verdict.LEAK
+    @property
+    def _shows_busiest(self) -> bool:
+        return self._options.system_wide and not self._options.json
+
+    def _write_ended(self, report: Report) -> None:
+        self._note(report)
+        for one in report:
+            if not self._shows_busiest or one.verdict is Verdict.LEAK:
+                self._output.write(one)
+
+    def _write_all(self, report: Report) -> None:
+        self._note(report)
+        self._output.write_profiles()
+        if self._shows_busiest:
+            top = self._options.listing.top
+            self._output.write_busiest(report[:top], len(report[top:]))
+            return
+        for one in report:
+            self._output.write(one)
+
+    def _note(self, report: Report) -> None:
+        self._found_leak |= any(one.verdict is Verdict.LEAK for one in report)
+        self._output.profile(report)
 
     def _attached_line(self) -> str:
         """Scripts wait for this line."""

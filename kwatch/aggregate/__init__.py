@@ -7,7 +7,6 @@ from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
 from kwatch.aggregate.outstanding import Limits
 from kwatch.aggregate.syscalls import SyscallAccount
-from kwatch.aggregate.verdict import judge
 
 __all__ = [
     "Blocks",
@@ -17,5 +16,4 @@ __all__ = [
     "LiveBlocks",
     "MemoryAccount",
     "SyscallAccount",
-    "judge",
 ]

@@ -3,65 +3,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import filterfalse
 from os.path import basename
 
-from kwatch.runtime import is_allocator, is_kept_for_threads, is_standard, telling
-from kwatch.snapshot import Frame, HeapStats, StackStats, Verdict
+from kwatch.runtime import is_allocator, is_kept_for_threads, is_standard, is_wrapper, telling
+from kwatch.snapshot import Frame, StackStats, Verdict
 from kwatch.units import format_size
 
 _SYSTEM_LIBRARIES = tuple(
     f"{root}/{folder}/" for root in ("", "/usr") for folder in ("lib", "lib64", "lib32", "libx32")
 )
 
+#: Blocks by stack, and the frame that allocated them (`is_caller`), if it is known.
+Outstanding = tuple[StackStats, Frame | None]
+
 
 def judge(
-    heap: HeapStats,
+    stacks: Sequence[Outstanding],
+    frames_of: Callable[[StackStats], Sequence[Frame]],
     *,
     program: str,
     exited: bool,
     lost_heap_events: int = 0,
     gap: str = "",
 ) -> tuple[Verdict, str]:
-    """The verdict on `heap.stacks`, and the reason in one sentence.
+    """The verdict on what is outstanding, and the reason in one sentence.
 
-    The stacks are with frames, all that are old enough to count: what `top` cut off is not judged.
-    `program` is the path of the process's executable; `gap` says why some of the heap may not have
-    been seen, if so.
+    `stacks`: all that hold blocks which are old enough to count, most bytes first; what a listing
+    cuts off is judged, too. `frames_of` gives all frames of one of them. `program` is the path of
+    the process's executable; `gap` says why some of the heap may not have been seen, if so.
     """
     if lost_heap_events:
         return (
             Verdict.UNSURE,
             f"{lost_heap_events} heap events were lost, so any count may be wrong",
         )
-    leaks = [stack for stack in heap.stacks if _is_leak(stack, program)]
+    leaks = [stack for stack, caller in stacks if _is_leak(stack, caller, program)]
     if leaks:
-        return Verdict.LEAK, _describe(leaks, program, exited)
+        place = _leaking_place(frames_of(leaks[0]), program)
+        return Verdict.LEAK, _describe(leaks, place, exited)
     if gap:
         return Verdict.UNSURE, gap
-    unknown = [stack for stack in heap.stacks if not _is_known(stack)]
+    unknown = [stack for stack, caller in stacks if caller is None or not caller.module]
     if unknown:
         return Verdict.UNSURE, f"nothing tells who allocated {_amount(unknown[0])}"
-    if heap.stacks:
+    if stacks:
         return Verdict.CLEAN, "what is left are blocks that system libraries keep"
     return Verdict.CLEAN, "no block that is old enough to count is outstanding"
 
 
-def _is_known(stack: StackStats) -> bool:
-    frame = _allocating_frame(stack.frames)
-    return frame is not None and bool(frame.module)
+def is_caller(frame: Frame) -> bool:
+    """Whether a frame is not of the allocator: the innermost such frame is who allocates."""
+    return not is_allocator(frame.symbol)
 
 
-def _is_leak(stack: StackStats, program: str) -> bool:
+def _is_leak(stack: StackStats, caller: Frame | None, program: str) -> bool:
     """The program's own, or a library function that was called more than once."""
-    frame = _allocating_frame(stack.frames)
-    if frame is None or is_kept_for_threads(frame.symbol):
+    if caller is None or is_kept_for_threads(caller.symbol):
         return False
     if stack.blocks >= 2:
         return True
     # Names that begin with an underscore are the C runtime's (C11 7.1.3): a static program has
     # its start-up code, with what that keeps, in its own file.
-    return _is_own(frame.module, program) and not frame.symbol.startswith("_")
+    return _is_own(caller.module, program) and not caller.symbol.startswith("_")
 
 
 def _is_own(module: str, program: str) -> bool:
@@ -70,27 +75,28 @@ def _is_own(module: str, program: str) -> bool:
     return module == program or not module.startswith(_SYSTEM_LIBRARIES)
 
 
-def _allocating_frame(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost frame that is not of the allocator itself."""
-    callers = (frame for frame in frames if not is_allocator(frame.symbol))
-    return next(callers, None)
+def _leaking_place(frames: Sequence[Frame], program: str) -> str:
+    """Where the program itself called what allocated, as its author would look for it.
+
+    A wrapper of the allocator is what every stack of such a program begins with; who called it
+    tells more.
+    """
+    own = [f for f in telling(frames) if not is_standard(f) and _is_own(f.module, program)]
+    callers = own or list(filter(is_caller, frames))
+    caller = next(filterfalse(is_wrapper, callers), None)
+    if caller is None or caller is callers[0]:
+        return _place(callers[0] if callers else None)
+    return f"{_place(caller)} by way of {callers[0].symbol}"
 
 
-def _programs_frame(frames: Sequence[Frame], program: str) -> Frame | None:
-    """Where the program itself called what allocated, as its author would look for it."""
-    own = (frame for frame in telling(frames) if not is_standard(frame))
-    return next((frame for frame in own if _is_own(frame.module, program)), None)
-
-
-def _describe(leaks: Sequence[StackStats], program: str, exited: bool) -> str:
+def _describe(leaks: Sequence[StackStats], place: str, exited: bool) -> str:
     largest = leaks[0]
-    frame = _programs_frame(largest.frames, program) or _allocating_frame(largest.frames)
     ending = "were never freed" if exited else "are still not freed"
     if largest.blocks == 1:
         ending = ending.replace("were", "was").replace("are", "is")
     others = len(leaks) - 1
     more = f", and {others} more stack{'s' * (others > 1)} leaked" if others else ""
-    return f"{_amount(largest)} from {_place(frame)} {ending}{more}"
+    return f"{_amount(largest)} from {place} {ending}{more}"
 
 
 def _amount(stack: StackStats) -> str:

@@ -54,17 +54,10 @@ class JitCode:
         return fresh
 
 
-def is_made_by_program(mapping: Mapping) -> bool:
-    """Whether the memory is none of a file's: anonymous, or of a memfd."""
-    if mapping.inode:
-        return mapping.path.startswith("/memfd:")
-    return not mapping.path or mapping.path.startswith(("//anon", "[anon", "[heap", "[stack"))
-
-
 def executable_memory(pid: int) -> list[Mapping]:
     """What a process can execute now and what no file holds."""
     try:
         mappings = read_mappings(pid)
     except KwatchError:
         return []
-    return [each for each in mappings if each.executable and is_made_by_program(each)]
+    return [each for each in mappings if each.executable and each.is_made]

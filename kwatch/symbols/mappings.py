@@ -16,6 +16,7 @@ from kwatch.snapshot import Frame
 
 #: What the kernel puts behind the path of a file that has been unlinked.
 DELETED = " (deleted)"
+_ANONYMOUS = ("//anon", "[anon", "[heap", "[stack")
 _MOST_CALLS = 65536  # remembered in an address space
 _LINE = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ..(.). ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)\n?"
@@ -45,6 +46,13 @@ class Mapping:
         """
         is_there = status.st_dev == self.device or not os.major(status.st_dev)
         return status.st_ino == self.inode and is_there
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the program has made what is there: it is anonymous memory, or a memfd's."""
+        if self.inode:
+            return self.path.startswith("/memfd:")
+        return not self.path or self.path.startswith(_ANONYMOUS)
 
 
 def read_mappings(pid: int) -> list[Mapping]:
@@ -158,9 +166,20 @@ class Call:
         return self.address - self.looked_up
 
     @cached_property
+    def is_made(self) -> bool:
+        """Whether its code is the program's own making, and may be other code a moment later."""
+        return self.mapping.is_made
+
+    @cached_property
+    def place(self) -> tuple[int, str]:
+        """Equal for calls to the same code; what anonymous memory is called changes."""
+        return self.address, "" if self.is_made else self.mapping.path
+
+    @cached_property
     def unnamed(self) -> Frame:
-        """What it is until it has a name."""
-        return Frame(self.address, "", self.offset + self.step, self.mapping.path)
+        """What it is without a name."""
+        offset = self.offset + self.step if self.mapping.path else 0
+        return Frame(self.address, "", offset, self.mapping.path)
 
     def interrupted(self) -> Call:
         """The same, if it was no call but where a signal came."""

@@ -7,22 +7,24 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, pairwise
 from queue import SimpleQueue
 
 from kwatch.snapshot import Frame
 from kwatch.symbols.elf import Elf, ElfError
 from kwatch.symbols.images import Images
-from kwatch.symbols.jit import JitCode, executable_memory, is_made_by_program
+from kwatch.symbols.jit import JitCode, executable_memory
 from kwatch.symbols.libdw import Location
 from kwatch.symbols.libdw_api import load_libdw
 from kwatch.symbols.lru import Lru
 from kwatch.symbols.mappings import AddressSpace, Call, Mapping, is_foreign
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
+from kwatch.symbols.stack import Stack
 
-_MODULES = 256
+_FILES = 4096  # held open, for names of processes that are gone by then
+_AT_ONCE = 64  # addresses in a request to the reader, whose time is limited
 _FRAMES_BYTES = 32 << 20
 _FRAME_BYTES = 250  # of a Frame and its place in the cache, without its strings
 
@@ -79,44 +81,47 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """Frames with addresses of 0; `signal`: the next frame was interrupted, it did not call.
+    """The frames of one call, kept with addresses of 0.
 
-    `lasting`: it will be the same whenever it is asked for.
+    `signal`: the next frame was interrupted, it did not call. `lasting`: it will be the same
+    whenever it is asked for.
     """
 
     frames: tuple[Frame, ...]
     signal: bool = False
     lasting: bool = True
 
+    def at(self, address: int) -> _Named:
+        frames = tuple([replace(frame, address=address) for frame in self.frames])
+        return replace(self, frames=frames)
+
 
 class Symbolizer:
     """Names addresses, and remembers files and frames.
 
-    One thread calls `calls` and `prefetch`, while the processes live; the same or another one
-    calls `names`. Raises KwatchError at once if libdw is missing; after that, what has no name has
-    none. `warn` gets a line for people about each file that cannot be read, in either thread.
+    One thread calls `stack` and `prefetch`, while the processes live; the same or another one asks
+    for names, perhaps much later. Raises KwatchError at once if libdw is missing; after that, what
+    has no name has none. `warn` gets a line for people about each file that cannot be read, in
+    either thread.
     """
 
-    def __init__(self, modules: int = _MODULES, reader: Reader | None = None) -> None:
+    def __init__(self, files: int = _FILES, reader: Reader | None = None) -> None:
         load_libdw()
         self.warn: Callable[[str], None] = _nobody
         self._images = Images()
         self._reader = reader or Reader()
         self._lock = threading.Lock()  # of the files
-        self._files: Lru[_Key, _File] = Lru(modules, on_evict=self._retire)
+        self._files: Lru[_Key, _File] = Lru(files, on_evict=self._retire)
         self._retired: SimpleQueue[_File] = SimpleQueue()
         self._frames: Lru[tuple[int, int, int], _Named] = Lru(_FRAMES_BYTES, weigh=_weight)
         self._jit = JitCode(self._warn_once)
         self._warned: set[str] = set()
         self._refreshed: dict[int, float] = {}
+        self._hurried = False
         with contextlib.suppress(NotStarted):  # it is tried again when there is something to read
             self._reader.start()
 
-    def frames(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> tuple[Frame, ...]:
-        """`calls` and their `names` at once."""
-        return self.names(pid, self.calls(pid, space, addresses))
-
-    def calls(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> list[Call]:
+    def stack(self, pid: int, space: AddressSpace, addresses: Sequence[int]) -> Stack:
         """Where return addresses lie, innermost first, up to the first outside all code.
 
         A chain of frame pointers may end in garbage, hence the cut.
@@ -130,25 +135,54 @@ class Symbolizer:
             if call is None:
                 break
             calls.append(call)
-        return calls
+        return Stack(pid, tuple(calls))
 
-    def names(self, pid: int, calls: Sequence[Call]) -> tuple[Frame, ...]:
-        """The frames of calls, innermost first.
+    def name_made(self, stack: Stack) -> None:
+        """Names the code that the program has made, by what is there now."""
+        for call in stack.calls:
+            if call.is_made:
+                frame = self._jit.frame(stack.pid, call.address, call.looked_up)
+                if frame is not None:
+                    stack.made[call] = frame
+
+    def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
+        """The frames of each stack, innermost first.
 
         Where a signal interrupted the function, the address itself is looked up. Inlined functions
         come before the function that they are in, with its address and offset. Without a symbol, a
         frame's offset is the file's own virtual address, or that in the file or memory.
         """
         self._close_files()
-        named = self._named(pid, calls)
-        for index in range(1, len(calls)):
-            if named[index - 1].signal:
-                named[index] = self._named(pid, [calls[index].interrupted()])[0]
-        return tuple(
-            replace(frame, address=call.address)
-            for call, each in zip(calls, named, strict=True)
-            for frame in each.frames
-        )
+        unnamed = [stack for stack in stacks if not stack.frames]
+        names = self._names((stack.pid, call) for stack in unnamed for call in stack.calls)
+        interrupted = {
+            call: (stack.pid, call.interrupted())
+            for stack in unnamed
+            for before, call in pairwise(stack.calls)
+            if names[before].signal
+        }
+        more = self._names(interrupted.values())
+        after_signal = {call: more[inside] for call, (_, inside) in interrupted.items()}
+        return [stack.frames or _assembled(stack, names, after_signal) for stack in stacks]
+
+    def first(self, stacks: Sequence[Stack], wanted: Callable[[Frame], bool]) -> list[Frame | None]:
+        """Of each stack the innermost frame that is wanted; no more is named than that takes."""
+        self._close_files()
+        found = [next(filter(wanted, stack.frames), None) for stack in stacks]
+        left = [index for index, stack in enumerate(stacks) if not stack.frames]
+        depth = 0
+        while left := [i for i in left if found[i] is None and depth < len(stacks[i].calls)]:
+            names = self._names((stacks[i].pid, stacks[i].calls[depth]) for i in left)
+            for i in left:
+                call = stacks[i].calls[depth]
+                frames = _made(stacks[i], call) or names[call].frames
+                found[i] = next(filter(wanted, frames), None)
+            depth += 1
+        return found
+
+    def hurry(self) -> None:
+        """What is not known yet is not read any more: it stays without a name."""
+        self._hurried = True
 
     def prefetch(self, pid: int, mapping: Mapping) -> None:
         """Opens the mapped file while the process lives: afterwards it may be out of reach."""
@@ -170,43 +204,40 @@ class Symbolizer:
         now = time.monotonic()
         if now < self._refreshed.get(pid, 0.0) + _REFRESH_S:
             return
-        if len(self._refreshed) >= _MODULES:
+        if len(self._refreshed) >= _FILES:
             self._refreshed.clear()
         self._refreshed[pid] = now
         for mapping in executable_memory(pid):
             if space.find(mapping.start) is None:
                 space.add(mapping)
 
-    def _named(self, pid: int, calls: Sequence[Call]) -> list[_Named]:
-        """One answer for each call. The reader is asked once for each file."""
-        answers: dict[Call, _Named] = {}
+    def _names(self, calls: Iterable[tuple[int, Call]]) -> dict[Call, _Named]:
+        """With addresses. `calls`: each with the pid of its process."""
+        found: dict[Call, _Named] = {}
         missing: dict[int, tuple[_File, list[Call]]] = {}
-        files: dict[int, _File | None] = {}  # by the mapping's identity: one look for a stack
-        for call in dict.fromkeys(calls):
+        files: dict[int, _File | None] = {}  # by the mapping's identity: one look for all its calls
+        for call, pid in {call: pid for pid, call in calls}.items():
             if id(call.mapping) not in files:
                 files[id(call.mapping)] = self._file(pid, call.mapping)
             file = files[id(call.mapping)]
             if file is None or file.elf is None:
-                answers[call] = self._without_file(pid, call)
+                found[call] = _Named((call.unnamed,), lasting=file is not None or call.is_made)
                 continue
             known = self._frames.get((file.number, call.offset, call.step))
             if known is not None:
-                answers[call] = known
+                found[call] = known
             else:
                 missing.setdefault(file.number, (file, []))[1].append(call)
         for file, some in missing.values():
-            for call, named in zip(some, self._describe(file, some), strict=True):
-                answers[call] = named
-                if named.lasting:
-                    self._frames.put((file.number, call.offset, call.step), named)
-        return [answers[call] for call in calls]
+            for start in range(0, len(some), _AT_ONCE):
+                found.update(self._read(file, some[start : start + _AT_ONCE]))
+        return {call: named.at(call.address) for call, named in found.items()}
 
-    def _without_file(self, pid: int, call: Call) -> _Named:
-        frame = None
-        if is_made_by_program(call.mapping):
-            frame = self._jit.frame(pid, call.address, call.looked_up)
-        offset = call.offset + call.step if call.mapping.path else 0
-        return _Named((frame or Frame(0, "", offset, call.mapping.path),), lasting=False)
+    def _read(self, file: _File, calls: list[Call]) -> Iterator[tuple[Call, _Named]]:
+        for call, named in zip(calls, self._describe(file, calls), strict=True):
+            if named.lasting:
+                self._frames.put((file.number, call.offset, call.step), named)
+            yield call, named
 
     def _describe(self, file: _File, calls: list[Call]) -> list[_Named]:
         vaddrs = [file.elf.vaddr_of(call.offset) if file.elf else None for call in calls]
@@ -221,6 +252,8 @@ class Symbolizer:
         """Locations by address as far as they are known, and whether more will not be known."""
         if file.elf is None or not file.readable or not vaddrs:
             return {}, True
+        if self._hurried:
+            return {}, False
         try:
             answer = self._reader.locate(
                 file.number, file.elf.fileno(), file.path, file.root, vaddrs
@@ -239,7 +272,7 @@ class Symbolizer:
         self._warn_once(path, f"{reason}; {whose} are shown as module and offset")
 
     def _warn_once(self, path: str, line: str) -> None:
-        if path not in self._warned and len(self._warned) < _MODULES:
+        if path not in self._warned and len(self._warned) < _FILES:
             self._warned.add(path)
             self.warn(line)
 
@@ -267,7 +300,7 @@ class Symbolizer:
         return None if elf is None else _File(mapping.path, elf, _foreign_root(pid))
 
     def _retire(self, file: _File) -> None:
-        """The file may be in use by `names`, which closes it when it is not."""
+        """The file may be in use by the other thread, which closes it when it is not."""
         self._retired.put(file)
 
     def _close_files(self) -> None:
@@ -300,3 +333,24 @@ def _named_by(
 def _weight(named: _Named) -> int:
     """Bytes, about."""
     return sum(_FRAME_BYTES + len(frame.symbol) + len(frame.file) for frame in named.frames)
+
+
+def _assembled(
+    stack: Stack, names: dict[Call, _Named], after_signal: dict[Call, _Named]
+) -> tuple[Frame, ...]:
+    """The frames of a stack, which keeps them if they will not change."""
+    frames: list[Frame] = []
+    lasting = True
+    for before, call in zip((None, *stack.calls), stack.calls, strict=False):
+        interrupted = before is not None and names[before].signal
+        named = after_signal[call] if interrupted else names[call]
+        frames.extend(_made(stack, call) or named.frames)
+        lasting &= named.lasting
+    if lasting:
+        stack.frames = tuple(frames)
+    return tuple(frames)
+
+
+def _made(stack: Stack, call: Call) -> tuple[Frame, ...]:
+    frame = stack.made.get(call)
+    return () if frame is None else (frame,)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from kwatch.aggregate import judge
-from kwatch.snapshot import Frame, HeapStats, StackStats, Verdict
+from kwatch.aggregate.verdict import is_caller, judge
+from kwatch.snapshot import Frame, StackStats, Verdict
 
 PROGRAM = "/home/user/demo"
 LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
@@ -21,6 +21,9 @@ LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 DTV = Frame(0x5000, "allocate_dtv", 7, LOADER, "dl-tls.c", 401)
 RESIZE = Frame(0x1000, "resize", 5, PROGRAM, "/usr/include/c++/12/bits/stl_vector.h", 11)
 
+ZMALLOC = Frame(0x1000, "zmalloc", 5, PROGRAM, "/src/zmalloc.c", 101)
+ZDUP = Frame(0x1100, "zstrdup", 5, PROGRAM, "/src/zmalloc.c", 404)
+
 
 def stack(*frames, blocks=1, size=100):
     return StackStats(1, blocks * size, blocks, 9.0, (), (), frames)
@@ -28,7 +31,8 @@ def stack(*frames, blocks=1, size=100):
 
 def verdict(*stacks, **circumstances):
     given = {"program": PROGRAM, "exited": True} | circumstances
-    return judge(HeapStats(stacks=stacks), **given)
+    callers = [next(filter(is_caller, stack.frames), None) for stack in stacks]
+    return judge(list(zip(stacks, callers, strict=True)), lambda stack: stack.frames, **given)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +99,16 @@ def test_a_known_leak_outweighs_an_unknown_stack():
             [stack(NEW, RESIZE, LEAK_HERE), stack(STRDUP, LEAK_HERE, blocks=2)],
             True,
             "1 block (100 B) from leak_here (demo.c:12) was never freed, and 1 more stack leaked",
+        ),
+        (
+            [stack(ZMALLOC, ZDUP, LEAK_HERE)],
+            True,
+            "1 block (100 B) from leak_here (demo.c:12) by way of zmalloc was never freed",
+        ),
+        (
+            [stack(ZMALLOC, ZDUP)],
+            True,
+            "1 block (100 B) from zmalloc (zmalloc.c:101) was never freed",
         ),
         ([stack()], True, "nothing tells who allocated 1 block (100 B)"),
     ],

@@ -6,10 +6,17 @@ from __future__ import annotations
 from kwatch.probes.coverage import Coverage
 from kwatch.registry import Process, Stacks
 from kwatch.same_stacks import SameStacks
-from kwatch.snapshot import Ending, Frame, ProcessFacts, Stack
+from kwatch.snapshot import Ending, Frame, ProcessFacts
+from kwatch.symbols.mappings import Call, Mapping
+from kwatch.symbols.stack import Stack
 
-ONE, TWO = Stack((Frame(1), Frame(2))), Stack((Frame(1), Frame(3)))
-NONE = Stack(())
+
+def call(address: int, path: str = "/app", inode: int = 1) -> Call:
+    return Call(address, address - 1, Mapping(0, 4096, 0, path, inode, 1, True, False))
+
+
+ONE, TWO = Stack(calls=(call(1), call(2))), Stack(calls=(call(1), call(3)))
+NONE = Stack()
 
 
 def process(pid: int = 1, **stacks: Stack) -> Process:
@@ -42,32 +49,29 @@ def test_an_exec_takes_the_stacks_away() -> None:
     assert all_.of(one)([7, 8, 9]) == [7, 7, 9]
 
 
-def test_names_and_inlined_functions_make_no_difference() -> None:
-    one = process(_5=ONE, _6=Stack(ONE.frames))
-    same = same_stacks().of(one)
-    assert same([5]) == [5]
-    one.heap_stacks.by_id[6].frames = (
-        Frame(1, "inner", inlined=True),
-        Frame(1, "outer"),
-        Frame(2, "main"),
-    )
-    assert same([6]) == [5]
+def test_names_make_no_difference() -> None:
+    named = Stack(calls=ONE.calls, frames=(Frame(1, "inner", inlined=True), Frame(1, "outer")))
+    same = same_stacks().of(process(_5=ONE, _6=named))
+    assert same([5, 6]) == [5, 5]
 
 
 def test_libraries_make_a_difference_at_the_same_addresses() -> None:
-    one, other = (Stack((Frame(1, module=path), Frame(2))) for path in ("/lib/a.so", "/lib/b.so"))
-    same = same_stacks().of(process(_5=one, _6=other, _7=Stack(one.frames)))
+    one, again, other = (
+        Stack(calls=(call(1, path), call(2))) for path in ("/lib/a.so", "/lib/a.so", "/lib/b.so")
+    )
+    same = same_stacks().of(process(_5=one, _6=other, _7=again))
     assert same([5, 6, 7]) == [5, 6, 5]
 
 
-def test_a_perf_map_makes_no_difference() -> None:
-    unnamed, named = (Stack((Frame(1, module=name),)) for name in ("//anon", "perf-1.map"))
-    same = same_stacks().of(process(_5=unnamed, _6=named))
+def test_what_anonymous_memory_is_called_makes_no_difference() -> None:
+    one, other = (Stack(calls=(call(1, path, inode=0),)) for path in ("", "[anon: code]"))
+    same = same_stacks().of(process(_5=one, _6=other))
     assert same([5, 6]) == [5, 5]
 
 
 def test_how_a_stack_ends_makes_a_difference() -> None:
-    cut, finished = (Stack(ONE.frames, ending) for ending in (Ending.TOO_DEEP, Ending.FINISHED))
+    endings = Ending.TOO_DEEP, Ending.FINISHED
+    cut, finished = (Stack(calls=ONE.calls, ending=ending) for ending in endings)
     same = same_stacks().of(process(_5=ONE, _6=cut, _7=finished))
     assert same([5, 6, 7]) == [5, 6, 5]  # both are whole
 

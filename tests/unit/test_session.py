@@ -95,7 +95,7 @@ def test_what_nothing_is_known_of_is_lost(story):
     assert story.reports == [("sleep", 0, 0)]
     story.reporter.refresh()
     process = story.session.tracees.register(processes.ProcessFacts(8, 1.0, "other", ""))
-    lost = story.reporter.snapshot(process, "snapshot").lost
+    lost = story.reporter.draft(process, "snapshot").snapshot.lost
     assert lost.by_cause == {UNKNOWN_PROCESS: CALLS + 2}
 
 

@@ -15,6 +15,7 @@ from kwatch.probes.coverage import Coverage
 from kwatch.registry import Process
 from kwatch.snapshot import Ending, ProcessFacts
 from kwatch.stacks import RawStack, StackAssembler, StackReader
+from kwatch.symbols.stack import Stack
 from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
 
 CHUNK = events.STACK_CHUNK
@@ -104,7 +105,7 @@ def tables():
 
 @pytest.fixture
 def reader(tables):
-    symbolizer = SimpleNamespace(calls=lambda *_: [], names=lambda *_: (), close=lambda: None)
+    symbolizer = SimpleNamespace(stack=lambda *_: Stack(), hurry=lambda: None, close=lambda: None)
     made = StackReader(tables, symbolizer, CallStackAccount())
     yield made
     made.close()
@@ -128,18 +129,18 @@ def test_a_stack_waits_for_a_table_that_is_being_made(reader, tables):
     reader.add(one, copied(reader, 1000))
     reader.batch_done([])
     assert not one.heap_stacks.by_id
-    assert not reader.settle(0)
+    assert reader.has_unfinished
     tables.is_loading = False
     assert reader.is_behind
     reader.batch_done([])
     assert list(one.heap_stacks.by_id) == [1000]
-    assert reader.settle(1)
+    assert not reader.has_unfinished
 
 
 def test_a_final_report_waits_for_the_table(reader):
     one = process()
     reader.add(one, copied(reader, 1000))
-    assert reader.settle(1)
+    reader.finish(1)
     assert list(one.heap_stacks.by_id) == [1000]
 
 
@@ -155,7 +156,7 @@ def test_an_exec_ends_the_heaps_but_not_those_of_calls(reader):
     reader.add(one, copied(reader, 1000))
     reader.add(one, copied(reader, 2000, of_call=True))
     one.image = 2
-    reader.settle(1)
+    reader.finish(1)
     assert (list(one.heap_stacks.by_id), list(one.call_stacks.by_id)) == ([], [2000])
 
 
@@ -163,5 +164,5 @@ def test_nothing_waits_for_a_process_that_is_gone(reader):
     one = process()
     reader.add(one, copied(reader, 1000))
     reader.forget(one)
-    reader.settle(1)
+    reader.finish(1)
     assert not one.heap_stacks.by_id

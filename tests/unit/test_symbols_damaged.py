@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from harness.compiled import CHAIN, ask, call_in, compile_c, located, run, waiting
+from harness.naming import frames_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -151,7 +152,7 @@ def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
         warnings: list[str] = []
         symbolizer.warn = warnings.append
         # libdw has mapped the file once it has named something in it
-        assert [f.symbol for f in symbolizer.frames(pid, space, addresses)] == CHAIN
+        assert [f.symbol for f in frames_of(symbolizer, pid, space, addresses)] == CHAIN
         copy = tmp_path / "copy"
         copy.write_bytes(program.read_bytes())
         fd = os.open(copy, os.O_RDONLY)
@@ -177,7 +178,7 @@ def test_a_damaged_file_is_named_once_and_shown_as_module_and_offset(tmp_path: P
             if not warnings:
                 os.kill(reader.pid, signal.SIGXCPU)  # as if the file had no end
                 os.waitid(os.P_PID, reader.pid, os.WEXITED | os.WNOWAIT)
-            frames = symbolizer.frames(pid, space, addresses)
+            frames = frames_of(symbolizer, pid, space, addresses)
             assert [(f.symbol, f.module, f.file) for f in frames] == [("", str(program), "")]
             assert frames[0].offset == call_in(program) + 1
     symbolizer.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness.compiled import CHAIN, INLINED, compile_c, run, waiting
+from harness.naming import frames_of
 
 from kwatch.snapshot import Frame
 from kwatch.symbols import images
@@ -44,7 +45,7 @@ def code_at(pid: int, address: int) -> Mapping:
 def test_inlined_functions_are_frames_of_their_own(tmp_path: Path, symbolizer: Symbolizer) -> None:
     path = compile_c(tmp_path / "program")
     with waiting(path) as (pid, addresses):
-        frames = symbolizer.frames(pid, AddressSpace(read_mappings(pid)), addresses)
+        frames = frames_of(symbolizer, pid, AddressSpace(read_mappings(pid)), addresses)
     assert names(frames) == CHAIN
     assert [frame.inlined for frame in frames] == [True, True, False]
     assert {frame.address for frame in frames} == set(addresses)
@@ -60,7 +61,7 @@ def test_a_replaced_program_keeps_its_names(tmp_path: Path, symbolizer: Symboliz
     other = compile_c(tmp_path / "other", source=OTHER)
     with waiting(path) as (pid, addresses):
         other.rename(path)
-        frames = symbolizer.frames(pid, AddressSpace(read_mappings(pid)), addresses)
+        frames = frames_of(symbolizer, pid, AddressSpace(read_mappings(pid)), addresses)
     assert names(frames) == CHAIN
 
 
@@ -113,7 +114,7 @@ def test_a_program_of_another_mount_namespace_is_found(
         f" && exec {tmp_path}/place/program"
     )
     with waiting("unshare", "--mount", "sh", "-c", mount) as (pid, addresses):
-        frames = symbolizer.frames(pid, AddressSpace(read_mappings(pid)), addresses)
+        frames = frames_of(symbolizer, pid, AddressSpace(read_mappings(pid)), addresses)
     assert names(frames) == CHAIN
     assert {frame.module for frame in frames} == {f"{tmp_path}/place/program"}
 
@@ -126,7 +127,7 @@ def test_the_vdso_has_names(symbolizer: Symbolizer) -> None:
         wanted = ["__vdso_clock_gettime", "__kernel_clock_gettime"]
         [(name, function)] = elf.functions(wanted).items()
     address = vdso.start + function.offset + 3
-    [frame] = symbolizer.frames(os.getpid(), AddressSpace([vdso]), [address])
+    [frame] = frames_of(symbolizer, os.getpid(), AddressSpace([vdso]), [address])
     assert (frame.symbol.removeprefix("__vdso_"), frame.module, frame.offset) == (
         name.removeprefix("__vdso_"),
         "[vdso]",
@@ -159,7 +160,7 @@ def test_an_interrupted_function_is_looked_up_where_it_was_interrupted(
     """At its first byte: the byte before is another function's."""
     path = compile_c(tmp_path / "program", source=SIGNAL)
     with waiting(path) as (pid, addresses):
-        frames = symbolizer.frames(pid, AddressSpace(read_mappings(pid)), addresses)
+        frames = frames_of(symbolizer, pid, AddressSpace(read_mappings(pid)), addresses)
     assert ("trap", 0) in [(frame.symbol, frame.offset) for frame in frames]
     assert "main" in names(frames)
 

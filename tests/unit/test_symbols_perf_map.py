@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from harness.naming import frames_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -184,7 +185,9 @@ def test_that_functions_are_not_known_is_said_once(tmp_path: Path) -> None:
     symbolizer.warn = warnings.append
     space = AddressSpace([Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)])
     try:
-        symbols = [symbolizer.frames(os.getpid(), space, [at])[0].symbol for at in (3, 2, 100_002)]
+        symbols = [
+            frames_of(symbolizer, os.getpid(), space, [at])[0].symbol for at in (3, 2, 100_002)
+        ]
     finally:
         path.unlink()
         symbolizer.close()
@@ -225,7 +228,7 @@ def test_functions_of_a_runtime_are_named(prefix: list[str], tmp_path: Path) -> 
         symbolizer = Symbolizer()
         # nobody has told of the memory that the runtime has mapped
         file_code = [m for m in read_mappings(pid) if m.inode]
-        [frame] = symbolizer.frames(pid, AddressSpace(file_code), [start + 5])
+        [frame] = frames_of(symbolizer, pid, AddressSpace(file_code), [start + 5])
         symbolizer.close()
         if prefix:
             os.kill(pid, 9)

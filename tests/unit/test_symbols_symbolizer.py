@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from harness.naming import frames_of
 
 from kwatch.symbols.demangle import demangle
 from kwatch.symbols.elf import Elf
 from kwatch.symbols.libdw import Module
 from kwatch.symbols.mappings import AddressSpace, Mapping, read_mappings
+from kwatch.symbols.reader import Answer, Reader
 from kwatch.symbols.symbolizer import Symbolizer
 
 # Prints the two return addresses above spot(), then waits to be told to end.
@@ -83,7 +85,7 @@ def test_return_addresses_agree_with_addr2line(
     path = compile_cpp(tmp_path, *options)
     with running(path) as (pid, addresses):
         space = AddressSpace(read_mappings(pid))
-        frames = symbolizer.frames(pid, space, addresses)
+        frames = frames_of(symbolizer, pid, space, addresses)
 
     bases = [m.start - m.offset for m in map(space.find, addresses) if m]
     with Elf.open(str(path)) as elf:
@@ -105,7 +107,7 @@ def test_a_chain_is_cut_where_it_leaves_the_code(tmp_path: Path, symbolizer: Sym
     with running(compile_cpp(tmp_path)) as (pid, addresses):
         space = AddressSpace(read_mappings(pid))
         garbage = [addresses[0], 0, addresses[1], (1 << 64) - 1]
-        assert [f.address for f in symbolizer.frames(pid, space, garbage)] == addresses[:1]
+        assert [f.address for f in frames_of(symbolizer, pid, space, garbage)] == addresses[:1]
 
 
 def test_a_prefetched_file_outlives_its_process_and_its_name(
@@ -119,12 +121,49 @@ def test_a_prefetched_file_outlives_its_process_and_its_name(
         symbolizer.prefetch(pid, code)
     path.unlink()
 
-    frames = symbolizer.frames(pid, space, addresses)
+    frames = frames_of(symbolizer, pid, space, addresses)
 
     assert [f.symbol for f in frames] == ["shop::sell(shop::Till*, char const*)", "main"]
     fresh = Symbolizer()
-    assert [f.symbol for f in fresh.frames(pid, space, addresses)] == ["", ""]
+    assert [f.symbol for f in frames_of(fresh, pid, space, addresses)] == ["", ""]
     fresh.close()
+
+
+def test_no_more_is_named_than_who_is_looked_for(tmp_path: Path) -> None:
+    """Reading debug information is what takes time."""
+    asked: list[int] = []
+
+    class Counting(Reader):
+        def locate(
+            self, number: int, fd: int, path: str, root: str, addresses: Sequence[int]
+        ) -> Answer:
+            asked.extend(addresses)
+            return super().locate(number, fd, path, root, addresses)
+
+    symbolizer = Symbolizer(reader=Counting())
+    with running(compile_cpp(tmp_path)) as (pid, addresses):
+        stack = symbolizer.stack(pid, AddressSpace(read_mappings(pid)), addresses)
+        [seller] = symbolizer.first([stack], lambda frame: "sell" in frame.symbol)
+        assert seller is not None
+        assert seller.line
+        assert len(asked) == 1
+        [main] = symbolizer.first([stack], lambda frame: frame.symbol == "main")
+        assert main is not None
+        assert len(asked) == 2
+        assert symbolizer.first([stack], lambda frame: frame.symbol == "nobody") == [None]
+        assert symbolizer.frames([stack]) == [(seller, main)]
+        assert len(asked) == 2
+    symbolizer.close()
+
+
+def test_who_is_in_a_hurry_gets_what_is_known(tmp_path: Path, symbolizer: Symbolizer) -> None:
+    with running(compile_cpp(tmp_path)) as (pid, addresses):
+        stack = symbolizer.stack(pid, AddressSpace(read_mappings(pid)), addresses)
+        symbolizer.first([stack], lambda frame: True)
+        symbolizer.hurry()
+        [frames] = symbolizer.frames([stack])
+    assert [bool(frame.symbol) for frame in frames] == [True, False]
+    assert [frame.address for frame in frames] == addresses
 
 
 def test_what_cannot_be_read_has_no_name(tmp_path: Path, symbolizer: Symbolizer) -> None:
@@ -139,7 +178,7 @@ def test_what_cannot_be_read_has_no_name(tmp_path: Path, symbolizer: Symbolizer)
             Mapping(0x4000, 0x5000, 0, "", 0, 0, True, False),
         ]
     )
-    frames = symbolizer.frames(os.getpid(), space, [0x1800, 0x2800, 0x3800, 0x4800])
+    frames = frames_of(symbolizer, os.getpid(), space, [0x1800, 0x2800, 0x3800, 0x4800])
     assert [(f.module, f.symbol, f.offset) for f in frames] == [
         (str(text), "", 0x800),
         ("/gone", "", 0x800),
@@ -150,11 +189,14 @@ def test_what_cannot_be_read_has_no_name(tmp_path: Path, symbolizer: Symbolizer)
 
 def test_evicted_files_are_closed_and_opened_again(tmp_path: Path) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
-    symbolizer = Symbolizer(modules=1)
+    symbolizer = Symbolizer(files=1)
     libraries = [m for m in read_mappings(os.getpid()) if m.executable and m.inode]
     for mapping in libraries * 2:
         space = AddressSpace([mapping])
-        assert symbolizer.frames(os.getpid(), space, [mapping.start + 64])[0].module == mapping.path
+        assert (
+            frames_of(symbolizer, os.getpid(), space, [mapping.start + 64])[0].module
+            == mapping.path
+        )
     symbolizer.close()
     assert len(os.listdir("/proc/self/fd")) == descriptors
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports whose stacks are being named, while the rings are read on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+
+from kwatch.draft import Draft, Names, NoNames
+from kwatch.snapshot import Snapshot
+from kwatch.symbols.namer import Namer
+
+#: What is shown together, and how.
+Report = list[Snapshot]
+Write = Callable[[Report], None]
+
+
+class ReportQueue:
+    """Reports come out in the order in which they went in. `namer`: None if no stack has names."""
+
+    def __init__(self, namer: Namer | None) -> None:
+        self._namer = namer
+        self._done: SimpleQueue[tuple[Report, Write] | BaseException] = SimpleQueue()
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        """Those that have not come out."""
+        return self._waiting
+
+    def fileno(self) -> int:
+        """Readable when a report can be written."""
+        return self._event
+
+    def add(self, drafts: Sequence[Draft], write: Write) -> None:
+        self._waiting += 1
+        if self._namer is None:
+            self._complete(drafts, write, NoNames())
+        else:
+            self._namer.submit(lambda symbolizer: self._complete(drafts, write, symbolizer))
+
+    def write_ready(self) -> None:
+        """Those that are complete. Raises what has come in the way of one."""
+        while not self._done.empty():
+            done = self._done.get()
+            os.eventfd_read(self._event)  # which is written after each
+            self._waiting -= 1
+            if isinstance(done, BaseException):
+                raise done
+            report, write = done
+            write(report)
+
+    def hurry(self) -> None:
+        """What has no name yet gets none."""
+        if self._namer is not None:
+            self._namer.hurry()
+
+    def close(self) -> None:
+        os.close(self._event)
+
+    def _complete(self, drafts: Sequence[Draft], write: Write, names: Names) -> None:
+        try:
+            self._done.put(([draft.complete(names) for draft in drafts], write))
+        except BaseException as error:  # the main thread is to end of it
+            self._done.put(error)
+        os.eventfd_write(self._event, 1)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stack: where its return addresses lie. Names come later, if a report shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kwatch.snapshot import Ending, Frame
+from kwatch.symbols.mappings import Call
+
+
+@dataclass(slots=True)
+class Stack:
+    """Calls, innermost first, of a process that may be gone when they are named.
+
+    `made` has the frames of code that the program itself has made, named as soon as can be: other
+    code may take its place. `frames` is empty until `Symbolizer.name` has filled it in, for good.
+    """
+
+    pid: int = 0
+    calls: tuple[Call, ...] = ()
+    ending: Ending = Ending.COMPLETE
+    made: dict[Call, Frame] = field(default_factory=dict)
+    frames: tuple[Frame, ...] = ()

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stack and its names at once, as no report has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kwatch.snapshot import Frame
+from kwatch.symbols.mappings import AddressSpace
+from kwatch.symbols.symbolizer import Symbolizer
+
+
+def frames_of(
+    symbolizer: Symbolizer, pid: int, space: AddressSpace, addresses: Sequence[int]
+) -> tuple[Frame, ...]:
+    stack = symbolizer.stack(pid, space, addresses)
+    symbolizer.name_made(stack)
+    return symbolizer.frames([stack])[0]

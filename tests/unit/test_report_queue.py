@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports are named in another thread, and come out as they went in."""
+
+from __future__ import annotations
+
+import select
+import threading
+
+import pytest
+
+from kwatch.draft import Case, Draft
+from kwatch.report_queue import ReportQueue
+from kwatch.snapshot import Frame, HeapStats, Lost, ProcessFacts, Snapshot, StackStats, Verdict
+from kwatch.symbols.mappings import Call, Mapping
+from kwatch.symbols.namer import Namer
+from kwatch.symbols.stack import Stack
+
+CODE = Mapping(0, 1 << 20, 0, "/app", 1, 1, True, False)
+
+
+class Names:
+    """A symbolizer that takes its time. `named`: the stacks of which every frame was asked for."""
+
+    def __init__(self):
+        self.named = []
+        self.may_go = threading.Event()
+
+    def frames(self, stacks):
+        self.may_go.wait(10)
+        self.named += stacks
+        return [tuple(map(self._frame, stack.calls)) for stack in stacks]
+
+    def first(self, stacks, wanted):
+        return [self._frame(stack.calls[0]) for stack in stacks]
+
+    def hurry(self):
+        self.may_go.set()
+
+    def _frame(self, call):
+        return Frame(call.address, f"f{call.address}", 0, "/app", "app.c", call.address)
+
+
+@pytest.fixture
+def names():
+    return Names()
+
+
+@pytest.fixture
+def queue(names):
+    namer = Namer(names)
+    made = ReportQueue(namer)
+    yield made
+    namer.close()
+    made.close()
+
+
+def stack(*addresses):
+    return Stack(7, tuple(Call(address, address - 1, CODE) for address in addresses))
+
+
+def draft(pid, stacks, listed):
+    """One block a stack, whose ids are their places; the first ones are listed."""
+    rows = tuple(StackStats(i, 100 - i, 1, 1.0, (), ()) for i in range(len(stacks)))
+    heap = HeapStats(stacks=rows[:listed])
+    facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
+    snapshot = Snapshot("final", "", 1.0, facts, heap, None, None, Lost(), None)
+    case = Case(rows, program="/app", exited=True, lost_heap_events=0, gap="")
+    return Draft(snapshot, dict(enumerate(stacks)), case=case)
+
+
+def await_reports(queue):
+    """Until all are written."""
+    while len(queue):
+        assert select.select([queue], [], [], 10)[0]
+        queue.write_ready()
+
+
+def test_reports_come_out_in_order_once_they_are_named(queue, names):
+    written = []
+    queue.add([draft(1, [stack(5, 6)], listed=1)], written.append)
+    queue.add([draft(2, [stack(5, 8)], listed=1)], written.append)
+    queue.write_ready()
+    assert not written
+    names.may_go.set()
+    await_reports(queue)
+    first, second = written
+    assert [one.process.pid for one in first + second] == [1, 2]
+    assert [frame.symbol for frame in second[0].heap.stacks[0].frames] == ["f5", "f8"]
+    assert first[0].verdict is Verdict.LEAK
+
+
+def test_only_what_is_shown_is_named_though_all_is_judged(queue, names):
+    names.may_go.set()
+    stacks = [stack(address, 9) for address in range(1, 6)]
+    written = []
+    queue.add([draft(1, stacks, listed=2)], written.append)
+    await_reports(queue)
+    [[report]] = written
+    assert report.reason.startswith("1 block (100 B) from f1 (app.c:1) was never freed, and 4 more")
+    assert set(map(id, names.named)) == set(map(id, stacks[:2]))
+
+
+def test_a_failure_of_the_other_thread_is_told(queue, names):
+    names.frames = lambda stacks: 1 / 0
+    queue.add([draft(1, [stack(5)], listed=1)], print)
+    select.select([queue], [], [], 10)
+    with pytest.raises(ZeroDivisionError):
+        queue.write_ready()
+
+
+def test_without_names_a_report_is_there_at_once():
+    queue = ReportQueue(None)
+    one = draft(1, [Stack(frames=(Frame(0, "malloc"),))], listed=1)
+    written = []
+    queue.add([one], written.append)
+    queue.write_ready()
+    [[report]] = written
+    assert report.heap.stacks[0].frames == (Frame(0, "malloc"),)
+    queue.close()
