@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, replace
 from typing import TextIO
 
 from kwatch.snapshot import (
@@ -19,6 +18,7 @@ from kwatch.snapshot import (
 )
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\ud[89a-f]")
 
 
 class JsonLines:
@@ -28,15 +28,26 @@ class JsonLines:
         self._stream = stream
 
     def write(self, snapshot: Snapshot) -> None:
-        self._stream.write(json.dumps(_valid(_snapshot(snapshot)), allow_nan=False) + "\n")
+        self._stream.write(_text(_snapshot(snapshot)) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
         self._stream.flush()
 
 
+def _text(record: dict[str, object]) -> str:
+    """Of many processes that end, most of the time goes here: only few names need a second look."""
+    text = json.dumps(record, allow_nan=False, default=_members)
+    return json.dumps(_valid(json.loads(text))) if _ESCAPED.search(text) else text
+
+
+def _members(value: object) -> dict[str, object]:
+    """Of one of the snapshot's dataclasses, which all have slots."""
+    return {name: getattr(value, name) for name in value.__slots__}  # type: ignore[attr-defined]
+
+
 def _snapshot(snapshot: Snapshot) -> dict[str, object]:
-    record = asdict(replace(snapshot, profile=None))
+    record = _members(snapshot)
     del record["profile"]
     if snapshot.heap is not None:
         record["heap"] = _heap(snapshot.heap)
@@ -46,7 +57,7 @@ def _snapshot(snapshot: Snapshot) -> dict[str, object]:
 
 
 def _heap(heap: HeapStats) -> dict[str, object]:
-    return asdict(heap) | {"stacks": [_stack(stack) for stack in heap.stacks]}
+    return _members(heap) | {"stacks": [_stack(stack) for stack in heap.stacks]}
 
 
 def _stack(stack: StackStats) -> dict[str, object]:
@@ -63,7 +74,7 @@ def _stack(stack: StackStats) -> dict[str, object]:
 
 
 def _syscalls(summary: SyscallSummary, stacks: Iterable[CallStackStats]) -> dict[str, object]:
-    return asdict(summary) | {"stacks": [_call_stack(stack) for stack in stacks]}
+    return _members(summary) | {"stacks": [_call_stack(stack) for stack in stacks]}
 
 
 def _call_stack(stack: CallStackStats) -> dict[str, object]:
@@ -79,7 +90,7 @@ def _call_stack(stack: CallStackStats) -> dict[str, object]:
 
 
 def _frame(frame: Frame) -> dict[str, object]:
-    return asdict(frame) | {"address": hex(frame.address)}
+    return _members(frame) | {"address": hex(frame.address)}
 
 
 def _valid(value: object) -> object:
