@@ -10,7 +10,10 @@ from kwatch.maps import COOKIE_SHAPE_SHIFT
 from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.symbols.elf import Elf, ElfError, Function
+from kwatch.symbols.lru import Lru
 from kwatch.symbols.mappings import file_version
+
+_FILES = 4096  # remembered; programs that are built and run once would add up
 
 #: Device and inode.
 FileKey = tuple[int, int]
@@ -48,7 +51,7 @@ class Allocator:
 
 @dataclass(slots=True)
 class AllocatorFinder:
-    """Reads each version of a file once.
+    """Reads each version of a file once, of those that came up lately.
 
     `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...;
     `matched` are those of them that some file has had.
@@ -56,17 +59,19 @@ class AllocatorFinder:
 
     prefixes: tuple[str, ...] = ()
     matched: set[str] = field(default_factory=set)
-    _known: dict[_Version, Allocator | None] = field(default_factory=dict)
+    _known: Lru[_Version, tuple[Allocator | None]] = field(default_factory=lambda: Lru(_FILES))
 
     def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
         """What to probe in a file, or None. `path` opens it, `shown` is its name for people."""
         try:
             version = (*key, *file_version(path))
-            if version not in self._known:
-                self._known[version] = self._examine(path, shown)
+            known = self._known.get(version)
+            if known is None:
+                known = (self._examine(path, shown),)
+                self._known.put(version, known)
         except (ElfError, OSError):
             return None  # gone or not a program: nothing that could be probed
-        return self._known[version]
+        return known[0]
 
     def _examine(self, path: str, shown: str) -> Allocator | None:
         found: dict[int, Probe] = {}

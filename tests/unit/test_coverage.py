@@ -16,6 +16,7 @@ from kwatch.kernel import bpf
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.attach import Attacher
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
+from kwatch.probes.finder import AllocatorFinder
 from kwatch.symbols.mappings import read_mappings
 
 SHOWN = "/usr/lib/libc.so.6"
@@ -115,16 +116,16 @@ def test_a_process_that_dies_first_spoils_nothing(probes, links, libc):
 
 
 def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
-    coverage = Coverage(PID)
+    coverage, file = Coverage(PID), libc("file")
     everything = probes.probe(Coverage(PID + 1), [libc("all")])
 
     def refuses_first(path, offsets, flags):
         return errno.EINVAL if flags and first in offsets else 0
 
-    (allocator,) = probes._finder._known.values()
+    allocator = AllocatorFinder().find(*file)
     first = allocator.probes[0].offset
     links.refuses = refuses_first
-    (line,) = probes.probe(coverage, [libc("file")])
+    (line,) = probes.probe(coverage, [file])
     assert line == f"{len(allocator.probes) - 1} functions of {SHOWN}"
     assert everything == [f"{len(allocator.probes)} functions of {SHOWN}"]
     assert coverage.gap == "not hooked: malloc"
@@ -138,9 +139,10 @@ def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
 
 
 def test_each_allocator_of_a_process_is_counted_by_itself(attacher, libc, probes):
-    probes.probe(Coverage(PID), [libc("libc")])
-    (allocator,) = probes._finder._known.values()
-    again = attacher.attach(PID, libc("libc").path, allocator)
+    file = libc("libc")
+    probes.probe(Coverage(PID), [file])
+    allocator = AllocatorFinder().find(*file)
+    again = attacher.attach(PID, file.path, allocator)
     assert again.probes == allocator.names
 
 
