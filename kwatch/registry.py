@@ -21,21 +21,30 @@ from kwatch.symbols.stack import Stack
 
 @dataclass(slots=True)
 class Stacks:
-    """Stacks by id, and how many distinct ones of each ending have been seen."""
+    """Stacks by id, and how many distinct ones of each ending have been seen.
+
+    `unfinished`: what is known of stacks that wait for tables.
+    """
 
     by_id: dict[int, Stack] = field(default_factory=dict)
     endings: Counter[Ending] = field(default_factory=Counter)
+    unfinished: dict[int, Stack] = field(default_factory=dict)
 
     def add(self, identity: int, stack: Stack) -> None:
+        self.unfinished.pop(identity, None)
         self.endings[stack.ending] += identity not in self.by_id
         self.by_id[identity] = stack
 
+    def find(self, identity: int) -> Stack | None:
+        return self.by_id.get(identity) or self.unfinished.get(identity)
+
     def copy(self) -> Stacks:
-        return Stacks(dict(self.by_id), self.endings.copy())
+        return Stacks(dict(self.by_id), self.endings.copy(), dict(self.unfinished))
 
     def clear(self) -> None:
         self.by_id.clear()
         self.endings.clear()
+        self.unfinished.clear()
 
 
 @dataclass(slots=True)

@@ -220,7 +220,11 @@ class StackReader:
 
     def read(self, space: AddressSpace, raw: RawStack) -> Stack:
         """The stack, without names but for code that may soon be another's."""
-        addresses, ending = self.addresses(space, raw)
+        return self._stack(space, raw, *self.addresses(space, raw))
+
+    def _stack(
+        self, space: AddressSpace, raw: RawStack, addresses: list[int], ending: Ending
+    ) -> Stack:
         stack = self._symbolizer.stack(raw.pid, space, addresses)
         stack.ending = _cut(ending, len(stack.calls), len(addresses))
         if any(call.is_made for call in stack.calls) and len(self.namer) < _MOST_UNNAMED:
@@ -252,6 +256,8 @@ class StackReader:
         if raw.stack in self._copies and self._unwinder.is_loading and has_room:
             space = process.space.copy()
             self._unfinished.append(_Unfinished(process, raw, space, process.image))
+            known = self._stack(space, raw, raw.addresses[: raw.exact], Ending.NO_MAPPING)
+            _kept(process, raw.of_call).unfinished[raw.stack] = known
         else:
             self._keep(process, raw, process.space)
 
@@ -357,11 +363,11 @@ def stack_of(process: Process, stack: int) -> Stack:
     if 0 < stack <= len(ALLOCATOR_FUNCTIONS):
         function = Frame(0, ALLOCATOR_FUNCTIONS[stack - 1].name)
         return Stack(ending=Ending.OFF, frames=(function,))
-    return process.heap_stacks.by_id.get(stack, _LOST)
+    return process.heap_stacks.find(stack) or _LOST
 
 
 def call_stack_of(process: Process, stack: int) -> Stack:
     """What is known of a system call's stack by its id, which may say why there is none."""
     if stack < events.STACK_IDS:
         return Stack(ending=_WITHOUT[NoCallStack(stack)])
-    return process.call_stacks.by_id.get(stack, _LOST)
+    return process.call_stacks.find(stack) or _LOST

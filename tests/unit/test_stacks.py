@@ -14,7 +14,7 @@ from kwatch.events import EventType, StackCopy
 from kwatch.probes.coverage import Coverage
 from kwatch.registry import Process
 from kwatch.snapshot import Ending, ProcessFacts
-from kwatch.stacks import RawStack, StackAssembler, StackReader
+from kwatch.stacks import RawStack, StackAssembler, StackReader, stack_of
 from kwatch.symbols.stack import Stack
 from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
 
@@ -129,12 +129,14 @@ def test_a_stack_waits_for_a_table_that_is_being_made(reader, tables):
     reader.add(one, copied(reader, 1000))
     reader.batch_done([])
     assert not one.heap_stacks.by_id
+    assert stack_of(one, 1000).ending is Ending.NO_MAPPING  # for the time being
     assert reader.has_unfinished
     tables.is_loading = False
     assert reader.is_behind
     reader.batch_done([])
     assert list(one.heap_stacks.by_id) == [1000]
     assert not reader.has_unfinished
+    assert not one.heap_stacks.unfinished
 
 
 def test_a_final_report_waits_for_the_table(reader):
