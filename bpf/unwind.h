@@ -15,7 +15,7 @@
 #define WINDOW_WORDS 1024 /* of stack, read at once */
 #define FIRST_WINDOW 512
 #define SECOND_WINDOW 64
-#define SCRATCHES 4 /* for each CPU */
+#define SCRATCHES 16 /* for each CPU: threads of which each was preempted in an unwinding */
 #define MAX_PAIRS 64
 #define MOST_LOOKS 8 /* a program each, of the chain */
 #define MAX_STACK_BYTES (64ULL << 20)
@@ -117,7 +117,6 @@ static __always_inline void release(struct unwinding *u)
 /* Memory for one unwinding, and its number; NULL if that many are under way on this CPU. */
 static __always_inline struct unwinding *claim_scratch(u32 tgid, u8 *number)
 {
-#pragma unroll
 	for (int i = 0; i < SCRATCHES; i++) {
 		int index = i;
 		struct unwinding *u = unwindings.lookup(&index);
