@@ -38,9 +38,9 @@ COMMANDS = {
 }
 
 # How often a call is made is up to the scheduler for these: a futex is only called when contended,
-# a pipe's reader and writer cut their data as they happen to run, the last thread may have come more
-# or less far in ending when the process ends, and who waits for Python's lock asks for the time, by a
-# call where the machine's clock cannot be read without one.
+# a pipe's reader and writer cut their data as they happen to run, the last thread may have come
+# more or less far in ending when the process ends, and who waits for Python's lock asks for the
+# time, by a call where the machine's clock cannot be read without one.
 VARIES = {
     "find": set(),
     "pipeline": {"read", "rt_sigreturn", "wait4"},
