@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -34,6 +35,7 @@ from kwatch.targets.processes import utc_now
 from kwatch.tracer import LOST_MAPPINGS, MISSED_TRACEPOINTS, Tracer
 
 _ALL = 1 << 62
+_REST = 20  # times as long as reading all losses takes, before all are read again
 
 #: Losses after which the heap's numbers may not be whole; lost frames and calls are not among them.
 _HEAP_LOSSES = frozenset(
@@ -63,6 +65,7 @@ class Reporter:
         self._tracer = tracer
         self._started_ns = now_ns()
         self._losses: dict[int, dict[str, int]] = {}
+        self._next_refresh = 0.0
         self._unknown: dict[int, int] = {}  # pids with losses and without a process: since when
         self._finished = False
         self._in_progress: dict[int, Counter[str]] = {}
@@ -70,12 +73,22 @@ class Reporter:
         self._profiler = Profiler(self._same) if session.options.profiles.wanted else None
         self._calls = CallLister(session.call_stacks, call_name)
 
+    def refresh_of(self, pid: int) -> None:
+        """Reads the losses of one process; all, unless that was lately, for what it takes."""
+        if time.monotonic() >= self._next_refresh:
+            self.refresh()
+        elif lost := self._tracer.losses_of(pid):
+            self._losses[pid] = lost
+
     def refresh(self) -> None:
+        began = time.monotonic()
         self._losses = self._tracer.losses()
         nobodys = self._losses.setdefault(0, {})
         self._disown(nobodys)
         if events := self._session.unknown_events:
             nobodys[UNKNOWN_PROCESS] = events
+        now = time.monotonic()
+        self._next_refresh = now + _REST * (now - began)
 
     def _disown(self, nobodys: dict[str, int]) -> None:
         """What was lost of processes that nobody will come to know counts for all."""

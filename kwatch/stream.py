@@ -35,6 +35,8 @@ _CONTROL_SIZE = 1 << 20
 _OF_STACKS = {EventType.STACK, EventType.STACK_MEMORY, EventType.CALL_STACK}
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
+_AT_ONCE = 512  # control records, each of which may take a millisecond: signals wait meanwhile
+_MOST_WAITING = 32768
 _LONGEST_S = 0.25  # that a new stack, which wakes nobody, waits for its names
 _UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
 _SMALLEST_STACKS, _LARGEST_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
@@ -67,6 +69,7 @@ class Stream:
         size = _stack_ring_size()
         self._stacks = ControlRing(stacks, size, size // 4) if stacks else None
         self._late_control: list[Control] = []
+        self._has_more = False  # control records, than were handed on last
         self._is_behind = False  # something that has come is to be handed on as soon as it can be
         self.delivered_ns = 0  # what happened before has been handed on
         self.lost_control_records = 0
@@ -117,18 +120,21 @@ class Stream:
         """Hands on everything that happened until now; `apply` keeps no view of it."""
         self._deliver(apply, self._now())
 
-    def deliver_rest(self, apply: Callable[[Drained], None]) -> None:
+    def deliver_rest(
+        self, apply: Callable[[Drained], None], is_wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         """What is left once nothing new comes, for which a preempted writer is waited for.
 
-        Only so long: what is hidden behind its record then is lost.
+        Only so long: what is hidden behind its record then is lost. So is what `is_wanted` ends.
         """
-        now = self._now()
-        while self._deliver(apply, now) < now:
-            if time.monotonic_ns() - now >= _PATIENCE_NS:
-                self._deliver(apply, now, patient=False)
-                break
-            time.sleep(0)
+        now, patient = self._now(), True
+        while self._deliver(apply, now, patient) < now and is_wanted():
+            if not self._has_more:
+                patient = time.monotonic_ns() - now < _PATIENCE_NS
+                time.sleep(0)
         self.undelivered.update({cause: ring.left for cause, ring in self._data_rings.items()})
+        unread = [*self._late_control, *self._read_control()]
+        self.undelivered[Loss.CONTROL_RING_FULL] += sum(not _is_stack(one) for one in unread)
 
     def _now(self) -> int:
         for ring in self._data_rings.values():
@@ -141,28 +147,36 @@ class Stream:
         Who is not `patient` gets also what is younger than an event that is hidden.
         """
         complete = min(ring.complete_until(now) for ring in self._data_rings.values())
-        cut = complete if patient else now
+        control, cut = self._control_until(complete if patient else now)
         marked = cut == now
         heap = self._heap.read(cut, marked) if self._heap is not None else []
         calls = self._syscalls.read(cut, marked)
-        apply(Drained(self._control_until(cut), _in_order(heap), calls))
+        apply(Drained(control, _in_order(heap), calls))
         for ring in self._data_rings.values():
             ring.release()
         self._is_behind = cut < now or bool(self._late_control)
         self.delivered_ns = cut
         return cut
 
-    def _control_until(self, cut: int) -> list[Control]:
+    def _control_until(self, cut: int) -> tuple[list[Control], int]:
+        """Those before the cut, which is an earlier one if they are many: then there are more."""
         ordered = [*self._late_control, *self._read_control()]
         if self.takes_stacks:
             ordered += self.read_stacks()
         ordered.sort(key=lambda record: record.time_ns)
+        times = [one.time_ns for one in ordered if not _is_stack(one) and one.time_ns < cut]
+        self._has_more = len(times) > _AT_ONCE
+        if self._has_more:
+            cut = max(times[_AT_ONCE], times[0] + 1)
         ready = [record for record in ordered if record.time_ns < cut]
         self._late_control = ordered[len(ready) :]
-        return ready
+        return ready, cut
 
     def _read_control(self) -> list[Control]:
+        """Nothing while very many wait: the rest stays in its ring, which counts what it loses."""
         found: list[Control] = []
+        if len(self._late_control) >= _MOST_WAITING:
+            return found
         for record in itertools.chain.from_iterable(map(control_records, self._control.drain())):
             if isinstance(record, LostRecord):
                 self.lost_control_records += record.count
@@ -203,6 +217,10 @@ def _in_order(batches: list[Batch]) -> Batch:
 def is_stack(record: ControlRecord) -> bool:
     """Whether the record comes from the stacks' ring."""
     return event_type(record.data) in _OF_STACKS
+
+
+def _is_stack(record: Control) -> bool:
+    return isinstance(record, ControlRecord) and is_stack(record)
 
 
 def by_process(batch: Batch) -> Iterable[tuple[int, Batch]]:

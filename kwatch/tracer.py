@@ -155,17 +155,28 @@ class Tracer:
         for key, value in self.programs.maps["losses"].items():
             lost = LossKey.from_buffer_copy(key)
             found[lost.tgid][Loss(lost.cause).name.lower()] = struct.unpack("Q", value)[0]
-        for cause, count in (self._nobodys + self.stream.undelivered).items():
+        for cause, count in self._nobodys.items():
             found[0][cause.name.lower()] += count
         unseen = self.stream.lost_control_records
         ours = sum(causes.get(_CONTROL_LOST, 0) for causes in found.values())
         ours += self._forgotten_control
         if unseen > ours:  # the rest are records of the kernel's own: mappings and names
             found[0][LOST_MAPPINGS] = unseen - ours
+        for cause, count in (+self.stream.undelivered).items():
+            found[0][cause.name.lower()] += count
         missed = sum(bpf.recursion_misses(fd) for fd in self._tracepoint_programs())
         if missed:
             found[0][MISSED_TRACEPOINTS] = missed
         return found
+
+    def losses_of(self, pid: int) -> dict[str, int]:
+        """Those of one process by cause: little to read, where many processes have lost some."""
+        return {cause.name.lower(): count for cause, count in self._lost(pid).items()}
+
+    def _lost(self, pid: int) -> Counter[Loss]:
+        get = self.programs.maps["losses"].get
+        found = {cause: get(bytes(LossKey(pid, cause))) for cause in Loss}
+        return Counter({cause: struct.unpack("Q", n)[0] for cause, n in found.items() if n})
 
     def _tracepoint_programs(self) -> list[int]:
         return [self.programs.programs[name] for name in TRACEPOINTS]
@@ -179,13 +190,9 @@ class Tracer:
         self._nobodys += self._taken_losses(pid)
 
     def _taken_losses(self, pid: int) -> Counter[Loss]:
-        losses, taken = self.programs.maps["losses"], Counter[Loss]()
-        for cause in Loss:
-            key = bytes(LossKey(pid, cause))
-            value = losses.get(key)
-            if value is not None:
-                taken[cause] = struct.unpack("Q", value)[0]
-                losses.delete(key)
+        taken = self._lost(pid)
+        for cause in taken:
+            self.programs.maps["losses"].delete(bytes(LossKey(pid, cause)))
         return taken
 
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:

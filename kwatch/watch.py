@@ -8,7 +8,7 @@ import select
 import signal
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from typing import Literal
 
@@ -216,7 +216,7 @@ class Watch:
 
     def _finish(self) -> int:
         self._tracer.stop()
-        self._tracer.stream.deliver_rest(self._session.apply)
+        self._tracer.stream.deliver_rest(self._session.apply, self._is_unsignalled())
         self._reporter.finish()
         self._session.read_stacks(_LAST_TABLES_S)
         self._draft_all("final")
@@ -228,17 +228,28 @@ class Watch:
             return ExitCode.LEAK
         return status
 
+    def _is_unsignalled(self) -> Callable[[], bool]:
+        """Whether no signal has come since this was called."""
+        self._signals.read()
+        before = self._signals.count
+
+        def is_unsignalled() -> bool:
+            self._signals.read()
+            return self._signals.count == before
+
+        return is_unsignalled
+
     def _await_names(self) -> None:
         """Until all reports are written. Another signal, or too long a time, ends the naming."""
         sources = [self._signals.fileno(), self._reports.fileno()]
-        signalled, until, said = self._signals.count, time.monotonic() + _NAMES_S, False
+        is_unsignalled = self._is_unsignalled()
+        until, said = time.monotonic() + _NAMES_S, False
         while len(self._reports):
             ready, _, _ = select.select(sources, [], [], _SOON_S)
             if not ready and not said:
                 _say("kwatch: reading debug information for names; ^C goes without")
                 said = True
-            self._signals.read()
-            if self._signals.count > signalled or time.monotonic() >= until:
+            if not is_unsignalled() or time.monotonic() >= until:
                 self._reports.hurry()
             self._reports.write_ready()
 
@@ -251,7 +262,7 @@ class Watch:
         return 128 + self._signals.last if self._signals.last else ExitCode.DONE
 
     def _process_ended(self, process: Process) -> None:
-        self._reporter.refresh()
+        self._reporter.refresh_of(process.pid)
         # While others go on, the rings fill up.
         alone = len(self._session.registry) == 1
         self._session.read_stacks(_LAST_TABLES_S if alone else _TABLES_S)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from functools import cache
 
 _NUMBERS = {
     "x86_64": {"bpf": 321, "perf_event_open": 298, "statfs": 137},
@@ -15,6 +16,7 @@ _NUMBERS = {
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@cache
 def machine() -> str:
     """The running kernel's architecture, `x86_64` or `aarch64`."""
     return platform.machine()

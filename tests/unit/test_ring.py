@@ -122,7 +122,7 @@ def test_what_is_hidden_to_the_end_is_counted(two_cpus):
     second.write(now + 1)
     second.write(now + 7)
     assert delivered(made) == [now, now + 1, now + 7]
-    assert made.undelivered == {Loss.SYSCALL_RING_FULL: 4}
+    assert +made.undelivered == {Loss.SYSCALL_RING_FULL: 4}
 
 
 def test_a_whole_ring_loses_nothing_at_the_end(two_cpus):
