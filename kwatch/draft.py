@@ -12,9 +12,12 @@ from kwatch.snapshot import (
     CallStackStats,
     Footprint,
     Frame,
+    HeapProfile,
+    HeapStats,
     Snapshot,
     StackStats,
     StackTotals,
+    SyscallSummary,
     Verdict,
 )
 from kwatch.symbols.stack import Stack
@@ -47,14 +50,15 @@ class Case:
 class Draft:
     """`heap_stacks` and `call_stacks`: those in the snapshot and in the case, by id.
 
-    `footprint` is asked when all has been named.
+    `footprint` is asked when all has been named. `only_leaks`: the listing is for a leak alone.
     """
 
     snapshot: Snapshot
     heap_stacks: Mapping[int, Stack] = field(default_factory=dict)
     call_stacks: Mapping[int, Stack] = field(default_factory=dict)
     case: Case | None = None
-    footprint: Callable[[], Footprint | None] = lambda: None
+    footprint: Callable[[], Footprint | None] | None = None
+    only_leaks: bool = False
 
     @property
     def activity(self) -> int:
@@ -75,29 +79,39 @@ class Draft:
 
     def complete(self, names: Names) -> Snapshot:
         """The snapshot with names and, if there is a case, with a verdict."""
-        heap, syscalls, profile = self.snapshot.heap, self.snapshot.syscalls, self.snapshot.profile
-        if heap is not None:
-            heap = replace(heap, stacks=_named(heap.stacks, self.heap_stacks, names))
-        if profile is not None:
-            profile = replace(profile, stacks=_named(profile.stacks, self.heap_stacks, names))
-        if syscalls is not None and syscalls.stacks is not None:
-            listed = _named(syscalls.stacks, self.call_stacks, names)
-            syscalls = replace(syscalls, stacks=listed)
         verdict, reason = self._judged(self.case, names) if self.case else (None, "")
+        is_listed = verdict is Verdict.LEAK or not self.only_leaks
+        snapshot = (self if is_listed else self.without_listing()).snapshot
         return replace(
-            self.snapshot,
-            heap=heap,
-            syscalls=syscalls,
-            profile=profile,
+            snapshot,
+            heap=self._heap(snapshot.heap, names),
+            syscalls=self._syscalls(snapshot.syscalls, names),
+            profile=self._profile(snapshot.profile, names),
             verdict=verdict,
             reason=reason,
-            kwatch=self.footprint(),
+            kwatch=self.footprint() if self.footprint is not None else None,
         )
 
+    def _heap(self, heap: HeapStats | None, names: Names) -> HeapStats | None:
+        if heap is None:
+            return None
+        return replace(heap, stacks=_named(heap.stacks, self.heap_stacks, names))
+
+    def _syscalls(self, syscalls: SyscallSummary | None, names: Names) -> SyscallSummary | None:
+        if syscalls is None or syscalls.stacks is None:
+            return syscalls
+        return replace(syscalls, stacks=_named(syscalls.stacks, self.call_stacks, names))
+
+    def _profile(self, profile: HeapProfile | None, names: Names) -> HeapProfile | None:
+        if profile is None:
+            return None
+        return replace(profile, stacks=_named(profile.stacks, self.heap_stacks, names))
+
     def _judged(self, case: Case, names: Names) -> tuple[Verdict, str]:
-        stacks = [self.heap_stacks[row.stack] for row in case.stacks]
+        rows = () if case.lost_heap_events else case.stacks  # which decide nothing then
+        callers = names.first([self.heap_stacks[row.stack] for row in rows], is_caller)
         return judge(
-            list(zip(case.stacks, names.first(stacks, is_caller), strict=True)),
+            list(zip(rows, callers, strict=True)),
             lambda row: names.frames([self.heap_stacks[row.stack]])[0],
             program=case.program,
             exited=case.exited,

@@ -92,7 +92,7 @@ class Lifecycle:
         if previous is not None:
             self._on_reuse(time_ns)
             previous.facts = replace(previous.before_exec or previous.facts, exited=True)
-            previous.ended_ns = time_ns
+            previous.ended_ns = previous.ended_ns or time_ns
             self._tracees.end([previous])
 
     def _forked(self, data: bytes) -> None:

@@ -57,7 +57,7 @@ class Process:
     when its mappings were read anew; what older records say of them is known. `attached_ns`: what
     is older happened before kwatch looked at the process itself. `before_exec`: the facts while an
     exec is under way. `replaced`: an exec has made another program of a target. `ended_ns`: when it
-    ended, 0 until it has.
+    ended, 0 if it has not, or if that is not known.
     """
 
     facts: ProcessFacts

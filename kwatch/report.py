@@ -113,24 +113,22 @@ class Reporter:
         for pid, abi, number in self._tracer.calls_in_progress():
             self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
 
-    def draft(self, process: Process, kind: Literal["snapshot", "final"]) -> Draft:
-        """`final` also is to be judged, by all stacks."""
-        options = self._session.options
-        at_ns, top, lost = (
-            process.ended_ns or now_ns(),
-            options.listing.top,
-            self._lost(process.pid),
-        )
-        heap, profile, syscalls, case = None, None, None, None
-        if process.heap is not None:
-            heap = self._heap(process, at_ns, top if kind == "snapshot" else _ALL)
-            if self._profiler is not None:
-                profile = self._profiler.profile(process, process.heap)
-            if kind == "final":
-                case = self._case(process, at_ns, heap, lost)
-                heap = replace(heap, stacks=heap.stacks[:top])
-        if options.syscalls:
-            syscalls = self._syscalls(process, top)
+    def draft(self, process: Process, kind: Literal["snapshot", "final"], now_ns: int) -> Draft:
+        """`now_ns`, on the clock of the events: the moment, unless the process has ended before.
+
+        `final` is to be judged, by all stacks.
+        """
+        options, lost = self._session.options, self._lost(process.pid)
+        top = options.listing.top
+        at_ns = process.ended_ns or now_ns
+        heap = self._heap(process, at_ns, top if kind == "snapshot" else _ALL)
+        profile = case = None
+        if process.heap is not None and self._profiler is not None:
+            profile = self._profiler.profile(process, process.heap)
+        if heap is not None and kind == "final":
+            case = self._case(process, at_ns, heap, lost)
+            heap = replace(heap, stacks=heap.stacks[:top])
+        syscalls = self._syscalls(process, top) if options.syscalls else None
         if kind == "final":
             self._same.forget(process)
             self._calls.forget(process)
@@ -146,11 +144,12 @@ class Reporter:
             verdict=None,
             profile=profile,
         )
-        footprint = self._session.footprint if kind == "final" else _no_footprint
+        footprint = self._session.footprint if kind == "final" else None
         return Draft(snapshot, *_stacks(process, snapshot, case), case, footprint)
 
-    def _heap(self, process: Process, at_ns: int, top: int, since_ns: int = 0) -> HeapStats:
-        assert process.heap is not None
+    def _heap(self, process: Process, at_ns: int, top: int, since_ns: int = 0) -> HeapStats | None:
+        if process.heap is None:
+            return None
         listing = self._session.options.listing
         # A block that outlives its process was not going to be freed, however young it is.
         older_ns = 0 if process.facts.exited else int(listing.older_s * 1e9)
@@ -178,7 +177,7 @@ class Reporter:
 
     def _case(self, process: Process, at_ns: int, heap: HeapStats, lost: Lost) -> Case:
         if process.forked_ns:  # blocks that came with the fork are the parent's to judge
-            heap = self._heap(process, at_ns, _ALL, process.forked_ns)
+            heap = self._heap(process, at_ns, _ALL, process.forked_ns) or heap
         return Case(
             heap.stacks,
             program=process.facts.exe,
@@ -186,10 +185,6 @@ class Reporter:
             lost_heap_events=sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES),
             gap=self._session.tracees.gap(process),
         )
-
-
-def _no_footprint() -> None:
-    """Snapshots do not say what memory stacks take."""
 
 
 def _stacks(

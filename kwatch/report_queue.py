@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from kwatch.draft import Draft, Names, NoNames
 from kwatch.snapshot import Snapshot
 from kwatch.symbols.namer import Namer
+
+_MOST_WAITING = 1024
+_LOOK_S = 1.0  # between two looks whether the namer has failed
 
 #: What is shown together, and how.
 Report = list[Snapshot]
@@ -25,7 +29,8 @@ class ReportQueue:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
         self._waiting = 0
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
         """Those that have not come out."""
         return self._waiting
 
@@ -34,14 +39,27 @@ class ReportQueue:
         return self._event
 
     def add(self, drafts: Sequence[Draft], write: Write) -> None:
+        """Waits while very many do, since drafts take memory."""
+        while self._waiting >= _MOST_WAITING:
+            self.await_one(_LOOK_S)
+            self.write_ready()
         self._waiting += 1
         if self._namer is None:
             self._complete(drafts, write, NoNames())
         else:
             self._namer.submit(lambda symbolizer: self._complete(drafts, write, symbolizer))
 
+    def await_one(self, seconds: float, *others: int) -> bool:
+        """Until a report is ready, one of the other descriptors is, or so long: whether one is."""
+        poll = select.poll()
+        for fd in (self._event, *others):
+            poll.register(fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def write_ready(self) -> None:
         """Those that are complete. Raises what has come in the way of one."""
+        if self._namer is not None:
+            self._namer.check()
         while not self._done.empty():
             done = self._done.get()
             os.eventfd_read(self._event)  # which is written after each
@@ -57,6 +75,9 @@ class ReportQueue:
             self._namer.hurry()
 
     def close(self) -> None:
+        """Ends the namer, who would write to the descriptor."""
+        if self._namer is not None:
+            self._namer.close()
         os.close(self._event)
 
     def _complete(self, drafts: Sequence[Draft], write: Write, names: Names) -> None:

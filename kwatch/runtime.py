@@ -16,7 +16,11 @@ _ALLOCATORS = frozenset(
     " pvalloc".split()
 )
 
-_WRAPPERS = re.compile(r"alloc(?!at)|memalign|str_?n?dup|memdup", re.IGNORECASE)
+#: In C, the end of a name tells: zmalloc, _PyObject_Malloc, ngx_palloc_small, but not deallocate.
+_WRAPPERS = re.compile(
+    r"\w*(?<!de)(alloc|allocate|memalign|strn?dup|memdup)(z|0|n|nn|_?(raw|small|large|array))?",
+    re.IGNORECASE,
+)
 
 #: What glibc and musl run before main(), before a library's constructors and a thread's function.
 _START_UP = frozenset(
@@ -44,8 +48,8 @@ def is_allocator(symbol: str) -> bool:
 
 
 def is_wrapper(frame: Frame) -> bool:
-    """Whether a function's name says that it allocates for others: zmalloc, xstrdup, ngx_palloc."""
-    return bool(_WRAPPERS.search(frame.symbol.partition("(")[0]))
+    """Whether the name of a C function says that it allocates for others: zmalloc, ngx_palloc."""
+    return bool(_WRAPPERS.fullmatch(frame.symbol))
 
 
 def is_start_up(symbol: str) -> bool:

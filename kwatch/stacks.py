@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -170,7 +171,9 @@ class StackReader:
         self._unwinder.load(process.pid, code)
         self._unwinder.update(process)
         for mapping in code:
-            self._symbolizer.prefetch(process.pid, mapping)
+            if self._symbolizer.prefetch(process.pid, mapping):
+                job = partial(Symbolizer.find_debug_file, pid=process.pid, mapping=mapping)
+                self.namer.submit(job, urgent=True)
 
     def update_tables(self, process: Process) -> None:
         """The process has other mappings, or is another program image."""
@@ -227,8 +230,8 @@ class StackReader:
     ) -> Stack:
         stack = self._symbolizer.stack(raw.pid, space, addresses)
         stack.ending = _cut(ending, len(stack.calls), len(addresses))
-        if any(call.is_made for call in stack.calls) and len(self.namer) < _MOST_UNNAMED:
-            self.namer.submit(lambda symbolizer: symbolizer.name_made(stack))
+        if any(call.is_made for call in stack.calls) and self.namer.waiting < _MOST_UNNAMED:
+            self.namer.submit(partial(Symbolizer.name_made, stack=stack), urgent=True)
         return stack
 
     def finish(self, seconds: float) -> None:
@@ -294,6 +297,8 @@ class StackReader:
             for stack in leaving.stacks - self._in_use(leaving.process, leaving.of_call):
                 kept.by_id.pop(stack, None)
         self._unwinder.batch_done(processes)
+        if self._symbolizer.has_retired:
+            self.namer.submit(Symbolizer.close_retired)
         if self.is_behind:
             self._finish(_FINISH_S)
 

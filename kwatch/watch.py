@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Literal
 
 from kwatch import stdio
@@ -22,7 +24,7 @@ from kwatch.probes.table import ESSENTIAL
 from kwatch.registry import Process
 from kwatch.report import Reporter
 from kwatch.report_queue import Report, ReportQueue
-from kwatch.session import Session
+from kwatch.session import Session, now_ns
 from kwatch.signals import Signals
 from kwatch.snapshot import ProcessFacts, Verdict
 from kwatch.targets import processes
@@ -35,9 +37,9 @@ from kwatch.units import printable
 _GRACE_S = 5.0  # for a launched command to end after a signal
 _TABLES_S = 1.0  # for tables that stacks wait for at a snapshot
 _LAST_TABLES_S = 30.0  # at a final report
-_NAMES_S = 30.0  # for the names in the last reports,
-_SOON_S = 2.0  # of which a word is said after so long
-_LOOK_S = 0.01  # between two looks whether they are there
+_NAMES_S = 30.0  # for names, once nothing is traced any more
+_SOON_S = 2.0  # before it is said that names are what takes so long
+_LOOK_S = 0.01  # between two looks whether stacks that a snapshot waits for have come
 _END_S = 0.1  # between two looks whether a command that is traced no more has ended
 _GONE_S = 1.0  # between two looks for processes whose exit was lost,
 _REST = 20  # or so many times as long as a look takes
@@ -51,6 +53,7 @@ class Watch:
         self._options = options
         self._signals = signals
         self._found_leak = False
+        self._snapshot_waits = False  # for names
         self._snapshots = 0
         self._started = self._next = self._next_gone = 0.0
         self._launched: Launched | None = None
@@ -140,12 +143,14 @@ class Watch:
 
     def _deadline(self) -> float:
         now = time.monotonic()
-        deadlines = [self._next if now < self._next else now + _LOOK_S]
+        deadlines = []
+        if not self._snapshot_waits:
+            deadlines.append(self._next if now < self._next else now + _LOOK_S)
         if self._options.duration_s is not None:
             deadlines.append(self._started + self._options.duration_s)
         if self._signals.first_at is not None:
             deadlines.append(self._signals.first_at + _GRACE_S)
-        return min(deadlines)
+        return min(deadlines, default=math.inf)
 
     def _step(self, ready: set[int]) -> None:
         if self._signals.fileno() in ready:
@@ -184,7 +189,7 @@ class Watch:
     def _is_due(self) -> bool:
         """A snapshot waits a moment for stacks, and for the names of the one before."""
         late = time.monotonic() - self._next
-        if late < 0 or len(self._reports):
+        if late < 0 or self._snapshot_waits:
             return False
         return late >= _TABLES_S or not self._session.has_unread_stacks
 
@@ -241,15 +246,14 @@ class Watch:
 
     def _await_names(self) -> None:
         """Until all reports are written. Another signal, or too long a time, ends the naming."""
-        sources = [self._signals.fileno(), self._reports.fileno()]
-        is_unsignalled = self._is_unsignalled()
-        until, said = time.monotonic() + _NAMES_S, False
-        while len(self._reports):
-            ready, _, _ = select.select(sources, [], [], _SOON_S)
-            if not ready and not said:
-                _say("kwatch: reading debug information for names; ^C goes without")
+        is_unsignalled, since, said = self._is_unsignalled(), time.monotonic(), False
+        while self._reports.waiting:
+            self._reports.await_one(_SOON_S, self._signals.fileno())
+            took = time.monotonic() - since
+            if not said and took >= _SOON_S:
+                _say("kwatch: reading debug information for names; ^C ends that")
                 said = True
-            if not is_unsignalled() or time.monotonic() >= until:
+            if not is_unsignalled() or took >= _NAMES_S:
                 self._reports.hurry()
             self._reports.write_ready()
 
@@ -266,15 +270,19 @@ class Watch:
         # While others go on, the rings fill up.
         alone = len(self._session.registry) == 1
         self._session.read_stacks(_LAST_TABLES_S if alone else _TABLES_S)
-        self._reports.add([self._reporter.draft(process, "final")], self._write_ended)
+        draft = self._reporter.draft(process, "final", now_ns())
+        self._reports.add([replace(draft, only_leaks=self._shows_busiest)], self._write_ended)
+        self._reports.write_ready()
 
     def _draft_all(self, kind: Literal["snapshot", "final"]) -> None:
         self._reporter.refresh()
-        drafts = [self._reporter.draft(p, kind) for p in self._session.registry]
+        now = now_ns()
+        drafts = [self._reporter.draft(process, kind, now) for process in self._session.registry]
         if self._shows_busiest:
             drafts.sort(key=lambda draft: draft.activity, reverse=True)
             top = self._options.listing.top
             drafts[top:] = [draft.without_listing() for draft in drafts[top:]]
+        self._snapshot_waits = True
         self._reports.add(drafts, self._write_all)
 
     @property
@@ -288,6 +296,7 @@ class Watch:
                 self._output.write(one)
 
     def _write_all(self, report: Report) -> None:
+        self._snapshot_waits = False
         self._note(report)
         self._output.write_profiles()
         if self._shows_busiest:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import filterfalse
+from itertools import dropwhile
 from os.path import basename
 
 from kwatch.runtime import is_allocator, is_kept_for_threads, is_standard, is_wrapper, telling
@@ -83,10 +83,10 @@ def _leaking_place(frames: Sequence[Frame], program: str) -> str:
     """
     own = [f for f in telling(frames) if not is_standard(f) and _is_own(f.module, program)]
     callers = own or list(filter(is_caller, frames))
-    caller = next(filterfalse(is_wrapper, callers), None)
+    caller = next(dropwhile(is_wrapper, callers), None)
     if caller is None or caller is callers[0]:
         return _place(callers[0] if callers else None)
-    return f"{_place(caller)} by way of {callers[0].symbol}"
+    return f"{_place(caller)} by way of {_place(callers[0])}"
 
 
 def _describe(leaks: Sequence[StackStats], place: str, exited: bool) -> str:

@@ -7,14 +7,15 @@ a server of such files seconds. The rings would be full by then.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from itertools import count
+from queue import PriorityQueue
 
 from kwatch.symbols.symbolizer import Symbolizer
 
 Job = Callable[[Symbolizer], None]
+_URGENT, _USUAL, _END = range(3)
 
 
 class Namer:
@@ -22,20 +23,26 @@ class Namer:
 
     def __init__(self, symbolizer: Symbolizer) -> None:
         self._symbolizer = symbolizer
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: PriorityQueue[tuple[int, int, Job | None]] = PriorityQueue()
+        self._numbers = count()
         self._failure: BaseException | None = None
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="namer", daemon=True)
         self._thread.start()
 
-    def __len__(self) -> int:
-        """Jobs that wait, about."""
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not been begun, about."""
         return self._jobs.qsize()
 
-    def submit(self, job: Job) -> None:
-        """Raises what an earlier job has raised."""
+    def submit(self, job: Job, urgent: bool = False) -> None:
+        """What is `urgent`, because its names may go, comes before all that is not."""
+        self._jobs.put((_URGENT if urgent else _USUAL, next(self._numbers), job))
+
+    def check(self) -> None:
+        """Raises what a job has raised."""
         if self._failure is not None:
             raise self._failure
-        self._jobs.put(job)
 
     def hurry(self) -> None:
         """No more debug information is read: what has no name yet gets none."""
@@ -43,16 +50,15 @@ class Namer:
 
     def close(self) -> None:
         """Jobs that have not been begun are not done."""
+        self._closing = True
         self.hurry()
-        with contextlib.suppress(Empty):
-            while True:
-                self._jobs.get_nowait()
-        self._jobs.put(None)
+        self._jobs.put((_END, next(self._numbers), None))
         self._thread.join()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()[2]) is not None:
             try:
-                job(self._symbolizer)
+                if not self._closing:
+                    job(self._symbolizer)
             except BaseException as error:  # the main thread is to end of it
                 self._failure = error

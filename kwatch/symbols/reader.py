@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,8 @@ class Reader:
         self._on_end = on_end
         self._timeout_s = timeout_s
         self._pid = 0
+        self._lock = threading.Lock()  # of the pid, which is another process's once it is reaped
+        self._given_up = False
         self._socket: socket.socket | None = None
         self._opened: set[int] = set()
         self.starts = 0
@@ -77,6 +80,8 @@ class Reader:
         """Begins to start the process, without waiting for it. Raises NotStarted."""
         if self._socket is not None:
             return
+        if self._given_up:
+            raise NotStarted("debug information is not read any more")
         try:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -106,6 +111,8 @@ class Reader:
                 raise Damaged(f"{path}: reading its debug information takes too long") from None
             except wire.Closed:
                 status = self._reap()
+                if self._given_up:
+                    continue  # which `start` refuses
                 if attempt == 2 or not _ended_by_others(status):
                     raise Damaged(f"{path}: {_cause(status)}") from None
         raise AssertionError("the second attempt returns or raises")
@@ -115,6 +122,13 @@ class Reader:
             self._opened.discard(number)
             with contextlib.suppress(wire.Closed, TimeoutError):
                 wire.send(self._socket, {"close": number})
+
+    def give_up(self) -> None:
+        """Ends the process for good, also amid `locate`; for any thread."""
+        self._given_up = True
+        with self._lock:
+            if self._pid:
+                os.kill(self._pid, signal.SIGKILL)
 
     def stop(self) -> None:
         if self._socket is not None:
@@ -141,7 +155,8 @@ class Reader:
             self._socket.close()
         self._socket = None
         self._opened.clear()
-        pid, self._pid = self._pid, 0
+        with self._lock:
+            pid, self._pid = self._pid, 0
         self._on_end(pid)
         return os.waitpid(pid, 0)[1]
 

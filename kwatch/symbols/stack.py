@@ -14,7 +14,8 @@ class Stack:
     """Calls, innermost first, of a process that may be gone when they are named.
 
     `made` has the frames of code that the program itself has made, named as soon as can be: other
-    code may take its place. `frames` is empty until `Symbolizer.name` has filled it in, for good.
+    code may take its place. `frames` is empty until the names are known for good. `seen_ns`, on
+    the clock of the events: what a file was then is where its calls lie.
     """
 
     pid: int = 0
@@ -22,3 +23,4 @@ class Stack:
     ending: Ending = Ending.COMPLETE
     made: dict[Call, Frame] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
+    seen_ns: int = 0

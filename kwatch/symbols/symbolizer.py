@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,8 @@ from kwatch.symbols.mappings import AddressSpace, Call, Mapping, is_foreign
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 from kwatch.symbols.stack import Stack
 
-_FILES = 4096  # held open, for names of processes that are gone by then
+_FILES = 1024  # held open at most, for names of processes that are gone by then
+_SHARE = 4  # of the descriptors, one in so many
 _AT_ONCE = 64  # addresses in a request to the reader, whose time is limited
 _FRAMES_BYTES = 32 << 20
 _FRAME_BYTES = 250  # of a Frame and its place in the cache, without its strings
@@ -44,13 +46,16 @@ class _File:
     """A mapped file, held open. The symbol reader reads it when the first address is asked for.
 
     `elf` is None where the file is no ELF file that kwatch can read. `root`: where a process of
-    another mount namespace sees its files.
+    another mount namespace sees its files. `since_ns`: when it was found written anew, 0 if it was
+    not.
     """
 
     path: str
     elf: Elf | None
     root: str = ""
+    since_ns: int = 0
     readable: bool = True
+    is_found: bool = False  # its debug file, if there is one
     number: int = field(default_factory=lambda: next(_numbers))
     version: tuple[int, ...] = ()
 
@@ -84,12 +89,13 @@ class _Named:
     """The frames of one call, kept with addresses of 0.
 
     `signal`: the next frame was interrupted, it did not call. `lasting`: it will be the same
-    whenever it is asked for.
+    whenever it is asked for. `unread`: it has no name because nobody has looked.
     """
 
     frames: tuple[Frame, ...]
     signal: bool = False
     lasting: bool = True
+    unread: bool = False
 
     def at(self, address: int) -> _Named:
         frames = tuple([replace(frame, address=address) for frame in self.frames])
@@ -107,6 +113,7 @@ class Symbolizer:
 
     def __init__(self, files: int = _FILES, reader: Reader | None = None) -> None:
         load_libdw()
+        files = min(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self.warn: Callable[[str], None] = _nobody
         self._images = Images()
         self._reader = reader or Reader()
@@ -135,7 +142,7 @@ class Symbolizer:
             if call is None:
                 break
             calls.append(call)
-        return Stack(pid, tuple(calls))
+        return Stack(pid, tuple(calls), seen_ns=time.monotonic_ns())
 
     def name_made(self, stack: Stack) -> None:
         """Names the code that the program has made, by what is there now."""
@@ -152,11 +159,11 @@ class Symbolizer:
         come before the function that they are in, with its address and offset. Without a symbol, a
         frame's offset is the file's own virtual address, or that in the file or memory.
         """
-        self._close_files()
+        self.close_retired()
         unnamed = [stack for stack in stacks if not stack.frames]
-        names = self._names((stack.pid, call) for stack in unnamed for call in stack.calls)
+        names = self._names((stack, call) for stack in unnamed for call in stack.calls)
         interrupted = {
-            call: (stack.pid, call.interrupted())
+            call: (stack, call.interrupted())
             for stack in unnamed
             for before, call in pairwise(stack.calls)
             if names[before].signal
@@ -166,27 +173,55 @@ class Symbolizer:
         return [stack.frames or _assembled(stack, names, after_signal) for stack in stacks]
 
     def first(self, stacks: Sequence[Stack], wanted: Callable[[Frame], bool]) -> list[Frame | None]:
-        """Of each stack the innermost frame that is wanted; no more is named than that takes."""
-        self._close_files()
+        """Of each stack the innermost frame that is wanted; no more is named than that takes.
+
+        None if there is none, or if it depends on a name that nobody has looked for: see `hurry`.
+        """
+        self.close_retired()
         found = [next(filter(wanted, stack.frames), None) for stack in stacks]
         left = [index for index, stack in enumerate(stacks) if not stack.frames]
         depth = 0
         while left := [i for i in left if found[i] is None and depth < len(stacks[i].calls)]:
-            names = self._names((stacks[i].pid, stacks[i].calls[depth]) for i in left)
+            names = self._names((stacks[i], stacks[i].calls[depth]) for i in left)
             for i in left:
                 call = stacks[i].calls[depth]
                 frames = _made(stacks[i], call) or names[call].frames
                 found[i] = next(filter(wanted, frames), None)
+            unread = {i for i in left if names[stacks[i].calls[depth]].unread}
+            for i in unread:
+                found[i] = None
+            left = [i for i in left if i not in unread]
             depth += 1
         return found
 
     def hurry(self) -> None:
-        """What is not known yet is not read any more: it stays without a name."""
-        self._hurried = True
+        """What is not known yet is not read any more: it stays without a name.
 
-    def prefetch(self, pid: int, mapping: Mapping) -> None:
-        """Opens the mapped file while the process lives: afterwards it may be out of reach."""
-        self._file(pid, mapping)
+        May be called by any thread; what is being read at the moment is given up.
+        """
+        self._hurried = True
+        self._reader.give_up()
+
+    def prefetch(self, pid: int, mapping: Mapping) -> bool:
+        """Opens the mapped file while the process lives: afterwards it may be out of reach.
+
+        Whether its debug file may be, too: then `find_debug_file` should follow.
+        """
+        file = self._file(pid, mapping)
+        return file is not None and bool(file.root) and not file.is_found
+
+    def find_debug_file(self, pid: int, mapping: Mapping) -> None:
+        """Lets the reader open the debug file, which only the process may lead to."""
+        file = self._file(pid, mapping)
+        vaddr = file.elf.vaddr_of(mapping.offset) if file is not None and file.elf else None
+        if file is not None and vaddr is not None and not file.is_found:
+            file.is_found = True
+            self._locate(file, [vaddr])
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether files wait to be closed by `close_retired`."""
+        return not self._retired.empty()
 
     def usage(self) -> Usage:
         reader = self._reader
@@ -197,7 +232,7 @@ class Symbolizer:
         self._jit.close()
         for file in self._files.drain():
             self._retire(file)
-        self._close_files()
+        self.close_retired()
 
     def _refresh(self, pid: int, space: AddressSpace) -> None:
         """What was mapped a moment ago may not have been told of yet, so look once in a while."""
@@ -211,16 +246,16 @@ class Symbolizer:
             if space.find(mapping.start) is None:
                 space.add(mapping)
 
-    def _names(self, calls: Iterable[tuple[int, Call]]) -> dict[Call, _Named]:
-        """With addresses. `calls`: each with the pid of its process."""
+    def _names(self, calls: Iterable[tuple[Stack, Call]]) -> dict[Call, _Named]:
+        """With addresses. `calls`: each with its stack, or one of them."""
         found: dict[Call, _Named] = {}
         missing: dict[int, tuple[_File, list[Call]]] = {}
         files: dict[int, _File | None] = {}  # by the mapping's identity: one look for all its calls
-        for call, pid in {call: pid for pid, call in calls}.items():
+        for call, stack in {call: stack for stack, call in calls}.items():
             if id(call.mapping) not in files:
-                files[id(call.mapping)] = self._file(pid, call.mapping)
+                files[id(call.mapping)] = self._file(stack.pid, call.mapping)
             file = files[id(call.mapping)]
-            if file is None or file.elf is None:
+            if file is None or file.elf is None or stack.seen_ns < file.since_ns:
                 found[call] = _Named((call.unnamed,), lasting=file is not None or call.is_made)
                 continue
             known = self._frames.get((file.number, call.offset, call.step))
@@ -263,7 +298,8 @@ class Symbolizer:
             self._warn_nameless(file.path, str(error))
             return {}, True
         except NotStarted as error:
-            self._warn_nameless("", str(error))
+            if not self._hurried:
+                self._warn_nameless("", str(error))
             return {}, False
         return dict(zip(vaddrs, answer.locations, strict=True)), not answer.partial
 
@@ -281,14 +317,16 @@ class Symbolizer:
         key = mapping.device, mapping.inode, mapping.path
         with self._lock:
             file = self._files.get(key)
-            if file is not None and not file.is_current():
+            if file is not None and file.is_current():
+                return file
+            fresh = self._open(pid, mapping)
+            if file is not None:
                 self._retire(self._files.remove(key))
-                file = None
-            if file is None:
-                file = self._open(pid, mapping)
-                if file is not None:
-                    self._files.put(key, file)
-            return file
+            if fresh is not None:
+                if file is not None and not _same_build(file, fresh):
+                    fresh.since_ns = time.monotonic_ns()
+                self._files.put(key, fresh)
+            return fresh
 
     def _open(self, pid: int, mapping: Mapping) -> _File | None:
         try:
@@ -303,12 +341,18 @@ class Symbolizer:
         """The file may be in use by the other thread, which closes it when it is not."""
         self._retired.put(file)
 
-    def _close_files(self) -> None:
+    def close_retired(self) -> None:
+        """Closes files that are not needed any more; for the thread that asks for names."""
         while not self._retired.empty():
             file = self._retired.get()
             self._reader.forget(file.number)
             if file.elf is not None:
                 file.elf.close()
+
+
+def _same_build(one: _File, other: _File) -> bool:
+    ids = {file.elf.build_id if file.elf is not None else None for file in (one, other)}
+    return len(ids) == 1 and None not in ids
 
 
 def _foreign_root(pid: int) -> str:
@@ -320,7 +364,8 @@ def _named_by(
 ) -> _Named:
     if location is None or vaddr is None:
         offset = call.offset if vaddr is None else vaddr
-        return _Named((Frame(0, "", offset + call.step, file.path),), lasting=lasting)
+        frame = Frame(0, "", offset + call.step, file.path)
+        return _Named((frame,), lasting=lasting, unread=not lasting)
     within = vaddr if location.offset is None else location.offset
     *inlined, whole = [
         Frame(0, place.name, within + call.step, file.path, place.file, place.line)

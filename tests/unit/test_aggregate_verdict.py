@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kwatch.aggregate.verdict import is_caller, judge
+from kwatch.runtime import is_wrapper
 from kwatch.snapshot import Frame, StackStats, Verdict
 
 PROGRAM = "/home/user/demo"
@@ -23,6 +24,12 @@ RESIZE = Frame(0x1000, "resize", 5, PROGRAM, "/usr/include/c++/12/bits/stl_vecto
 
 ZMALLOC = Frame(0x1000, "zmalloc", 5, PROGRAM, "/src/zmalloc.c", 101)
 ZDUP = Frame(0x1100, "zstrdup", 5, PROGRAM, "/src/zmalloc.c", 404)
+
+WRAPPERS = """zmalloc zcalloc xstrdup g_malloc0 ngx_palloc ngx_palloc_small ngx_memalign av_mallocz
+_PyObject_Malloc PyMem_RawMalloc PyType_GenericAlloc CRYPTO_zalloc sqlite3DbMallocRaw"""
+OTHERS = (
+    "update_alloc_stats load_alloc_table TotalLocked CallOcaml PyObject_Dealloc deallocate main"
+)
 
 
 def stack(*frames, blocks=1, size=100):
@@ -103,7 +110,8 @@ def test_a_known_leak_outweighs_an_unknown_stack():
         (
             [stack(ZMALLOC, ZDUP, LEAK_HERE)],
             True,
-            "1 block (100 B) from leak_here (demo.c:12) by way of zmalloc was never freed",
+            "1 block (100 B) from leak_here (demo.c:12) by way of zmalloc (zmalloc.c:101)"
+            " was never freed",
         ),
         (
             [stack(ZMALLOC, ZDUP)],
@@ -115,3 +123,16 @@ def test_a_known_leak_outweighs_an_unknown_stack():
 )
 def test_the_reason_names_the_largest_stack(outstanding, exited, reason):
     assert verdict(*outstanding, exited=exited)[1] == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "wraps"),
+    [
+        *[(name, True) for name in WRAPPERS.split()],
+        *[(name, False) for name in OTHERS.split()],
+        ("parse::<alloc::vec::Vec<u8>>", False),
+        ("std::vector<int, MyAlloc<int> >::push_back", False),
+    ],
+)
+def test_names_of_wrappers(name, wraps):
+    assert is_wrapper(Frame(1, name)) is wraps

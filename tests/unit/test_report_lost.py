@@ -76,7 +76,7 @@ def reporter(tracer, registry):
 
 def lost(reporter, registry, pid=KNOWN):
     reporter.refresh()
-    return reporter.draft(registry.get(pid), "snapshot").snapshot.lost.by_cause
+    return reporter.draft(registry.get(pid), "snapshot", now_ns()).snapshot.lost.by_cause
 
 
 def test_a_fork_that_was_lost_is_in_every_report(reporter, registry, losses):

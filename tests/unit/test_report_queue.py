@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 
 import pytest
@@ -50,7 +49,6 @@ def queue(names):
     namer = Namer(names)
     made = ReportQueue(namer)
     yield made
-    namer.close()
     made.close()
 
 
@@ -70,8 +68,8 @@ def draft(pid, stacks, listed):
 
 def await_reports(queue):
     """Until all are written."""
-    while len(queue):
-        assert select.select([queue], [], [], 10)[0]
+    while queue.waiting:
+        assert queue.await_one(10)
         queue.write_ready()
 
 
@@ -103,7 +101,7 @@ def test_only_what_is_shown_is_named_though_all_is_judged(queue, names):
 def test_a_failure_of_the_other_thread_is_told(queue, names):
     names.frames = lambda stacks: 1 / 0
     queue.add([draft(1, [stack(5)], listed=1)], print)
-    select.select([queue], [], [], 10)
+    assert queue.await_one(10)
     with pytest.raises(ZeroDivisionError):
         queue.write_ready()
 

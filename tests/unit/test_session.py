@@ -15,7 +15,7 @@ from harness.records import control_record, heap_batch, syscall_record
 from kwatch.events import SYSCALL, EventType
 from kwatch.options import WatchOptions
 from kwatch.report import UNKNOWN_PROCESS, Reporter, call_name
-from kwatch.session import Session
+from kwatch.session import Session, now_ns
 from kwatch.stream import Drained
 from kwatch.targets import processes
 from kwatch.tracer import MISSED_TRACEPOINTS
@@ -95,7 +95,7 @@ def test_what_nothing_is_known_of_is_lost(story):
     assert story.reports == [("sleep", 0, 0)]
     story.reporter.refresh()
     process = story.session.tracees.register(processes.ProcessFacts(8, 1.0, "other", ""))
-    lost = story.reporter.draft(process, "snapshot").snapshot.lost
+    lost = story.reporter.draft(process, "snapshot", now_ns()).snapshot.lost
     assert lost.by_cause == {UNKNOWN_PROCESS: CALLS + 2}
 
 

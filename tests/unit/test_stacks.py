@@ -105,7 +105,9 @@ def tables():
 
 @pytest.fixture
 def reader(tables):
-    symbolizer = SimpleNamespace(stack=lambda *_: Stack(), hurry=lambda: None, close=lambda: None)
+    symbolizer = SimpleNamespace(
+        stack=lambda *_: Stack(), hurry=lambda: None, close=lambda: None, has_retired=False
+    )
     made = StackReader(tables, symbolizer, CallStackAccount())
     yield made
     made.close()
