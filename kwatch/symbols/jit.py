@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from kwatch.errors import KwatchError
@@ -10,8 +11,11 @@ from kwatch.snapshot import Frame
 from kwatch.symbols.lru import Lru
 from kwatch.symbols.mappings import Mapping, read_mappings
 from kwatch.symbols.perf_map import PerfMap, map_status, open_perf_map, start_ticks
+from kwatch.symbols.stack import Stack
 
 _PROCESSES = 8
+_REMEMBERED = 1024
+_LOOK_S = 0.05  # between two looks for the map of a process, which most have not
 
 
 class JitCode:
@@ -20,27 +24,33 @@ class JitCode:
     def __init__(self, warn: Callable[[str, str], None]) -> None:
         self._warn = warn
         self._maps: Lru[int, PerfMap] = Lru(_PROCESSES, on_evict=PerfMap.close)
+        self._looked: Lru[int, float] = Lru(_REMEMBERED)
 
-    def frame(self, pid: int, address: int, looked_up: int) -> Frame | None:
-        """The frame of a return address, whose call is at `looked_up`."""
-        known = self._map(pid)
+    def name(self, stack: Stack) -> None:
+        """Names the calls of a stack that lead through what the process has made."""
+        known = self._map(stack.pid)
         if known is None:
-            return None
-        found, module = known.find(looked_up), f"perf-{pid}.map"
+            return
+        module = f"perf-{stack.pid}.map"
+        for call in stack.calls:
+            found = known.find(call.looked_up) if call.is_made else None
+            if found is not None:
+                name, offset = found
+                stack.made[call] = Frame(call.address, name, offset + call.step, module)
         if known.full:
             line = f"{module} has more functions than are kept; the oldest are shown as addresses"
             self._warn(module, line)
-        if found is None:
-            return None
-        name, offset = found
-        return Frame(address, name, offset + address - looked_up, module)
 
     def close(self) -> None:
         for known in self._maps.drain():
             known.close()
 
     def _map(self, pid: int) -> PerfMap | None:
-        """The map that is there now; the last one if the process is gone."""
+        """The map that was there a moment ago; the last one if the process is gone."""
+        now = time.monotonic()
+        if now < (self._looked.get(pid) or 0.0) + _LOOK_S:
+            return self._maps.get(pid)
+        self._looked.put(pid, now)
         known, started = self._maps.get(pid), start_ticks(pid)
         if known is not None and started in (None, known.started):
             status = map_status(pid)

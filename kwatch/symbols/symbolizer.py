@@ -146,11 +146,8 @@ class Symbolizer:
 
     def name_made(self, stack: Stack) -> None:
         """Names the code that the program has made, by what is there now."""
-        for call in stack.calls:
-            if call.is_made:
-                frame = self._jit.frame(stack.pid, call.address, call.looked_up)
-                if frame is not None:
-                    stack.made[call] = frame
+        if not self._hurried:
+            self._jit.name(stack)
 
     def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
         """The frames of each stack, innermost first.

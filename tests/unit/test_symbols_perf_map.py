@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from kwatch.snapshot import Frame
 from kwatch.symbols import perf_map
 from kwatch.symbols.jit import JitCode
-from kwatch.symbols.mappings import AddressSpace, Mapping, read_mappings
+from kwatch.symbols.mappings import AddressSpace, Call, Mapping, read_mappings
 from kwatch.symbols.perf_map import PerfMap, open_perf_map, without_overlaps
+from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
 
 
@@ -142,6 +143,21 @@ def test_only_the_process_and_root_are_believed(mode: int, owner: int, trusted: 
         found.close()
 
 
+def name_at_4(jit: JitCode) -> Frame | None:
+    """Of the return address 0x1004 in this process."""
+    memory = Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)
+    call = Call(0x1004, 0x1003, memory)
+    stack = Stack(os.getpid(), (call,))
+    jit.name(stack)
+    return stack.made.get(call)
+
+
+@pytest.fixture
+def _looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kwatch.symbols.jit._LOOK_S", 0.0)
+
+
+@pytest.mark.usefixtures("_looks_at_once")
 def test_the_map_of_an_earlier_process_of_this_pid_is_refused() -> None:
     """As in containers, where a restart makes the same pids and finds the same /tmp."""
     path = Path(f"/tmp/perf-{os.getpid()}.map")
@@ -151,27 +167,28 @@ def test_the_map_of_an_earlier_process_of_this_pid_is_refused() -> None:
     jit = JitCode(lambda module, line: warnings.append(line))
     try:
         os.utime(path, (began - 0.5, began - 0.5))
-        assert jit.frame(os.getpid(), 0x1004, 0x1003) is None
+        assert name_at_4(jit) is None
         path.write_text("1000 10 g\n")  # the same file, written by this process
-        assert jit.frame(os.getpid(), 0x1004, 0x1003) == Frame(0x1004, "g", 4, path.name)
+        assert name_at_4(jit) == Frame(0x1004, "g", 4, path.name)
         os.utime(path, (began + 0.01, began + 0.01))
-        assert jit.frame(os.getpid(), 0x1004, 0x1003) is not None
+        assert name_at_4(jit) is not None
     finally:
         path.unlink()
         jit.close()
     assert not warnings
 
 
+@pytest.mark.usefixtures("_looks_at_once")
 def test_a_map_is_forgotten_with_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(f"/tmp/perf-{os.getpid()}.map")
     path.write_text("1000 10 f\n")
     jit = JitCode(lambda module, line: None)
     try:
-        assert jit.frame(os.getpid(), 0x1004, 0x1003) is not None
+        assert name_at_4(jit) is not None
         path.unlink()
-        assert jit.frame(os.getpid(), 0x1004, 0x1003) is not None
+        assert name_at_4(jit) is not None
         monkeypatch.setattr("kwatch.symbols.jit.start_ticks", lambda pid: 1 << 40)
-        assert jit.frame(os.getpid(), 0x1004, 0x1003) is None  # another process has the pid
+        assert name_at_4(jit) is None  # another process has the pid
     finally:
         path.unlink(missing_ok=True)
         jit.close()
@@ -194,6 +211,19 @@ def test_that_functions_are_not_known_is_said_once(tmp_path: Path) -> None:
     assert symbols == ["f", "", "f"]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"perf-{os.getpid()}.map has more functions than are kept")
+
+
+def test_that_there_is_no_map_is_not_looked_up_for_each_stack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A JVM has thousands of stacks through its own code, and no map."""
+    looks: list[int] = []
+    monkeypatch.setattr("kwatch.symbols.jit.open_perf_map", looks.append)
+    monkeypatch.setattr("kwatch.symbols.jit._LOOK_S", 60.0)
+    jit = JitCode(lambda module, line: None)
+    assert [name_at_4(jit) for _ in range(100)] == [None] * 100
+    assert len(looks) == 1
+    jit.close()
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
