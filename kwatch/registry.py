@@ -56,8 +56,8 @@ class Process:
     often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
     when its mappings were read anew; what older records say of them is known. `attached_ns`: what
     is older happened before kwatch looked at the process itself. `before_exec`: the facts while an
-    exec is under way. `replaced`: an exec has made another program of a target. `ended_ns`: when it
-    ended, 0 until it has.
+    exec is under way. `awaits_program`: it has mapped nothing of its new image so far. `replaced`:
+    an exec has made another program of a target. `ended_ns`: when it ended, 0 until it has.
     """
 
     facts: ProcessFacts
@@ -74,6 +74,7 @@ class Process:
     attached_ns: int = 0
     ended_ns: int = 0
     before_exec: ProcessFacts | None = None
+    awaits_program: bool = False
     replaced: bool = False
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)

@@ -177,7 +177,10 @@ class Tracees:
         self._update_tables(process)
 
     def reread(self, process: Process) -> None:
-        """Some of what it has mapped or unmapped went unseen: its mappings as they are now."""
+        """Some of what it has exec'ed, mapped or unmapped went unseen: what it is now."""
+        process.facts = processes.now(process.facts) or process.facts
+        if not self._options.mappings:
+            return
         process.reread_ns = time.monotonic_ns()
         target = self._tracer.target(process.pid)  # before the mappings, as in `discover`
         code = _code(self._mappings(process.pid))

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 
 def test_one_report_for_each_followed_process(run_kwatch):
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do /bin/true; done"
@@ -117,3 +119,19 @@ def test_a_process_whose_first_thread_has_ended(start, run_kwatch):
     target.end()
     final = kwatch.finish().final()
     assert final["syscalls"]["calls"] == answers["getppid"]
+
+
+@pytest.mark.parametrize("what", ["--heap", "--no-heap"])
+def test_the_executable_of_children_that_soon_end(run_kwatch, what):
+    """It is not the shell's, of which each is a copy at first."""
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do /bin/true; done"
+    result = run_kwatch("--json", what, "--follow", "--", "sh", "-c", script).finish()
+    programs = [(d["process"]["comm"], d["process"]["exe"]) for d in result.documents]
+    shell, true = (os.path.realpath(path) for path in (shutil.which("sh"), "/bin/true"))
+    assert sorted(programs) == sorted([("sh", shell), *[("true", true)] * 13])
+
+
+def test_the_executable_of_a_command_that_soon_ends(run_kwatch):
+    """It is not kwatch's, whose child it was before its exec."""
+    process = run_kwatch("--json", "--no-heap", "--", "true").finish().final()["process"]
+    assert process["exe"] == os.path.realpath(shutil.which("true"))
