@@ -49,7 +49,10 @@ class Tracees:
         self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
 
     def attach(self, facts: ProcessFacts, by_comm: bool = False, late: bool = False) -> None:
-        """Makes a running process a target and probes its allocators. `late`: see Coverage."""
+        """Makes a running process a target and probes its allocators. `late`: see Coverage.
+
+        Raises KwatchError for one that the user named by its pid and that has ended.
+        """
         flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
         if by_comm and not self._options.follow:
             flags |= TargetFlag.BY_COMM
@@ -58,7 +61,7 @@ class Tracees:
         if self._stacks is not None:  # while no event has a stack yet
             self._stacks.load(facts.pid, _code(self._mappings(facts.pid)))
         self._make_target(process, flags)
-        found = processes.now(facts)
+        found = processes.now(facts) if by_comm else processes.require_still(facts)
         if found is not None and (not by_comm or self._is_named(found.pid)):
             process.facts = found  # it may have exec'ed since the first look
             self._joined(process, read_mappings if not by_comm else self._mappings)

@@ -91,6 +91,8 @@ class Watch:
         for pid in processes.named(self._options.comms) if self._options.comms else ():
             self._signals.check()
             self._tracees.attach_named(pid)
+        for facts in named:  # else what comes of it would depend on when it ended
+            processes.require_still(facts)
         self._signals.check()
 
     def run(self) -> int:

@@ -95,6 +95,17 @@ def require(pid: int) -> ProcessFacts:
     raise KwatchError(f"there is no process {pid}", "list the running ones with `ps -e`")
 
 
+def require_still(known: ProcessFacts) -> ProcessFacts:
+    """The facts of now of a process that the user named; KwatchError if it has ended since."""
+    found = now(known)
+    if found is None:
+        raise KwatchError(
+            f"process {known.pid} ({known.comm}) ended before kwatch was attached to it",
+            "give the --pid of one that runs on, or launch the program: kwatch -- COMMAND",
+        )
+    return found
+
+
 def _require_traceable(found: ProcessFacts) -> None:
     """Raises KwatchError; FileNotFoundError or ProcessLookupError if it ends meanwhile."""
     pid = found.pid

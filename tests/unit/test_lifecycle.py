@@ -11,6 +11,7 @@ import pytest
 from harness.records import control_record, heap_batch
 
 from kwatch import tracees as module
+from kwatch.errors import KwatchError
 from kwatch.events import EventType
 from kwatch.kernel.control_ring import MappingRecord, NameRecord
 from kwatch.lifecycle import Lifecycle
@@ -168,9 +169,16 @@ def test_who_is_renamed_while_its_end_is_on_the_way_is_attached_anew(story):
     assert story.lifecycle.ending == []
 
 
-def test_who_ends_while_it_is_attached_is_no_target(story):
+def test_a_pid_that_ends_while_it_is_attached_is_an_error_and_no_report(story):
     gone = story.running.pop(PID)
-    story.tracees.attach(gone)
+    with pytest.raises(KwatchError, match=r"process 7 \(sh\) ended before"):
+        story.tracees.attach(gone)
+    assert story.ended == []
+
+
+def test_who_ends_while_it_is_attached_by_name_is_no_target(story):
+    gone = story.running.pop(PID)
+    story.tracees.attach(gone, by_comm=True)
     assert story.tracer.images == {}
     assert [p.facts.exited for p in story.ended] == [True]
 
