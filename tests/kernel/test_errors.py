@@ -73,6 +73,8 @@ USAGE = [
     ("--pid", "1", "--folded", "/tmp/x", "--output", "/tmp/x"),
     ("--no-such-option",),
     ("stray",),
+    ("--follow",),
+    ("-tt", "--pid", "1"),
     ("--",),
 ]
 
