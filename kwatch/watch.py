@@ -33,6 +33,7 @@ from kwatch.tracer import Tracer
 from kwatch.units import printable
 
 _GRACE_S = 5.0  # for a launched command to end after a signal
+_AT_ONCE_S = 0.5  # else it is said that this is waited for
 _TABLES_S = 1.0  # for tables that stacks wait for at a snapshot
 _LAST_TABLES_S = 30.0  # at a final report
 _NAMES_S = 30.0  # for the names in the last reports,
@@ -50,7 +51,7 @@ class Watch:
         """Raises KwatchError."""
         self._options = options
         self._signals = signals
-        self._found_leak = False
+        self._found_leak = self._said_who_is_waited_for = False
         self._snapshots = 0
         self._started = self._next = self._next_gone = 0.0
         self._launched: Launched | None = None
@@ -119,6 +120,7 @@ class Watch:
             if select.select([self._signals], [], [], _END_S)[0]:
                 self._signals.read()
                 self._pass_on_signal()
+            self._say_who_is_waited_for()
         status = self._status()
         return status if failure is None else ExitCode.FAILED
 
@@ -138,6 +140,7 @@ class Watch:
         while not self._is_over():
             longest = 0 if self._session.is_behind else self._deadline() - time.monotonic()
             self._step(stream.wait(longest, self._session.concerns))
+            self._say_who_is_waited_for()
         return self._finish()
 
     def _deadline(self) -> float:
@@ -215,6 +218,18 @@ class Watch:
         if number == signal.SIGINT and _in_foreground():
             return
         os.kill(self._launched.pid, number)
+
+    def _say_who_is_waited_for(self) -> None:
+        """Once, if a command does not end at the signal that was to end both."""
+        first = self._signals.first_at
+        if self._launched is None or first is None or self._said_who_is_waited_for:
+            return
+        if self._signals.last == signal.SIGHUP or time.monotonic() < first + _AT_ONCE_S:
+            return
+        self._said_who_is_waited_for = True
+        if not self._launched.has_ended() and not self._is_told_to_end():
+            name = self._options.command[0]
+            _say(f"kwatch: waiting for {name} to end; ^C again ends kwatch now")
 
     def _finish(self) -> int:
         self._tracer.stop()
