@@ -18,6 +18,8 @@ from kwatch.snapshot import Ending, ProcessFacts
 from kwatch.symbols.mappings import AddressSpace
 from kwatch.symbols.stack import Stack
 
+_END_OF_32_BITS = 1 << 32
+
 
 @dataclass(slots=True)
 class Stacks:
@@ -82,6 +84,11 @@ class Process:
     @property
     def pid(self) -> int:
         return self.facts.pid
+
+    @property
+    def has_32_bits(self) -> bool:
+        """Whether it runs 32-bit code: every 64-bit process has its vdso above that."""
+        return len(self.space) > 0 and all(m.end <= _END_OF_32_BITS for m in self.space)
 
     def inherit(self, parent: Process, forked_ns: int) -> None:
         """Begins as a copy of the process that has forked it, but for what that has called."""

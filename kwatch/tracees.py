@@ -219,9 +219,17 @@ class Tracees:
         """Why some of the process's heap may not have been seen; empty if all was."""
         if process.replaced:
             return "another program has taken its place by an exec, and its memory with it"
+        if process.has_32_bits:
+            return heap_of_32_bits(self._options.syscalls)
         if process.pid in self.unreadable:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
         return self.coverage(process).nothing_found or process.coverage.own_gap
+
+    def untraced_children(self) -> list[ProcessFacts]:
+        """Processes that targets had started before they became targets."""
+        found = processes.descendants({process.pid for process in self.registry})
+        left = [pid for pid in found if not self._tracer.is_target(pid)]
+        return [child for child in map(processes.facts, left) if child is not None]
 
     @property
     def unmatched_prefixes(self) -> list[str]:
@@ -273,6 +281,13 @@ class Tracees:
         self, coverage: Coverage, files: Iterable[MappedFile], own: Coverage | None = None
     ) -> list[str]:
         return self._probes.probe(coverage, files, own) if self._options.heap else []
+
+
+def heap_of_32_bits(syscalls: bool, many: bool = False) -> str:
+    """For people: what is traced of 32-bit programs. `syscalls`: their calls are."""
+    programs, their = ("32-bit programs", "their") if many else ("32-bit program", "its")
+    calls = f"{their} system calls are traced, " if syscalls else ""
+    return f"{programs}: {calls}{their} heap is not{'' if syscalls else ' traced'}"
 
 
 def _code(mappings: Iterable[Mapping]) -> list[Mapping]:

@@ -13,12 +13,12 @@ from contextlib import ExitStack, closing
 from typing import Literal
 
 from kwatch import stdio
+from kwatch.attached_line import attached_line, unmatched_line, untraced_line
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.freed_memory import keep_freed_memory
 from kwatch.kernel.loader import Loader
 from kwatch.options import WatchOptions
 from kwatch.output import Output
-from kwatch.probes.table import ESSENTIAL
 from kwatch.registry import Process
 from kwatch.report import Reporter
 from kwatch.report_queue import Report, ReportQueue
@@ -28,7 +28,6 @@ from kwatch.snapshot import ProcessFacts, Verdict
 from kwatch.targets import processes
 from kwatch.targets.connector import Connector
 from kwatch.targets.launch import Launched, program_files
-from kwatch.tracees import Tracees
 from kwatch.tracer import Tracer
 from kwatch.units import printable
 
@@ -130,7 +129,9 @@ class Watch:
             if source is not None:
                 stream.watch(source.fileno())
         keep_freed_memory()
-        _say(self._attached_line())
+        _say(attached_line(self._options, self._tracees, self._launched))
+        if self._options.follow and (left := self._tracees.untraced_children()):
+            _say(untraced_line(left))
         if not self._options.system_wide:
             self._tracees.announce = _say
         if self._launched is not None:
@@ -239,7 +240,7 @@ class Watch:
         self._draft_all("final")
         self._await_names()
         for prefix in self._tracees.unmatched_prefixes:
-            _say(_unmatched(prefix))
+            _say(unmatched_line(prefix))
         status = self._status()
         if self._options.fail_on_leak and self._found_leak:
             return ExitCode.LEAK
@@ -306,47 +307,6 @@ class Watch:
     def _note(self, report: Report) -> None:
         self._found_leak |= any(one.verdict is Verdict.LEAK for one in report)
         self._output.profile(report)
-
-    def _attached_line(self) -> str:
-        """Scripts wait for this line."""
-        traced = [f"{p.facts.comm}[{p.pid}]" for p in self._session.registry]
-        who = f"{len(traced)} processes" if len(traced) != 1 else traced[0]
-        if self._options.system_wide:
-            who = "every process"
-        elif self._launched is not None:
-            who = f"{self._options.command[0]}[{self._launched.pid}]"
-        parts = [f"attached to {who}"]
-        if self._options.heap:
-            parts.append(f"heap: {_coverage(self._tracees)}")
-        if self._options.syscalls:
-            some = "selected" if self._options.trace is not None else "all"
-            stacks = ", with stacks" if self._options.call_stacks else ""
-            parts.append(f"system calls: {some}{stacks}")
-        return "; ".join(parts)
-
-
-def _coverage(tracees: Tracees) -> str:
-    """What was hooked, by file, and what was refused."""
-    coverages = [tracees.system, *(process.coverage for process in tracees.registry)]
-    hooked = {line for coverage in coverages for line in coverage.hooked}
-    refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
-    missed = [f"not {name} ({why})" for name, why in refused.items()]
-    if tracees.unreadable:
-        missed.append(_unreadable(tracees.unreadable))
-    missed += [f"nothing yet for --alloc-prefix {prefix}" for prefix in tracees.unmatched_prefixes]
-    return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
-
-
-def _unmatched(prefix: str) -> str:
-    names = " and ".join(prefix + name for name in ESSENTIAL)
-    return f"kwatch: --alloc-prefix {prefix} matched nothing: no file of the targets has {names}"
-
-
-def _unreadable(pids: set[int]) -> str:
-    """One phrase for all: who may look is one question (ptrace_may_access(), kernel/ptrace.c)."""
-    many = f"{len(pids)} processes such as {min(pids)} alone have"
-    who = many if len(pids) > 1 else f"process {min(pids)} alone has"
-    return f"not allocators that {who} (reading the mappings takes CAP_SYS_PTRACE)"
 
 
 def _say(line: str) -> None:

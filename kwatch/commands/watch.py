@@ -57,7 +57,12 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
         metavar="GLOB",
         help="every process whose comm or executable's base name matches, now or started later",
     )
-    group.add_argument("-f", "--follow", action="store_true", help="children of the targets too")
+    group.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        help="children of the targets too, if they start after kwatch",
+    )
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:

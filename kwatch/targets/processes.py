@@ -146,6 +146,26 @@ def all_pids() -> list[int]:
     return [pid for pid in psutil.pids() if pid != os.getpid() and pid not in OWN]
 
 
+def descendants(ancestors: set[int]) -> list[int]:
+    """Processes that these have started, or theirs; neither kwatch nor who has started it."""
+    parents = dict(_parents())
+    own, pid = {0}, os.getpid()
+    while pid not in own:
+        own.add(pid)
+        pid = parents.get(pid, 0)
+    known, new = set(ancestors), ancestors
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - known
+        known |= new
+    return sorted(known - ancestors - own - OWN)
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield pid, psutil.Process(pid).ppid()
+
+
 def name_matches(pid: int, patterns: tuple[str, ...]) -> bool:
     exe = exe_of(pid)
     return bool(exe) and globs.matches(patterns, comm_of(pid), os.path.basename(exe))

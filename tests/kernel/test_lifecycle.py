@@ -39,6 +39,31 @@ def test_a_process_that_ends_while_kwatch_starts(run_kwatch):
     assert result.status in (0, 1)
 
 
+def test_children_that_run_already_are_named(start, run_kwatch):
+    """They are not followed, as strace -f -p follows none."""
+    target = start("forks")
+    child = target.go("forked")["child"]
+    kwatch = run_kwatch("--pid", target.pid, "--follow", "--json", "--no-heap")
+    kwatch.attached()
+    line = kwatch.said(lambda line: "run already" in line or "runs already" in line)
+    assert line.endswith(f"1 that runs already is not traced: add --pid {child} or --comm forks")
+    result = kwatch.stop()
+    assert [d["process"]["pid"] for d in result.documents] == [target.pid]
+    both = run_kwatch("--pid", f"{target.pid},{child}", "--follow", "--json", "--no-heap")
+    both.attached()
+    assert len(both.stop().stderr) == 1
+
+
+def test_a_name_that_nobody_has_yet(run_kwatch, tmp_path):
+    program = tmp_path / "latecomer"
+    program.symlink_to(shutil.which("true"))
+    kwatch = run_kwatch("--comm", program.name, "--json")
+    assert kwatch.attached() == "attached to no process yet: none is named latecomer"
+    subprocess.run([program], check=True)
+    kwatch.document(lambda d: d["process"]["comm"] == program.name)
+    kwatch.stop()
+
+
 def test_exec_by_a_thread_that_does_not_lead(start, run_kwatch):
     target = start("threadexec")
     kwatch = run_kwatch("--pid", target.pid, "--json")
