@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from kwatch import __version__, signals, stdio
-from kwatch.errors import ExitCode, KwatchError
+from kwatch.commands.unrecognized import hint
+from kwatch.errors import ExitCode, KwatchError, UsageError
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -32,10 +33,9 @@ class _Parser(argparse.ArgumentParser):
         else:
             super()._print_message(message, file)
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         """One line, not the whole usage."""
-        stdio.say(f"kwatch: {message}\n  try `{self.prog} --help`")
-        sys.exit(ExitCode.USAGE)
+        raise UsageError(message, _help_of(self))
 
 
 def parser_for(name: str) -> argparse.ArgumentParser:
@@ -70,9 +70,17 @@ def _parse(name: str, words: list[str]) -> argparse.Namespace:
     command = words[end + 1 :]
     if end < len(words) and (not command or name != DEFAULT_COMMAND):
         parser.error("no command after --" if not command else "-- COMMAND does not go here")
-    parsed = parser.parse_args(words[:end])
+    parsed, unrecognized = parser.parse_known_args(words[:end])
+    if unrecognized:
+        message = f"unrecognized arguments: {' '.join(unrecognized)}"
+        watches = name == DEFAULT_COMMAND and not command
+        raise UsageError(message, (watches and hint(words, unrecognized)) or _help_of(parser))
     parsed.command = command
     return parsed
+
+
+def _help_of(parser: argparse.ArgumentParser) -> str:
+    return f"try `{parser.prog} --help`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from kwatch.targets import processes
 from kwatch.tracees import Tracees
 
 _MAX_IMAGES = 1024
+_NO_PATH = ("//", "[")  # //toolong, //enomem (perf_event_mmap_event()), [vdso]
 
 
 @dataclass(slots=True)
@@ -34,7 +35,8 @@ class Lifecycle:
     """Applies control records, in order, to the traced processes.
 
     Processes that end are left in `ending`, until the rest of what they did is accounted for.
-    `on_reuse` is called with the time at which a pid goes to another process.
+    `on_reuse` is called with the time at which a pid goes to another process. While `has_gaps`,
+    records may be missing among those that come.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Lifecycle:
     ) -> None:
         self.ending: list[Process] = []
         self.missed_unmaps = 0  # times that records of unmapped code are known to have been lost
+        self.has_gaps = False
         self._options = options
         self._tracees = tracees
         self._registry = tracees.registry
@@ -73,8 +76,13 @@ class Lifecycle:
                 self._tracees.exits[found.pid] = found
 
     def concerns(self, record: Control) -> bool:
-        """Whether the record says something of a process that is known, or may make one so."""
-        return isinstance(record, ControlRecord) or self._registry.get(record.pid) is not None
+        """Whether the record says something of a process that is known, or may make one so.
+
+        Without heap and stacks, what a process maps can wait until something else happens to it.
+        """
+        if isinstance(record, ControlRecord):
+            return True
+        return self._options.mappings and self._registry.get(record.pid) is not None
 
     def _running(self, pid: int) -> Process | None:
         """The known process that has this pid, if its end has not been seen."""
@@ -95,16 +103,25 @@ class Lifecycle:
             previous.ended_ns = previous.ended_ns or time_ns
             self._tracees.end([previous])
 
+    def _known_before_its_fork(self, pid: int, started: float) -> Process | None:
+        """When stacks are read in haste, a later one of the child's may have made it known."""
+        child = self._running(pid)
+        if child is None or child.forked_ns:
+            return None
+        return child if processes.same_start(child.facts.start_time, started) else None
+
     def _forked(self, data: bytes) -> None:
         record = np.frombuffer(data, events.FORK, 1)[0]
         parent = self._registry.get(int(record["tgid"]))
         pid, time_ns = int(record["child"]), int(record["time_ns"])
         if self._predates(pid, time_ns):
             return
-        self._end_previous(pid, time_ns)
         started = processes.start_time(int(record["child_start_ns"]))
-        exe = parent.facts.exe if parent else ""
-        child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
+        child = self._known_before_its_fork(pid, started)
+        if child is None:
+            self._end_previous(pid, time_ns)
+            exe = parent.facts.exe if parent else processes.exe_of(pid)
+            child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
         if parent is not None:
             child.inherit(parent, time_ns)
         child.image = int(record["image"])
@@ -134,11 +151,9 @@ class Lifecycle:
         else:
             image.exe = process.facts.exe if process.before_exec is not None else ""
             process.image, process.before_exec = int(record["image"]), None
+            process.awaits_program = False
             self._tracees.new_image(process, int(record["old_tid"]))
-        exe = processes.exe_of(pid)
-        if processes.comm_of(pid) != comm:  # another exec may have followed
-            exe = image.exe or exe
-        process.facts = replace(process.facts, comm=comm, exe=exe or process.facts.exe)
+        process.facts = replace(process.facts, comm=comm, exe=_exe_after(pid, comm, image.exe))
 
     def _exited(self, data: bytes) -> None:
         found = _facts_at_exit(data)
@@ -151,6 +166,8 @@ class Lifecycle:
         if process is None or not processes.same_start(process.facts.start_time, found.start_time):
             self._end_previous(found.pid, time_ns)
             process = self._tracees.register_ended(found)
+        elif self.has_gaps and process.facts.comm != found.comm:  # an exec may be what is missing
+            process.facts = replace(process.facts, comm=found.comm, exe="")
         process.facts = replace(process.facts, exited=True)
         process.ended_ns = time_ns
         self.ending.append(process)
@@ -173,15 +190,21 @@ class Lifecycle:
             return
         mapping = mapping_of(record)
         if process is not None:
-            if not process.facts.exe:  # after an exec, the program itself is mapped first
-                process.facts = replace(process.facts, exe=mapping.path)
+            if process.awaits_program:
+                process.awaits_program = False
+                process.facts = replace(process.facts, exe=self._program(mapping))
             if self._options.mappings and record.time_ns >= process.reread_ns:
                 process.coverage.mapped_at(record.time_ns)
                 self._tracees.mapped(process, [mapping])
         elif record.pid in self._images:
             image = self._images[record.pid]
-            image.exe = image.exe or mapping.path
+            if not len(image.space):
+                image.exe = self._program(mapping)
             image.space.add(mapping)
+
+    def _program(self, first: Mapping) -> str:
+        """The program that is being exec'ed, which is mapped first; empty if that is not sure."""
+        return "" if self.has_gaps or first.path.startswith(_NO_PATH) else first.path
 
     def _renamed(self, record: NameRecord) -> None:
         process = self._running(record.pid)
@@ -195,7 +218,7 @@ class Lifecycle:
             process.space.clear()
             process.image = process.unmaps = process.epoch = process.reread_ns = 0
             process.coverage.forget_image()
-            process.before_exec = process.facts
+            process.before_exec, process.awaits_program = process.facts, True
             process.facts = replace(process.facts, exe="")
         if record.tid == record.pid:
             process.facts = replace(process.facts, comm=record.comm)
@@ -205,6 +228,15 @@ def _facts_at_exit(data: bytes) -> ProcessFacts:
     record = np.frombuffer(data, events.EXIT, 1)[0]
     started = processes.start_time(int(record["start_ns"]))
     return ProcessFacts(int(record["tgid"]), started, _comm(record), "")
+
+
+def _exe_after(pid: int, comm: str, mapped: str) -> str:
+    """The program that an exec has made of a process; empty if nobody can tell any more.
+
+    As /proc has it now; if another exec may have followed, what this one has mapped first.
+    """
+    now = processes.exe_of(pid)
+    return now or mapped if processes.comm_of(pid) == comm else mapped or now
 
 
 def _comm(record: np.void) -> str:

@@ -74,3 +74,11 @@ class WatchOptions:
     def mappings(self) -> bool:
         """Whether it matters what the targets have mapped: for their probes, or their stacks."""
         return self.heap or self.stacks
+
+    @property
+    def names_programs(self) -> bool:
+        """Whether the kernel is to say what every process maps, and how it is named.
+
+        Of a process that is gone by the time one looks, that alone tells which program it ran.
+        """
+        return self.mappings or self.follow or bool(self.comms or self.command)

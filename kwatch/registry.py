@@ -18,6 +18,8 @@ from kwatch.snapshot import Ending, ProcessFacts
 from kwatch.symbols.mappings import AddressSpace
 from kwatch.symbols.stack import Stack
 
+_END_OF_32_BITS = 1 << 32
+
 
 @dataclass(slots=True)
 class Stacks:
@@ -56,8 +58,9 @@ class Process:
     often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
     when its mappings were read anew; what older records say of them is known. `attached_ns`: what
     is older happened before kwatch looked at the process itself. `before_exec`: the facts while an
-    exec is under way. `replaced`: an exec has made another program of a target. `ended_ns`: when it
-    ended, 0 if it has not, or if that is not known.
+    exec is under way. `awaits_program`: it has mapped nothing of its new image so far. `replaced`:
+    an exec has made another program of a target. `ended_ns`: when it ended, 0 if it has not, or if
+    that is not known.
     """
 
     facts: ProcessFacts
@@ -74,6 +77,7 @@ class Process:
     attached_ns: int = 0
     ended_ns: int = 0
     before_exec: ProcessFacts | None = None
+    awaits_program: bool = False
     replaced: bool = False
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)
@@ -81,6 +85,11 @@ class Process:
     @property
     def pid(self) -> int:
         return self.facts.pid
+
+    @property
+    def has_32_bits(self) -> bool:
+        """Whether it runs 32-bit code: every 64-bit process has its vdso above that."""
+        return len(self.space) > 0 and all(m.end <= _END_OF_32_BITS for m in self.space)
 
     def inherit(self, parent: Process, forked_ns: int) -> None:
         """Begins as a copy of the process that has forked it, but for what that has called."""

@@ -94,6 +94,7 @@ class Session:
         self._calls = drained.syscalls
         late, self._unknown_calls = self._unknown_calls, []
         self._lifecycle.foresee(drained.control)
+        self._lifecycle.has_gaps = self._has_gaps()
         self._load_tables(drained.control)
         times = drained.heap["time_ns"]
         for record in drained.control:
@@ -139,11 +140,17 @@ class Session:
             if isinstance(record, MappingRecord) and self.registry.get(record.pid) is not None:
                 self._stacks.load(record.pid, [mapping_of(record)])
 
+    def _lost_records(self) -> int:
+        return self._tracer.stream.lost_control_records + self._lifecycle.missed_unmaps
+
+    def _has_gaps(self) -> bool:
+        """Whether control records have been lost among those that are being handed on."""
+        return self._reread_at < math.inf or self._lost_records() > self._lost_control
+
     def _reread_after_losses(self) -> None:
-        """Records that were lost may have told of mappings."""
-        lost = self._tracer.stream.lost_control_records + self._lifecycle.missed_unmaps
-        now = time.monotonic()
-        if lost > self._lost_control and self.options.mappings:
+        """Records that were lost may have told of execs and mappings."""
+        lost, now = self._lost_records(), time.monotonic()
+        if lost > self._lost_control:
             self._lost_control, self._reread_at = lost, min(self._reread_at, now + _REREAD_S)
         if now >= self._reread_at:
             self._reread_at = math.inf

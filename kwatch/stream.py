@@ -59,8 +59,8 @@ class Stream:
 
     def __init__(self, programs: Programs, options: WatchOptions) -> None:
         maps, size = programs.maps, options.buffer
-        mappings = options.mappings or bool(options.comms)  # and how processes rename themselves
-        self._control = ControlRing(maps["control_ring"], _CONTROL_SIZE, mappings=mappings)
+        named = options.names_programs
+        self._control = ControlRing(maps["control_ring"], _CONTROL_SIZE, mappings=named)
         call = events.STACKED_SYSCALL if options.call_stacks else events.SYSCALL
         self._syscalls = DataRing(maps["syscall_rings"], size, call)
         heap = maps.get("heap_rings")

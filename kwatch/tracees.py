@@ -49,7 +49,10 @@ class Tracees:
         self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
 
     def attach(self, facts: ProcessFacts, by_comm: bool = False, late: bool = False) -> None:
-        """Makes a running process a target and probes its allocators. `late`: see Coverage."""
+        """Makes a running process a target and probes its allocators. `late`: see Coverage.
+
+        Raises KwatchError for one that the user named by its pid and that has ended.
+        """
         flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
         if by_comm and not self._options.follow:
             flags |= TargetFlag.BY_COMM
@@ -58,7 +61,7 @@ class Tracees:
         if self._stacks is not None:  # while no event has a stack yet
             self._stacks.load(facts.pid, _code(self._mappings(facts.pid)))
         self._make_target(process, flags)
-        found = processes.now(facts)
+        found = processes.now(facts) if by_comm else processes.require_still(facts)
         if found is not None and (not by_comm or self._is_named(found.pid)):
             process.facts = found  # it may have exec'ed since the first look
             self._joined(process, read_mappings if not by_comm else self._mappings)
@@ -177,7 +180,10 @@ class Tracees:
         self._update_tables(process)
 
     def reread(self, process: Process) -> None:
-        """Some of what it has mapped or unmapped went unseen: its mappings as they are now."""
+        """Some of what it has exec'ed, mapped or unmapped went unseen: what it is now."""
+        process.facts = processes.now(process.facts) or process.facts
+        if not self._options.mappings:
+            return
         process.reread_ns = time.monotonic_ns()
         target = self._tracer.target(process.pid)  # before the mappings, as in `discover`
         code = _code(self._mappings(process.pid))
@@ -213,9 +219,17 @@ class Tracees:
         """Why some of the process's heap may not have been seen; empty if all was."""
         if process.replaced:
             return "another program has taken its place by an exec, and its memory with it"
+        if process.has_32_bits:
+            return heap_of_32_bits(self._options.syscalls)
         if process.pid in self.unreadable:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
         return self.coverage(process).nothing_found or process.coverage.own_gap
+
+    def untraced_children(self) -> list[ProcessFacts]:
+        """Processes that targets had started before they became targets."""
+        found = processes.descendants({process.pid for process in self.registry})
+        left = [pid for pid in found if not self._tracer.is_target(pid)]
+        return [child for child in map(processes.facts, left) if child is not None]
 
     @property
     def unmatched_prefixes(self) -> list[str]:
@@ -267,6 +281,13 @@ class Tracees:
         self, coverage: Coverage, files: Iterable[MappedFile], own: Coverage | None = None
     ) -> list[str]:
         return self._probes.probe(coverage, files, own) if self._options.heap else []
+
+
+def heap_of_32_bits(syscalls: bool, many: bool = False) -> str:
+    """For people: what is traced of 32-bit programs. `syscalls`: their calls are."""
+    programs, their = ("32-bit programs", "their") if many else ("32-bit program", "its")
+    calls = f"{their} system calls are traced, " if syscalls else ""
+    return f"{programs}: {calls}{their} heap is not{'' if syscalls else ' traced'}"
 
 
 def _code(mappings: Iterable[Mapping]) -> list[Mapping]:

@@ -20,6 +20,7 @@ from kwatch.kernel.loader import Programs
 from kwatch.kernel.row_store import Placed, RowStore
 from kwatch.registry import Process
 from kwatch.symbols.elf import Elf
+from kwatch.symbols.elf_file import Elf32Error
 from kwatch.symbols.lru import Lru
 from kwatch.symbols.mappings import Mapping, file_of, file_version, read_mappings
 from kwatch.unwind.cache import TableCache
@@ -209,6 +210,8 @@ class Unwinder:
         try:
             with Elf.open(path) as elf:
                 return self._cache.get(elf)
+        except Elf32Error:
+            return None  # as of all that the process runs, which the report says
         except KwatchError as error:
             if os.path.exists(path):  # else the process is gone
                 self._warn(shown, f"no unwind table for {shown}: {error}")

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Literal
 
 from kwatch import stdio
+from kwatch.attached_line import attached_line, unmatched_line, untraced_line
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.freed_memory import keep_freed_memory
 from kwatch.kernel.loader import Loader
 from kwatch.options import WatchOptions
 from kwatch.output import Output
-from kwatch.probes.table import ESSENTIAL
 from kwatch.registry import Process
 from kwatch.report import Reporter
 from kwatch.report_queue import Report, ReportQueue
@@ -30,11 +30,11 @@ from kwatch.snapshot import ProcessFacts, Verdict
 from kwatch.targets import processes
 from kwatch.targets.connector import Connector
 from kwatch.targets.launch import Launched, program_files
-from kwatch.tracees import Tracees
 from kwatch.tracer import Tracer
 from kwatch.units import printable
 
 _GRACE_S = 5.0  # for a launched command to end after a signal
+_AT_ONCE_S = 0.5  # else it is said that this is waited for
 _TABLES_S = 1.0  # for tables that stacks wait for at a snapshot
 _LAST_TABLES_S = 30.0  # at a final report
 _NAMES_S = 30.0  # for names, once nothing is traced any more
@@ -52,7 +52,7 @@ class Watch:
         """Raises KwatchError."""
         self._options = options
         self._signals = signals
-        self._found_leak = False
+        self._found_leak = self._said_who_is_waited_for = False
         self._snapshot_waits = False  # for names
         self._snapshots = 0
         self._started = self._next = self._next_gone = 0.0
@@ -94,6 +94,8 @@ class Watch:
         for pid in processes.named(self._options.comms) if self._options.comms else ():
             self._signals.check()
             self._tracees.attach_named(pid)
+        for facts in named:  # else what comes of it would depend on when it ended
+            processes.require_still(facts)
         self._signals.check()
 
     def run(self) -> int:
@@ -120,6 +122,7 @@ class Watch:
             if select.select([self._signals], [], [], _END_S)[0]:
                 self._signals.read()
                 self._pass_on_signal()
+            self._say_who_is_waited_for()
         status = self._status()
         return status if failure is None else ExitCode.FAILED
 
@@ -129,7 +132,9 @@ class Watch:
             if source is not None:
                 stream.watch(source.fileno())
         keep_freed_memory()
-        _say(self._attached_line())
+        _say(attached_line(self._options, self._tracees, self._launched))
+        if self._options.follow and (left := self._tracees.untraced_children()):
+            _say(untraced_line(left))
         if not self._options.system_wide:
             self._tracees.announce = _say
         if self._launched is not None:
@@ -139,6 +144,7 @@ class Watch:
         while not self._is_over():
             longest = 0 if self._session.is_behind else self._deadline() - time.monotonic()
             self._step(stream.wait(longest, self._session.concerns))
+            self._say_who_is_waited_for()
         return self._finish()
 
     def _deadline(self) -> float:
@@ -219,6 +225,18 @@ class Watch:
             return
         os.kill(self._launched.pid, number)
 
+    def _say_who_is_waited_for(self) -> None:
+        """Once, if a command does not end at the signal that was to end both."""
+        first = self._signals.first_at
+        if self._launched is None or first is None or self._said_who_is_waited_for:
+            return
+        if self._signals.last == signal.SIGHUP or time.monotonic() < first + _AT_ONCE_S:
+            return
+        self._said_who_is_waited_for = True
+        if not self._launched.has_ended() and not self._is_told_to_end():
+            name = self._options.command[0]
+            _say(f"kwatch: waiting for {name} to end; ^C again ends kwatch now")
+
     def _finish(self) -> int:
         self._tracer.stop()
         self._tracer.stream.deliver_rest(self._session.apply, self._is_unsignalled())
@@ -227,7 +245,7 @@ class Watch:
         self._draft_all("final")
         self._await_names()
         for prefix in self._tracees.unmatched_prefixes:
-            _say(_unmatched(prefix))
+            _say(unmatched_line(prefix))
         status = self._status()
         if self._options.fail_on_leak and self._found_leak:
             return ExitCode.LEAK
@@ -309,47 +327,6 @@ class Watch:
     def _note(self, report: Report) -> None:
         self._found_leak |= any(one.verdict is Verdict.LEAK for one in report)
         self._output.profile(report)
-
-    def _attached_line(self) -> str:
-        """Scripts wait for this line."""
-        traced = [f"{p.facts.comm}[{p.pid}]" for p in self._session.registry]
-        who = f"{len(traced)} processes" if len(traced) != 1 else traced[0]
-        if self._options.system_wide:
-            who = "every process"
-        elif self._launched is not None:
-            who = f"{self._options.command[0]}[{self._launched.pid}]"
-        parts = [f"attached to {who}"]
-        if self._options.heap:
-            parts.append(f"heap: {_coverage(self._tracees)}")
-        if self._options.syscalls:
-            some = "selected" if self._options.trace is not None else "all"
-            stacks = ", with stacks" if self._options.call_stacks else ""
-            parts.append(f"system calls: {some}{stacks}")
-        return "; ".join(parts)
-
-
-def _coverage(tracees: Tracees) -> str:
-    """What was hooked, by file, and what was refused."""
-    coverages = [tracees.system, *(process.coverage for process in tracees.registry)]
-    hooked = {line for coverage in coverages for line in coverage.hooked}
-    refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
-    missed = [f"not {name} ({why})" for name, why in refused.items()]
-    if tracees.unreadable:
-        missed.append(_unreadable(tracees.unreadable))
-    missed += [f"nothing yet for --alloc-prefix {prefix}" for prefix in tracees.unmatched_prefixes]
-    return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
-
-
-def _unmatched(prefix: str) -> str:
-    names = " and ".join(prefix + name for name in ESSENTIAL)
-    return f"kwatch: --alloc-prefix {prefix} matched nothing: no file of the targets has {names}"
-
-
-def _unreadable(pids: set[int]) -> str:
-    """One phrase for all: who may look is one question (ptrace_may_access(), kernel/ptrace.c)."""
-    many = f"{len(pids)} processes such as {min(pids)} alone have"
-    who = many if len(pids) > 1 else f"process {min(pids)} alone has"
-    return f"not allocators that {who} (reading the mappings takes CAP_SYS_PTRACE)"
 
 
 def _say(line: str) -> None:

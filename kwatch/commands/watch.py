@@ -57,7 +57,12 @@ def _add_target(group: argparse._ArgumentGroup) -> None:
         metavar="GLOB",
         help="every process whose comm or executable's base name matches, now or started later",
     )
-    group.add_argument("-f", "--follow", action="store_true", help="children of the targets too")
+    group.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        help="children of the targets too, if they start after kwatch",
+    )
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:
@@ -208,6 +213,11 @@ def _wants_heap(arguments: argparse.Namespace) -> bool:
 def _refuse_contradictions(arguments: argparse.Namespace) -> None:
     """Options of which each is right, but not together."""
     heap, profiles = _wants_heap(arguments), _profiles(arguments)
+    if arguments.follow and not (arguments.pid or arguments.comm or arguments.command):
+        raise UsageError(
+            "--follow without a target: without one, every process is traced anyway",
+            "drop it, or say whose children: --pid PID, --comm NAME, or -- COMMAND",
+        )
     if not heap and not arguments.syscalls:
         raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
     if arguments.fail_on_leak and not heap:

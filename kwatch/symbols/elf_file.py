@@ -30,6 +30,10 @@ class ElfError(KwatchError):
         self.reason = reason
 
 
+class Elf32Error(ElfError):
+    """The file is a 32-bit program's."""
+
+
 class ElfType(enum.IntEnum):
     EXEC = 2
     DYN = 3
@@ -129,7 +133,7 @@ class ElfFile:
         if ident[:4] != layout.MAGIC:
             raise ElfError(self.path, "not an ELF file")
         if ident[4] != layout.CLASS64:
-            raise ElfError(self.path, "not a 64-bit ELF file")
+            raise Elf32Error(self.path, "not a 64-bit ELF file")
         if ident[5] != layout.LITTLE_ENDIAN:
             raise ElfError(self.path, "not a little-endian ELF file")
 

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 from kwatch.snapshot import Frame
 from kwatch.symbols.elf import Elf, ElfError
+from kwatch.symbols.elf_file import Elf32Error
 from kwatch.symbols.images import Images
 from kwatch.symbols.jit import JitCode, executable_memory
 from kwatch.symbols.libdw import Location
@@ -328,6 +329,8 @@ class Symbolizer:
     def _open(self, pid: int, mapping: Mapping) -> _File | None:
         try:
             elf = self._images.open(pid, mapping)
+        except Elf32Error:
+            return _File(mapping.path, None)  # the process has no stacks, which the report says
         except ElfError as error:
             if not mapping.path.startswith("/memfd:"):
                 self._warn_nameless(mapping.path, f"{mapping.path}: {error.reason}")

@@ -14,6 +14,7 @@ from kwatch.errors import KwatchError
 
 _MAX_SCRIPTS = 4  # interpreters that are scripts themselves; the kernel's own limit
 _LIST_TIMEOUT_S = 5
+_ELF_32 = b"\x7fELF\x01"
 _OWN_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)  # before kwatch raises it for itself
 
 
@@ -97,6 +98,15 @@ def resolve(name: str) -> str:
     else:
         why = "no such file" if "/" in name else "it is not in PATH"
     raise KwatchError(f"{name or repr(name)} cannot be run: {why}", "check the command after --")
+
+
+def is_32_bit(path: str) -> bool:
+    """Whether running `path` will run 32-bit code."""
+    try:
+        with open(_interpreter_of_script(path), "rb") as file:
+            return file.read(len(_ELF_32)) == _ELF_32
+    except OSError:
+        return False
 
 
 def program_files(path: str) -> list[str]:

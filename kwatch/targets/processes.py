@@ -95,6 +95,17 @@ def require(pid: int) -> ProcessFacts:
     raise KwatchError(f"there is no process {pid}", "list the running ones with `ps -e`")
 
 
+def require_still(known: ProcessFacts) -> ProcessFacts:
+    """The facts of now of a process that the user named; KwatchError if it has ended since."""
+    found = now(known)
+    if found is None:
+        raise KwatchError(
+            f"process {known.pid} ({known.comm}) ended before kwatch was attached to it",
+            "give the --pid of one that runs on, or launch the program: kwatch -- COMMAND",
+        )
+    return found
+
+
 def _require_traceable(found: ProcessFacts) -> None:
     """Raises KwatchError; FileNotFoundError or ProcessLookupError if it ends meanwhile."""
     pid = found.pid
@@ -133,6 +144,26 @@ def named(patterns: tuple[str, ...]) -> Iterator[int]:
 def all_pids() -> list[int]:
     """Every process but kwatch and its own."""
     return [pid for pid in psutil.pids() if pid != os.getpid() and pid not in OWN]
+
+
+def descendants(ancestors: set[int]) -> list[int]:
+    """Processes that these have started, or theirs; neither kwatch nor who has started it."""
+    parents = dict(_parents())
+    own, pid = {0}, os.getpid()
+    while pid not in own:
+        own.add(pid)
+        pid = parents.get(pid, 0)
+    known, new = set(ancestors), ancestors
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - known
+        known |= new
+    return sorted(known - ancestors - own - OWN)
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield pid, psutil.Process(pid).ppid()
 
 
 def name_matches(pid: int, patterns: tuple[str, ...]) -> bool:

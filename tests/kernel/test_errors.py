@@ -73,6 +73,8 @@ USAGE = [
     ("--pid", "1", "--folded", "/tmp/x", "--output", "/tmp/x"),
     ("--no-such-option",),
     ("stray",),
+    ("--follow",),
+    ("-tt", "--pid", "1"),
     ("--",),
 ]
 
@@ -196,13 +198,17 @@ def test_closed_pipe(start):
 
 
 def test_process_that_dies_while_it_is_attached():
-    """Short-lived processes by the dozen, some gone before the first look at them."""
-    for _ in range(5):
-        child = subprocess.Popen(["sleep", "0.05"])
-        result = run("--pid", child.pid, "--json", "--duration", "1")
+    """Either it was attached, and has a report, or there is one error."""
+    for seconds in (0.05, 0.3, 0.6, 0.8, 1):
+        child = subprocess.Popen(["sleep", str(seconds)])
+        result = run("--pid", child.pid, "--json", "--duration", "2")
         child.wait()
         assert_no_bug(result)
-        assert result.returncode in (0, 1)
+        if result.stderr.startswith("attached"):
+            assert (result.returncode, len(result.stdout.splitlines())) == (0, 1)
+        else:
+            assert_error(result, 1, str(child.pid))
+            assert result.stdout == ""
 
 
 def test_status_of_a_launched_command():

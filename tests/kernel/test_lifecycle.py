@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 
 def test_one_report_for_each_followed_process(run_kwatch):
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do /bin/true; done"
@@ -35,6 +37,31 @@ def test_a_process_that_ends_while_kwatch_starts(run_kwatch):
     with subprocess.Popen(["sleep", "0.3"]) as child:
         result = run_kwatch("--json", "--no-heap", "--pid", child.pid).finish()
     assert result.status in (0, 1)
+
+
+def test_children_that_run_already_are_named(start, run_kwatch):
+    """They are not followed, as strace -f -p follows none."""
+    target = start("forks")
+    child = target.go("forked")["child"]
+    kwatch = run_kwatch("--pid", target.pid, "--follow", "--json", "--no-heap")
+    kwatch.attached()
+    line = kwatch.said(lambda line: "run already" in line or "runs already" in line)
+    assert line.endswith(f"1 that runs already is not traced: add --pid {child} or --comm forks")
+    result = kwatch.stop()
+    assert [d["process"]["pid"] for d in result.documents] == [target.pid]
+    both = run_kwatch("--pid", f"{target.pid},{child}", "--follow", "--json", "--no-heap")
+    both.attached()
+    assert len(both.stop().stderr) == 1
+
+
+def test_a_name_that_nobody_has_yet(run_kwatch, tmp_path):
+    program = tmp_path / "latecomer"
+    program.symlink_to(shutil.which("true"))
+    kwatch = run_kwatch("--comm", program.name, "--json")
+    assert kwatch.attached() == "attached to no process yet: none is named latecomer"
+    subprocess.run([program], check=True)
+    kwatch.document(lambda d: d["process"]["comm"] == program.name)
+    kwatch.stop()
 
 
 def test_exec_by_a_thread_that_does_not_lead(start, run_kwatch):
@@ -117,3 +144,19 @@ def test_a_process_whose_first_thread_has_ended(start, run_kwatch):
     target.end()
     final = kwatch.finish().final()
     assert final["syscalls"]["calls"] == answers["getppid"]
+
+
+@pytest.mark.parametrize("what", ["--heap", "--no-heap"])
+def test_the_executable_of_children_that_soon_end(run_kwatch, what):
+    """It is not the shell's, of which each is a copy at first."""
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do /bin/true; done"
+    result = run_kwatch("--json", what, "--follow", "--", "sh", "-c", script).finish()
+    programs = [(d["process"]["comm"], d["process"]["exe"]) for d in result.documents]
+    shell, true = (os.path.realpath(path) for path in (shutil.which("sh"), "/bin/true"))
+    assert sorted(programs) == sorted([("sh", shell), *[("true", true)] * 13])
+
+
+def test_the_executable_of_a_command_that_soon_ends(run_kwatch):
+    """It is not kwatch's, whose child it was before its exec."""
+    process = run_kwatch("--json", "--no-heap", "--", "true").finish().final()["process"]
+    assert process["exe"] == os.path.realpath(shutil.which("true"))

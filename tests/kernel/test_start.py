@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,34 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
         Watch(options, Loader(program_config(options)), signals)
     assert descriptors() == before
     assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(
+    "moment", ["watch.Output", "watch.Tracer", "watch.Session", "tracees.Tracees.attach"]
+)
+def test_a_target_that_ends_during_the_start_is_a_failed_start(
+    monkeypatch, capsys, signals, tmp_path, moment
+):
+    """Whenever that is: one error, and no report. The last is after it has been probed."""
+    from kwatch.watch import Watch
+
+    report = tmp_path / "report"
+    target = subprocess.Popen(["sleep", "1000"])
+    step = pkgutil.resolve_name(f"kwatch.{moment}")
+
+    def ending(*arguments, **named):
+        done = step(*arguments, **named)
+        target.kill()
+        target.wait()
+        return done
+
+    arguments = ["--json", "--output", str(report), "--pid", str(target.pid)]
+    options = options_from(_parse("watch", arguments))
+    monkeypatch.setattr(f"kwatch.{moment}", ending)
+    with pytest.raises(KwatchError, match=rf"process {target.pid} \(sleep\) ended before"):
+        Watch(options, Loader(program_config(options)), signals)
+    assert report.read_text() == ""
+    assert capsys.readouterr().err == ""
 
 
 WITHOUT_UPROBES = """

@@ -180,6 +180,21 @@ def test_standard_input_is_closed(launch):
     assert json.loads(stdout)["kind"] == "final"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_does_not_end_at_a_signal_is_waited_for(launch, number):
+    kwatch = launch("--", "sh", "-c", "trap '' INT TERM; echo ready; read _; exit 7")
+    attached(kwatch)
+    assert kwatch.stdout.readline() == "ready\n"
+    kwatch.send_signal(number)
+    waiting = kwatch.stderr.readline()
+    assert waiting == "kwatch: waiting for sh to end; ^C again ends kwatch now\n"
+    kwatch.send_signal(number)
+    assert kwatch.wait(DEADLINE) == 128 + number
+    _, stderr = kwatch.communicate(timeout=DEADLINE)  # lets the command end, too
+    assert stderr.startswith("kwatch: sh (pid ")
+    assert stderr.endswith(") goes on running\n")
+
+
 COUNTS = """
 import signal, sys, time
 came = []

@@ -111,6 +111,34 @@ def test_32_bit_callers_are_named_by_their_own_table(start, run_kwatch):
         assert calls[name] == answers[name]
 
 
+HEAP_OF_32_BITS = "32-bit program: its system calls are traced, its heap is not"
+
+
+@pytest.mark.needs("m32")
+def test_a_32_bit_heap_is_said_to_be_none(start, run_kwatch):
+    target = start("syscalls32")
+    kwatch = run_kwatch("--pid", target.pid, "--json")
+    who = f"syscalls32[{target.pid}]"
+    told = f"attached to {who}; heap: not of {who} ({HEAP_OF_32_BITS}); system calls: all"
+    assert kwatch.attached() == told
+    answers = target.go()
+    target.end()
+    result = kwatch.finish()
+    final = result.final()
+    assert (final["verdict"], final["reason"]) == ("unsure", HEAP_OF_32_BITS)
+    assert final["memory"]["mapped_bytes"] == answers["mapped_bytes"]
+    assert result.stderr == [told]
+
+
+@pytest.mark.needs("m32")
+def test_a_32_bit_command_is_known_before_it_runs(program, run_kwatch):
+    path = program("syscalls32")
+    result = run_kwatch("--json", "--stacks", "--", path, "now").finish()
+    assert f"heap: not of {path}[" in result.stderr[0]
+    assert len(result.stderr) == 1
+    assert result.final()["reason"] == HEAP_OF_32_BITS
+
+
 def test_threads_and_a_set(start, run_kwatch):
     target = start("getppid", 3, 10007)
     kwatch = run_kwatch("--pid", target.pid, *SYSCALLS, "-e", "trace=getppid")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch import watch
+from kwatch import attached_line
 from kwatch.kernel import bpf
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.attach import Attacher
@@ -135,7 +135,7 @@ def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
         unreadable=set(),
         unmatched_prefixes=[],
     )
-    assert watch._coverage(tracees) == f"{line}, not malloc (Invalid argument)"
+    assert attached_line._coverage(tracees, []) == f"{line}, not malloc (Invalid argument)"
 
 
 def test_each_allocator_of_a_process_is_counted_by_itself(attacher, libc, probes):

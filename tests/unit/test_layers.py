@@ -25,7 +25,7 @@ LAYERS = [
     ["unwinder"],
     ["stacks"],
     ["tracees", "stack_queue", "same_stacks"],
-    ["lifecycle", "profile", "call_list"],
+    ["lifecycle", "profile", "call_list", "attached_line"],
     ["session"],
     ["report", "report_queue"],
     ["watch"],

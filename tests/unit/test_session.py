@@ -129,3 +129,17 @@ def test_who_is_missing_twice_is_gone(story):
     process = story.session.tracees.register(processes.ProcessFacts(PID, 1.0, "any", ""))
     assert story.session.tracees.gone() == []
     assert story.session.tracees.gone() == [process]
+
+
+def test_after_a_loss_there_are_gaps_until_all_is_read_anew(story):
+    """Records that are older than what has been lost may be on their way."""
+    lifecycle, gaps = story.session._lifecycle, []
+    for lost in (0, 1, 1):
+        story.tracer.stream.lost_control_records = lost
+        story.batch()
+        gaps.append(lifecycle.has_gaps)
+    assert gaps == [False, True, True]
+    story.session._reread_at = 0.0
+    story.batch()
+    story.batch()
+    assert not lifecycle.has_gaps

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from kwatch import attached_line
 from kwatch import tracees as module
-from kwatch import watch
 from kwatch.errors import KwatchError
 from kwatch.options import WatchOptions
 from kwatch.snapshot import ProcessFacts
@@ -43,7 +43,7 @@ def tracees(monkeypatch):
 
 
 def test_one_phrase_for_all_that_may_not_be_read(tracees):
-    line = watch._coverage(tracees)
+    line = attached_line._coverage(tracees, [])
     assert line.count("not ") == 1
     assert "5 processes such as 1" in line
     assert "CAP_SYS_PTRACE" in line

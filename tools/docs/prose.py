@@ -86,7 +86,8 @@ OTHER_STATUSES = (
 
 SIGNALS = (
     "SIGINT, SIGTERM and SIGHUP end kwatch with the final report. A launched command gets the "
-    "same signal, and kwatch waits up to 5 seconds for it to end, or until a second signal. "
+    "same signal, and kwatch waits up to 5 seconds for it to end, or until a second signal; if it "
+    "does not end at once, kwatch says so. "
     "SIGKILL is safe at any moment: the kernel removes the probes, and the targets run on."
 )
 

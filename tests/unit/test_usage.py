@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of a command line that cannot be understood, and what to do instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from kwatch.cli import _parse
+from kwatch.commands.watch import options_from
+from kwatch.errors import UsageError
+
+
+def usage_error(line):
+    with pytest.raises(UsageError) as caught:
+        options_from(_parse("watch", line.split()))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("ls", "kwatch -- ls"),
+        ("ls -l /tmp", "kwatch -- ls -l /tmp"),
+        ("-f --no-heap ls -l", "kwatch -f --no-heap -- ls -l"),
+        ("--comm ls ls", "kwatch -- ls"),
+        ("1234", "kwatch --pid 1234"),
+    ],
+)
+def test_a_word_alone(line, instead):
+    assert usage_error(line).hint.endswith(f": {instead}")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("-tt -p 1", "counts calls"),
+        ("-s 100 -p 1", "counts calls"),
+        ("-T -p 1", "counts calls"),
+        ("-C -p 1", "--no-heap"),
+        ("-c ls", "--no-heap"),
+        ("-k -p 1", "--stacks"),
+        ("-u nobody id", "setpriv"),
+    ],
+)
+def test_a_flag_of_strace(line, words):
+    error = usage_error(line)
+    assert "unrecognized" in str(error)
+    assert words in error.hint
+    assert "\n" not in error.hint
+
+
+@pytest.mark.parametrize("line", ["--no-such-option", "-Q", "--top", "ls -- -l"])
+def test_what_nothing_is_known_of(line):
+    assert usage_error(line).hint == "try `kwatch --help`"
+
+
+def test_follow_without_a_target():
+    error = usage_error("-f")
+    assert "without a target" in str(error)
+    assert "--pid" in error.hint
+    for target in ("-p 1", "--comm sh", "-- sh"):
+        assert options_from(_parse("watch", ["-f", *target.split()])).follow
+
+
+def test_an_empty_name():
+    error = usage_error("--comm=")
+    assert "is not empty" in str(error)
+    assert "nginx" in error.hint
