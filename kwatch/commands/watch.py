@@ -155,6 +155,9 @@ def _add_profiles(group: argparse._ArgumentGroup) -> None:
 
 
 def _profiles(arguments: argparse.Namespace) -> ProfileFiles:
+    for name in ("folded", "pprof", "speedscope", "flamegraph"):
+        if getattr(arguments, name) == "-":
+            raise UsageError(f"--{name} - is no file", "give one: standard output has the report")
     return ProfileFiles(
         folded=arguments.folded,
         pprof=arguments.pprof,
@@ -260,7 +263,7 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         count=_count(arguments.count),
         duration_s=_duration(arguments.duration),
         json=arguments.json,
-        output=arguments.output,
+        output=None if arguments.output == "-" else arguments.output,
         profiles=_profiles(arguments),
         buffer=_buffer(arguments.buffer),
         fail_on_leak=arguments.fail_on_leak,

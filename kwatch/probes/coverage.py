@@ -14,7 +14,7 @@ from kwatch.probes.attach import Attached, Attacher, ProcessGone
 from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
 
 #: A command is hooked before it runs; system-wide, a file that is hooked stays so for all.
-_CURE = "launch it (kwatch -- COMMAND), or trace every process (kwatch --heap)"
+_CURE = "launch that program itself (kwatch -- COMMAND), or trace every process (kwatch --heap)"
 
 
 class MappedFile(NamedTuple):

@@ -22,7 +22,7 @@ def heap_lines(
 
 def _summary(heap: HeapStats, before: HeapStats | None) -> str:
     if heap == HeapStats():
-        return "heap: no events"
+        return "heap: nothing seen"
     live = f"heap: {format_size(heap.live_bytes)} live in {_count(heap.live_blocks, 'block')}"
     if before is not None:
         live += f" ({_growth(heap, before)})"

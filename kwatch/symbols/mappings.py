@@ -64,7 +64,8 @@ def read_mappings(pid: int) -> list[Mapping]:
         return []
     except OSError as err:
         reason = f"cannot read the mappings of process {pid}: {err.strerror}"
-        raise KwatchError(reason, "run kwatch as root") from err
+        cure = "a policy forbids what CAP_SYS_PTRACE allows: run kwatch on the host"
+        raise KwatchError(reason, "run kwatch as root" if os.geteuid() else cure) from err
 
 
 def parse_mapping(line: bytes) -> Mapping:

@@ -118,13 +118,13 @@ def program_files(path: str) -> list[str]:
     from kwatch.symbols.elf import Elf, ElfError
 
     try:
-        program = _interpreter_of_script(path)
+        program = os.path.realpath(_interpreter_of_script(path))  # to which $ORIGIN is relative
         with Elf.open(program) as elf:
             loader = elf.interpreter
     except (ElfError, OSError):
         return []
     libraries = _libraries(loader, program) if loader else []
-    return [os.path.realpath(file) for file in (program, *libraries)]
+    return [program, *map(os.path.realpath, libraries)]
 
 
 def _interpreter_of_script(path: str) -> str:

@@ -71,6 +71,7 @@ USAGE = [
     ("--no-heap", "--no-syscalls"),
     ("--no-heap", "--pprof", "/dev/null"),
     ("--pid", "1", "--folded", "/tmp/x", "--output", "/tmp/x"),
+    ("--pid", "1", "--folded", "-"),
     ("--no-such-option",),
     ("stray",),
     ("--follow",),

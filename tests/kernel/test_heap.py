@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 from harness.libraries import library
@@ -200,10 +201,20 @@ def test_library_opened_later(start, run_kwatch):
 
 
 def test_other_mount_namespace(program, start, run_kwatch, tmp_path):
-    """The program and its libc are files that only the target's namespace has by these paths."""
-    binary = program("leaky")
+    """The program, its libc and its debug file are files that only the target's namespace has.
+
+    When the report names them, the process is gone, and its namespace with it.
+    """
+    binary, debug = program("leaky"), tmp_path / "leaky.debug"
+    bare, inside = tmp_path / "bare", tmp_path / "inside"
+    subprocess.run(["objcopy", "--only-keep-debug", binary, debug], check=True)
+    subprocess.run(
+        ["objcopy", "--strip-all", f"--add-gnu-debuglink={debug}", binary, bare], check=True
+    )
+    inside.mkdir()
     script = (
-        f"mount -t tmpfs none {tmp_path} && cp {binary} {tmp_path}/leaky && exec {tmp_path}/leaky"
+        f"mount -t tmpfs none {inside} && cp {bare} {inside}/leaky && mv {debug} {inside}/"
+        f" && exec {inside}/leaky"
     )
     answers, final = traced_to_the_end(
         start, run_kwatch, binary, prefix=("unshare", "-m", "sh", "-c", script)

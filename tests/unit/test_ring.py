@@ -134,6 +134,35 @@ def test_a_whole_ring_loses_nothing_at_the_end(two_cpus):
     assert not +made.undelivered
 
 
+def test_many_control_records_come_in_slices(two_cpus, monkeypatch):
+    """So that a signal is seen between them; events stay in order with them."""
+    monkeypatch.setattr(stream, "_AT_ONCE", 10)
+    made, first, _ = two_cpus
+    start = time.monotonic_ns() - 1000
+    made._late_control = [NameRecord(start + i, 1, 1, "", False) for i in range(35)]
+    for at in (5, 25, 40):
+        first.write(start + at)
+    seen = []
+
+    def apply(drained):
+        calls = [int(t) - start for batch in drained.syscalls for t in batch["time_ns"]]
+        seen.append((len(drained.control), calls))
+
+    made.deliver_rest(apply)
+    assert seen == [(10, [5]), (10, []), (10, [25]), (5, [40])]
+    assert not +made.undelivered
+
+
+def test_control_records_that_nobody_waits_for_are_lost(two_cpus, monkeypatch):
+    monkeypatch.setattr(stream, "_AT_ONCE", 10)
+    made, first, _ = two_cpus
+    start = time.monotonic_ns() - 1000
+    made._late_control = [NameRecord(start + i, 1, 1, "", False) for i in range(35)]
+    first.write(start + 40)
+    made.deliver_rest(lambda drained: None, is_wanted=lambda: False)
+    assert +made.undelivered == {Loss.CONTROL_RING_FULL: 25, Loss.SYSCALL_RING_FULL: 1}
+
+
 def test_views_that_an_exception_has_kept_do_not_hinder_the_close():
     fd = os.open(os.devnull, os.O_RDONLY)
     memory = mmap.mmap(-1, PAGE), mmap.mmap(-1, 3 * PAGE)

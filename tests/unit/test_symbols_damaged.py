@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from kwatch.symbols.demangle import LONGEST, demangle
 from kwatch.symbols.elf_layout import MAGIC
 from kwatch.symbols.mappings import AddressSpace, read_mappings
-from kwatch.symbols.reader import Damaged, Reader
+from kwatch.symbols.reader import Damaged, NotStarted, Reader
 from kwatch.symbols.symbolizer import Symbolizer
 
 MEMORY_LIMIT = 200 << 20
@@ -128,6 +129,17 @@ def test_a_reader_that_does_not_answer_is_given_up(sample: tuple[Path, int]) -> 
         ask(reader, path, [call])
     assert reader.pid == 0
     reader.stop()
+
+
+def test_who_does_not_want_to_wait_ends_the_reading(sample: tuple[Path, int]) -> None:
+    path, call = sample
+    reader = Reader()
+    reader.start()
+    os.kill(reader.pid, signal.SIGSTOP)
+    threading.Timer(0.1, reader.give_up).start()
+    with pytest.raises(NotStarted, match="not read any more"):
+        ask(reader, path, [call])
+    assert (reader.pid, reader.starts) == (0, 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGPROF])

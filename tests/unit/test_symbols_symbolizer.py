@@ -162,6 +162,8 @@ def test_who_is_in_a_hurry_gets_what_is_known(tmp_path: Path, symbolizer: Symbol
         symbolizer.first([stack], lambda frame: True)
         symbolizer.hurry()
         [frames] = symbolizer.frames([stack])
+        other = symbolizer.stack(pid, AddressSpace(read_mappings(pid)), addresses[1:])
+        assert symbolizer.first([stack, other], lambda frame: True) == [frames[0], None]
     assert [bool(frame.symbol) for frame in frames] == [True, False]
     assert [frame.address for frame in frames] == addresses
 
