@@ -16,9 +16,9 @@ _ALLOCATORS = frozenset(
     " pvalloc".split()
 )
 
-#: In C, the end of a name tells: zmalloc, _PyObject_Malloc, ngx_palloc_small, but not deallocate.
+#: The end of a name tells: zmalloc, _PyObject_Malloc, ngx_palloc_small, but not deallocate.
 _WRAPPERS = re.compile(
-    r"\w*(?<!de)(alloc|allocate|memalign|strn?dup|memdup)(z|0|n|nn|_?(raw|small|large|array))?",
+    r"[\w:]*(?<!de)(alloc|allocate|memalign|strn?dup|memdup)(z|0|n|nn|_?(raw|small|large|array))?",
     re.IGNORECASE,
 )
 
@@ -48,8 +48,8 @@ def is_allocator(symbol: str) -> bool:
 
 
 def is_wrapper(frame: Frame) -> bool:
-    """Whether the name of a C function says that it allocates for others: zmalloc, ngx_palloc."""
-    return bool(_WRAPPERS.fullmatch(frame.symbol))
+    """Whether a function's name says that it allocates for others: zmalloc, os::malloc(size_t)."""
+    return bool(_WRAPPERS.fullmatch(frame.symbol.partition("(")[0]))
 
 
 def is_start_up(symbol: str) -> bool:

@@ -38,7 +38,7 @@ _AT_ONCE_S = 0.5  # else it is said that this is waited for
 _TABLES_S = 1.0  # for tables that stacks wait for at a snapshot
 _LAST_TABLES_S = 30.0  # at a final report
 _NAMES_S = 30.0  # for names, once nothing is traced any more
-_SOON_S = 2.0  # before it is said that names are what takes so long
+_SOON_S = 2.0  # before it is said what takes so long at the end
 _LOOK_S = 0.01  # between two looks whether stacks that a snapshot waits for have come
 _END_S = 0.1  # between two looks whether a command that is traced no more has ended
 _GONE_S = 1.0  # between two looks for processes whose exit was lost,
@@ -239,7 +239,8 @@ class Watch:
 
     def _finish(self) -> int:
         self._tracer.stop()
-        self._tracer.stream.deliver_rest(self._session.apply, self._is_unsignalled())
+        rest = self._patience("reading what has come until now")
+        self._tracer.stream.deliver_rest(self._session.apply, rest)
         self._reporter.finish()
         self._session.read_stacks(_LAST_TABLES_S)
         self._draft_all("final")
@@ -251,27 +252,28 @@ class Watch:
             return ExitCode.LEAK
         return status
 
-    def _is_unsignalled(self) -> Callable[[], bool]:
-        """Whether no signal has come since this was called."""
+    def _patience(self, what: str) -> Callable[[], bool]:
+        """Whether no signal has come since this was called. Says `what` takes so long, once."""
         self._signals.read()
-        before = self._signals.count
+        before, said_at = self._signals.count, time.monotonic() + _SOON_S
 
-        def is_unsignalled() -> bool:
+        def has_patience() -> bool:
+            nonlocal said_at
+            if time.monotonic() >= said_at:
+                _say(f"kwatch: {what}; ^C ends that")
+                said_at = math.inf
             self._signals.read()
             return self._signals.count == before
 
-        return is_unsignalled
+        return has_patience
 
     def _await_names(self) -> None:
         """Until all reports are written. Another signal, or too long a time, ends the naming."""
-        is_unsignalled, since, said = self._is_unsignalled(), time.monotonic(), False
+        has_patience = self._patience("reading debug information for names")
+        until = time.monotonic() + _NAMES_S
         while self._reports.waiting:
             self._reports.await_one(_SOON_S, self._signals.fileno())
-            took = time.monotonic() - since
-            if not said and took >= _SOON_S:
-                _say("kwatch: reading debug information for names; ^C ends that")
-                said = True
-            if not is_unsignalled() or took >= _NAMES_S:
+            if not has_patience() or time.monotonic() >= until:
                 self._reports.hurry()
             self._reports.write_ready()
 

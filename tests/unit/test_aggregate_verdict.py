@@ -130,6 +130,7 @@ def test_the_reason_names_the_largest_stack(outstanding, exited, reason):
     [
         *[(name, True) for name in WRAPPERS.split()],
         *[(name, False) for name in OTHERS.split()],
+        ("os::malloc(unsigned long, MEMFLAGS)", True),
         ("parse::<alloc::vec::Vec<u8>>", False),
         ("std::vector<int, MyAlloc<int> >::push_back", False),
     ],
