@@ -82,6 +82,8 @@ class Tracer:
         self._tracepoints: list[int] = []
         self._forgotten_control = 0  # records lost of processes that have ended
         self._nobodys: Counter[Loss] = Counter()
+        # Else they tell the paths of executables, which are empty without them.
+        self._counts_on_mappings = options.mappings or bool(options.comms)
         with ExitStack() as stack:
             stack.callback(programs.close)
             if options.heap and not programs.ways.uprobe_links:
@@ -160,7 +162,8 @@ class Tracer:
         unseen = self.stream.lost_control_records
         ours = sum(causes.get(_CONTROL_LOST, 0) for causes in found.values())
         ours += self._forgotten_control
-        if unseen > ours:  # the rest are records of the kernel's own: mappings and names
+        # The rest are records of the kernel's own: mappings and names.
+        if unseen > ours and self._counts_on_mappings:
             found[0][LOST_MAPPINGS] = unseen - ours
         for cause, count in (+self.stream.undelivered).items():
             found[0][cause.name.lower()] += count

@@ -68,4 +68,4 @@ def test_children_that_nobody_came_to_know(start, run_kwatch):
     lost = result.final(target.pid)["lost"]["by_cause"]
     assert unknown > 0
     assert lost.keys() == {"control_ring_full"}
-    assert unknown <= lost["control_ring_full"] <= 2 * 1009
+    assert unknown <= lost["control_ring_full"] <= 2 * 1009 + 1  # the parent's own exit, too

@@ -55,6 +55,7 @@ def tracer(monkeypatch, losses):
     monkeypatch.setattr(made, "calls_in_progress", lambda: ())
     made.stream = SimpleNamespace(lost_control_records=0, undelivered=Counter(), delivered_ns=0)
     made._forgotten_control, made._nobodys = 0, Counter()
+    made._counts_on_mappings = True
     return made
 
 
@@ -132,3 +133,11 @@ def test_records_of_the_kernel_are_told_from_those_of_forks(reporter, registry, 
         found = lost(reporter, registry)
         assert found == {"control_ring_full": 4, "mapping_record_lost": 1}
         deliver(tracer)
+
+
+def test_records_that_tell_no_more_than_a_path_are_no_loss(reporter, registry, losses, tracer):
+    """As with --follow and neither heap nor stacks."""
+    tracer._counts_on_mappings = False
+    losses.count(CHILD, Loss.CONTROL_RING_FULL, 4)
+    tracer.stream.lost_control_records = 5
+    assert lost(reporter, registry) == {"control_ring_full": 4}
