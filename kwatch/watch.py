@@ -242,7 +242,7 @@ class Watch:
         rest = self._patience("reading what has come until now")
         self._tracer.stream.deliver_rest(self._session.apply, rest)
         self._reporter.finish()
-        self._session.read_stacks(_LAST_TABLES_S)
+        self._session.read_stacks(_LAST_TABLES_S if rest() else 0)
         self._draft_all("final")
         self._await_names()
         for prefix in self._tracees.unmatched_prefixes:

@@ -30,11 +30,9 @@ MAP_MMAPABLE = 1 << 10  # Linux 5.5, commit fc9702273e2e
 _MAP_CREATE = 0
 _GET_INFO_BY_FD = 15
 _MAP_INFO = struct.Struct("IIIIII")
-_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 1, 2, 3
-_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 17, 28
-_LOOKUP_BATCH, _UPDATE_BATCH = 24, 26
+_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
 _BATCH = struct.Struct("QQQQIIQQ")  # bpf_attr.batch
-_MANY = 4096  # elements at once
 _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _NO_EXIST = 1
 _LOG_SIZE = 1 << 18
@@ -145,41 +143,34 @@ class Map:
             if error.errno != errno.ENOENT:
                 raise
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """The elements of a hash, many at once (Linux 5.6, commit 057996380a42).
-
-        What is added or deleted meanwhile may be among them or not.
-        """
-        room = min(self.max_entries, _MANY)
-        keys = ctypes.create_string_buffer(room * self.key_size)
-        values = ctypes.create_string_buffer(room * self.value_size)
-        bucket = ctypes.create_string_buffer(4)  # where the kernel goes on
-        first, done = 0, False
-        while not done:
-            at = (ctypes.addressof(bucket), ctypes.addressof(keys), ctypes.addressof(values))
-            count, done = self._look_up_batch(_BATCH.pack(first, *at, room, self.fd, 0, 0))
-            first = ctypes.addressof(bucket)
-            yield from zip(
-                _parts(keys.raw, self.key_size, count),
-                _parts(values.raw, self.value_size, count),
-                strict=True,
-            )
-
-    def _look_up_batch(self, attr: bytes) -> tuple[int, bool]:
-        """How many elements there were, and whether they were the last."""
-        buffer = ctypes.create_string_buffer(attr, len(attr))
-        done = False
-        try:
-            syscall("bpf", _LOOKUP_BATCH, buffer, len(attr))
-        except OSError as error:
-            if error.errno != errno.ENOENT:
+    def keys(self) -> Iterator[bytes]:
+        """The keys. One that is deleted by the kernel meanwhile restarts the walk at the first."""
+        key: bytes | None = None
+        after = ctypes.create_string_buffer(self.key_size)
+        for _ in range(self.max_entries * 2):
+            current = ctypes.create_string_buffer(key, self.key_size) if key is not None else None
+            at = ctypes.addressof(current) if current is not None else 0
+            attr = struct.pack("IxxxxQQQ", self.fd, at, ctypes.addressof(after), 0)
+            try:
+                _bpf(_MAP_NEXT_KEY, attr)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    return
                 raise
-            done = True
-        return _BATCH.unpack(buffer.raw)[4], done
+            key = after.raw
+            yield key
 
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """One by one: while the kernel reads a map, it skips programs that perf calls on that CPU.
 
-def _parts(whole: bytes, size: int, count: int) -> list[bytes]:
-    return [whole[at : at + size] for at in range(0, count * size, size)]
+        With BPF_MAP_LOOKUP_BATCH it does so for as long as the map has buckets, full or empty.
+        """
+        seen: set[bytes] = set()
+        for key in self.keys():
+            value = None if key in seen else self.get(key)
+            seen.add(key)
+            if value is not None:
+                yield key, value
 
 
 def create_array(name: str, value_size: int, entries: int, flags: int = 0) -> Map:

@@ -4,74 +4,30 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import resource
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count, pairwise
-from queue import SimpleQueue
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from kwatch.snapshot import Frame
-from kwatch.symbols.elf import Elf, ElfError
-from kwatch.symbols.elf_file import Elf32Error
-from kwatch.symbols.images import Images
 from kwatch.symbols.jit import JitCode, executable_memory
 from kwatch.symbols.libdw import Location
 from kwatch.symbols.libdw_api import load_libdw
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import AddressSpace, Call, Mapping, is_foreign
+from kwatch.symbols.mappings import AddressSpace, Call, Mapping
+from kwatch.symbols.open_files import MOST_FILES, OpenFile, OpenFiles
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 from kwatch.symbols.stack import Stack
 
-_FILES = 1024  # held open at most, for names of processes that are gone by then
-_SHARE = 4  # of the descriptors, one in so many
 _AT_ONCE = 64  # addresses in a request to the reader, whose time is limited
 _FRAMES_BYTES = 32 << 20
 _FRAME_BYTES = 250  # of a Frame and its place in the cache, without its strings
 
 _REFRESH_S = 1.0
 
-#: Device, inode and path.
-_Key = tuple[int, int, str]
-_numbers = count(1)
-
 
 def _nobody(_: object) -> None:
     """Who need not be told."""
-
-
-@dataclass(slots=True)
-class _File:
-    """A mapped file, held open. The symbol reader reads it when the first address is asked for.
-
-    `elf` is None where the file is no ELF file that kwatch can read. `root`: where a process of
-    another mount namespace sees its files. `since_ns`: when it was found written anew, 0 if it was
-    not.
-    """
-
-    path: str
-    elf: Elf | None
-    root: str = ""
-    since_ns: int = 0
-    readable: bool = True
-    is_found: bool = False  # its debug file, if there is one
-    number: int = field(default_factory=lambda: next(_numbers))
-    version: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.version = self._version()
-
-    def is_current(self) -> bool:
-        """Whether the file has not been written since it was opened."""
-        return self.version == self._version()
-
-    def _version(self) -> tuple[int, ...]:
-        if self.elf is None:
-            return ()
-        status = os.fstat(self.elf.fileno())
-        return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +68,11 @@ class Symbolizer:
     either thread.
     """
 
-    def __init__(self, files: int = _FILES, reader: Reader | None = None) -> None:
+    def __init__(self, files: int = MOST_FILES, reader: Reader | None = None) -> None:
         load_libdw()
-        files = min(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self.warn: Callable[[str], None] = _nobody
-        self._images = Images()
+        self._files = OpenFiles(files, self._warn_nameless)
         self._reader = reader or Reader()
-        self._lock = threading.Lock()  # of the files
-        self._files: Lru[_Key, _File] = Lru(files, on_evict=self._retire)
-        self._retired: SimpleQueue[_File] = SimpleQueue()
         self._frames: Lru[tuple[int, int, int], _Named] = Lru(_FRAMES_BYTES, weigh=_weight)
         self._jit = JitCode(self._warn_once)
         self._warned: set[str] = set()
@@ -205,21 +157,28 @@ class Symbolizer:
 
         Whether its debug file may be, too: then `find_debug_file` should follow.
         """
-        file = self._file(pid, mapping)
-        return file is not None and bool(file.root) and not file.is_found
+        file = self._files.get(pid, mapping)
+        return file is not None and bool(file.root) and not file.has_debug_file
 
     def find_debug_file(self, pid: int, mapping: Mapping) -> None:
         """Lets the reader open the debug file, which only the process may lead to."""
-        file = self._file(pid, mapping)
+        file = self._files.get(pid, mapping)
         vaddr = file.elf.vaddr_of(mapping.offset) if file is not None and file.elf else None
-        if file is not None and vaddr is not None and not file.is_found:
-            file.is_found = True
+        if file is not None and vaddr is not None and not file.has_debug_file:
+            file.has_debug_file = True
             self._locate(file, [vaddr])
 
     @property
     def has_retired(self) -> bool:
         """Whether files wait to be closed by `close_retired`."""
-        return not self._retired.empty()
+        return self._files.has_retired
+
+    def close_retired(self) -> None:
+        """Closes files that are needed no more; for the thread that asks for names."""
+        for file in self._files.retired():
+            self._reader.forget(file.number)
+            if file.elf is not None:
+                file.elf.close()
 
     def usage(self) -> Usage:
         reader = self._reader
@@ -228,8 +187,7 @@ class Symbolizer:
     def close(self) -> None:
         self._reader.stop()
         self._jit.close()
-        for file in self._files.drain():
-            self._retire(file)
+        self._files.retire_all()
         self.close_retired()
 
     def _refresh(self, pid: int, space: AddressSpace) -> None:
@@ -237,7 +195,7 @@ class Symbolizer:
         now = time.monotonic()
         if now < self._refreshed.get(pid, 0.0) + _REFRESH_S:
             return
-        if len(self._refreshed) >= _FILES:
+        if len(self._refreshed) >= MOST_FILES:
             self._refreshed.clear()
         self._refreshed[pid] = now
         for mapping in executable_memory(pid):
@@ -247,11 +205,11 @@ class Symbolizer:
     def _names(self, calls: Iterable[tuple[Stack, Call]]) -> dict[Call, _Named]:
         """With addresses. `calls`: each with its stack, or one of them."""
         found: dict[Call, _Named] = {}
-        missing: dict[int, tuple[_File, list[Call]]] = {}
-        files: dict[int, _File | None] = {}  # by the mapping's identity: one look for all its calls
+        missing: dict[int, tuple[OpenFile, list[Call]]] = {}
+        files: dict[int, OpenFile | None] = {}  # by identity of the mapping: one look each
         for call, stack in {call: stack for stack, call in calls}.items():
             if id(call.mapping) not in files:
-                files[id(call.mapping)] = self._file(stack.pid, call.mapping)
+                files[id(call.mapping)] = self._files.get(stack.pid, call.mapping)
             file = files[id(call.mapping)]
             if file is None or file.elf is None or stack.seen_ns < file.since_ns:
                 found[call] = _Named((call.unnamed,), lasting=file is not None or call.is_made)
@@ -266,13 +224,13 @@ class Symbolizer:
                 found.update(self._read(file, some[start : start + _AT_ONCE]))
         return {call: named.at(call.address) for call, named in found.items()}
 
-    def _read(self, file: _File, calls: list[Call]) -> Iterator[tuple[Call, _Named]]:
+    def _read(self, file: OpenFile, calls: list[Call]) -> Iterator[tuple[Call, _Named]]:
         for call, named in zip(calls, self._describe(file, calls), strict=True):
             if named.lasting:
                 self._frames.put((file.number, call.offset, call.step), named)
             yield call, named
 
-    def _describe(self, file: _File, calls: list[Call]) -> list[_Named]:
+    def _describe(self, file: OpenFile, calls: list[Call]) -> list[_Named]:
         vaddrs = [file.elf.vaddr_of(call.offset) if file.elf else None for call in calls]
         locations, lasting = self._locate(file, [vaddr for vaddr in vaddrs if vaddr is not None])
         located = [locations.get(vaddr) if vaddr is not None else None for vaddr in vaddrs]
@@ -281,9 +239,9 @@ class Symbolizer:
             for call, vaddr, location in zip(calls, vaddrs, located, strict=True)
         ]
 
-    def _locate(self, file: _File, vaddrs: list[int]) -> tuple[dict[int, Location], bool]:
+    def _locate(self, file: OpenFile, vaddrs: list[int]) -> tuple[dict[int, Location], bool]:
         """Locations by address as far as they are known, and whether more will not be known."""
-        if file.elf is None or not file.readable or not vaddrs:
+        if file.elf is None or not file.is_readable or not vaddrs:
             return {}, True
         if self._hurried:
             return {}, False
@@ -292,7 +250,7 @@ class Symbolizer:
                 file.number, file.elf.fileno(), file.path, file.root, vaddrs
             )
         except Damaged as error:
-            file.readable = False
+            file.is_readable = False
             self._warn_nameless(file.path, str(error))
             return {}, True
         except NotStarted as error:
@@ -306,61 +264,13 @@ class Symbolizer:
         self._warn_once(path, f"{reason}; {whose} are shown as module and offset")
 
     def _warn_once(self, path: str, line: str) -> None:
-        if path not in self._warned and len(self._warned) < _FILES:
+        if path not in self._warned and len(self._warned) < MOST_FILES:
             self._warned.add(path)
             self.warn(line)
 
-    def _file(self, pid: int, mapping: Mapping) -> _File | None:
-        """None if the file cannot be found now; another process may still lead to it later."""
-        key = mapping.device, mapping.inode, mapping.path
-        with self._lock:
-            file = self._files.get(key)
-            if file is not None and file.is_current():
-                return file
-            fresh = self._open(pid, mapping)
-            if file is not None:
-                self._retire(self._files.remove(key))
-            if fresh is not None:
-                if file is not None and not _same_build(file, fresh):
-                    fresh.since_ns = time.monotonic_ns()
-                self._files.put(key, fresh)
-            return fresh
-
-    def _open(self, pid: int, mapping: Mapping) -> _File | None:
-        try:
-            elf = self._images.open(pid, mapping)
-        except Elf32Error:
-            return _File(mapping.path, None)  # the process has no stacks, which the report says
-        except ElfError as error:
-            if not mapping.path.startswith("/memfd:"):
-                self._warn_nameless(mapping.path, f"{mapping.path}: {error.reason}")
-            return _File(mapping.path, None)
-        return None if elf is None else _File(mapping.path, elf, _foreign_root(pid))
-
-    def _retire(self, file: _File) -> None:
-        """The file may be in use by the other thread, which closes it when it is not."""
-        self._retired.put(file)
-
-    def close_retired(self) -> None:
-        """Closes files that are not needed any more; for the thread that asks for names."""
-        while not self._retired.empty():
-            file = self._retired.get()
-            self._reader.forget(file.number)
-            if file.elf is not None:
-                file.elf.close()
-
-
-def _same_build(one: _File, other: _File) -> bool:
-    ids = {file.elf.build_id if file.elf is not None else None for file in (one, other)}
-    return len(ids) == 1 and None not in ids
-
-
-def _foreign_root(pid: int) -> str:
-    return f"/proc/{pid}/root" if is_foreign(pid) else ""
-
 
 def _named_by(
-    file: _File, call: Call, vaddr: int | None, location: Location | None, lasting: bool
+    file: OpenFile, call: Call, vaddr: int | None, location: Location | None, lasting: bool
 ) -> _Named:
     if location is None or vaddr is None:
         offset = call.offset if vaddr is None else vaddr

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that processes have mapped, held open for names that are asked for later."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from queue import SimpleQueue
+
+from kwatch.symbols.elf import Elf, ElfError
+from kwatch.symbols.elf_file import Elf32Error
+from kwatch.symbols.images import Images
+from kwatch.symbols.lru import Lru
+from kwatch.symbols.mappings import Mapping, is_foreign
+
+MOST_FILES = 1024
+_SHARE = 4  # of the descriptors, one in so many
+
+#: Device, inode and path.
+_Key = tuple[int, int, str]
+_numbers = count(1)
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """A mapped file. `number` tells it from all others, also from later ones of the same path.
+
+    `elf` is None where the file is no ELF file that kwatch can read. `root`: where a process of
+    another mount namespace sees its files. `since_ns`: when it was found written anew, 0 if it was
+    not. `is_readable`: the symbol reader has not failed at it. `has_debug_file`: that, if there is
+    one, has been looked for.
+    """
+
+    path: str
+    elf: Elf | None
+    root: str = ""
+    since_ns: int = 0
+    is_readable: bool = True
+    has_debug_file: bool = False
+    number: int = field(default_factory=lambda: next(_numbers))
+    version: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.version = self._version()
+
+    def is_current(self) -> bool:
+        """Whether the file has not been written since it was opened."""
+        return self.version == self._version()
+
+    def is_same_build(self, other: OpenFile) -> bool:
+        ids = {file.elf.build_id if file.elf is not None else None for file in (self, other)}
+        return len(ids) == 1 and None not in ids
+
+    def _version(self) -> tuple[int, ...]:
+        if self.elf is None:
+            return ()
+        status = os.fstat(self.elf.fileno())
+        return status.st_size, status.st_mtime_ns
+
+
+class OpenFiles:
+    """At most `most`; of more, those that were used longest ago are closed.
+
+    Any thread may call `get`. `on_error` gets the path of a file that cannot be read, and why.
+    """
+
+    def __init__(self, most: int, on_error: Callable[[str, str], None]) -> None:
+        most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        self._on_error = on_error
+        self._images = Images()
+        self._lock = threading.Lock()
+        self._files: Lru[_Key, OpenFile] = Lru(most, on_evict=self._retire)
+        self._retired: SimpleQueue[OpenFile] = SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def get(self, pid: int, mapping: Mapping) -> OpenFile | None:
+        """None if the file cannot be found now; another process may still lead to it later."""
+        key = mapping.device, mapping.inode, mapping.path
+        with self._lock:
+            file = self._files.get(key)
+            if file is not None and file.is_current():
+                return file
+            fresh = self._open(pid, mapping)
+            if file is not None:
+                self._retire(self._files.remove(key))
+            if fresh is not None:
+                if file is not None and not file.is_same_build(fresh):
+                    fresh.since_ns = time.monotonic_ns()
+                self._files.put(key, fresh)
+            return fresh
+
+    @property
+    def has_retired(self) -> bool:
+        return not self._retired.empty()
+
+    def retired(self) -> Iterator[OpenFile]:
+        """Files that are needed no more; the thread that uses them closes them."""
+        while not self._retired.empty():
+            yield self._retired.get()
+
+    def retire_all(self) -> None:
+        for file in self._files.drain():
+            self._retire(file)
+
+    def _retire(self, file: OpenFile) -> None:
+        self._retired.put(file)
+
+    def _open(self, pid: int, mapping: Mapping) -> OpenFile | None:
+        try:
+            elf = self._images.open(pid, mapping)
+        except Elf32Error:
+            return OpenFile(mapping.path, None)  # the process has no stacks, as the report says
+        except ElfError as error:
+            if not mapping.path.startswith("/memfd:"):
+                self._on_error(mapping.path, f"{mapping.path}: {error.reason}")
+            return OpenFile(mapping.path, None)
+        return None if elf is None else OpenFile(mapping.path, elf, _foreign_root(pid))
+
+
+def _foreign_root(pid: int) -> str:
+    return f"/proc/{pid}/root" if is_foreign(pid) else ""
