@@ -65,6 +65,24 @@ def test_a_replaced_program_keeps_its_names(tmp_path: Path, symbolizer: Symboliz
     assert names(frames) == CHAIN
 
 
+def test_what_a_file_was_before_it_was_written_over_has_no_names(
+    tmp_path: Path, symbolizer: Symbolizer
+) -> None:
+    """Its inode and its path are the same. Names may be asked for when there is another in it."""
+    path = compile_c(tmp_path / "program")
+    other = compile_c(tmp_path / "other", source=OTHER)
+    stacks = []
+    for source in (path, other):
+        path.write_bytes(source.read_bytes())
+        with waiting(path) as (pid, addresses):
+            space = AddressSpace(read_mappings(pid))
+            symbolizer.prefetch(pid, code_at(pid, addresses[0]))
+            stacks.append(symbolizer.stack(pid, space, addresses))
+    before, after = symbolizer.frames(stacks)
+    assert set(names(before)) == {""}
+    assert all(names(after))
+
+
 def test_another_file_with_the_same_inode_is_refused(tmp_path: Path) -> None:
     """As when the number of a deleted file is given out again: the build-id tells."""
     path = compile_c(tmp_path / "program")
