@@ -77,8 +77,8 @@ class Reporter:
         """Reads the losses of one process; all, unless that was lately, for what it takes."""
         if time.monotonic() >= self._next_refresh:
             self.refresh()
-        elif lost := self._tracer.losses_of(pid):
-            self._losses[pid] = lost
+        else:  # also if there are none: an earlier process of the pid may have had some
+            self._losses[pid] = self._tracer.losses_of(pid)
 
     def refresh(self) -> None:
         began = time.monotonic()

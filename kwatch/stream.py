@@ -133,7 +133,7 @@ class Stream:
                 patient = time.monotonic_ns() - now < _PATIENCE_NS
                 time.sleep(0)
         self.undelivered.update({cause: ring.left for cause, ring in self._data_rings.items()})
-        unread = [*self._late_control, *self._read_control()]
+        unread = [*self._late_control, *self._drain_control()]
         self.undelivered[Loss.CONTROL_RING_FULL] += sum(not _is_stack(one) for one in unread)
 
     def _now(self) -> int:
@@ -174,9 +174,10 @@ class Stream:
 
     def _read_control(self) -> list[Control]:
         """Nothing while very many wait: the rest stays in its ring, which counts what it loses."""
+        return self._drain_control() if len(self._late_control) < _MOST_WAITING else []
+
+    def _drain_control(self) -> list[Control]:
         found: list[Control] = []
-        if len(self._late_control) >= _MOST_WAITING:
-            return found
         for record in itertools.chain.from_iterable(map(control_records, self._control.drain())):
             if isinstance(record, LostRecord):
                 self.lost_control_records += record.count

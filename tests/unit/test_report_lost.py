@@ -77,6 +77,11 @@ def reporter(tracer, registry):
 
 def lost(reporter, registry, pid=KNOWN):
     reporter.refresh()
+    return told(reporter, registry, pid)
+
+
+def told(reporter, registry, pid=KNOWN):
+    """With what was read last."""
     return reporter.draft(registry.get(pid), "snapshot", now_ns()).snapshot.lost.by_cause
 
 
@@ -141,3 +146,17 @@ def test_records_that_tell_no_more_than_a_path_are_no_loss(reporter, registry, l
     losses.count(CHILD, Loss.CONTROL_RING_FULL, 4)
     tracer.stream.lost_control_records = 5
     assert lost(reporter, registry) == {"control_ring_full": 4}
+
+
+def test_a_later_process_of_the_pid_has_not_its_losses(reporter, registry, losses, tracer):
+    """Even if all losses were read a moment ago."""
+    losses.count(KNOWN, Loss.HEAP_RING_FULL, 5)
+    assert lost(reporter, registry) == {"heap_ring_full": 5}
+    reporter._next_refresh = float("inf")
+    reporter.refresh_of(KNOWN)
+    assert told(reporter, registry) == {"heap_ring_full": 5}
+    tracer.forget_losses(KNOWN)
+    registry.remove(registry.get(KNOWN))
+    registry.add(ProcessFacts(KNOWN, 2.0, "later", "/later"), heap=False)
+    reporter.refresh_of(KNOWN)
+    assert told(reporter, registry) == {}

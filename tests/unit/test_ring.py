@@ -154,13 +154,19 @@ def test_many_control_records_come_in_slices(two_cpus, monkeypatch):
 
 
 def test_control_records_that_nobody_waits_for_are_lost(two_cpus, monkeypatch):
+    """Those that are still in their ring, too, because very many waited."""
     monkeypatch.setattr(stream, "_AT_ONCE", 10)
+    monkeypatch.setattr(stream, "_MOST_WAITING", 20)
     made, first, _ = two_cpus
-    start = time.monotonic_ns() - 1000
-    made._late_control = [NameRecord(start + i, 1, 1, "", False) for i in range(35)]
-    first.write(start + 40)
+    now = time.monotonic_ns()
+    made._late_control = [NameRecord(now - 100 + i, 1, 1, "", False) for i in range(35)]
+    monkeypatch.setattr(made._control, "drain", lambda: [b"a ring"])
+    monkeypatch.setattr(
+        stream, "control_records", lambda ring: [NameRecord(now - 50, 1, 1, "", False)] * 7
+    )
+    first.write(now - 40)
     made.deliver_rest(lambda drained: None, is_wanted=lambda: False)
-    assert +made.undelivered == {Loss.CONTROL_RING_FULL: 25, Loss.SYSCALL_RING_FULL: 1}
+    assert +made.undelivered == {Loss.CONTROL_RING_FULL: 25 + 7, Loss.SYSCALL_RING_FULL: 1}
 
 
 def test_views_that_an_exception_has_kept_do_not_hinder_the_close():
