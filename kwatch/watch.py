@@ -133,7 +133,8 @@ class Watch:
                 stream.watch(source.fileno())
         keep_freed_memory()
         _say(attached_line(self._options, self._tracees, self._launched))
-        if self._options.follow and (left := self._tracees.untraced_children()):
+        is_joined = bool(self._options.pids or self._options.comms)  # a new command has no children
+        if self._options.follow and is_joined and (left := self._tracees.untraced_children()):
             _say(untraced_line(left))
         if not self._options.system_wide:
             self._tracees.announce = _say

@@ -32,7 +32,6 @@ _GET_INFO_BY_FD = 15
 _MAP_INFO = struct.Struct("IIIIII")
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
-_BATCH = struct.Struct("QQQQIIQQ")  # bpf_attr.batch
 _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _NO_EXIST = 1
 _LOG_SIZE = 1 << 18
@@ -128,7 +127,7 @@ class Map:
             return
         at = (keys.ctypes.data, values.ctypes.data, len(values), self.fd)
         try:
-            _bpf(_UPDATE_BATCH, _BATCH.pack(0, 0, *at, 0, 0))
+            _bpf(_UPDATE_BATCH, struct.pack("QQQQIIQQ", 0, 0, *at, 0, 0))
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
                 raise
