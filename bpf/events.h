@@ -22,12 +22,12 @@ enum kwatch_event_type {
 	/* syscall ring */
 	EVENT_SYSCALL = 1,
 	EVENT_SYSCALL_UNFINISHED, /* the thread ended inside the call */
-	/* heap ring */
+	/* heap ring: what concerns blocks first, the most frequent of it first */
 	EVENT_ALLOC,
-	EVENT_ALLOC_FAILED,
 	EVENT_FREE,
 	EVENT_REALLOC_RELEASE, /* realloc was entered with this block: it has ended, unless ... */
 	EVENT_REALLOC_KEEP, /* ... the same thread says that the call failed */
+	EVENT_ALLOC_FAILED,
 	EVENT_MAP,
 	EVENT_UNMAP,
 	EVENT_BRK,

@@ -2,14 +2,14 @@
 /*
  * The data rings: for each CPU a BPF ring buffer of its own, so that no two CPUs contend.
  *
- * A record costs about 80 ns here and 290 ns in a perf ring. The reader sleeps until a quarter of
+ * A record costs about 80 ns here and 290 ns in a perf ring. The reader sleeps until half of
  * a ring is full; asking how full it is costs a helper call, so a writer asks at every
  * WAKEUP_CHECK-th of its records only. The loader passes RING_SIZE, in bytes, a power of two.
  */
 #ifndef KWATCH_RINGS_H
 #define KWATCH_RINGS_H
 
-#define WAKEUP_BYTES (RING_SIZE / 4)
+#define WAKEUP_BYTES (RING_SIZE / 2)
 #define WAKEUP_CHECK (RING_SIZE < 65536 ? RING_SIZE / 1024 : 64)
 
 BPF_RINGBUF_OUTPUT(data_ring, 1); /* the shape of the inner maps */

@@ -19,16 +19,17 @@ STACK_IDS = 256
 
 #: One batch of records of a single ring: a structured array.
 Batch = npt.NDArray[np.void]
+Types = npt.NDArray[np.uint8]
 
 
 class EventType(enum.IntEnum):
     SYSCALL = 1
     SYSCALL_UNFINISHED = 2
     ALLOC = 3
-    ALLOC_FAILED = 4
-    FREE = 5
-    REALLOC_RELEASE = 6
-    REALLOC_KEEP = 7
+    FREE = 4
+    REALLOC_RELEASE = 5
+    REALLOC_KEEP = 6
+    ALLOC_FAILED = 7
     MAP = 8
     UNMAP = 9
     BRK = 10
@@ -44,6 +45,11 @@ class EventType(enum.IntEnum):
 def event_type(record: bytes) -> int:
     """The type with which each record of the BPF programs begins."""
     return record[0]
+
+
+def types_of(batch: Batch) -> Types:
+    """What each record is, read once for all who ask, since a pass over records is what costs."""
+    return np.ascontiguousarray(batch["type"])
 
 
 class Abi(enum.IntEnum):

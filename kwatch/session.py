@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.aggregate.syscalls import CHUNK, SyscallAccount
-from kwatch.events import Batch
+from kwatch.events import Batch, types_of
 from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord
 from kwatch.lifecycle import Lifecycle, mapping_of
 from kwatch.options import WatchOptions
@@ -216,8 +216,9 @@ class Session:
             if process is None:
                 self._unknown_events += _not_our_own(part)
             elif process.heap is not None and process.memory is not None:
-                process.heap.add(part)
-                process.memory.add(part)
+                types = types_of(part)
+                process.heap.add(part, types)
+                process.memory.add(part, types)
 
     def _read_stack(self, data: bytes) -> None:
         self._look_for_code()

@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 from kwatch.aggregate.blocks import Blocks
 from kwatch.aggregate.order import U64, Index
-from kwatch.events import Batch, EventType
-
-Types = npt.NDArray[np.uint8]
+from kwatch.events import Batch, EventType, Types
 
 
 class BlockEvents(NamedTuple):
@@ -36,14 +34,11 @@ class BlockEvents(NamedTuple):
         columns = (self.addresses, self.sizes, self.stacks, self.times)
         return Blocks(*(column[index] for column in columns))
 
-    def has(self, kind: EventType) -> bool:
-        return bool((self.types == kind).any())
-
 
 def block_events(batch: Batch, types: Types) -> BlockEvents:
-    """From events of dtype `kwatch.events.HEAP`; `types` is a contiguous copy of that field."""
+    """From events of dtype `kwatch.events.HEAP` and their `types_of`."""
     hot = (np.ascontiguousarray(batch[name]) for name in ("address", "size"))
     events = BlockEvents(types, *hot, *(batch[name] for name in ("stack", "time_ns", "tid")))
-    others = types == EventType.ALLOC_FAILED
-    others |= types >= EventType.MAP
-    return events.at(np.flatnonzero(~others)) if others.any() else events
+    if types.max(initial=0) <= EventType.REALLOC_KEEP:
+        return events
+    return events.at(np.flatnonzero(types <= EventType.REALLOC_KEEP))

@@ -12,7 +12,7 @@ from kwatch.aggregate.outstanding import Limits, SameStacks, outstanding
 from kwatch.aggregate.pairs import cancel_pairs
 from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.aggregate.totals import AllocTotals
-from kwatch.events import Batch, EventType
+from kwatch.events import Batch, EventType, Types
 from kwatch.snapshot import HeapStats, StackTotals
 
 #: Events handled at a time, which bounds the memory that takes. Large, because the end of a block
@@ -20,7 +20,6 @@ from kwatch.snapshot import HeapStats, StackTotals
 _CHUNK = 1 << 18
 
 _NO_LIMITS = Limits()
-_REALLOC_EVENTS = (EventType.REALLOC_RELEASE, EventType.REALLOC_KEEP)
 
 
 class HeapAccount:
@@ -45,10 +44,13 @@ class HeapAccount:
         self.failed_allocs = 0
         self.superseded = 0
 
-    def add(self, batch: Batch) -> None:
-        """Events of dtype `kwatch.events.HEAP`; types that concern no block are ignored."""
+    def add(self, batch: Batch, types: Types) -> None:
+        """Events of dtype `kwatch.events.HEAP` and their `types_of`.
+
+        Types that concern no block are ignored.
+        """
         for start in range(0, len(batch), _CHUNK):
-            self._add_chunk(batch[start : start + _CHUNK])
+            self._add_chunk(batch[start : start + _CHUNK], types[start : start + _CHUNK])
 
     def live_blocks(self) -> Blocks:
         """The live blocks by address, in arrays that must not be written."""
@@ -94,11 +96,11 @@ class HeapAccount:
         """A new program image has a new heap: everything begins at zero."""
         vars(self).update(vars(HeapAccount(self._totals is not None)))
 
-    def _add_chunk(self, batch: Batch) -> None:
-        types = np.ascontiguousarray(batch["type"])
-        self.failed_allocs += int(np.count_nonzero(types == EventType.ALLOC_FAILED))
+    def _add_chunk(self, batch: Batch, types: Types) -> None:
         events = block_events(batch, types)
-        if self._open_reallocs or any(events.has(kind) for kind in _REALLOC_EVENTS):
+        if len(events.types) < len(types):
+            self.failed_allocs += int(np.count_nonzero(types == EventType.ALLOC_FAILED))
+        if self._open_reallocs or events.types.max(initial=0) > EventType.FREE:
             events = self._settle_reallocs(events)
         if len(events.types):
             self._apply(events)

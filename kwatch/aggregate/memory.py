@@ -5,12 +5,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-import numpy as np
-
-from kwatch.events import Batch, EventType
+from kwatch.events import Batch, EventType, Types
 from kwatch.snapshot import MemoryStats
-
-_EVENTS = (EventType.MAP, EventType.UNMAP, EventType.BRK)
 
 
 class MemoryAccount:
@@ -34,10 +30,14 @@ class MemoryAccount:
         """The break as it is before the first event."""
         self._first_break = self._break = address
 
-    def add(self, batch: Batch) -> None:
-        """Events of dtype `kwatch.events.HEAP`: MAP, UNMAP and BRK; others are ignored."""
-        kinds = np.ascontiguousarray(batch["type"])
-        events = batch[(kinds >= min(_EVENTS)) & (kinds <= max(_EVENTS))]
+    def add(self, batch: Batch, types: Types) -> None:
+        """Events of dtype `kwatch.events.HEAP` and their `types_of`.
+
+        MAP, UNMAP and BRK count, others are ignored.
+        """
+        if types.max(initial=0) < EventType.MAP:
+            return
+        events = batch[types >= EventType.MAP]
         for kind, address, size in events[["type", "address", "size"]].tolist():
             if kind == EventType.BRK:
                 self._move_break(address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kwatch.events import HEAP, STACKED_SYSCALL, STRUCTS, SYSCALL
+from kwatch.events import HEAP, STACKED_SYSCALL, STRUCTS, SYSCALL, types_of
 from kwatch.kernel.control_ring import ControlRecord
 
 
@@ -24,6 +24,11 @@ def stacked_syscall_record(**fields):
 def heap_batch(records):
     """Heap events as they come in a batch, from mappings of their fields."""
     return np.array([heap_record(**fields) for fields in records], HEAP)
+
+
+def typed(batch):
+    """What the accounts of the heap take."""
+    return batch, types_of(batch)
 
 
 def control_record(kind, time_ns, **fields):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness.records import heap_record
+from harness.records import heap_record, typed
 
 from kwatch.aggregate import HeapAccount, Limits, heap
 from kwatch.aggregate.outstanding import LISTED
@@ -45,7 +45,7 @@ def account(*batches):
     """An account that was given these batches, each a list of events."""
     given = HeapAccount()
     for events in batches:
-        given.add(np.array(events, HEAP))
+        given.add(*typed(np.array(events, HEAP)))
     return given
 
 
@@ -201,7 +201,7 @@ def test_a_child_has_the_blocks_of_its_parent_but_not_its_history():
     child = parent.fork()
     assert live(child) == live(parent)
     assert counters(child) == {}
-    child.add(np.array([free(B)], HEAP))
+    child.add(*typed(np.array([free(B)], HEAP)))
     assert live(child) == {}
     assert counters(child) == {"frees": 1, "freed_bytes": 20}
     assert live(parent) == {B: (20, 0, 0)}
@@ -297,7 +297,7 @@ def by_stack(given):
 def counted(*batches):
     given = HeapAccount(by_stack=True)
     for events in batches:
-        given.add(np.array(events, HEAP))
+        given.add(*typed(np.array(events, HEAP)))
     return given
 
 
@@ -324,9 +324,9 @@ def test_stacks_are_counted_whether_their_blocks_live_or_not(cut):
 def test_a_child_holds_what_it_did_not_allocate_and_an_exec_clears_both():
     parent = counted([alloc(A, 10, stack=7), alloc(B, 20, stack=8), free(B)])
     child = parent.fork()
-    child.add(np.array([alloc(B, 3, stack=8)], HEAP))
+    child.add(*typed(np.array([alloc(B, 3, stack=8)], HEAP)))
     assert by_stack(child) == {7: (0, 0, 1, 10), 8: (1, 3, 1, 3)}
     assert by_stack(parent) == {7: (1, 10, 1, 10), 8: (1, 20, 0, 0)}
     parent.exec()
-    parent.add(np.array([alloc(A, 4, stack=7)], HEAP))
+    parent.add(*typed(np.array([alloc(A, 4, stack=7)], HEAP)))
     assert by_stack(parent) == {7: (1, 4, 1, 4)}

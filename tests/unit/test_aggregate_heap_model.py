@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from harness.records import heap_record
+from harness.records import heap_record, typed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,7 +130,7 @@ def test_batches_give_what_single_events_give(actions, cuts):
         program.act(*action)
     bounds = sorted({0, len(program.events), *(c for c in cuts if c < len(program.events))})
     for begin, end in pairwise(bounds):
-        account.add(program.batch(begin, end))
+        account.add(*typed(program.batch(begin, end)))
         for event in program.events[begin:end]:
             model.take(event)
         assert state_of(account) == (model.counts, model.live)
@@ -143,7 +143,7 @@ def test_bytes_balance(actions):
     for action in actions:
         program.act(*action)
     sizes = [e["size"] for e in program.events if e["type"] == EventType.ALLOC]
-    account.add(program.batch())
+    account.add(*typed(program.batch()))
     stats = account.snapshot(0)
     assert stats.alloc_bytes == sum(sizes)
     if not account.superseded:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from harness.records import heap_record
+from harness.records import heap_record, typed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +34,7 @@ def brk(address):
 
 def account(*events):
     memory = MemoryAccount()
-    memory.add(np.array(list(events), HEAP))
+    memory.add(*typed(np.array(list(events), HEAP)))
     return memory
 
 
@@ -90,7 +90,7 @@ def test_other_events_are_ignored():
 def test_a_child_has_the_mappings_of_its_parent():
     parent = account(map_pages(0, 4), brk(BASE), brk(BASE + 100))
     child = parent.fork()
-    child.add(np.array([unmap_pages(0, 1), brk(BASE + 50)], HEAP))
+    child.add(*typed(np.array([unmap_pages(0, 1), brk(BASE + 50)], HEAP)))
     assert child.snapshot() == MemoryStats(3 * PAGE, 1, 0, 1, 50)
     assert parent.snapshot() == MemoryStats(4 * PAGE, 1, 1, 0, 100)
 
@@ -99,7 +99,7 @@ def test_a_new_image_has_no_mappings_and_a_new_break():
     memory = account(map_pages(0, 4), brk(BASE), brk(BASE + 100))
     memory.exec()
     assert memory.snapshot() == MemoryStats()
-    memory.add(np.array([brk(2 * BASE)], HEAP))
+    memory.add(*typed(np.array([brk(2 * BASE)], HEAP)))
     assert memory.snapshot().brk_bytes == 0
 
 
@@ -111,7 +111,7 @@ CALLS = st.tuples(st.booleans(), st.integers(0, 30), st.integers(0, 12))
 def test_mappings_are_those_of_a_page_table(calls):
     memory, pages = MemoryAccount(), {}
     for number, (is_map, first, count) in enumerate(calls):
-        memory.add(np.array([(map_pages if is_map else unmap_pages)(first, count)], HEAP))
+        memory.add(*typed(np.array([(map_pages if is_map else unmap_pages)(first, count)], HEAP)))
         for page in range(first, first + count):
             pages.pop(page, None)
             if is_map:

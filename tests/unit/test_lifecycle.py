@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from harness.records import control_record, heap_batch
+from harness.records import control_record, heap_batch, typed
 
 from kwatch import tracees as module
 from kwatch.errors import KwatchError
@@ -143,7 +143,7 @@ def test_an_exec_after_the_attach_is_followed(story):
 
 def test_an_exec_out_of_the_name_ends_what_it_was(story):
     process = story.attach()
-    process.heap.add(allocations())
+    process.heap.add(*typed(allocations()))
     assert process.heap.snapshot(0).live_blocks == BLOCKS
     story.execs("ls", time.monotonic_ns())
     assert story.lifecycle.ending == [process]
@@ -156,7 +156,7 @@ def test_an_exec_out_of_the_name_ends_what_it_was(story):
 
 def test_who_is_renamed_while_its_end_is_on_the_way_is_attached_anew(story):
     first = story.attach()
-    first.heap.add(allocations())
+    first.heap.add(*typed(allocations()))
     story.tracer.images.clear()  # by an exec into a name that does not match
     at_exec = time.monotonic_ns()
     story.tracees.attach_named(PID, late=True)
@@ -194,7 +194,7 @@ def test_a_later_process_of_the_pid_stays_a_target(story):
 def test_an_exec_of_a_later_process_whose_birth_went_unseen(story, image):
     """The first one's exit was lost, and the pid was used again."""
     first = story.attach()
-    first.heap.add(allocations())
+    first.heap.add(*typed(allocations()))
     at = time.monotonic_ns()
     story.execs("sh", at, image, start_ns=LATER_NS)
     assert story.reused == [at]
