@@ -12,15 +12,17 @@ import numpy.typing as npt
 
 from kwatch.aggregate.histogram import RANGES
 from kwatch.aggregate.order import Index
-from kwatch.events import Batch
+from kwatch.events import Batch, Types
 
 #: No kernel has more; numbers beyond are counted together, as the last one of the first ABI.
 NUMBERS = 1024
 
-_U32 = npt.NDArray[np.uint32]
+U32 = npt.NDArray[np.uint32]
 _I32 = npt.NDArray[np.int32]
 
-# A call is known by nr << 8 | abi, as a record has them; no larger ones are told apart.
+# A call is known by nr << 8 | abi, as a record has them behind the type; no larger ones are told
+# apart.
+_TYPE_BITS = 8
 _ABI_BITS = 8
 _LAST = (NUMBERS - 1) << _ABI_BITS
 
@@ -44,11 +46,12 @@ class CallCells:
         self._cell_of = np.full((0, RANGES), -1, np.int32)  # by slot; then by column and range
         self._free: list[int] = []
 
-    def cells_of(self, slots: Index, batch: Batch, ranges: _I32) -> Index:
-        """The cell of each event; new ones are made as needed."""
+    def cells_of(self, slots: Index, heads: U32, ranges: _I32) -> Index:
+        """The cell of each event, by its `heads_of`; new ones are made as needed."""
         if len(slots) == 0:
             return np.empty(0, np.intp)
-        calls = _calls(batch)
+        calls = heads >> np.uint32(_TYPE_BITS)
+        np.minimum(calls, np.uint32(_LAST), out=calls)
         self._widen(int(slots.max()) + 1, len(self._calls))
         cells = self._look_up(slots, calls, ranges)
         if cells.min() < 0:
@@ -77,16 +80,16 @@ class CallCells:
         self._free.extend(cells.tolist())
         return cells
 
-    def _places(self, slots: Index, calls: _U32, ranges: _I32) -> Index:
+    def _places(self, slots: Index, calls: U32, ranges: _I32) -> Index:
         places = slots * self._cell_of.shape[1]
         places += self._column_of.take(calls)
         places += ranges
         return places
 
-    def _look_up(self, slots: Index, calls: _U32, ranges: _I32) -> _I32:
+    def _look_up(self, slots: Index, calls: U32, ranges: _I32) -> _I32:
         return self._cell_of.ravel().take(self._places(slots, calls, ranges))
 
-    def _make_cells(self, slots: Index, calls: _U32, ranges: _I32) -> None:
+    def _make_cells(self, slots: Index, calls: U32, ranges: _I32) -> None:
         for call in np.unique(calls[self._column_of[calls] == 0]).tolist():
             self._column_of[call] = len(self._calls) * RANGES
             self._calls.append(call)
@@ -114,10 +117,13 @@ class CallCells:
             self._cell_of = wider
 
 
-def _calls(batch: Batch) -> _U32:
-    """`abi` and `nr` in one number, read at once: they follow each other behind the type."""
-    calls: _U32 = batch.view(_heads(batch.dtype.itemsize))["head"] >> np.uint32(8)
-    return np.minimum(calls, np.uint32(_LAST), out=calls)
+def heads_of(batch: Batch) -> U32:
+    """`type`, `abi` and `nr` of each in one number, read at once: they follow each other."""
+    return np.ascontiguousarray(batch.view(_heads(batch.dtype.itemsize))["head"])
+
+
+def types_in(heads: U32) -> Types:
+    return heads.astype(np.uint8)
 
 
 @cache

@@ -107,7 +107,7 @@ class HeapAccount:
 
     def _apply(self, events: BlockEvents) -> None:
         """ALLOC, and any other type as a release."""
-        is_alloc = events.types == EventType.ALLOC
+        is_alloc = events.types == EventType.ALLOC.value  # numpy widens for an IntEnum
         left = cancel_pairs(events.addresses, is_alloc)
         allocs = int(np.count_nonzero(is_alloc))
         alloc_bytes = int(events.sizes.sum())  # releases have none

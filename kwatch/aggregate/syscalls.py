@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kwatch.aggregate.call_cells import CallCells, Cell
+from kwatch.aggregate.call_cells import CallCells, Cell, heads_of, types_in
 from kwatch.aggregate.histogram import RANGE, RANGE_LOG2, RANGES, bucket_of, percentile
 from kwatch.aggregate.order import U64, Index
 from kwatch.events import Batch, EventType
@@ -52,9 +52,10 @@ class SyscallAccount:
         """
         durations = np.ascontiguousarray(batch["duration_ns"])
         buckets = bucket_of(durations)
-        cells = self._cells.cells_of(slots, batch, buckets >> RANGE_LOG2)
+        heads = heads_of(batch)
+        cells = self._cells.cells_of(slots, heads, buckets >> RANGE_LOG2)
         self._make_room()
-        finished = batch["type"] != EventType.SYSCALL_UNFINISHED
+        finished = types_in(heads) == EventType.SYSCALL.value  # numpy widens for an IntEnum
         if not finished.all():
             self._count("unfinished", cells[~finished])
             cells, durations, buckets = cells[finished], durations[finished], buckets[finished]
