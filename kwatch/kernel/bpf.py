@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from kwatch.kernel.privileges import raise_memory_limit
 from kwatch.kernel.rawcall import syscall
+from kwatch.kernel.unpreempted import unpreempted
 
 PROG_TYPE_KPROBE = 2
 PROG_TYPE_TRACEPOINT = 5
@@ -44,6 +45,11 @@ RETURN_ZERO = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 
 def _bpf(command: int, attr: bytes) -> int:
     buffer = ctypes.create_string_buffer(attr, max(len(attr), 72))
     return syscall("bpf", command, buffer, len(buffer))
+
+
+def _on_elements(command: int, attr: bytes) -> int:
+    with unpreempted():
+        return _bpf(command, attr)
 
 
 class MapShape(NamedTuple):
@@ -89,7 +95,9 @@ class Map:
     ) -> None:
         key_buffer = ctypes.create_string_buffer(key, self.key_size)
         at = ctypes.addressof(value) if value is not None else 0
-        _bpf(command, struct.pack("IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), at, flags))
+        _on_elements(
+            command, struct.pack("IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), at, flags)
+        )
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
@@ -127,7 +135,7 @@ class Map:
             return
         at = (keys.ctypes.data, values.ctypes.data, len(values), self.fd)
         try:
-            _bpf(_UPDATE_BATCH, struct.pack("QQQQIIQQ", 0, 0, *at, 0, 0))
+            _on_elements(_UPDATE_BATCH, struct.pack("QQQQIIQQ", 0, 0, *at, 0, 0))
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
                 raise
@@ -151,7 +159,7 @@ class Map:
             at = ctypes.addressof(current) if current is not None else 0
             attr = struct.pack("IxxxxQQQ", self.fd, at, ctypes.addressof(after), 0)
             try:
-                _bpf(_MAP_NEXT_KEY, attr)
+                _on_elements(_MAP_NEXT_KEY, attr)
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     return
@@ -160,9 +168,10 @@ class Map:
             yield key
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """One by one: while the kernel reads a map, it skips programs that perf calls on that CPU.
+        """One by one.
 
-        With BPF_MAP_LOOKUP_BATCH it does so for as long as the map has buckets, full or empty.
+        BPF_MAP_LOOKUP_BATCH goes through all buckets, full or empty, and the kernel skips programs
+        that perf calls on that CPU meanwhile.
         """
         seen: set[bytes] = set()
         for key in self.keys():

@@ -31,6 +31,7 @@ from kwatch.kernel.compiled import Compiled, cache_key, captured, find, keep
 from kwatch.kernel.privileges import refused
 from kwatch.kernel.source import ProgramConfig, Ways, shim_directory, source_text
 from kwatch.kernel.tracepoints import TRACEPOINTS
+from kwatch.kernel.unpreempted import want_unpreempted
 from kwatch.maps import Shape
 from kwatch.with_parent import die_with_parent
 
@@ -144,7 +145,10 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
     for name in _TAIL_CALLED.keys() & programs.keys():
         maps[_TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
-    return Programs(maps, programs, Ways(*answer["ways"]))
+    ways = Ways(*answer["ways"])
+    if ways.perf_tracepoints:
+        want_unpreempted()
+    return Programs(maps, programs, ways)
 
 
 def _child_main(sock: socket.socket, config: ProgramConfig, ways: Ways | None) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from harness.callsites import EVERY_CALL, EXPECTED, assert_adds_up, counted
 from harness.session import documents
 from harness.target import answers
 
+from kwatch.kernel import bpf
+from kwatch.kernel import unpreempted as unpreempted_module
 from kwatch.kernel.bpf import has_uprobe_links
 
 # kwatch with the ways that its first two arguments name.
@@ -101,3 +104,19 @@ def test_stacks_of_system_calls_through_perf(program):
     _, (final,) = traced(("events", "perf"), *options)
     assert counted(final) == EXPECTED
     assert_adds_up(final)
+
+
+def test_changing_a_map_keeps_its_cpu(monkeypatch):
+    """Where perf runs the programs: whoever came to run meanwhile would be missed."""
+    monkeypatch.setattr(unpreempted_module, "_is_wanted", True)
+    before, within = os.sched_getscheduler(0), []
+    monkeypatch.setattr(bpf, "_bpf", lambda *_: within.append(os.sched_getscheduler(0)) or 0)
+    bpf.Map(fd=0, key_size=4, value_size=4, max_entries=1).set(bytes(4), bytes(4))
+    assert within == [os.SCHED_FIFO | os.SCHED_RESET_ON_FORK]
+    assert os.sched_getscheduler(0) == before
+
+
+def test_other_maps_are_changed_as_ever():
+    assert not unpreempted_module._is_wanted
+    with unpreempted_module.unpreempted():
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
