@@ -17,7 +17,10 @@ _COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
 
 
 class Tables:
-    """Growth is since the last snapshot of the same process that was written here."""
+    """Growth is since the last snapshot of the same process that was written here.
+
+    A process to which nothing has happened since has one line.
+    """
 
     def __init__(
         self, stream: TextIO, width: int = 80, color: bool = False, full_stacks: bool = False
@@ -26,28 +29,33 @@ class Tables:
         self._full_stacks = full_stacks
         self._screen = Screen(width, stream.encoding)
         self._color = color
-        self._heaps: dict[tuple[int, float], HeapStats] = {}
+        self._written: dict[tuple[int, float], Snapshot] = {}
 
     def write(self, snapshot: Snapshot) -> None:
         before = self._remember(snapshot)
-        lines = self._idle(snapshot) if _is_idle(snapshot) else self._report(snapshot, before)
+        if not any(_counts(snapshot)):
+            lines = self._idle(snapshot, "no events")
+        elif before and snapshot.kind == "snapshot" and _shown(snapshot) == _shown(before):
+            lines = self._idle(snapshot, "no new events")
+        else:
+            lines = self._report(snapshot, before.heap if before else None)
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
         self._stream.flush()
 
-    def _remember(self, snapshot: Snapshot) -> HeapStats | None:
-        """The process's heap one snapshot ago, in exchange for the one of now."""
+    def _remember(self, snapshot: Snapshot) -> Snapshot | None:
+        """The process's last snapshot, in exchange for the one of now."""
         key = (snapshot.process.pid, snapshot.process.start_time)
-        before = self._heaps.pop(key, None)
-        if snapshot.kind == "snapshot" and snapshot.heap is not None:
-            self._heaps[key] = snapshot.heap
+        before = self._written.pop(key, None)
+        if snapshot.kind == "snapshot":
+            self._written[key] = snapshot
         return before
 
-    def _idle(self, snapshot: Snapshot) -> list[str]:
+    def _idle(self, snapshot: Snapshot, what: str) -> list[str]:
         pending = unfinished_text(snapshot.syscalls) if snapshot.syscalls is not None else ""
-        notes = f"  no events{f' ({pending})' if pending else ''}"
+        notes = f"  {what}{f' ({pending})' if pending else ''}"
         notes = self._screen.clip(notes, self._screen.width // 2)
         verdict = _verdict(snapshot)
         end = f"  {verdict.upper()}" if verdict else ""
@@ -77,13 +85,21 @@ class Tables:
         return line.replace(word, f"\033[1;{_COLORS[verdict]}m{word}\033[0m", 1)
 
 
-def _is_idle(snapshot: Snapshot) -> bool:
+def _counts(snapshot: Snapshot) -> tuple[int, ...]:
+    """What every event that a report shows adds to."""
+    heap, memory = snapshot.heap or HeapStats(), snapshot.memory or MemoryStats()
+    calls = snapshot.syscalls.calls if snapshot.syscalls is not None else 0
     return (
-        snapshot.heap in (None, HeapStats())
-        and snapshot.memory in (None, MemoryStats())
-        and (snapshot.syscalls is None or snapshot.syscalls.calls == 0)
-        and snapshot.lost.events == 0
+        *(heap.allocs, heap.frees, heap.failed_allocs, heap.unknown_frees, heap.live_blocks),
+        *(memory.mmap_calls, memory.munmap_calls, memory.mapped_bytes, memory.brk_bytes),
+        *(calls, snapshot.lost.events),
     )
+
+
+def _shown(snapshot: Snapshot) -> tuple[tuple[int, ...], list[int]]:
+    """What makes a report differ but for times. Blocks may have grown older than --older."""
+    stacks = snapshot.heap.stacks if snapshot.heap is not None else ()
+    return _counts(snapshot), [stack.stack for stack in stacks]
 
 
 def _verdict(snapshot: Snapshot) -> Verdict | None:

@@ -231,6 +231,19 @@ def test_growth_is_since_the_last_snapshot_of_the_same_process() -> None:
     ]
 
 
+def test_a_process_to_which_nothing_happened_takes_one_line() -> None:
+    first = heap(stack(1, 1024, INSERT))
+    later = replace(first, elapsed_s=10.0)
+    assert lines_of(first, later)[-1].endswith(
+        "] nginx[1234]  10.0 s  /usr/sbin/nginx  no new events"
+    )
+    final = replace(later, kind="final", verdict=Verdict.LEAK)
+    assert lines_of(first, final)[-2] == "LEAK"  # a final report is whole
+    grown_old = replace(heap(stack(1, 1024, INSERT), stack(2, 512, MAIN)))
+    less_listed = replace(grown_old, heap=replace(grown_old.heap, stacks=grown_old.heap.stacks[:1]))
+    assert any("main main.c:40" in line for line in lines_of(less_listed, grown_old))
+
+
 def test_syscalls_end_with_the_rest_and_the_totals() -> None:
     read = SyscallStats("read", 100_001, 3, 2_000_000, 1_000, 2_000, 3_000)
     blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2)
