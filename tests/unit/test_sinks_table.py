@@ -239,7 +239,7 @@ def test_a_process_to_which_nothing_happened_takes_one_line() -> None:
     )
     final = replace(later, kind="final", verdict=Verdict.LEAK)
     assert lines_of(first, final)[-2] == "LEAK"  # a final report is whole
-    grown_old = replace(heap(stack(1, 1024, INSERT), stack(2, 512, MAIN)))
+    grown_old = heap(stack(1, 1024, INSERT), stack(2, 512, MAIN))
     less_listed = replace(grown_old, heap=replace(grown_old.heap, stacks=grown_old.heap.stacks[:1]))
     assert any("main main.c:40" in line for line in lines_of(less_listed, grown_old))
 
