@@ -30,7 +30,7 @@ class Programs:
         variant = hashlib.sha256("\0".join(command).encode()).hexdigest()[:12]
         # The directory tells variants apart, so that comm and the base name are the program's own.
         binary = self._cache / variant / name
-        if not _is_newer(binary, source, SOURCES / "answers.h"):
+        if not _is_newer(binary, source, *SOURCES.glob("*.h")):
             _build(command, source, binary)
         return binary
 
