@@ -61,6 +61,25 @@ static __always_inline u64 read_return_address(u64 sp)
 	return address;
 }
 
+/*
+ * Of the function that was entered with this stack pointer; the registers are those of a later call.
+ * What cannot be read is taken to be the expected one.
+ */
+static __always_inline u64 return_address_of(struct pt_regs *regs, u64 entry, u64 expected)
+{
+	u64 address = read_return_address(entry);
+
+	return address ? address : expected;
+}
+
+static __always_inline u64 call_number(struct pt_regs *regs)
+{
+	u64 number = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(number), &regs->orig_ax);
+	return number;
+}
+
 #define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
 #define X32_SYSCALL_BIT 0x40000000
 
@@ -136,6 +155,23 @@ struct pt_regs {
 static __always_inline bool is_probe_call(u64 nr)
 {
 	return false;
+}
+
+/*
+ * Of the function that was entered with this stack pointer; the registers are those of a later call,
+ * which tell while they are at the same depth. Below it, the address is taken to be the expected one.
+ */
+static __always_inline u64 return_address_of(struct pt_regs *regs, u64 entry, u64 expected)
+{
+	return regs->sp == entry ? regs->regs[30] : expected;
+}
+
+static __always_inline u64 call_number(struct pt_regs *regs)
+{
+	s32 number = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(number), &regs->syscallno);
+	return (s64)number;
 }
 
 #define PSR_MODE32_BIT 0x10 /* arch/arm64/include/uapi/asm/ptrace.h */

@@ -63,6 +63,7 @@ enum kwatch_loss {
 	LOSS_RESULT_UNREADABLE, /* posix_memalign succeeded, its result could not be read */
 	LOSS_STACK_MEMORY_RING_FULL, /* a stack could not be finished; it is sent again */
 	LOSS_STACK_SCRATCH_BUSY, /* the event arrived without a stack */
+	LOSS_HEAP_CALL_ABANDONED, /* calls that seemed to be made by one that never returned */
 	LOSS_CAUSES,
 };
 

@@ -5,6 +5,9 @@
  * Only the outermost call of a thread counts. A call is known by the stack pointer at its entry:
  * one that begins below it is nested, and its own return comes back to it. An allocation is
  * recorded at its return, a free at its entry, before the address can be reused.
+ *
+ * A call that an exception or longjmp() has left never returns. What begins below it until that
+ * shows was no call of its own: it is lost, and counted.
  */
 
 /* A call under which others have begun for longer than this has gone without a return. */
@@ -15,6 +18,7 @@ struct thread {
 	u64 sp; /* of the pending outermost call at its entry; 0: none */
 	u64 size;
 	u64 pointer; /* the argument that is one, else 0 */
+	u64 caller; /* of a pending operator new: its return address */
 	u64 nested_ns; /* when a call first began below the pending one; 0: none has */
 	struct last_stack last;
 	u64 released; /* the last pointer freed, while nothing was allocated since */
@@ -23,6 +27,7 @@ struct thread {
 	u32 tgid;
 	u32 tid;
 	u32 records; /* sent by the thread: see write_record */
+	u32 nested; /* calls below the pending one */
 	u8 function;
 	u8 shape;
 	u8 scratch; /* of the unwinding under way */
@@ -106,25 +111,6 @@ static __always_inline u64 saturating_product(u64 a, u64 b)
 	return a * b;
 }
 
-static __always_inline bool is_nested(struct thread *thread, u64 sp, u64 cookie)
-{
-	u64 now;
-
-	if (!thread->sp || sp > thread->sp)
-		return false;
-	/* At the same depth, another function was jumped to; the same one was called anew. */
-	if (sp == thread->sp && thread->function == COOKIE_FUNCTION(cookie) &&
-	    thread->shape == COOKIE_SHAPE(cookie))
-		return false;
-	now = bpf_ktime_get_ns();
-	if (!thread->nested_ns)
-		thread->nested_ns = now;
-	if (now - thread->nested_ns < STALE_NS)
-		return true;
-	thread->sp = 0;
-	return false;
-}
-
 /* What the call asks for, from its arguments. */
 static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *thread, u8 shape)
 {
@@ -165,9 +151,12 @@ static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *c
 	bool repeated = thread->released == pointer && sp <= thread->released_sp &&
 			thread->release_place != place;
 
-	thread->released = pointer;
-	thread->released_sp = sp;
-	thread->release_place = place;
+	/* Else the next one's first place would be another than this one's last. */
+	if (!repeated) {
+		thread->released = pointer;
+		thread->released_sp = sp;
+		thread->release_place = place;
+	}
 	return repeated;
 }
 
@@ -176,44 +165,17 @@ static __always_inline bool is_realloc(u8 shape)
 	return shape == SHAPE_REALLOC || shape == SHAPE_REALLOCARRAY;
 }
 
-static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
+/* The block, 0 if there is none; false if that cannot be known. */
+static __always_inline bool read_result(struct pt_regs *ctx, struct thread *thread, u64 *result)
 {
-	struct thread *thread = current_thread();
-	u8 shape = COOKIE_SHAPE(cookie), function = COOKIE_FUNCTION(cookie);
-	u64 sp = STACK_POINTER(ctx);
-
-	keep_to_kernel_stack(ctx);
-	if (!thread || is_nested(thread, sp, cookie))
-		return 0;
-	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
-		if (!is_repeated(thread, ctx, ARG0(ctx)))
-			send_release(thread, EVENT_FREE, ARG0(ctx), function);
-		return 0;
-	}
-	thread->released = 0;
-	take_arguments(ctx, thread, shape);
-	thread->function = function;
-	thread->shape = shape;
-	thread->nested_ns = 0;
-	thread->sp = sp;
-	if (is_realloc(shape))
-		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
-	return 0;
-}
-
-static __always_inline u64 result_of(struct pt_regs *ctx, struct thread *thread)
-{
-	u64 result = RESULT(ctx);
-
+	*result = RESULT(ctx);
 	if (thread->shape != SHAPE_POSIX_MEMALIGN)
-		return result;
-	if ((u32)result)
-		return 0;
-	if (read_user(&result, sizeof(result), (void *)thread->pointer)) {
-		count_loss(thread->tgid, LOSS_RESULT_UNREADABLE);
-		return 0;
+		return true;
+	if ((u32)*result) {
+		*result = 0;
+		return true;
 	}
-	return result;
+	return !read_user(result, sizeof(*result), (void *)thread->pointer);
 }
 
 static __always_inline void allocation_failed(struct thread *thread)
@@ -235,6 +197,82 @@ static __always_inline void allocation_failed(struct thread *thread)
 		send_thread(&event, thread);
 }
 
+/* Another call began where the pending one did: anew, unless it was jumped to. */
+static __always_inline bool is_anew(struct thread *thread, u64 sp, u64 cookie)
+{
+	return sp == thread->sp && thread->function == COOKIE_FUNCTION(cookie) &&
+	       thread->shape == COOKIE_SHAPE(cookie);
+}
+
+/* An exception has left the pending operator new: its return address is there no more. */
+static __always_inline bool has_thrown(struct pt_regs *ctx, struct thread *thread)
+{
+	return thread->shape == SHAPE_NEW &&
+	       return_address_of(ctx, thread->sp, thread->caller) != thread->caller;
+}
+
+static __always_inline bool is_stale(struct thread *thread)
+{
+	u64 now = bpf_ktime_get_ns();
+
+	if (!thread->nested_ns)
+		thread->nested_ns = now;
+	return now - thread->nested_ns >= STALE_NS;
+}
+
+/* The pending call never returns. */
+static __always_inline void abandon_call(struct thread *thread)
+{
+	if (thread->nested)
+		count_losses(thread->tgid, LOSS_HEAP_CALL_ABANDONED, thread->nested);
+	thread->sp = 0;
+	if (thread->shape == SHAPE_NEW)
+		allocation_failed(thread);
+}
+
+static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread, u64 cookie)
+{
+	u64 sp = STACK_POINTER(ctx);
+
+	if (!thread->sp)
+		return false;
+	if (sp > thread->sp || is_anew(thread, sp, cookie) || has_thrown(ctx, thread) ||
+	    is_stale(thread)) {
+		abandon_call(thread);
+		return false;
+	}
+	thread->nested++;
+	return true;
+}
+
+static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
+{
+	struct thread *thread = current_thread();
+	u8 shape = COOKIE_SHAPE(cookie), function = COOKIE_FUNCTION(cookie);
+	u64 sp = STACK_POINTER(ctx);
+
+	keep_to_kernel_stack(ctx);
+	if (!thread || is_nested(ctx, thread, cookie))
+		return 0;
+	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
+		if (!is_repeated(thread, ctx, ARG0(ctx)))
+			send_release(thread, EVENT_FREE, ARG0(ctx), function);
+		return 0;
+	}
+	thread->released = 0;
+	take_arguments(ctx, thread, shape);
+	thread->function = function;
+	thread->shape = shape;
+	thread->nested = 0;
+	thread->nested_ns = 0;
+	thread->sp = sp;
+	if (shape == SHAPE_NEW)
+		thread->caller = return_address_of(ctx, sp, 0);
+	if (is_realloc(shape))
+		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
+	return 0;
+}
+
 #ifdef HEAP_STACKS
 #include "heap_stack.bpf.c"
 #endif
@@ -250,7 +288,10 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 	if (!thread || thread->sp != entry_sp)
 		return 0;
 	thread->sp = 0;
-	event.address = result_of(ctx, thread);
+	if (!read_result(ctx, thread, &event.address)) {
+		count_loss(thread->tgid, LOSS_RESULT_UNREADABLE);
+		return 0;
+	}
 	if (!event.address) {
 		allocation_failed(thread);
 		return 0;
@@ -280,6 +321,16 @@ int heap_return(struct pt_regs *ctx)
 int heap_exit(struct pt_regs *ctx)
 {
 	return heap_leave(ctx, STACK_POINTER(ctx), RETURN_ADDRESS(ctx));
+}
+
+/* The thread ends. */
+static __always_inline void end_thread(u32 tid)
+{
+	struct thread *thread = threads.lookup(&tid);
+
+	if (thread && thread->sp)
+		abandon_call(thread);
+	threads.delete(&tid);
 }
 
 #ifdef HEAP_COOKIE

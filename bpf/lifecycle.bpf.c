@@ -58,6 +58,8 @@ int process_fork(struct newtask_context *ctx)
 	struct target *parent = find_target(parent_tgid);
 	struct kwatch_fork event = {};
 
+	if (!child && !(ctx->clone_flags & CLONE_THREAD) && parent && parent->flags & TARGET_INHERIT)
+		count_loss(parent_tgid, LOSS_CONTROL_RING_FULL); /* a child that was not found */
 	if (tgid != parent_tgid && own_flags(parent_tgid) & TARGET_INHERIT) {
 		add_target(tgid, TARGET_OWN | TARGET_INHERIT);
 		return 0;
@@ -134,7 +136,7 @@ int process_exit(void *ctx)
 	struct kwatch_exit event = {};
 
 #ifdef HEAP
-	threads.delete(&tid);
+	end_thread(tid);
 #endif
 	end_call(tid);
 	/* do_exit() has already counted this thread out of signal->live. */

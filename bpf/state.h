@@ -30,7 +30,7 @@ static __always_inline u64 read_u64(void *base, u64 offset)
 	return value;
 }
 
-static __always_inline void count_loss(u32 tgid, u32 cause)
+static __always_inline void count_losses(u32 tgid, u32 cause, u32 number)
 {
 	struct loss_key key = { .tgid = tgid, .cause = cause };
 	u64 zero = 0, *count;
@@ -42,7 +42,12 @@ static __always_inline void count_loss(u32 tgid, u32 cause)
 		count = losses.lookup_or_try_init(&key, &zero);
 	}
 	if (count)
-		__sync_fetch_and_add(count, 1);
+		__sync_fetch_and_add(count, number);
+}
+
+static __always_inline void count_loss(u32 tgid, u32 cause)
+{
+	count_losses(tgid, cause, 1);
 }
 
 /* The flags of a process that is never a target, whatever its name is; 0 for all others. */

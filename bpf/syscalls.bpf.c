@@ -16,6 +16,11 @@ static __always_inline u8 flags_of(u8 abi, u64 nr)
 	return flags ? *flags : 0;
 }
 
+static __always_inline bool is_error(s64 result)
+{
+	return result < 0 && result >= -4095;
+}
+
 static __always_inline void fill_syscall(struct kwatch_syscall *event, struct call *call, u8 type,
 					 s64 result)
 {
@@ -25,7 +30,7 @@ static __always_inline void fill_syscall(struct kwatch_syscall *event, struct ca
 	event->abi = call->abi;
 	event->nr = call->nr;
 	event->time_ns = now;
-	event->duration_ns = now - call->time_ns;
+	event->duration_ns = call->time_ns ? now - call->time_ns : 0;
 	event->result = result;
 	event->tgid = call->tgid;
 	event->tid = call->tid;
@@ -94,7 +99,7 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 {
 	u64 *a = call->arguments;
 
-	if (result < 0 && result >= -4095)
+	if (is_error(result))
 		return;
 	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
 		result = (u32)result; /* an address, which was extended as a number */
@@ -193,13 +198,41 @@ int syscall_enter(struct enter_context *ctx)
 	return 0;
 }
 
+/*
+ * The kernel enters no call that a seccomp filter refuses, but it leaves it. False unless this is
+ * one that is traced. (A filter may also have it answered with success, which cannot be told from
+ * the returns of calls that are not traced; a child's from its fork comes to a thread without slot.)
+ */
+static __always_inline bool was_refused(struct exit_context *ctx, struct call *call)
+{
+	struct pt_regs *regs = exit_registers(ctx);
+	u64 nr;
+	u8 abi;
+
+	if (!is_error(ctx->result) || !find_target(call->tgid))
+		return false;
+	nr = call_number(regs);
+	abi = call_abi(regs, &nr);
+	if ((s64)nr < 0 || is_probe_call(nr) || !(flags_of(abi, nr) & CALL_TRACE))
+		return false;
+	call->nr = nr < 0x10000 ? nr : 0xffff;
+	call->abi = abi;
+	call->flags = CALL_TRACE;
+	call->waiting = 0;
+	call->time_ns = 0;
+#ifdef CALL_STACKS
+	call->stack = CALL_STACK_LOST;
+#endif
+	return true;
+}
+
 int syscall_exit(struct exit_context *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
 	struct call *call = calls.lookup(&tid);
 	s64 result = ctx->result;
 
-	if (!call || !call->active)
+	if (!call || (!call->active && !was_refused(ctx, call)))
 		return 0;
 	call->active = 0;
 	if (still_waiting(call))

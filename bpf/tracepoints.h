@@ -7,6 +7,8 @@
 #ifndef KWATCH_TRACEPOINTS_H
 #define KWATCH_TRACEPOINTS_H
 
+#define CLONE_THREAD 0x10000
+
 #ifdef PERF_TRACEPOINTS
 
 struct enter_context {
@@ -45,8 +47,12 @@ static __always_inline struct pt_regs *caller_registers(void *ctx)
 	return registers_of(current_task());
 }
 
+static __always_inline struct pt_regs *exit_registers(void *ctx)
+{
+	return registers_of(current_task());
+}
+
 #define CLONE_PARENT 0x8000
-#define CLONE_THREAD 0x10000
 #define YOUNGER_SIBLINGS 16 /* that came meanwhile: other threads' children, orphans */
 
 /* The new process, which is among the youngest children of its parent; NULL for a thread. */
@@ -93,6 +99,11 @@ struct exec_context {
 };
 
 static __always_inline struct pt_regs *caller_registers(struct enter_context *ctx)
+{
+	return (struct pt_regs *)ctx->registers;
+}
+
+static __always_inline struct pt_regs *exit_registers(struct exit_context *ctx)
 {
 	return (struct pt_regs *)ctx->registers;
 }

@@ -71,6 +71,7 @@ class Loss(enum.IntEnum):
     RESULT_UNREADABLE = 7
     STACK_MEMORY_RING_FULL = 8
     STACK_SCRATCH_BUSY = 9
+    HEAP_CALL_ABANDONED = 10
 
 
 class NoCallStack(enum.IntEnum):

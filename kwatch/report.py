@@ -46,6 +46,7 @@ _HEAP_LOSSES = frozenset(
         Loss.THREADS_MAP_FULL,
         Loss.TARGETS_MAP_FULL,
         Loss.RESULT_UNREADABLE,
+        Loss.HEAP_CALL_ABANDONED,
     )
 ) | {LOST_MAPPINGS, MISSED_TRACEPOINTS}
 

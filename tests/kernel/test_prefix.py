@@ -23,6 +23,19 @@ def test_an_allocator_with_names_of_its_own(start, run_kwatch):
     assert about("arena_", result.stderr) == []
 
 
+def test_a_wrapper_that_jumps_to_the_real_function(start, run_kwatch):
+    """Its free is seen twice each time, and only the first is one."""
+    target = start("handover")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--alloc-prefix", "pool_")
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    heap = kwatch.finish().final()["heap"]
+    assert heap["allocs"] == answers["mallocs"]
+    assert heap["frees"] == answers["frees"]
+    assert (heap["live_blocks"], heap["superseded"]) == (0, 0)
+
+
 def test_a_prefix_that_matches_nothing_is_named(start, run_kwatch):
     target = start("prefixed")
     prefixes = ["--alloc-prefix", "arena_", "--alloc-prefix", "foo_"]

@@ -157,6 +157,20 @@ def test_threads_and_a_set(start, run_kwatch):
     assert row["total_ns"] >= row["max_ns"]
 
 
+@pytest.mark.parametrize("more", [(), ("--stacks",)])
+def test_calls_that_seccomp_refuses_count(start, run_kwatch, more):
+    """The kernel leaves them without having entered them."""
+    target = start("refused")
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-heap", *more)
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    rows = kwatch.finish().final()["syscalls"]["by_name"]
+    (row,) = [row for row in rows if row["name"] == "getppid"]
+    assert row["calls"] == answers["getppid"]
+    assert row["errors"] == answers["refused"] > 0
+
+
 def test_a_call_in_progress_is_unfinished(start, run_kwatch):
     """Waiting for its byte, the program is inside read()."""
     target = start("getppid", 1, 11)

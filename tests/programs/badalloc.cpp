@@ -1,9 +1,26 @@
 // build: -O1 -g -std=c++17
 // SPDX-License-Identifier: Apache-2.0
-/* operator new that fails: its exception unwinds through the allocator's own frame. */
+/*
+ * operator new that fails: its exception unwinds through the allocator's own frame. Blocks from
+ * before are freed after.
+ */
 #include <new>
 
 #include "answers.h"
+
+static void *blocks[103];
+
+NOINLINE static void hold()
+{
+	for (void *&block : blocks)
+		block = malloc(211);
+}
+
+NOINLINE static void release()
+{
+	for (void *block : blocks)
+		free(block);
+}
 
 int main(int argc, char **argv)
 {
@@ -13,6 +30,7 @@ int main(int argc, char **argv)
 
 	parse_now(argc, argv);
 	stage("ready");
+	hold();
 	for (long i = 0; i < attempts; i++) {
 		try {
 			delete[] new char[huge];
@@ -20,6 +38,8 @@ int main(int argc, char **argv)
 			caught++;
 		}
 	}
+	release();
+	answer("frees", sizeof(blocks) / sizeof(*blocks));
 	answer("thrown", attempts);
 	answer("caught", caught);
 	stage("done");

@@ -1,0 +1,58 @@
+// build: -O1 -g -foptimize-sibling-calls -pthread
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One thread allocates blocks, another one frees each before the next, which has its address. Both
+ * go through wrappers, of which the one of free ends with a jump.
+ */
+#include <pthread.h>
+#include <semaphore.h>
+
+#include "answers.h"
+
+#define BLOCKS 1009
+#define SIZE 2003
+
+static sem_t full, empty;
+static void *volatile slot;
+
+NOINLINE void *pool_malloc(size_t size)
+{
+	return malloc(size);
+}
+
+NOINLINE void pool_free(void *block)
+{
+	free(block);
+}
+
+static void *consume(void *unused)
+{
+	for (int i = 0; i < BLOCKS; i++) {
+		sem_wait(&full);
+		pool_free(slot);
+		sem_post(&empty);
+	}
+	return unused;
+}
+
+int main(int argc, char **argv)
+{
+	pthread_t consumer;
+
+	parse_now(argc, argv);
+	sem_init(&full, 0, 0);
+	sem_init(&empty, 0, 1);
+	if (pthread_create(&consumer, NULL, consume, NULL))
+		return 1;
+	stage("ready");
+	for (int i = 0; i < BLOCKS; i++) {
+		sem_wait(&empty);
+		slot = pool_malloc(SIZE);
+		sem_post(&full);
+	}
+	pthread_join(consumer, NULL);
+	answer("mallocs", BLOCKS);
+	answer("frees", BLOCKS);
+	stage("done");
+	return 0;
+}
