@@ -32,6 +32,11 @@ def attached_line(options: WatchOptions, tracees: Tracees, launched: Launched | 
     return "; ".join(parts)
 
 
+def nobody_line(comms: tuple[str, ...]) -> str:
+    """At the end, where no report says anything."""
+    return f"kwatch: nothing was traced: no process was named {' or '.join(comms)}"
+
+
 def _who(options: WatchOptions, tracees: Tracees, launched: Launched | None) -> str:
     if options.system_wide:
         return "every process"

@@ -135,6 +135,11 @@ class Registry:
     def __len__(self) -> int:
         return len(self._processes)
 
+    @property
+    def had_any(self) -> bool:
+        """Whether there ever was a process."""
+        return self._slots > 1
+
     def get(self, pid: int) -> Process | None:
         return self._processes.get(pid)
 

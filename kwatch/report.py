@@ -33,6 +33,7 @@ from kwatch.symbols.stack import Stack
 from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
 from kwatch.tracer import LOST_MAPPINGS, MISSED_TRACEPOINTS, Tracer
+from kwatch.units import format_seconds
 
 _ALL = 1 << 62
 _REST = 20  # times as long as reading all losses takes, before all are read again
@@ -184,8 +185,19 @@ class Reporter:
             program=process.facts.exe,
             exited=process.facts.exited,
             lost_heap_events=sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES),
-            gap=self._session.tracees.gap(process),
+            gap=self._session.tracees.gap(process) or self._too_young(process, at_ns, heap),
         )
+
+    def _too_young(self, process: Process, at_ns: int, heap: HeapStats) -> str:
+        """Why blocks that are outstanding say nothing, if none of them can be old enough."""
+        older_s = self._session.options.listing.older_s
+        if process.facts.exited or at_ns - self._started_ns >= older_s * 1e9:
+            return ""
+        if heap.live_blocks == 0:
+            return ""
+        blocks = "1 block is" if heap.live_blocks == 1 else f"{heap.live_blocks:,} blocks are"
+        older = format_seconds(older_s)
+        return f"{blocks} outstanding, but kwatch has seen none for as long as --older ({older})"
 
 
 def _stacks(

@@ -133,7 +133,8 @@ class Stream:
                 patient = time.monotonic_ns() - now < _PATIENCE_NS
                 time.sleep(0)
         self.undelivered.update({cause: ring.left for cause, ring in self._data_rings.items()})
-        unread = [*self._late_control, *self._drain_control()]
+        # What the kernel tells of after that, it tells of others: kwatch traces nothing any more.
+        unread = [r for r in (*self._late_control, *self._drain_control()) if r.time_ns < now]
         self.undelivered[Loss.CONTROL_RING_FULL] += sum(not _is_stack(one) for one in unread)
 
     def _now(self) -> int:

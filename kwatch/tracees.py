@@ -147,6 +147,7 @@ class Tracees:
         if not self._options.mappings:
             return
         mappings = mappings_of(process.pid)
+        process.coverage.ended_first = not mappings
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
@@ -223,7 +224,9 @@ class Tracees:
             return heap_of_32_bits(self._options.syscalls)
         if process.pid in self.unreadable:
             return "its mappings may not be read, so an allocator that it alone has is not hooked"
-        return self.coverage(process).nothing_found or process.coverage.own_gap
+        if process.coverage.ended_first and processes.now(process.facts) is not None:
+            return "its main thread has ended, and kwatch finds allocators by that"
+        return process.coverage.own_gap or self.coverage(process).nothing_found
 
     def untraced_children(self) -> list[ProcessFacts]:
         """Processes that targets had started before they became targets."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Literal
 
 from kwatch import stdio
-from kwatch.attached_line import attached_line, unmatched_line, untraced_line
+from kwatch.attached_line import attached_line, nobody_line, unmatched_line, untraced_line
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.freed_memory import keep_freed_memory
 from kwatch.kernel.loader import Loader
@@ -246,6 +246,8 @@ class Watch:
         self._session.read_stacks(_LAST_TABLES_S if rest() else 0)
         self._draft_all("final")
         self._await_names()
+        if self._options.comms and not self._session.registry.had_any:
+            _say(nobody_line(self._options.comms))
         for prefix in self._tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._status()

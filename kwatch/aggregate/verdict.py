@@ -35,9 +35,10 @@ def judge(
     the process's executable; `gap` says why some of the heap may not have been seen, if so.
     """
     if lost_heap_events:
+        noun = "event was" if lost_heap_events == 1 else "events were"
         return (
             Verdict.UNSURE,
-            f"{lost_heap_events} heap events were lost, so any count may be wrong",
+            f"{lost_heap_events:,} {noun} lost on which its heap may depend",
         )
     leaks = [stack for stack, caller in stacks if _is_leak(stack, caller, program)]
     if leaks:
@@ -95,13 +96,13 @@ def _describe(leaks: Sequence[StackStats], place: str, exited: bool) -> str:
     if largest.blocks == 1:
         ending = ending.replace("were", "was").replace("are", "is")
     others = len(leaks) - 1
-    more = f", and {others} more stack{'s' * (others > 1)} leaked" if others else ""
+    more = f", and more from {others:,} other stack{'s' * (others > 1)}" if others else ""
     return f"{_amount(largest)} from {place} {ending}{more}"
 
 
 def _amount(stack: StackStats) -> str:
     noun = "block" if stack.blocks == 1 else "blocks"
-    return f"{stack.blocks} {noun} ({format_size(stack.bytes)})"
+    return f"{stack.blocks:,} {noun} ({format_size(stack.bytes)})"
 
 
 def _place(frame: Frame | None) -> str:

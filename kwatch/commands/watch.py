@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from contextlib import closing
 
 from kwatch.errors import Refused, UsageError
@@ -174,7 +175,7 @@ def _positive(option: str, text: str) -> int:
 
 def _pids(values: list[str]) -> tuple[int, ...]:
     found = []
-    for text in ",".join(values).split(",") if values else ():
+    for text in re.split(r"[,\s]+", ",".join(values).strip()) if values else ():  # as pidof prints
         if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 22:
             raise UsageError(f"--pid {text!r} is not a process id", "give numbers: --pid 12,34")
         found.append(int(text))

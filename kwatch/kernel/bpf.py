@@ -159,7 +159,7 @@ class Map:
             at = ctypes.addressof(current) if current is not None else 0
             attr = struct.pack("IxxxxQQQ", self.fd, at, ctypes.addressof(after), 0)
             try:
-                _on_elements(_MAP_NEXT_KEY, attr)
+                _bpf(_MAP_NEXT_KEY, attr)
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     return

@@ -20,6 +20,7 @@ from kwatch.errors import KwatchError
 from kwatch.events import Batch
 from kwatch.kernel import bpf
 from kwatch.kernel.cpus import online_cpus
+from kwatch.kernel.privileges import cure_of
 
 _PAGE = mmap.PAGESIZE
 _HEADER = 8  # of a record: its length, of which the highest bit says that it is being written
@@ -114,8 +115,7 @@ class DataRing:
         except OSError as error:
             self.close()
             raise KwatchError(
-                f"a ring of {size} bytes cannot be made: {error.strerror}",
-                "use a smaller --buffer",
+                f"a ring of {size} bytes cannot be made: {error.strerror}", cure_of(error)
             ) from error
 
     @property

@@ -24,6 +24,7 @@ from kwatch.kernel.privileges import (
 )
 from kwatch.kernel.source import ProgramConfig, Ways
 from kwatch.kernel.tracepoints import TRACEPOINTS
+from kwatch.kernel.unpreempted import may_be_unpreempted
 
 _WITH_LINKS = "heap probes, cheap to remove"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
@@ -127,7 +128,10 @@ def _found_tracepoints(programs: Programs) -> Feature:
     found = _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
     if not found.works or not programs.ways.perf_tracepoints:
         return found
-    return replace(found, reason="through perf events, because raw ones can be preempted here")
+    reason = "through perf events, because raw ones can be preempted here"
+    if not may_be_unpreempted():
+        reason += "; some may be missed: kwatch may not be real-time (CAP_SYS_NICE)"
+    return replace(found, reason=reason)
 
 
 def _uprobes(programs: Programs) -> None:

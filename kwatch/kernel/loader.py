@@ -18,7 +18,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
@@ -88,7 +87,7 @@ class Loader:
     """
 
     def __init__(self, config: ProgramConfig, ways: Ways | None = None) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._errors = os.fdopen(os.memfd_create("compiler"), "w+b")
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()

@@ -66,6 +66,10 @@ def refused(what: str, error: OSError) -> Refused:
 
 def cure_of(error: OSError) -> str:
     """What to do about an error of bpf(2) or perf_event_open(2)."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files: ulimit -n 65536"
+    if error.errno == errno.ENOMEM:
+        return "there is not enough memory: use a smaller --buffer"
     if error.errno not in (errno.EPERM, errno.EACCES):
         return "the kernel does not offer it: use a newer one, or one with more options"
     if os.geteuid() != 0:

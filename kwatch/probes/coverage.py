@@ -66,17 +66,13 @@ class Coverage:
         return [_line(file, hooked.attached) for file, hooked in self._hooked.items()]
 
     @property
-    def gap(self) -> str:
-        """Why some of the heap may not have been seen; empty if all was."""
-        return self.nothing_found or self.own_gap
-
-    @property
     def nothing_found(self) -> str:
+        """Why the heap has not been seen; empty if some of it has."""
         return "" if self._image else "no allocator was found in the process"
 
     @property
     def own_gap(self) -> str:
-        """The same of a process whose probes are those of all: what concerns it alone."""
+        """Why some of one process's heap may not have been seen; empty if all of it was."""
         if self.refused:
             return "not hooked: " + ", ".join(sorted(self.refused))
         if self.ended_first:

@@ -26,6 +26,8 @@ def _summary(heap: HeapStats, before: HeapStats | None) -> str:
     live = f"heap: {format_size(heap.live_bytes)} live in {_count(heap.live_blocks, 'block')}"
     if before is not None:
         live += f" ({_growth(heap, before)})"
+    if heap.inherited:
+        live += f"; {_count(heap.inherited, 'block')} came with the fork"
     calls = [_count(heap.allocs, "alloc"), _count(heap.frees, "free")]
     if heap.failed_allocs:
         calls.append(f"{heap.failed_allocs:,} failed")
@@ -38,7 +40,8 @@ def _growth(heap: HeapStats, before: HeapStats) -> str:
     blocks = heap.live_blocks - before.live_blocks
     if not blocks and heap.live_bytes == before.live_bytes:
         return "unchanged"
-    return f"{format_growth(heap.live_bytes - before.live_bytes)}, {blocks:+,} blocks"
+    noun = "block" if abs(blocks) == 1 else "blocks"
+    return f"{format_growth(heap.live_bytes - before.live_bytes)}, {blocks:+,} {noun}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TextIO
 
@@ -13,7 +14,21 @@ from kwatch.sinks.syscalls import syscall_lines, unfinished_text
 from kwatch.snapshot import HeapStats, Lost, MemoryStats, Snapshot, Verdict
 from kwatch.units import format_growth, format_seconds, format_size
 
+_GROW_WITH_BUFFER = ("syscall_ring_full", "heap_ring_full")
+_MOST_REMEMBERED = 4096  # processes; system-wide most have no last report with which they go
 _COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Of a snapshot: all that the next one must have in common with it to be not worth a report.
+
+    Blocks may have grown older than --older meanwhile, and be listed without an event.
+    """
+
+    counts: tuple[int, ...]
+    rows: tuple[tuple[int, int, int], ...]
+    heap: HeapStats | None = field(compare=False)
 
 
 class Tables:
@@ -29,13 +44,13 @@ class Tables:
         self._full_stacks = full_stacks
         self._screen = Screen(width, stream.encoding)
         self._color = color
-        self._written: dict[tuple[int, float], Snapshot] = {}
+        self._written: dict[tuple[int, float], _Written] = {}
 
     def write(self, snapshot: Snapshot) -> None:
         before = self._remember(snapshot)
         if not any(_counts(snapshot)):
             lines = self._idle(snapshot, "no events")
-        elif before and snapshot.kind == "snapshot" and _shown(snapshot) == _shown(before):
+        elif before and snapshot.kind == "snapshot" and _written(snapshot) == before:
             lines = self._idle(snapshot, "no new events")
         else:
             lines = self._report(snapshot, before.heap if before else None)
@@ -45,12 +60,14 @@ class Tables:
     def close(self) -> None:
         self._stream.flush()
 
-    def _remember(self, snapshot: Snapshot) -> Snapshot | None:
-        """The process's last snapshot, in exchange for the one of now."""
+    def _remember(self, snapshot: Snapshot) -> _Written | None:
+        """Of the process's last snapshot, in exchange for the one of now."""
         key = (snapshot.process.pid, snapshot.process.start_time)
         before = self._written.pop(key, None)
         if snapshot.kind == "snapshot":
-            self._written[key] = snapshot
+            self._written[key] = _written(snapshot)
+            if len(self._written) > _MOST_REMEMBERED:
+                del self._written[next(iter(self._written))]
         return before
 
     def _idle(self, snapshot: Snapshot, what: str) -> list[str]:
@@ -58,9 +75,10 @@ class Tables:
         notes = f"  {what}{f' ({pending})' if pending else ''}"
         notes = self._screen.clip(notes, self._screen.width // 2)
         verdict = _verdict(snapshot)
-        end = f"  {verdict.upper()}" if verdict else ""
+        end = f"  {verdict.upper()}" if verdict is Verdict.CLEAN else ""
         header = _header(snapshot, self._screen, self._screen.width - columns(notes + end))
-        return [header + notes + self._painted(end, verdict)]
+        line = header + notes + self._painted(end, verdict)
+        return [line] if end or verdict is None else [line, *self._verdict_lines(snapshot)]
 
     def _report(self, snapshot: Snapshot, before: HeapStats | None) -> list[str]:
         screen = self._screen
@@ -72,11 +90,15 @@ class Tables:
             lines += syscall_lines(snapshot.syscalls, screen)
             lines += call_stack_lines(snapshot.syscalls, screen, self._full_stacks)
         lines += screen.paragraph(_lost(snapshot.lost))
-        if verdict := _verdict(snapshot):
-            reason = f": {snapshot.reason}" if snapshot.reason else ""
-            first, *more = screen.paragraph(f"{verdict.upper()}{reason}")
-            lines += [self._painted(first, verdict), *more]
-        return [*lines, ""]
+        return [*lines, *self._verdict_lines(snapshot), ""]
+
+    def _verdict_lines(self, snapshot: Snapshot) -> list[str]:
+        verdict = _verdict(snapshot)
+        if verdict is None:
+            return []
+        reason = f": {snapshot.reason}" if snapshot.reason else ""
+        first, *more = self._screen.paragraph(f"{verdict.upper()}{reason}")
+        return [self._painted(first, verdict), *more]
 
     def _painted(self, line: str, verdict: Verdict | None) -> str:
         if verdict is None or not self._color:
@@ -96,10 +118,10 @@ def _counts(snapshot: Snapshot) -> tuple[int, ...]:
     )
 
 
-def _shown(snapshot: Snapshot) -> tuple[tuple[int, ...], list[int]]:
-    """What makes a report differ but for times. Blocks may have grown older than --older."""
-    stacks = snapshot.heap.stacks if snapshot.heap is not None else ()
-    return _counts(snapshot), [stack.stack for stack in stacks]
+def _written(snapshot: Snapshot) -> _Written:
+    heap = snapshot.heap
+    rows = tuple((s.stack, s.blocks, s.bytes) for s in heap.stacks) if heap is not None else ()
+    return _Written(_counts(snapshot), rows, heap)
 
 
 def _verdict(snapshot: Snapshot) -> Verdict | None:
@@ -130,5 +152,5 @@ def _lost(lost: Lost) -> str:
     by_count = sorted(lost.by_cause.items(), key=lambda item: -item[1])
     causes = ", ".join(f"{cause.replace('_', ' ')} {count:,}" for cause, count in by_count if count)
     text = f"lost: {lost.events:,} events ({causes}): totals are lower bounds"
-    ring = any(count and cause.endswith("ring_full") for cause, count in by_count)
+    ring = any(count and cause in _GROW_WITH_BUFFER for cause, count in by_count)
     return f"{text}; a larger --buffer may help" if ring else text

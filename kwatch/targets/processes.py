@@ -92,6 +92,11 @@ def require(pid: int) -> ProcessFacts:
         if found is not None:
             _require_traceable(found)
             return found
+        if os.path.exists(f"/proc/{pid}"):
+            raise KwatchError(
+                f"process {pid} has ended and waits for its parent",
+                "give the --pid of one that runs: ps -e shows it as defunct",
+            )
     raise KwatchError(f"there is no process {pid}", "list the running ones with `ps -e`")
 
 

@@ -112,7 +112,7 @@ def test_a_process_that_dies_first_spoils_nothing(probes, links, libc):
     assert not system.refused
     assert "ended before" in dying.own_gap
     assert probes.probe(system, [file], living) != []
-    assert (system.gap, living.own_gap) == ("", "")
+    assert (system.nothing_found, system.own_gap, living.own_gap) == ("", "", "")
 
 
 def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
@@ -128,7 +128,7 @@ def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
     (line,) = probes.probe(coverage, [file])
     assert line == f"{len(allocator.probes) - 1} functions of {SHOWN}"
     assert everything == [f"{len(allocator.probes)} functions of {SHOWN}"]
-    assert coverage.gap == "not hooked: malloc"
+    assert coverage.own_gap == "not hooked: malloc"
     tracees = SimpleNamespace(
         system=Coverage(EVERY_PROCESS),
         registry=[SimpleNamespace(coverage=coverage)],
@@ -161,7 +161,7 @@ def test_what_ran_before_every_process_was_probed_there_missed_its_beginning(pro
         probes.probe(system, [file, libc("at the start")], process)
     assert "first moments" in first.own_gap
     assert "first moments" in second.own_gap
-    assert (third.own_gap, child.own_gap, system.gap) == ("", "", "")
+    assert (third.own_gap, child.own_gap, system.own_gap) == ("", "", "")
     first.forget_image()
     first.mapped_at(time.monotonic_ns())
     probes.probe(system, [file], first)
@@ -177,7 +177,7 @@ def test_a_new_image_that_ran_before_the_probes_came_missed_its_beginning(probes
     child.forget_image()
     child.mapped_at(forked_ns + 1)
     probes.probe(child, [file])
-    assert "first moments" in child.gap
+    assert "first moments" in child.own_gap
 
 
 def test_what_one_allocator_refuses_concerns_its_processes_alone(probes, links, libc):

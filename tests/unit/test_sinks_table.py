@@ -240,8 +240,10 @@ def test_a_process_to_which_nothing_happened_takes_one_line() -> None:
     final = replace(later, kind="final", verdict=Verdict.LEAK)
     assert lines_of(first, final)[-2] == "LEAK"  # a final report is whole
     grown_old = heap(stack(1, 1024, INSERT), stack(2, 512, MAIN))
-    less_listed = replace(grown_old, heap=replace(grown_old.heap, stacks=grown_old.heap.stacks[:1]))
-    assert any("main main.c:40" in line for line in lines_of(less_listed, grown_old))
+    rows = grown_old.heap.stacks
+    for fewer in (rows[:1], (rows[0], replace(rows[1], blocks=0, bytes=9))):
+        younger = replace(grown_old, heap=replace(grown_old.heap, stacks=fewer))
+        assert any("main main.c:40" in line for line in lines_of(younger, grown_old)[-4:])
 
 
 def test_syscalls_end_with_the_rest_and_the_totals() -> None:
@@ -278,6 +280,10 @@ def test_an_idle_process_takes_one_line() -> None:
     final = replace(IDLE, kind="final", verdict=Verdict.CLEAN)
     [line] = lines_of(final)
     assert line.endswith("] nginx[1234]  5.0 s  /usr/sbin/nginx  no events  CLEAN")
+    unsure = replace(final, verdict=Verdict.UNSURE, reason="no allocator was found")
+    line, why = lines_of(unsure)
+    assert line.endswith("/usr/sbin/nginx  no events")
+    assert why == "UNSURE: no allocator was found"
 
 
 def test_the_verdict_is_the_last_line_and_in_color_if_asked() -> None:
