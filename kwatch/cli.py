@@ -74,9 +74,14 @@ def _parse(name: str, words: list[str]) -> argparse.Namespace:
     if unrecognized:
         message = f"unrecognized arguments: {' '.join(unrecognized)}"
         watches = name == DEFAULT_COMMAND and not command
-        raise UsageError(message, (watches and hint(words, unrecognized)) or _help_of(parser))
+        advice = hint(words, unrecognized, _options_of(parser)) if watches else ""
+        raise UsageError(message, advice or _help_of(parser))
     parsed.command = command
     return parsed
+
+
+def _options_of(parser: argparse.ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
 
 
 def _help_of(parser: argparse.ArgumentParser) -> str:

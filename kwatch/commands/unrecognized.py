@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _COUNTS = "kwatch always counts and times calls, as strace -c does; --no-heap leaves that alone"
 _NO_SINGLE_CALLS = "kwatch counts calls, and shows no single one with its arguments and its time"
@@ -21,17 +23,27 @@ _OF_STRACE = {
 }
 
 
-def hint(words: list[str], unrecognized: list[str]) -> str:
-    """One line; empty if nothing is known of them. `words` are all that were given."""
+def hint(words: list[str], unrecognized: list[str], known: Iterable[str]) -> str:
+    """One line; empty if nothing is known of them.
+
+    `words` are all that were given, `known` the options that there are.
+    """
     first = unrecognized[0]
     if first.startswith("--"):
-        return ""
+        similar = get_close_matches(first.partition("=")[0], known, 1)
+        return f"did you mean {similar[0]}?" if similar else ""
     if first.startswith("-"):
         return _OF_STRACE.get(first[1:2], "")
     if first.isdecimal():
-        return f"a process is named by --pid: kwatch --pid {first}"
+        return f"processes are named by --pid: kwatch --pid {','.join(_pids(words, unrecognized))}"
     before, command = [], unrecognized
     if words.count(first) == 1:  # else it may be an option's value, too
         at = words.index(first)
         before, command = words[:at], words[at:]
     return f"put a command after --: {shlex.join(['kwatch', *before, '--', *command])}"
+
+
+def _pids(words: list[str], unrecognized: list[str]) -> list[str]:
+    """Of `--pid $(pidof NAME)` only the first number is the option's value."""
+    with_before = zip(["", *words], words, strict=False)
+    return [w for before, w in with_before if w in unrecognized or before in ("-p", "--pid")]

@@ -224,6 +224,10 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
         )
     if not heap and not arguments.syscalls:
         raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
+    if arguments.expression is not None and not arguments.syscalls:
+        raise UsageError(
+            "-e selects system calls, and --no-syscalls traces none", "drop one of them"
+        )
     if arguments.fail_on_leak and not heap:
         raise UsageError("--fail-on-leak without --heap could never fail", "drop one of them")
     if profiles.wanted and not heap:

@@ -95,6 +95,18 @@ def test_no_such_process():
     assert_error(run("--pid", pid), 1, f"no process {pid}")
 
 
+def test_a_process_that_has_ended():
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert_error(run("--pid", child.pid), 1, "has ended and waits for its parent")
+
+
+def test_a_name_that_nobody_had():
+    result = run("--comm", "nobody-has-this", "--duration", "0.1")
+    assert result.returncode == 0
+    assert "nothing was traced: no process was named nobody-has-this" in result.stderr
+
+
 def test_kernel_thread():
     assert_error(run("--pid", 2), 1, "kernel thread")
 

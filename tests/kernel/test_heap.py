@@ -65,6 +65,17 @@ def test_by_pid(start, run_kwatch):
     assert_leaky(final, answers)
 
 
+def test_no_verdict_on_blocks_that_cannot_be_old_enough(start, run_kwatch):
+    target = start("leaky")
+    kwatch = run_kwatch("--pid", target.pid, *HEAP, "--older", "10m")
+    kwatch.attached()
+    target.go()
+    final = kwatch.stop().final(target.pid)
+    assert final["verdict"] == "unsure"
+    assert "as long as --older (10.0 min)" in final["reason"]
+    assert target.end() == 0
+
+
 def test_by_name_before_it_starts(start, run_kwatch):
     kwatch = run_kwatch("--comm", "leak?", *HEAP)
     kwatch.attached()

@@ -24,6 +24,7 @@ def usage_error(line):
         ("-f --no-heap ls -l", "kwatch -f --no-heap -- ls -l"),
         ("--comm ls ls", "kwatch -- ls"),
         ("1234", "kwatch --pid 1234"),
+        ("-p 12 34 56 -i 5", "kwatch --pid 12,34,56"),
     ],
 )
 def test_a_word_alone(line, instead):
@@ -52,6 +53,19 @@ def test_a_flag_of_strace(line, words):
 @pytest.mark.parametrize("line", ["--no-such-option", "-Q", "--top", "ls -- -l"])
 def test_what_nothing_is_known_of(line):
     assert usage_error(line).hint == "try `kwatch --help`"
+
+
+def test_an_option_that_is_misspelt():
+    assert usage_error("--duraton 3").hint == "did you mean --duration?"
+
+
+@pytest.mark.parametrize("pids", ["12 34", "12\n34\n", "12,34", "12, 34"])
+def test_pids_as_other_tools_print_them(pids):
+    assert options_from(_parse("watch", ["-p", pids])).pids == (12, 34)
+
+
+def test_a_selection_of_nothing():
+    assert "traces none" in str(usage_error("--no-syscalls -e read -p 1"))
 
 
 def test_follow_without_a_target():
