@@ -27,7 +27,7 @@ def _summary(heap: HeapStats, before: HeapStats | None) -> str:
     if before is not None:
         live += f" ({_growth(heap, before)})"
     if heap.inherited:
-        live += f"; {_count(heap.inherited, 'block')} came with the fork"
+        live += f"; {heap.inherited:,} came with its fork"
     calls = [_count(heap.allocs, "alloc"), _count(heap.frees, "free")]
     if heap.failed_allocs:
         calls.append(f"{heap.failed_allocs:,} failed")
