@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from harness.requirements import missing
 # How long an example may take says more about the machine than about the code.
 hypothesis.settings.register_profile("kwatch", deadline=None)
 hypothesis.settings.load_profile("kwatch")
+
+# Who runs the tests may ignore it, as nohup does; the programs under test would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 KERNEL_TESTS = Path(__file__).parent / "kernel"
 KERNEL_NEEDS = ("root", "bcc", "gcc")
