@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of processes as globs: matched here, and compiled for the BPF programs."""
+"""Names of processes as globs: matched here, and compiled for the BPF programs.
+
+By bytes, as the kernel has names: `?` is one byte.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from fnmatch import fnmatchcase
 
@@ -25,7 +29,8 @@ def check(glob: str) -> str:
 
 def matches(globs: tuple[str, ...], *names: str) -> bool:
     """Whether any of the names (comm, base name of the executable) matches any glob."""
-    return any(fnmatchcase(name, glob) for glob in globs for name in names if name)
+    patterns = [os.fsencode(glob) for glob in globs]
+    return any(fnmatchcase(os.fsencode(name), p) for p in patterns for name in names if name)
 
 
 def automaton(glob: str) -> bytes | None:
@@ -33,7 +38,7 @@ def automaton(glob: str) -> bytes | None:
 
     State i means that the first i elements other than '*' have matched.
     """
-    elements = _ELEMENT.findall(glob)
+    elements = _ELEMENT.findall(os.fsencode(glob).decode("latin-1"))
     wanted = [element for element in elements if element != "*"]
     if len(wanted) > _MAX_ELEMENTS:
         return None

@@ -40,6 +40,9 @@ def test_automaton_is_fnmatch(glob, name):
         ("php-fpm*", "php-fpm8.2", True),
         ("*", "anything", True),
         ("kworker/*", "x", False),
+        ("é*", "église", True),
+        ("?glise", "église", False),  # a byte
+        ("??glise", "église", True),
     ],
 )
 def test_examples(glob, name, matches):
