@@ -6,8 +6,8 @@
  * one that begins below it is nested, and its own return comes back to it. An allocation is
  * recorded at its return, a free at its entry, before the address can be reused.
  *
- * A call that an exception or longjmp() has left never returns. What begins below it until that
- * shows was no call of its own: it is lost, and counted.
+ * A call that an exception or longjmp() has left never returns. Until that shows, what begins below
+ * it is taken for its own, and so lost: that is counted.
  */
 
 /* A call under which others have begun for longer than this has gone without a return. */
@@ -23,7 +23,8 @@ struct thread {
 	struct last_stack last;
 	u64 released; /* the last pointer freed, while nothing was allocated since */
 	u64 released_sp;
-	u64 release_place;
+	u64 release_place; /* where that was seen first, */
+	u64 passed_place; /* and last, if it was passed on from there */
 	u32 tgid;
 	u32 tid;
 	u32 records; /* sent by the thread: see write_record */
@@ -143,21 +144,22 @@ static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *t
 
 /*
  * operator delete goes on to another one or to free, and a wrapper's free to the real one: the same
- * release, seen again at another place.
+ * release, seen again at another place. At a place where it was seen already it is the next one, of
+ * a block that another thread was given meanwhile.
  */
 static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *ctx, u64 pointer)
 {
 	u64 sp = STACK_POINTER(ctx), place = INSTRUCTION_POINTER(ctx);
-	bool repeated = thread->released == pointer && sp <= thread->released_sp &&
-			thread->release_place != place;
-
-	/* Else the next one's first place would be another than this one's last. */
-	if (!repeated) {
-		thread->released = pointer;
-		thread->released_sp = sp;
-		thread->release_place = place;
+	if (thread->released == pointer && sp <= thread->released_sp &&
+	    thread->release_place != place && thread->passed_place != place) {
+		thread->passed_place = place;
+		return true;
 	}
-	return repeated;
+	thread->released = pointer;
+	thread->released_sp = sp;
+	thread->release_place = place;
+	thread->passed_place = 0;
+	return false;
 }
 
 static __always_inline bool is_realloc(u8 shape)
@@ -323,12 +325,15 @@ int heap_exit(struct pt_regs *ctx)
 	return heap_leave(ctx, STACK_POINTER(ctx), RETURN_ADDRESS(ctx));
 }
 
-/* The thread ends. */
+/*
+ * The thread ends. What allocated an exception has begun below the call that it left; where nothing
+ * has, the thread was killed amid the call.
+ */
 static __always_inline void end_thread(u32 tid)
 {
 	struct thread *thread = threads.lookup(&tid);
 
-	if (thread && thread->sp)
+	if (thread && thread->sp && thread->nested)
 		abandon_call(thread);
 	threads.delete(&tid);
 }

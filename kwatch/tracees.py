@@ -147,7 +147,7 @@ class Tracees:
         if not self._options.mappings:
             return
         mappings = mappings_of(process.pid)
-        process.coverage.ended_first = not mappings
+        process.coverage.ended_first = not mappings and not self._options.system_wide
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)

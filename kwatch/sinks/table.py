@@ -47,10 +47,11 @@ class Tables:
         self._written: dict[tuple[int, float], _Written] = {}
 
     def write(self, snapshot: Snapshot) -> None:
-        before = self._remember(snapshot)
-        if not any(_counts(snapshot)):
+        now = _written(snapshot)
+        before = self._remember(snapshot, now)
+        if not any(now.counts):
             lines = self._idle(snapshot, "no events")
-        elif before and snapshot.kind == "snapshot" and _written(snapshot) == before:
+        elif snapshot.kind == "snapshot" and now == before:
             lines = self._idle(snapshot, "no new events")
         else:
             lines = self._report(snapshot, before.heap if before else None)
@@ -60,12 +61,12 @@ class Tables:
     def close(self) -> None:
         self._stream.flush()
 
-    def _remember(self, snapshot: Snapshot) -> _Written | None:
+    def _remember(self, snapshot: Snapshot, now: _Written) -> _Written | None:
         """Of the process's last snapshot, in exchange for the one of now."""
         key = (snapshot.process.pid, snapshot.process.start_time)
         before = self._written.pop(key, None)
         if snapshot.kind == "snapshot":
-            self._written[key] = _written(snapshot)
+            self._written[key] = now
             if len(self._written) > _MOST_REMEMBERED:
                 del self._written[next(iter(self._written))]
         return before

@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 def about(prefix, lines):
     return [line for line in lines if f"--alloc-prefix {prefix}" in line]
 
 
-def test_an_allocator_with_names_of_its_own(start, run_kwatch):
-    target = start("prefixed")
-    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--alloc-prefix", "arena_")
+def traced(start, run_kwatch, prefix, *program):
+    """What the program said, and what kwatch did."""
+    target = start(*program)
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--alloc-prefix", prefix)
     kwatch.attached()
     answers = target.go()
     target.end()
-    result = kwatch.finish()
+    return answers, kwatch.finish()
+
+
+def test_an_allocator_with_names_of_its_own(start, run_kwatch):
+    answers, result = traced(start, run_kwatch, "arena_", "prefixed")
     heap = result.final()["heap"]
     assert heap["live_blocks"] == answers["live_blocks"]
     assert heap["live_bytes"] == answers["live_bytes"]
@@ -23,14 +30,11 @@ def test_an_allocator_with_names_of_its_own(start, run_kwatch):
     assert about("arena_", result.stderr) == []
 
 
-def test_a_wrapper_that_jumps_to_the_real_function(start, run_kwatch):
-    """Its free is seen twice each time, and only the first is one."""
-    target = start("handover")
-    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--alloc-prefix", "pool_")
-    kwatch.attached()
-    answers = target.go()
-    target.end()
-    heap = kwatch.finish().final()["heap"]
+@pytest.mark.parametrize("wrapped", [1009, 1])
+def test_a_wrapper_that_jumps_to_the_real_function(start, run_kwatch, wrapped):
+    """Its free is seen twice each time, and only the first is one; those of others are all."""
+    answers, result = traced(start, run_kwatch, "pool_", "handover", wrapped)
+    heap = result.final()["heap"]
     assert heap["allocs"] == answers["mallocs"]
     assert heap["frees"] == answers["frees"]
     assert (heap["live_blocks"], heap["superseded"]) == (0, 0)

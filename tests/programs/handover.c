@@ -1,8 +1,9 @@
 // build: -O1 -g -foptimize-sibling-calls -pthread
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One thread allocates blocks, another one frees each before the next, which has its address. Both
- * go through wrappers, of which the one of free ends with a jump.
+ * handover [WRAPPED]: one thread allocates blocks, another one frees each before the next, which has
+ * its address. Allocations go through a wrapper, and so do the first WRAPPED frees: theirs ends with
+ * a jump.
  */
 #include <pthread.h>
 #include <semaphore.h>
@@ -13,6 +14,7 @@
 #define SIZE 2003
 
 static sem_t full, empty;
+static long wrapped;
 static void *volatile slot;
 
 NOINLINE void *pool_malloc(size_t size)
@@ -29,7 +31,10 @@ static void *consume(void *unused)
 {
 	for (int i = 0; i < BLOCKS; i++) {
 		sem_wait(&full);
-		pool_free(slot);
+		if (i < wrapped)
+			pool_free(slot);
+		else
+			free(slot);
 		sem_post(&empty);
 	}
 	return unused;
@@ -39,6 +44,7 @@ int main(int argc, char **argv)
 {
 	pthread_t consumer;
 
+	wrapped = number(argc, argv, 1, BLOCKS);
 	parse_now(argc, argv);
 	sem_init(&full, 0, 0);
 	sem_init(&empty, 0, 1);
