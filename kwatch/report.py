@@ -191,9 +191,8 @@ class Reporter:
     def _too_young(self, process: Process, at_ns: int, heap: HeapStats) -> str:
         """Why blocks that are outstanding say nothing, if none of them can be old enough."""
         older_s = self._session.options.listing.older_s
-        if process.facts.exited or at_ns - self._started_ns >= older_s * 1e9:
-            return ""
-        if heap.live_blocks == 0:
+        began_ns = max(self._started_ns, process.attached_ns, process.forked_ns)
+        if process.facts.exited or at_ns - began_ns >= older_s * 1e9 or not heap.live_blocks:
             return ""
         blocks = "1 block is" if heap.live_blocks == 1 else f"{heap.live_blocks:,} blocks are"
         older = format_seconds(older_s)
