@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kwatch import __version__, signals, stdio
 from kwatch.commands.unrecognized import hint
-from kwatch.errors import ExitCode, KwatchError, UsageError
+from kwatch.errors import (
+    CURE_OF_TOO_MANY_FILES,
+    TOO_MANY_FILES,
+    ExitCode,
+    KwatchError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -108,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last resort: no traceback unless it is asked for
         if "KWATCH_DEBUG" in os.environ:
             raise
-        stdio.say(f"kwatch: internal error: {error!r}\n  KWATCH_DEBUG=1 shows where")
+        if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
+            stdio.say(f"kwatch: {error.strerror}\n  {CURE_OF_TOO_MANY_FILES}")
+        else:
+            stdio.say(f"kwatch: internal error: {error!r}\n  KWATCH_DEBUG=1 shows where")
         return ExitCode.FAILED
     finally:
         stdio.abandon()

@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import enum
+import errno
+
+#: The errors of a process, and of a machine, that has too many files open; they may come anywhere.
+TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+CURE_OF_TOO_MANY_FILES = "raise the limit of open files: ulimit -n 65536"
 
 
 class ExitCode(enum.IntEnum):

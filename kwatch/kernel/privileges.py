@@ -9,7 +9,7 @@ import os
 import resource
 from functools import cache
 
-from kwatch.errors import KwatchError, Refused
+from kwatch.errors import CURE_OF_TOO_MANY_FILES, TOO_MANY_FILES, KwatchError, Refused
 
 _CAP_SYS_ADMIN = 21
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
@@ -66,8 +66,8 @@ def refused(what: str, error: OSError) -> Refused:
 
 def cure_of(error: OSError) -> str:
     """What to do about an error of bpf(2) or perf_event_open(2)."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "raise the limit of open files: ulimit -n 65536"
+    if error.errno in TOO_MANY_FILES:
+        return CURE_OF_TOO_MANY_FILES
     if error.errno == errno.ENOMEM:
         return "there is not enough memory: use a smaller --buffer"
     if error.errno not in (errno.EPERM, errno.EACCES):

@@ -267,6 +267,15 @@ def test_what_the_machine_refuses_has_the_cure_of_doctor(start, call):
         assert_error(watch, 1, "Operation not permitted", broken["cure"])
 
 
+@pytest.mark.parametrize("most", [8, 20, 45])  # at once, amid the programs, amid the rings
+def test_too_few_descriptors(most):
+    limited = ("sh", "-c", f'ulimit -n {most}; exec "$@"', "sh")
+    result = subprocess.run(
+        [*limited, *KWATCH, "--", "true"], capture_output=True, text=True, timeout=60
+    )
+    assert_error(result, 1, "Too many open files", "ulimit -n")
+
+
 def test_help_and_version():
     assert run("--help").stdout.startswith("usage: kwatch [TARGET]")
     assert run("doctor", "--help").returncode == 0
