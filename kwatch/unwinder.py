@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from kwatch.registry import Process
 from kwatch.symbols.elf import Elf
 from kwatch.symbols.elf_file import Elf32Error
 from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import Mapping, file_of, file_version, read_mappings
+from kwatch.symbols.mappings import Mapping, file_of, file_version, files_of, read_mappings
 from kwatch.unwind.cache import TableCache
 from kwatch.unwind.table import Table, build_table_from_memory
 
@@ -76,7 +78,7 @@ class Unwinder:
         self._retired: Retired[Placed] = Retired(self._periods)
         self._freed = 0  # tables whose room others have got
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
-        self._coming: dict[_Key, tuple[int, Future[Table | None]]] = {}
+        self._coming: dict[_Key, Future[Table | None]] = {}
         self._has_come = False  # some of these have, of which the programs have not been told
 
     @property
@@ -107,7 +109,7 @@ class Unwinder:
             key = status.st_dev, status.st_ino, path
             if key not in self._files:
                 self._files[key] = _File(version=_version(path))
-                self._place(key, self._load(path, path))
+                self._came(key, partial(self._load, path, path))
 
     def forget(self, process: Process) -> None:
         """The process is traced no more."""
@@ -157,7 +159,7 @@ class Unwinder:
 
     def await_tables(self, seconds: float) -> None:
         """Waits so long at most for those that are being made."""
-        wait([future for _, future in self._coming.values()], seconds)
+        wait(self._coming.values(), seconds)
         self._collect()
 
     def close(self) -> None:
@@ -182,21 +184,32 @@ class Unwinder:
         if not path and mapping.path != _VDSO:
             return  # it cannot be opened now; another process may lead to it
         self._files[key] = _File(version=_version(path))
-        table = self._find(path) if _size(mapping) > _LARGE_FILE else None
-        if table is None and _size(mapping) > _LARGE_FILE:
-            self._coming[key] = pid, self._worker.submit(self._load, path, mapping.path)
+        is_large = _size(mapping) > _LARGE_FILE
+        table = self._find(path) if is_large else None
+        if table is None and is_large:
+            self._coming[key] = self._worker.submit(self._load_mapped, pid, mapping)
+        elif table is None:
+            self._came(key, partial(self._load_mapped, pid, mapping))
         else:
-            self._came(key, pid, table or self._load_mapped(mapping, path))
+            self._place(key, table)
 
     def _reload(self, pid: int, mapping: Mapping) -> Table | None:
-        path = file_of(pid, mapping)
-        table = self._load_mapped(mapping, path) if path or mapping.path == _VDSO else None
+        try:
+            table = self._load_mapped(pid, mapping)
+        except FileNotFoundError:
+            return None
         if table is not None:
             self._tables.put(_key(mapping), table)
         return table
 
-    def _load_mapped(self, mapping: Mapping, path: str) -> Table | None:
-        return _vdso_table() if mapping.path == _VDSO else self._load(path, mapping.path)
+    def _load_mapped(self, pid: int, mapping: Mapping) -> Table | None:
+        """None if the file has no table: raises FileNotFoundError if nothing leads to it now."""
+        if mapping.path == _VDSO:
+            return _vdso_table()
+        for path in files_of(pid, mapping):
+            with contextlib.suppress(FileNotFoundError):  # the process ends meanwhile
+                return self._load(path, mapping.path)
+        raise FileNotFoundError(mapping.path)
 
     def _find(self, path: str) -> Table | None:
         """A table that takes no time."""
@@ -207,14 +220,16 @@ class Unwinder:
             return None  # to be told of when it is loaded
 
     def _load(self, path: str, shown: str) -> Table | None:
+        """None if it has none: raises FileNotFoundError if the path is gone."""
         try:
             with Elf.open(path) as elf:
                 return self._cache.get(elf)
         except Elf32Error:
             return None  # as of all that the process runs, which the report says
         except KwatchError as error:
-            if os.path.exists(path):  # else the process is gone
-                self._warn(shown, f"no unwind table for {shown}: {error}")
+            if not os.path.exists(path):
+                raise FileNotFoundError(path) from error
+            self._warn(shown, f"no unwind table for {shown}: {error}")
             return None
 
     def _warn(self, shown: str, line: str) -> None:
@@ -226,17 +241,16 @@ class Unwinder:
 
     def _collect(self) -> None:
         """Takes the tables that have been made in the background."""
-        for key in [key for key, (_, future) in self._coming.items() if future.done()]:
-            pid, future = self._coming.pop(key)
-            self._came(key, pid, future.result())
+        for key in [key for key, future in self._coming.items() if future.done()]:
+            self._came(key, self._coming.pop(key).result)
             self._has_come = True
 
-    def _came(self, key: _Key, pid: int, table: Table | None) -> None:
-        """The table was loaded, or there is none, or it could not be read in time."""
-        is_shared = key[2] == _VDSO
-        if table is None and (is_shared or not os.path.exists(f"/proc/{pid}")):
-            self._files.pop(key, None)  # the next process that maps it may lead to it
-        self._place(key, table)
+    def _came(self, key: _Key, load: Callable[[], Table | None]) -> None:
+        """The table, or that there is none. The next process may lead to a file that is gone."""
+        try:
+            self._place(key, load())
+        except FileNotFoundError:
+            self._files.pop(key, None)
 
     def _place(self, key: _Key, table: Table | None) -> None:
         """Brings a table into the kernel, if there is one."""

@@ -92,11 +92,16 @@ def file_of(pid: int, mapping: Mapping) -> str:
 
     Empty if there is none: no file is mapped, or the process is gone and its path is not ours.
     """
+    return next(files_of(pid, mapping), "")
+
+
+def files_of(pid: int, mapping: Mapping) -> Iterator[str]:
+    """Every such path, the best first: one may be gone with the process when it is used."""
     if not mapping.inode:
-        return ""
+        return
     if link := link_to(pid, mapping):
-        return link
-    return next((path for path in paths_of(pid, mapping, is_foreign(pid))), "")
+        yield link
+    yield from paths_of(pid, mapping, is_foreign(pid))
 
 
 def link_to(pid: int, mapping: Mapping) -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of files without a table is bounded, and so is what is said of them."""
+"""What is remembered of files without a table, and what is said of them."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,12 @@ def lines() -> list[str]:
 @pytest.fixture
 def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[Unwinder]:
     store = SimpleNamespace(
-        forget=lambda pid: None, publish=lambda *told: True, close=lambda: None, rest=lambda: None
+        forget=lambda pid: None,
+        publish=lambda *told: True,
+        close=lambda: None,
+        rest=lambda: None,
+        place=lambda rows, blocks: SimpleNamespace(blocks=0, block_count=1, size=len(rows)),
+        add=lambda identity, code, placed: None,
     )
     for name in ("RowStore", "CodeStore", "FileStore"):
         monkeypatch.setattr(module, name, lambda *maps: store)
@@ -73,3 +79,18 @@ def test_nothing_is_said_of_what_a_program_writes_into_memory(
         path = Path(f"/proc/self/fd/{file.fileno()}")
         unwinder._load(str(path), "/memfd:code")
     assert lines == []
+
+
+def test_a_process_that_ends_while_its_file_is_opened(
+    tmp_path: Path, unwinder: Unwinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Path(sys.executable).resolve()
+    mapping = mapping_of(program)
+    ways = [str(tmp_path / "gone")]
+    monkeypatch.setattr(module, "files_of", lambda pid, mapping: iter(ways))
+    unwinder.load(os.getpid(), [mapping])
+    assert not unwinder._files  # it is not known to have no table
+    ways.append(str(program))
+    unwinder.load(os.getpid(), [mapping])
+    (file,) = unwinder._files.values()
+    assert file.placed is not None
