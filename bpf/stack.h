@@ -122,47 +122,55 @@ static __always_inline bool is_unfinished(struct unwinding *u)
 	return u->guess_reason == STACK_NO_MAPPING;
 }
 
-/* Reads the next piece of the stack's memory; false at its end. */
-static __always_inline bool read_piece(struct unwinding *u, u32 *size)
+/* From the frame on at which the tables were left. */
+static __always_inline void begin_pieces(struct unwinding *u)
+{
+	u->memory.offset = 0;
+	u->memory.size = KWATCH_STACK_COPY;
+}
+
+/*
+ * Reads the next piece of the stack's memory; false at its end. Its size is kept where the verifier
+ * does not know it: else it would follow all that comes after once for each.
+ */
+static __always_inline bool read_piece(struct unwinding *u)
 {
 	struct kwatch_stack_memory *memory = &u->memory;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < COPY_HALVINGS; i++) {
-		u64 at = u->guess_sp + memory->offset;
+		u32 size = *(volatile u32 *)&memory->size & (2 * KWATCH_STACK_COPY - 1);
 
-		*size &= 2 * KWATCH_STACK_COPY - 1;
-		if (!read_user(u->words, *size, (void *)at)) {
-			memory->size = *size;
+		if (!read_user(u->words, size, (void *)(u->guess_sp + memory->offset)))
 			return true;
-		}
-		*size >>= 1; /* the stack ends sooner */
+		memory->size = size >> 1; /* the stack ends sooner */
 	}
 	return false;
 }
 
+#define HASH_STEP 8 /* words; a piece is a multiple of them */
+
 static __always_inline u64 hash_words(struct unwinding *u, u64 hash)
 {
-	u32 words = u->memory.size >> 3;
+	u32 words = *(volatile u32 *)&u->memory.size >> 3;
 
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < KWATCH_STACK_COPY / 8; i++) {
+	for (u32 i = 0; i < KWATCH_STACK_COPY / 8; i += HASH_STEP) {
 		if (i >= words)
 			break;
-		hash = mix(hash, u->words[i & (WINDOW_WORDS - 1)]);
+#pragma unroll
+		for (u32 j = 0; j < HASH_STEP; j++)
+			hash = mix(hash, u->words[i + j]);
 	}
 	return hash;
 }
 
-/* The hash of the memory from the frame on at which the tables were left. */
 static __always_inline u64 hash_memory(struct unwinding *u, u64 hash)
 {
-	u32 size = KWATCH_STACK_COPY;
-
-	u->memory.offset = 0;
+	begin_pieces(u);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < COPY_PIECES; i++) {
-		if (!read_piece(u, &size))
+		if (!read_piece(u))
 			break;
 		hash = hash_words(u, hash);
 		u->memory.offset += u->memory.size;
@@ -173,7 +181,6 @@ static __always_inline u64 hash_memory(struct unwinding *u, u64 hash)
 static __always_inline int send_stack_memory(void *ctx, struct unwinding *u, u64 stack)
 {
 	struct kwatch_stack_memory *memory = &u->memory;
-	u32 size = KWATCH_STACK_COPY;
 
 	head(&memory->head, EVENT_STACK_MEMORY, u->tgid);
 	memory->stack = stack;
@@ -183,10 +190,10 @@ static __always_inline int send_stack_memory(void *ctx, struct unwinding *u, u64
 	memory->link = u->guess_link;
 	memory->frame = u->exact - 1;
 	memory->interrupted = u->guess_interrupted;
-	memory->offset = 0;
+	begin_pieces(u);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < COPY_PIECES; i++) {
-		if (!read_piece(u, &size))
+		if (!read_piece(u))
 			break;
 		if (stack_ring.perf_submit(ctx, memory, sizeof(*memory) + KWATCH_STACK_COPY))
 			return -1;
@@ -200,32 +207,45 @@ static __always_inline u64 valid_id(u64 stack)
 	return stack < KWATCH_STACK_IDS ? stack + KWATCH_STACK_IDS : stack;
 }
 
+/* What has been spent on copies of stacks that begin like this one. */
+static __always_inline u32 spent_on(u64 stack)
+{
+	u32 *spent = stacks_copied.lookup(&stack);
+
+	return spent ? *spent : 0;
+}
+
+static __always_inline void spend(u64 stack, u32 cost)
+{
+	u32 *spent = stacks_copied.lookup(&stack);
+
+	if (spent)
+		__sync_fetch_and_add(spent, cost);
+	else
+		stacks_copied.update(&stack, &cost);
+}
+
 /*
  * The id of the stack. Where unwinding came to an unknown mapping, stacks with equal frames so far
  * may differ from there on, so the memory there is part of it, unless there were too many already.
  */
 static __always_inline u64 identify(struct unwinding *u, u8 *copy)
 {
-	u64 stack = u->end == STACK_COMPLETE ? u->hash : mix(u->hash, u->end);
-	u32 *spent, one = 1;
+	u64 start, stack = u->end == STACK_COMPLETE ? u->hash : mix(u->hash, u->end);
 
 	*copy = COPY_NOT_NEEDED;
 	if (!is_unfinished(u))
 		return valid_id(stack);
 	u->forgettable = 1;
-	stack = mix(stack, u->exact);
-	u->partial = valid_id(stack);
-	spent = stacks_copied.lookup(&stack);
-	if (!spent)
-		stacks_copied.update(&stack, &one);
-	if (spent && *spent >= COPY_BUDGET) {
+	start = mix(stack, u->exact);
+	u->partial = valid_id(start);
+	if (spent_on(start) >= COPY_BUDGET) {
 		*copy = COPY_SPARED;
 		return u->partial;
 	}
 	*copy = COPY_SENT;
-	stack = valid_id(hash_memory(u, mix(stack, u->guess_sp)));
-	if (spent)
-		__sync_fetch_and_add(spent, was_sent(stack) ? 1 : COPY_COST);
+	stack = valid_id(hash_memory(u, mix(start, u->guess_sp)));
+	spend(start, was_sent(stack) ? 1 : COPY_COST);
 	return stack;
 }
 

@@ -356,12 +356,15 @@ def _size(mapping: Mapping) -> int:
         return mapping.end - mapping.start  # in another mount namespace
 
 
-def _vdso_table() -> Table | None:
-    """The kernel maps one image into every 64-bit process, so kwatch's own will do."""
+def _vdso_table() -> Table:
+    """The kernel maps one image into every 64-bit process, so kwatch's own will do.
+
+    Raises FileNotFoundError if it cannot be read.
+    """
     try:
         mapping = next(each for each in read_mappings(os.getpid()) if each.path == _VDSO)
         with open("/proc/self/mem", "rb", buffering=0) as memory:
             image = os.pread(memory.fileno(), mapping.end - mapping.start, mapping.start)
         return build_table_from_memory(image, _VDSO)
-    except (StopIteration, OSError, KwatchError):
-        return None
+    except (StopIteration, OSError, KwatchError) as error:
+        raise FileNotFoundError(_VDSO) from error
