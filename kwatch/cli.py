@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
@@ -33,6 +34,14 @@ def command_module(name: str) -> ModuleType:
 
 
 class _Parser(argparse.ArgumentParser):
+    """`make_epilog` is called when it is printed: it takes time that a start has not."""
+
+    make_epilog: Callable[[], str]
+
+    def format_help(self) -> str:
+        self.epilog = self.make_epilog()
+        return super().format_help()
+
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if file is sys.stdout and file is not None:
             stdio.write(message)
@@ -51,10 +60,10 @@ def parser_for(name: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=prog,
         description=module.__doc__,
-        epilog=_epilog(name, module),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.make_epilog = partial(_epilog, name, module)
     parser.usage = getattr(module, "USAGE", None)
     module.add_arguments(parser)
     if name == DEFAULT_COMMAND:

@@ -100,7 +100,7 @@ class Tracer:
     def _configure(self, options: WatchOptions) -> None:
         maps = self.programs.maps
         self.add_target(os.getpid(), TargetFlag.OWN)  # but its children may be: a command
-        maps["call_flags"].set_many(0, call_flags(options, everything()))
+        maps["call_flags"].set_many(0, call_flags(options, everything()).tobytes())
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
 

@@ -9,10 +9,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple
 
 from kwatch.kernel.privileges import raise_memory_limit
 from kwatch.kernel.rawcall import syscall
@@ -124,23 +121,25 @@ class Map:
             raise
         return True
 
-    def set_many(self, first: int, values: npt.NDArray[Any]) -> None:
-        """Sets elements of an array from index `first` on; `values` has one item for each.
+    def set_many(self, first: int, values: bytes) -> None:
+        """Sets elements of an array from index `first` on; `values` follow each other.
 
         At once where the kernel can (5.6, commit aa2e93b8e58e), else one by one.
         """
-        values = np.ascontiguousarray(values)
-        keys = np.arange(first, first + len(values), dtype=np.uint32)
-        if not len(values):
+        count = len(values) // self.value_size
+        if not count:
             return
-        at = (keys.ctypes.data, values.ctypes.data, len(values), self.fd)
+        keys = (ctypes.c_uint32 * count)(*range(first, first + count))
+        buffer = ctypes.create_string_buffer(values, len(values))
+        at = (ctypes.addressof(keys), ctypes.addressof(buffer), count, self.fd)
         try:
             _on_elements(_UPDATE_BATCH, struct.pack("QQQQIIQQ", 0, 0, *at, 0, 0))
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
                 raise
-            for key, value in zip(keys, values, strict=True):
-                self.set(key.tobytes(), value.tobytes())
+            for index in range(count):
+                value = values[index * self.value_size : (index + 1) * self.value_size]
+                self.set(struct.pack("I", first + index), value)
 
     def delete(self, key: bytes) -> None:
         """Removes the key; one that is not there is none to remove."""

@@ -61,7 +61,7 @@ class CodeStore:
             if first is None:
                 return False
             row = self._rows[content] = _Row(first, len(code), next(self._generations))
-            self._mappings.set_many(first, code)
+            self._mappings.set_many(first, content)
         row.users += 1
         position = row.first | row.count << 32
         value = _SPACE.pack(image, row.generation, epoch, unmaps, position)
