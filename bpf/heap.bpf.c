@@ -13,6 +13,15 @@
 /* A call under which others have begun for longer than this has gone without a return. */
 #define STALE_NS 1000000000ULL
 
+/* A block that was given back; see is_repeated. */
+struct release {
+	u64 pointer; /* 0 once something was allocated since */
+	u64 sp;
+	u64 caller; /* the return address */
+	u64 place; /* where it was seen first, */
+	u64 passed_place; /* and last, if it was passed on from there */
+};
+
 struct thread {
 	u64 seed;
 	u64 sp; /* of the pending outermost call at its entry; 0: none */
@@ -21,10 +30,7 @@ struct thread {
 	u64 caller; /* of a pending operator new: its return address */
 	u64 nested_ns; /* when a call first began below the pending one; 0: none has */
 	struct last_stack last;
-	u64 released; /* the last pointer freed, while nothing was allocated since */
-	u64 released_sp;
-	u64 release_place; /* where that was seen first, */
-	u64 passed_place; /* and last, if it was passed on from there */
+	struct release released; /* the last */
 	u32 tgid;
 	u32 tid;
 	u32 records; /* sent by the thread: see write_record */
@@ -144,21 +150,26 @@ static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *t
 
 /*
  * operator delete goes on to another one or to free, and a wrapper's free to the real one: the same
- * release, seen again at another place. At a place where it was seen already it is the next one, of
- * a block that another thread was given meanwhile.
+ * release, seen again at another place. It still returns to where the first is to return to, else it
+ * is the next one, of a block that another thread was given meanwhile; and so it is at a place where
+ * the release was seen already.
  */
 static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *ctx, u64 pointer)
 {
 	u64 sp = STACK_POINTER(ctx), place = INSTRUCTION_POINTER(ctx);
-	if (thread->released == pointer && sp <= thread->released_sp &&
-	    thread->release_place != place && thread->passed_place != place) {
-		thread->passed_place = place;
+	struct release *last = &thread->released;
+
+	if (last->pointer == pointer && sp <= last->sp && place != last->place &&
+	    place != last->passed_place &&
+	    return_address_of(ctx, last->sp, last->caller) == last->caller) {
+		last->passed_place = place;
 		return true;
 	}
-	thread->released = pointer;
-	thread->released_sp = sp;
-	thread->release_place = place;
-	thread->passed_place = 0;
+	last->pointer = pointer;
+	last->sp = sp;
+	last->caller = return_address_of(ctx, sp, 0);
+	last->place = place;
+	last->passed_place = 0;
 	return false;
 }
 
@@ -261,7 +272,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 			send_release(thread, EVENT_FREE, ARG0(ctx), function);
 		return 0;
 	}
-	thread->released = 0;
+	thread->released.pointer = 0;
 	take_arguments(ctx, thread, shape);
 	thread->function = function;
 	thread->shape = shape;

@@ -3,14 +3,13 @@
  * The data rings: for each CPU a BPF ring buffer of its own, so that no two CPUs contend.
  *
  * A record costs about 80 ns here and 290 ns in a perf ring. The reader sleeps until half of
- * a ring is full; asking how full it is costs a helper call, so a writer asks at every
- * WAKEUP_CHECK-th of its records only. The loader passes RING_SIZE, in bytes, a power of two.
+ * a ring is full; asking how full it is costs helper calls, so a writer asks at every
+ * WAKEUP_CHECK-th of its records only.
  */
 #ifndef KWATCH_RINGS_H
 #define KWATCH_RINGS_H
 
-#define WAKEUP_BYTES (RING_SIZE / 2)
-#define WAKEUP_CHECK (RING_SIZE < 65536 ? RING_SIZE / 1024 : 64)
+#define WAKEUP_CHECK 16 /* a fifth of the smallest ring */
 
 BPF_RINGBUF_OUTPUT(data_ring, 1); /* the shape of the inner maps */
 BPF_ARRAY_OF_MAPS(syscall_rings, "data_ring", RING_CPUS);
@@ -27,6 +26,11 @@ static __always_inline u32 first_count(void)
 	return bpf_get_prandom_u32();
 }
 
+static __always_inline bool is_half_full(void *ring)
+{
+	return 2 * bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
+}
+
 /* Whether the record found room. `count` is the writer's: of the records that it has written. */
 static __always_inline bool write_record(void *ring, void *record, u64 size, u32 *count)
 {
@@ -35,7 +39,7 @@ static __always_inline bool write_record(void *ring, void *record, u64 size, u32
 	if (!ring)
 		return false; /* a CPU that has come since the rings were made */
 	*count += 1;
-	if (!(*count % WAKEUP_CHECK) && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= WAKEUP_BYTES)
+	if (!(*count % WAKEUP_CHECK) && is_half_full(ring))
 		flags = BPF_RB_FORCE_WAKEUP;
 	return !bpf_ringbuf_output(ring, record, size, flags);
 }

@@ -2,7 +2,7 @@
 /*
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
- * The loader passes as macros: RING_SIZE, RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
+ * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
  * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes),
  * PERF_TRACEPOINTS, FIRST_* (the first function of a shape in kwatch/probes/table.py), and offsets
  * from the kernel's BTF, named after the structures: TASK_*, MM_*...
@@ -99,15 +99,24 @@ static __always_inline int add_target(u32 tgid, u32 flags)
 	return 0;
 }
 
+/* Of several threads of a process that do so at once, one gives its seed. */
+static __always_inline struct target *add_running_target(u32 tgid)
+{
+	struct target target = { .seed = new_seed(tgid), .flags = TARGET_INHERIT }, *found;
+
+	targets.insert(&tgid, &target);
+	found = find_target(tgid);
+	if (!found)
+		count_loss(0, LOSS_TARGETS_MAP_FULL);
+	return found;
+}
+
 /* The target that a running process is, or NULL. System-wide, every process but kwatch is one. */
 static __always_inline struct target *current_target(u32 tgid)
 {
 	struct target *target = find_target(tgid);
 
-	if (target || !SYSTEM_WIDE || is_own(tgid))
-		return target;
-	add_target(tgid, TARGET_INHERIT);
-	return find_target(tgid);
+	return target || !SYSTEM_WIDE || is_own(tgid) ? target : add_running_target(tgid);
 }
 
 #endif

@@ -52,10 +52,10 @@ static __always_inline void send_syscall(struct call *call, u8 type, s64 result)
 		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
 }
 
-/* The call begins now: what came before was kwatch's own time. */
+/* The call begins now: what came before was kwatch's own time. One without return takes none. */
 static __always_inline void begin_call(struct call *call)
 {
-	call->time_ns = bpf_ktime_get_ns();
+	call->time_ns = call->active ? bpf_ktime_get_ns() : 0;
 	if (!call->active && call->flags & CALL_TRACE && !call->waiting)
 		send_syscall(call, EVENT_SYSCALL, 0);
 }

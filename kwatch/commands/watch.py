@@ -314,7 +314,6 @@ def program_config(options: WatchOptions) -> ProgramConfig:
     patterns = filter(None, map(automaton, options.comms))
     return ProgramConfig(
         heap=options.heap,
-        ring_size=options.buffer,
         heap_stacks=options.heap_stacks,
         call_stacks=options.call_stacks,
         system_wide=options.system_wide,

@@ -55,7 +55,6 @@ class ProgramConfig:
     """What the BPF programs are built for. Without `heap` there are no `heap_stacks`."""
 
     heap: bool
-    ring_size: int = 1 << 23
     heap_stacks: bool = True
     call_stacks: bool = False
     system_wide: bool = False
@@ -74,7 +73,6 @@ class ProgramConfig:
         major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
         values: dict[str, int] = {
             "LINUX_VERSION_CODE": major << 16 | minor << 8,
-            "RING_SIZE": self.ring_size,
             "RING_CPUS": possible_cpus(),
             "SYSTEM_WIDE": int(self.system_wide),
             "COMM_PATTERNS": self.comm_patterns,

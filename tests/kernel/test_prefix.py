@@ -10,10 +10,11 @@ def about(prefix, lines):
     return [line for line in lines if f"--alloc-prefix {prefix}" in line]
 
 
-def traced(start, run_kwatch, prefix, *program):
+def traced(start, run_kwatch, prefixes, *program):
     """What the program said, and what kwatch did."""
     target = start(*program)
-    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--alloc-prefix", prefix)
+    options = [word for prefix in prefixes for word in ("--alloc-prefix", prefix)]
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", *options)
     kwatch.attached()
     answers = target.go()
     target.end()
@@ -21,7 +22,7 @@ def traced(start, run_kwatch, prefix, *program):
 
 
 def test_an_allocator_with_names_of_its_own(start, run_kwatch):
-    answers, result = traced(start, run_kwatch, "arena_", "prefixed")
+    answers, result = traced(start, run_kwatch, ["arena_"], "prefixed")
     heap = result.final()["heap"]
     assert heap["live_blocks"] == answers["live_blocks"]
     assert heap["live_bytes"] == answers["live_bytes"]
@@ -31,9 +32,9 @@ def test_an_allocator_with_names_of_its_own(start, run_kwatch):
 
 
 @pytest.mark.parametrize("wrapped", [1009, 1])
-def test_a_wrapper_that_jumps_to_the_real_function(start, run_kwatch, wrapped):
-    """Its free is seen twice each time, and only the first is one; those of others are all."""
-    answers, result = traced(start, run_kwatch, "pool_", "handover", wrapped)
+def test_wrappers_that_jump_to_the_real_function(start, run_kwatch, wrapped):
+    """Their free is seen twice each time, and only the first is one; those of others are all."""
+    answers, result = traced(start, run_kwatch, ["pool_", "pool_other_"], "handover", wrapped)
     heap = result.final()["heap"]
     assert heap["allocs"] == answers["mallocs"]
     assert heap["frees"] == answers["frees"]

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * handover [WRAPPED]: one thread allocates blocks, another one frees each before the next, which has
- * its address. Allocations go through a wrapper, and so do the first WRAPPED frees: theirs ends with
- * a jump.
+ * its address. Allocations go through a wrapper, and so do the first WRAPPED frees, in turn through
+ * one of two (without WRAPPED, all); wrappers end with a jump.
  */
 #include <pthread.h>
 #include <semaphore.h>
@@ -27,11 +27,23 @@ NOINLINE void pool_free(void *block)
 	free(block);
 }
 
+NOINLINE void *pool_other_malloc(size_t size)
+{
+	return malloc(size);
+}
+
+NOINLINE void pool_other_free(void *block)
+{
+	free(block);
+}
+
 static void *consume(void *unused)
 {
 	for (int i = 0; i < BLOCKS; i++) {
 		sem_wait(&full);
-		if (i < wrapped)
+		if (i < wrapped && i % 2)
+			pool_other_free(slot);
+		else if (i < wrapped)
 			pool_free(slot);
 		else
 			free(slot);
@@ -53,7 +65,7 @@ int main(int argc, char **argv)
 	stage("ready");
 	for (int i = 0; i < BLOCKS; i++) {
 		sem_wait(&empty);
-		slot = pool_malloc(SIZE);
+		slot = i % 2 ? pool_other_malloc(SIZE) : pool_malloc(SIZE);
 		sem_post(&full);
 	}
 	pthread_join(consumer, NULL);
