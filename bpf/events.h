@@ -131,7 +131,7 @@ struct kwatch_exec {
 
 struct kwatch_exit {
 	struct kwatch_control head;
-	__u32 reserved;
+	__u32 status; /* as wait() has it, of the last thread */
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u8 comm[KWATCH_COMM_LEN]; /* of the first thread */
 } KWATCH_RECORD;

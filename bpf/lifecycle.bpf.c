@@ -150,6 +150,7 @@ int process_exit(void *ctx)
 	spaces.delete(&tgid);
 #endif
 	head(&event.head, EVENT_EXIT, tgid);
+	event.status = read_u32(task, TASK_EXIT_CODE);
 	leader = (void *)read_u64(task, TASK_GROUP_LEADER);
 	event.start_ns = read_u64(leader, TASK_START_BOOTTIME);
 	bpf_probe_read_kernel(event.comm, sizeof(event.comm), leader + TASK_COMM);

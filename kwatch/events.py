@@ -140,7 +140,7 @@ EXEC = np.dtype(
         ("comm", f"S{COMM_LEN}"),
     ]
 )
-EXIT = np.dtype([*_CONTROL, ("reserved2", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
+EXIT = np.dtype([*_CONTROL, ("status", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
 STACK = np.dtype(
     [
         *_CONTROL,

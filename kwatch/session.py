@@ -160,7 +160,7 @@ class Session:
     def _end_those_ending(self) -> None:
         ending, self._lifecycle.ending = self._lifecycle.ending, []
         if ending:
-            self._waiting.read_all()
+            self._waiting.read_before(max(process.ended_ns for process in ending) + 1)
         self.tracees.end(ending)
 
     @property
@@ -234,9 +234,12 @@ class Session:
         self.syscalls.drop(process.slot)
         self.call_stacks.drop(process.slot)
 
-    def read_stacks(self, seconds: float) -> None:
-        """All that have come; waits so long at most for tables that they lead through."""
-        self._waiting.read_all()
+    def read_stacks(self, seconds: float, before_ns: float = math.inf) -> None:
+        """All that have come from before a moment.
+
+        Waits so long at most for tables that they lead through.
+        """
+        self._waiting.read_before(before_ns)
         if self._stacks is not None:
             self._stacks.finish(seconds)
 

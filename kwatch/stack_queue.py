@@ -40,14 +40,14 @@ class StackQueue:
         self._stream.takes_stacks = len(self._waiting) < _MOST
 
     def read_before(self, time_ns: float) -> None:
-        """All from before a moment, such as an exec, while what they lead through is known."""
-        if not self._stream.takes_stacks:
-            self._waiting.extend(self._stream.read_stacks())
+        """All from before a moment, such as an exec, while what they lead through is known.
+
+        Later ones wait for what happened between: an exec would take them along. `math.inf` reads
+        all that there are.
+        """
+        if not self._stream.takes_stacks or time_ns == math.inf:
+            found = [*self._waiting, *self._stream.read_stacks(time_ns)]
+            self._waiting = deque(sorted(found, key=lambda record: record.time_ns))
         while self._waiting and self._waiting[0].time_ns < time_ns:
             self._read(self._waiting.popleft().data)
         self._stream.takes_stacks = len(self._waiting) < _MOST
-
-    def read_all(self) -> None:
-        """Those in the ring, too."""
-        self._waiting.extend(self._stream.read_stacks())
-        self.read_some(math.inf)

@@ -9,8 +9,10 @@ on, so whatever it caused (a free of a block, a fork's child) is cut with it or 
 from __future__ import annotations
 
 import itertools
+import math
 import select
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -186,13 +188,16 @@ class Stream:
                 found.append(record)
         return found
 
-    def read_stacks(self) -> list[ControlRecord]:
-        """What is in the stacks' ring, in order of time."""
+    def read_stacks(self, before_ns: float = math.inf) -> list[ControlRecord]:
+        """What is in the stacks' ring from before a moment, in order of time. The rest is late."""
         drained = self._stacks.drain() if self._stacks is not None else []
         records = itertools.chain.from_iterable(map(control_records, drained))
         # What was lost, the program has counted.
         found = [record for record in records if isinstance(record, ControlRecord)]
-        return sorted(found, key=lambda record: record.time_ns)
+        found.sort(key=lambda record: record.time_ns)
+        count = bisect_left(found, before_ns, key=lambda record: record.time_ns)
+        self._late_control += found[count:]
+        return found[:count]
 
     def close(self) -> None:
         self._poll.close()

@@ -292,7 +292,8 @@ class Watch:
         self._reporter.refresh_of(process.pid)
         # While others go on, the rings fill up.
         alone = len(self._session.registry) == 1
-        self._session.read_stacks(_LAST_TABLES_S if alone else _TABLES_S)
+        until_ns = process.ended_ns + 1 if process.ended_ns else self._tracer.stream.delivered_ns
+        self._session.read_stacks(_LAST_TABLES_S if alone else _TABLES_S, until_ns)
         draft = self._reporter.draft(process, "final", now_ns())
         self._reports.add([replace(draft, only_leaks=self._shows_busiest)], self._write_ended)
         self._reports.write_ready()

@@ -23,6 +23,7 @@ OFFSETS = {
     "TASK_SIGNAL": ("task_struct", "signal"),
     "TASK_GROUP_LEADER": ("task_struct", "group_leader"),
     "TASK_COMM": ("task_struct", "comm"),
+    "TASK_EXIT_CODE": ("task_struct", "exit_code"),
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
     "SIGNAL_LIVE": ("signal_struct", "live"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
