@@ -36,7 +36,7 @@ def test_wrappers_that_jump_to_the_real_function(start, run_kwatch, wrapped):
     """Their free is seen twice each time, and only the first is one; those of others are all."""
     answers, result = traced(start, run_kwatch, ["pool_", "pool_other_"], "handover", wrapped)
     heap = result.final()["heap"]
-    assert heap["allocs"] == answers["mallocs"]
+    assert heap["allocs"] == answers["allocs"]
     assert heap["frees"] == answers["frees"]
     assert (heap["live_blocks"], heap["superseded"]) == (0, 0)
 

@@ -60,10 +60,14 @@ HEAP = {
     "jemalloc": Case("family", ("-DNO_PVALLOC",), preload="jemalloc", needs=("jemalloc",)),
     "tcmalloc": Case("cxx", preload="tcmalloc", needs=("tcmalloc", "g++")),
     "mimalloc": Case("reallocs", preload="mimalloc", needs=("mimalloc",)),
+    "wrappers": Case("handover"),
 }
+# Of tests/programs/handover.c.
+WRAPPERS = ("--alloc-prefix", "pool_", "--alloc-prefix", "pool_other_")
 FORKS = Case("forks", stages=("forked", "done"))
 CALLS = {
     "threads calling": (Case("getppid", arguments=("3", "10007")), ("getppid",)),
+    "refused by seccomp": (Case("refused"), ("getppid",)),
     "32-bit": (Case("syscalls32", needs=("m32",)), ("getppid", "open", "close", "access")),
 }
 if platform.machine() == "x86_64":
@@ -111,7 +115,7 @@ def together(program):
         # A large buffer: an emulated kwatch may come late to its rings.
         # Waiting threads yield their CPU a million times, which nobody asks for.
         options = ["--pid", pids, "--comm", "leak?", "--follow", "--json", "--buffer", "32M"]
-        options += [*EVERY_STACK, "-e", "trace=!sched_yield", "--", str(program("leaky")), "now"]
+        options += [*EVERY_STACK, *WRAPPERS, "-e", "trace=!sched_yield", "--", str(program("leaky")), "now"]
         sessions.append(kwatch := Session(*options))
         kwatch.attached()
         targets["by name"] = start(program, HEAP["pairs"])

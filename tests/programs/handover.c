@@ -69,8 +69,9 @@ int main(int argc, char **argv)
 		sem_post(&full);
 	}
 	pthread_join(consumer, NULL);
-	answer("mallocs", BLOCKS);
+	answer("allocs", BLOCKS);
 	answer("frees", BLOCKS);
+	answer("live_blocks", 0);
 	stage("done");
 	return 0;
 }

@@ -26,7 +26,7 @@ class CrossCompiler:
     def __call__(self, command: Sequence[str], source: Path, binary: Path) -> None:
         """As harness.programs.compile_program."""
         own = self._translated(command)
-        texts = [path.read_bytes() for path in (source, source.with_name("answers.h"))]
+        texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
         key = hashlib.sha256(b"\0".join([repr(own).encode(), *texts])).hexdigest()[:16]
         kept = self._cache / key
         if not kept.exists():
