@@ -46,10 +46,12 @@ def _needs(item: pytest.Item) -> Iterator[str]:
         yield from marker.args
 
 
+def pytest_runtest_logstart(nodeid: str) -> None:
+    _report({"test": nodeid, "outcome": "running", "why": "", "seconds": 0.0})
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """KWATCH_REPORT names a file that takes one line per test as it ends: tools/vm reads it."""
-    path = os.environ.get("KWATCH_REPORT")
-    if not path or (report.when != "call" and report.outcome == "passed"):
+    if report.when != "call" and report.outcome == "passed":
         return
     why = ""
     if isinstance(report.longrepr, tuple):  # of a skip: file, line, reason
@@ -57,5 +59,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     elif report.failed:
         why = report.longreprtext.partition("\nE  ")[2].partition("\n")[0].strip()[:300]
     line = {"test": report.nodeid, "outcome": report.outcome, "why": why}
-    with open(path, "a") as file:
-        print(json.dumps({**line, "seconds": round(report.duration, 1)}), file=file)
+    _report({**line, "seconds": round(report.duration, 1)})
+
+
+def _report(line: dict[str, str | float]) -> None:
+    """KWATCH_REPORT names a file that takes a line as a test begins or ends: tools/vm reads it."""
+    if path := os.environ.get("KWATCH_REPORT"):
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")

@@ -115,7 +115,15 @@ def together(program):
         # A large buffer: an emulated kwatch may come late to its rings.
         # Waiting threads yield their CPU a million times, which nobody asks for.
         options = ["--pid", pids, "--comm", "leak?", "--follow", "--json", "--buffer", "32M"]
-        options += [*EVERY_STACK, *WRAPPERS, "-e", "trace=!sched_yield", "--", str(program("leaky")), "now"]
+        options += [
+            *EVERY_STACK,
+            *WRAPPERS,
+            "-e",
+            "trace=!sched_yield",
+            "--",
+            str(program("leaky")),
+            "now",
+        ]
         sessions.append(kwatch := Session(*options))
         kwatch.attached()
         targets["by name"] = start(program, HEAP["pairs"])

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -53,21 +55,29 @@ def test_a_report_has_every_test_and_why_it_was_skipped(vm, tmp_path):
 
     lines = tmp_path / "report"
     lines.write_text(
+        '{"test": "tests/kernel/a.py::b", "outcome": "running", "why": "", "seconds": 0}\n'
         '{"test": "tests/kernel/a.py::b", "outcome": "passed", "why": "", "seconds": 1}\n'
         '{"test": "tests/kernel/a.py::c", "outcome": "skipped", "why": "no x32", "seconds": 0}\n'
     )
     good = Result("arm64-6.1", Ending(0, 60.0), "", read_outcomes(lines))
-    dead = Result("arm64-5.10", Ending(None, 90.0, 9.0, "did not boot\n    Kernel panic"), "", {})
+    lines.write_text(
+        '{"test": "tests/kernel/a.py::b", "outcome": "running", "why": "", "seconds": 0}\n'
+        '{"test": "tests/kernel/a.py::b", "outc'  # the guest went down
+    )
+    ending = Ending(None, 90.0, 9.0, "the guest went down\n    Kernel panic")
+    dead = Result("arm64-5.10", ending, "a line of pytest's", read_outcomes(lines))
     said = table([good, dead])
     assert good.good
     assert not dead.good
-    assert "a.py::b  ok         -\n" in said
+    assert "a.py::b  ok         HUNG\n" in said
     assert "skipped on arm64-6.1: a.py::c: no x32" in said
-    assert "arm64-5.10: the guest did not boot\n    Kernel panic" in said
+    assert "arm64-5.10: a.py::b did not end\n" in said
+    assert "arm64-5.10: the guest went down\n    a line of pytest's" in said
 
 
 @pytest.mark.parametrize(
-    ("signs", "said"), [(0, "did not boot within"), (1, "gave no sign of life for")]
+    ("signs", "said"),
+    [(0, "the guest did not boot within"), (1, "the guest gave no sign of life for")],
 )
 def test_a_guest_that_says_nothing_is_given_up(vm, tmp_path, monkeypatch, signs, said):
     from vm import guest
@@ -76,7 +86,7 @@ def test_a_guest_that_says_nothing_is_given_up(vm, tmp_path, monkeypatch, signs,
     monkeypatch.setattr(guest, "SILENCE_LIMIT", 0.3)
     (tmp_path / "alive").write_bytes(bytes(signs))
     with subprocess.Popen(["sleep", "60"]) as process:
-        assert guest._watch(process, tmp_path, 60, lambda: None).startswith(said)
+        assert guest._watch(process, tmp_path, 60, lambda: None, Event()).startswith(said)
         process.kill()
 
 
@@ -93,9 +103,27 @@ def test_a_guest_that_cannot_be_made_does_not_take_the_others_along(vm, tmp_path
 
     monkeypatch.setattr(cli, "Cache", NoKernel)
     arguments = SimpleNamespace(cache=tmp_path)
-    result = cli._test(next(iter(kernels())), [], tmp_path, arguments)
+    (result,) = cli._test_all([next(iter(kernels()))], partial(cli._test, [], tmp_path, arguments))
     assert not result.good
-    assert "could not be made: IndexError" in cli.table([result])
+    assert "could not be tested: IndexError" in cli.table([result])
+
+
+def test_an_interrupt_ends_the_guests_that_run_and_boots_no_more(vm):
+    from vm import cli
+    from vm.kernels import kernels
+
+    begun, ended = [], []
+
+    def test(stop, kernel):
+        begun.append(kernel)
+        if len(begun) == 1:
+            raise KeyboardInterrupt
+        ended.append(stop.wait(60))
+
+    with pytest.raises(KeyboardInterrupt):
+        cli._test_all(list(kernels()), test)
+    assert all(ended)
+    assert len(begun) <= 3
 
 
 def test_a_report_made_elsewhere_is_held_to_what_was_done_there(vm, tmp_path, monkeypatch):

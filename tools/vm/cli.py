@@ -7,10 +7,13 @@ import argparse
 import platform
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 from harness import builder, exchange, programs
 
@@ -19,7 +22,7 @@ from vm.compilers import CrossCompiler
 from vm.guest import Ending, emulator, run
 from vm.kernels import CHECKOUT, Kernel, kernels, names_of
 from vm.provision import provision
-from vm.report import Outcome, Result, read_outcomes, table
+from vm.report import RUNNING, Outcome, Result, read_outcomes, table
 
 _SELECTION = CHECKOUT / "tests" / "guests.txt"
 _SHORT_KERNELS = ("arm64-6.1", "x86_64-5.10")
@@ -42,9 +45,7 @@ def main() -> int:
     tests = arguments.test or selection(arguments.short)
     with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
         checkout = _copy(Path(directory))
-        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            work = [pool.submit(_test, kernel, tests, checkout, arguments) for kernel in chosen]
-            results = [future.result() for future in work]
+        results = _test_all(chosen, partial(_test, tests, checkout, arguments))
     good = all(result.good or (arguments.run and result.ending.status == 0) for result in results)
     print(table(results) if not arguments.run else "")
     print(f"{len(results)} kernels: {'as they should be' if good else 'NOT as they should be'}")
@@ -89,14 +90,37 @@ def _copy(place: Path) -> Path:
     return place
 
 
-def _test(
-    kernel: Kernel, tests: Sequence[str], checkout: Path, arguments: argparse.Namespace
-) -> Result:
+def _test_all(chosen: Sequence[Kernel], test: Callable[[Event, Kernel], Result]) -> list[Result]:
+    """An interrupt ends the guests that run, and boots no more."""
+    stop = Event()
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        work = [pool.submit(_guarded, test, stop, kernel) for kernel in chosen]
+        try:
+            return [future.result() for future in work]
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _guarded(test: Callable[[Event, Kernel], Result], stop: Event, kernel: Kernel) -> Result:
+    """Whatever goes wrong must not take the other kernels' table along."""
     try:
-        guest = Cache(arguments.cache, lambda text: _say(kernel, text)).guest(kernel)
-    except Exception as error:  # whatever it is, it must not take the other kernels' table along
-        reason = f"could not be made: {type(error).__name__}: {error}"
+        return test(stop, kernel)
+    except Exception as error:
+        reason = f"could not be tested: {type(error).__name__}: {error}"
+        _say(kernel, reason)
         return Result(kernel.name, Ending(None, 0.0, 0.0, reason), "")
+
+
+def _test(
+    tests: Sequence[str],
+    checkout: Path,
+    arguments: argparse.Namespace,
+    stop: Event,
+    kernel: Kernel,
+) -> Result:
+    guest = Cache(arguments.cache, lambda text: _say(kernel, text)).guest(kernel)
     with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
         work = Path(directory)
         (work / "build").mkdir()
@@ -105,7 +129,7 @@ def _test(
         _say(kernel, "boots")
         attend = _attendant(kernel, guest, work, arguments.cache)
         limit = arguments.limit or (_SHORT_LIMIT if arguments.short else _LIMIT)
-        ending = run(emulator(guest, checkout, work), work, attend, limit)
+        ending = run(emulator(guest, checkout, work), work, attend, limit, stop)
         output = work / "output"
         text = output.read_text(errors="replace") if output.exists() else ""
         if arguments.run:
@@ -115,7 +139,7 @@ def _test(
         how = "died" if ending.status is None else "ended"
         _say(kernel, f"{how} in {ending.seconds:.0f} s, {ending.cpu_seconds:.0f} s of CPU")
         if ending.status is None:
-            _say(kernel, f"the guest {ending.trouble}")
+            _say(kernel, ending.trouble)
         return result
 
 
@@ -151,7 +175,7 @@ def _attendant(kernel: Kernel, guest: Guest, work: Path, cache: Path) -> Callabl
     def attend() -> None:
         builder.serve(work / "build", programs.SOURCES, compiler)
         for name, outcome in read_outcomes(work / "report").items():
-            if name not in seen:
+            if name not in seen and outcome.outcome != RUNNING:
                 seen.add(name)
                 _say(kernel, f"{outcome.outcome} {name} {outcome.seconds:.0f} s {outcome.why}")
 
@@ -159,4 +183,5 @@ def _attendant(kernel: Kernel, guest: Guest, work: Path, cache: Path) -> Callabl
 
 
 def _say(kernel: Kernel, text: str) -> None:
-    print(f"{kernel.name:12} {text}".rstrip(), flush=True)
+    sys.stdout.write(f"{kernel.name:12} {text}".rstrip() + "\n")  # at once: guests are threads
+    sys.stdout.flush()

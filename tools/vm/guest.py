@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
+from kwatch.with_parent import die_with_parent
 from vm.cache import Guest
 
 BOOT_LIMIT = 90.0  # seconds until the guest must have said that it is alive
@@ -63,8 +65,10 @@ def emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
     return command
 
 
-def run(command: list[str], work: Path, attend: Callable[[], None], limit: float) -> Ending:
-    """Boots a guest, which runs /work/command, for at most `limit` seconds.
+def run(
+    command: list[str], work: Path, attend: Callable[[], None], limit: float, stop: Event
+) -> Ending:
+    """Boots a guest, which runs /work/command, for at most `limit` seconds, or until `stop`.
 
     `attend` is called several times a second meanwhile.
     """
@@ -76,9 +80,10 @@ def run(command: list[str], work: Path, attend: Callable[[], None], limit: float
             stdout=messages,
             stderr=messages,
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
     try:
-        trouble = _watch(process, work, limit, attend)
+        trouble = _watch(process, work, limit, attend, stop)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         _, process.returncode, usage = os.wait4(process.pid, 0)
@@ -91,7 +96,11 @@ def run(command: list[str], work: Path, attend: Callable[[], None], limit: float
 
 
 def _watch(
-    process: subprocess.Popen[bytes], work: Path, limit: float, attend: Callable[[], None]
+    process: subprocess.Popen[bytes],
+    work: Path,
+    limit: float,
+    attend: Callable[[], None],
+    stop: Event,
 ) -> str:
     """Returns when the emulator has ended or has to be: why."""
     started = last = time.monotonic()
@@ -102,13 +111,14 @@ def _watch(
         if (count := _size(work / "alive")) != signs:
             signs, last = count, now
         if not signs and now - started > BOOT_LIMIT:
-            return f"did not boot within {BOOT_LIMIT:.0f} s"
+            return f"the guest did not boot within {BOOT_LIMIT:.0f} s"
         if signs and now - last > SILENCE_LIMIT:
-            return f"gave no sign of life for {SILENCE_LIMIT:.0f} s"
+            return f"the guest gave no sign of life for {SILENCE_LIMIT:.0f} s"
         if now - started > limit:
-            return f"was not done within {limit:.0f} s"
-        time.sleep(_POLL)
-    return "went down" if signs else "ended before it had booted"
+            return f"the guest was not done within {limit:.0f} s"
+        if stop.wait(_POLL):
+            return "given up"
+    return "the guest went down" if signs else "the guest ended before it had booted"
 
 
 def _has_ended(pid: int) -> bool:

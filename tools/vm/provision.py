@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from threading import Event
 
 from vm.guest import Ending, run
 from vm.kernels import ARCHITECTURES, CHECKOUT
@@ -66,7 +67,7 @@ def _boot(disk: Path, commands: str) -> tuple[Ending, str]:
         (work / "command").write_text(_FIRST + commands)
         if _CERTIFICATES.exists():
             shutil.copy(_CERTIFICATES, work / _CERTIFICATES.name)
-        ending = run(_emulator(disk, work), work, lambda: None, _LIMIT)
+        ending = run(_emulator(disk, work), work, lambda: None, _LIMIT, Event())
         output = work / "output"
         return ending, output.read_text(errors="replace") if output.exists() else ""
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vm.guest import Ending
 
-_MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skip"}
+RUNNING = "running"
+_MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skip", RUNNING: "HUNG"}
 _PREFIX = "tests/kernel/"
 
 
@@ -32,17 +33,22 @@ class Result:
 
     @property
     def good(self) -> bool:
-        failed = any(o.outcome == "failed" for o in self.outcomes.values())
+        failed = any(o.outcome in ("failed", RUNNING) for o in self.outcomes.values())
         return self.ending.status == 0 and bool(self.outcomes) and not failed
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """The lines that tests/conftest.py wrote. A test that failed in its fixture too has failed."""
+    """The lines that tests/conftest.py wrote. A test that failed in its fixture too has failed.
+
+    What follows the last newline is being written, or its writer is no more.
+    """
     found: dict[str, Outcome] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
+    text = path.read_text() if path.exists() else ""
+    for line in text.split("\n")[:-1]:
         fields = json.loads(line)
         name = fields["test"].removeprefix(_PREFIX)
-        if name not in found or fields["outcome"] == "failed":
+        is_first = name not in found or found[name].outcome == RUNNING
+        if is_first or fields["outcome"] == "failed":
             found[name] = Outcome(fields["outcome"], fields["why"], fields["seconds"])
     return found
 
@@ -84,8 +90,12 @@ def _notes(results: Sequence[Result]) -> list[str]:
     for result in results:
         failed = [(name, o.why) for name, o in result.outcomes.items() if o.outcome == "failed"]
         lines += [f"{result.kernel}: {name}: {why}" for name, why in failed]
+        running = [name for name, o in result.outcomes.items() if o.outcome == RUNNING]
+        lines += [f"{result.kernel}: {name} did not end" for name in running]
         if result.ending.status is None:
-            lines.append(f"{result.kernel}: the guest {result.ending.trouble}")
+            trouble, *_ = result.ending.trouble.splitlines()  # the rest was said when it ended
+            lines.append(f"{result.kernel}: {trouble}")
+            lines += [f"    {line}" for line in result.output.splitlines()[-120:]]
         elif not result.good:
             lines.append(f"{result.kernel}: pytest ended with {result.ending.status}")
             lines += [f"    {line}" for line in result.output.splitlines()[-120:]]
