@@ -42,6 +42,7 @@ class Case:
     stacks: tuple[StackStats, ...]
     program: str
     exited: bool
+    killed_by: str
     lost_heap_events: int
     gap: str
 
@@ -115,6 +116,7 @@ class Draft:
             lambda row: names.frames([self.heap_stacks[row.stack]])[0],
             program=case.program,
             exited=case.exited,
+            killed_by=case.killed_by,
             lost_heap_events=case.lost_heap_events,
             gap=case.gap,
         )

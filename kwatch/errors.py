@@ -10,6 +10,9 @@ import errno
 TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 CURE_OF_TOO_MANY_FILES = "raise the limit of open files: ulimit -n 65536"
 
+#: The errors of a write that finds no place.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class ExitCode(enum.IntEnum):
     """Exit statuses of kwatch itself; a launched command's own status is passed through."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -168,7 +169,7 @@ class Lifecycle:
             process = self._tracees.register_ended(found)
         elif self.has_gaps and process.facts.comm != found.comm:  # an exec may be what is missing
             process.facts = replace(process.facts, comm=found.comm, exe="")
-        process.facts = replace(process.facts, exited=True)
+        process.facts = replace(process.facts, exited=True, killed_by=found.killed_by)
         process.ended_ns = time_ns
         self.ending.append(process)
 
@@ -227,7 +228,16 @@ class Lifecycle:
 def _facts_at_exit(data: bytes) -> ProcessFacts:
     record = np.frombuffer(data, events.EXIT, 1)[0]
     started = processes.start_time(int(record["start_ns"]))
-    return ProcessFacts(int(record["tgid"]), started, _comm(record), "")
+    killed_by = _signal_name(os.WTERMSIG(int(record["status"])))
+    return ProcessFacts(int(record["tgid"]), started, _comm(record), "", killed_by=killed_by)
+
+
+def _signal_name(number: int) -> str:
+    """Empty for none; real-time signals have no names of their own."""
+    if not number:
+        return ""
+    known = {one.value: one.name for one in signal.Signals}
+    return known.get(number, f"signal {number}")
 
 
 def _exe_after(pid: int, comm: str, mapped: str) -> str:

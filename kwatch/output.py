@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from kwatch.errors import KwatchError, UsageError
+from kwatch.errors import NO_ROOM, KwatchError, UsageError
 from kwatch.options import WatchOptions
 from kwatch.sinks import Sink
 from kwatch.snapshot import Snapshot
@@ -81,10 +81,8 @@ class Output:
             raise
         except OSError as error:
             name = error.filename or self._name
-            raise KwatchError(
-                f"{name} cannot be written: {error.strerror}",
-                "make room, or give another place to write to",
-            ) from error
+            cure = "make room, or " * (error.errno in NO_ROOM) + "give another place to write to"
+            raise KwatchError(f"{name} cannot be written: {error.strerror}", cure) from error
 
     def profile(self, snapshots: Iterable[Snapshot]) -> None:
         """Keeps their profiles for the files."""

@@ -111,9 +111,7 @@ class Process:
 _PAGE_SIZE = os.sysconf("SC_PAGESIZE")
 
 
-def _pid_limit() -> int:
-    with open("/proc/sys/kernel/pid_max") as file:
-        return int(file.read())
+_PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h: kernel.pid_max may be raised
 
 
 class Registry:
@@ -125,7 +123,7 @@ class Registry:
     def __init__(self, by_stack: bool = False) -> None:
         self._by_stack = by_stack
         self._processes: dict[int, Process] = {}
-        self._slot: npt.NDArray[np.intp] = np.zeros(_pid_limit() + 1, np.intp)
+        self._slot: npt.NDArray[np.intp] = np.zeros(_PID_LIMIT + 1, np.intp)
         self._free: list[int] = []
         self._slots = 1  # slot 0 belongs to nobody
 

@@ -154,7 +154,7 @@ class Reporter:
             return None
         listing = self._session.options.listing
         # A block that outlives its process was not going to be freed, however young it is.
-        older_ns = 0 if process.facts.exited else int(listing.older_s * 1e9)
+        older_ns = 0 if process.facts.ended_itself else int(listing.older_s * 1e9)
         limits = Limits(older_ns, listing.min_size, listing.max_size, since_ns, top)
         stats = process.heap.snapshot(at_ns, limits, self._same.of(process))
         ended = tuple(
@@ -184,6 +184,7 @@ class Reporter:
             heap.stacks,
             program=process.facts.exe,
             exited=process.facts.exited,
+            killed_by=process.facts.killed_by,
             lost_heap_events=sum(n for cause, n in lost.by_cause.items() if cause in _HEAP_LOSSES),
             gap=self._session.tracees.gap(process) or self._too_young(process, at_ns, heap),
         )
@@ -192,7 +193,8 @@ class Reporter:
         """Why blocks that are outstanding say nothing, if none of them can be old enough."""
         older_s = self._session.options.listing.older_s
         began_ns = max(self._started_ns, process.attached_ns, process.forked_ns)
-        if process.facts.exited or at_ns - began_ns >= older_s * 1e9 or not heap.live_blocks:
+        is_long = at_ns - began_ns >= older_s * 1e9
+        if process.facts.ended_itself or is_long or not heap.live_blocks:
             return ""
         blocks = "1 block is" if heap.live_blocks == 1 else f"{heap.live_blocks:,} blocks are"
         older = format_seconds(older_s)

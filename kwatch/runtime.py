@@ -22,6 +22,10 @@ _WRAPPERS = re.compile(
     re.IGNORECASE,
 )
 
+_SYSTEM_LIBRARIES = tuple(
+    f"{root}/{folder}/" for root in ("", "/usr") for folder in ("lib", "lib64", "lib32", "libx32")
+)
+
 #: What glibc and musl run before main(), before a library's constructors and a thread's function.
 _START_UP = frozenset(
     "_start _start_c __libc_start_main __libc_start_main_impl __libc_start_call_main"
@@ -34,6 +38,10 @@ _OUTERMOST = frozenset("_start _dl_start_user".split())
 
 #: What the C runtime keeps with a thread's stack, which it keeps for the next thread.
 _KEPT_FOR_THREADS = frozenset("allocate_dtv _dl_allocate_tls".split())
+
+#: glibc's tables of locales, messages and name services, kept as long as the process: what
+#: __libc_freeres() frees for valgrind.
+_KEPT_TABLES = re.compile(r"_nl_|__nss_|nss_database_|(setlocale|bindtextdomain|textdomain)$")
 
 #: The C++ headers of gcc and clang, and the sources of Rust's library, as they are shipped.
 _STANDARD_SOURCES = re.compile(
@@ -63,6 +71,17 @@ def is_outermost(symbol: str) -> bool:
 
 def is_kept_for_threads(symbol: str) -> bool:
     return symbol in _KEPT_FOR_THREADS
+
+
+def is_kept_table(symbol: str) -> bool:
+    return bool(_KEPT_TABLES.match(symbol))
+
+
+def is_own(frame: Frame, program: str = "") -> bool:
+    """Whether it is no system library's. `program`: the executable, which may lie among these."""
+    if not frame.module:
+        return False
+    return frame.module == program or not frame.module.startswith(_SYSTEM_LIBRARIES)
 
 
 def is_standard(frame: Frame) -> bool:

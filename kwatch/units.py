@@ -46,6 +46,8 @@ def parse_size(text: str) -> int:
 def parse_seconds(text: str, or_zero: bool = False) -> float:
     """Seconds from `5`, `0.5`, `500ms`, `2m` or `1h`; more than zero, unless `or_zero`."""
     match = _TIME.fullmatch(text.strip())
+    if match is None and _TIME.fullmatch(text.strip().removeprefix("-")):
+        raise _not_a("time", text, "it is negative", _TIME_HINT)
     if match is None:
         raise _not_a("time", text, "it is not a number with a unit of time", _TIME_HINT)
     seconds = float(match[1]) * _SECONDS[(match[2] or "s").lower()]

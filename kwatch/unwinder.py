@@ -173,6 +173,7 @@ class Unwinder:
         file = self._files.pop(key, None)
         if path and file is not None and not file.users and file.version != _version(path):
             self._give_up(key, file)  # nothing held it: another one may have its place
+            self._coming.pop(key, None)
             if self._tables.get(key) is not None:
                 self._tables.remove(key)
             file = None

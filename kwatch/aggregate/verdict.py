@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import dropwhile
+from itertools import dropwhile, takewhile
 from os.path import basename
 
-from kwatch.runtime import is_allocator, is_kept_for_threads, is_standard, is_wrapper, telling
-from kwatch.snapshot import Frame, StackStats, Verdict
-from kwatch.units import format_size
-
-_SYSTEM_LIBRARIES = tuple(
-    f"{root}/{folder}/" for root in ("", "/usr") for folder in ("lib", "lib64", "lib32", "libx32")
+from kwatch.runtime import (
+    is_allocator,
+    is_kept_for_threads,
+    is_kept_table,
+    is_own,
+    is_standard,
+    is_wrapper,
+    telling,
 )
+from kwatch.snapshot import Ending, Frame, StackStats, Verdict
+from kwatch.units import format_size
 
 #: Blocks by stack, and the frame that allocated them (`is_caller`), if it is known.
 Outstanding = tuple[StackStats, Frame | None]
@@ -25,6 +29,7 @@ def judge(
     *,
     program: str,
     exited: bool,
+    killed_by: str = "",
     lost_heap_events: int = 0,
     gap: str = "",
 ) -> tuple[Verdict, str]:
@@ -32,7 +37,8 @@ def judge(
 
     `stacks`: all that hold blocks which are old enough to count, most bytes first; what a listing
     cuts off is judged, too. `frames_of` gives all frames of one of them. `program` is the path of
-    the process's executable; `gap` says why some of the heap may not have been seen, if so.
+    the process's executable, `killed_by` the signal that ended it, if one did; `gap` says why some
+    of the heap may not have been seen, if so.
     """
     if lost_heap_events:
         noun = "event was" if lost_heap_events == 1 else "events were"
@@ -40,15 +46,22 @@ def judge(
             Verdict.UNSURE,
             f"{lost_heap_events:,} {noun} lost on which its heap may depend",
         )
-    leaks = [stack for stack, caller in stacks if _is_leak(stack, caller, program)]
+    leaks = [
+        stack
+        for stack, caller in stacks
+        if caller is not None
+        and _is_leak(stack, caller, program)
+        and (is_own(caller, program) or not _is_kept(frames_of(stack), program))
+    ]
     if leaks:
         place = _leaking_place(frames_of(leaks[0]), program)
-        return Verdict.LEAK, _describe(leaks, place, exited)
+        return Verdict.LEAK, _describe(leaks, place, exited, killed_by)
     if gap:
         return Verdict.UNSURE, gap
     unknown = [stack for stack, caller in stacks if caller is None or not caller.module]
     if unknown:
-        return Verdict.UNSURE, f"nothing tells who allocated {_amount(unknown[0])}"
+        without = "without stacks " * (unknown[0].ending is Ending.OFF)
+        return Verdict.UNSURE, f"{without}nothing tells who allocated {_amount(unknown[0])}"
     if stacks:
         return Verdict.CLEAN, "what is left are blocks that system libraries keep"
     return Verdict.CLEAN, "no block that is old enough to count is outstanding"
@@ -59,40 +72,50 @@ def is_caller(frame: Frame) -> bool:
     return not is_allocator(frame.symbol)
 
 
-def _is_leak(stack: StackStats, caller: Frame | None, program: str) -> bool:
+def _is_leak(stack: StackStats, caller: Frame, program: str) -> bool:
     """The program's own, or a library function that was called more than once."""
-    if caller is None or is_kept_for_threads(caller.symbol):
+    if is_kept_for_threads(caller.symbol):
         return False
     if stack.blocks >= 2:
         return True
     # Names that begin with an underscore are the C runtime's (C11 7.1.3): a static program has
     # its start-up code, with what that keeps, in its own file.
-    return _is_own(caller.module, program) and not caller.symbol.startswith("_")
+    return is_own(caller, program) and not caller.symbol.startswith("_")
 
 
-def _is_own(module: str, program: str) -> bool:
-    if not module:
-        return False
-    return module == program or not module.startswith(_SYSTEM_LIBRARIES)
+def _is_kept(frames: Sequence[Frame], program: str) -> bool:
+    """Whether a system library has allocated it for tables of its own."""
+    inside = takewhile(lambda frame: not is_own(frame, program), frames)
+    return any(is_kept_table(frame.symbol) for frame in inside)
 
 
 def _leaking_place(frames: Sequence[Frame], program: str) -> str:
     """Where the program itself called what allocated, as its author would look for it.
 
     A wrapper of the allocator is what every stack of such a program begins with; who called it
-    tells more.
+    tells more. So does what a library was called for.
     """
-    own = [f for f in telling(frames) if not is_standard(f) and _is_own(f.module, program)]
-    callers = own or list(filter(is_caller, frames))
-    caller = next(dropwhile(is_wrapper, callers), None)
-    if caller is None or caller is callers[0]:
-        return _place(callers[0] if callers else None)
-    return f"{_place(caller)} by way of {_place(callers[0])}"
+    callers = list(filter(is_caller, frames))
+    own = [f for f in telling(frames) if not is_standard(f) and is_own(f, program)] or callers
+    if not own:
+        return _place(None)
+    caller = next(dropwhile(is_wrapper, own), own[0])
+    means = own[0] if caller is not own[0] else _called(caller, callers)
+    return f"{_place(caller)} by way of {_place(means)}" if means else _place(caller)
 
 
-def _describe(leaks: Sequence[StackStats], place: str, exited: bool) -> str:
+def _called(caller: Frame, callers: Sequence[Frame]) -> Frame | None:
+    """The library function that it called, if it did not call the allocator itself."""
+    at = callers.index(caller)
+    called = callers[at - 1] if at else None
+    return called if called and called.symbol and not is_standard(called) else None
+
+
+def _describe(leaks: Sequence[StackStats], place: str, exited: bool, killed_by: str) -> str:
     largest = leaks[0]
     ending = "were never freed" if exited else "are still not freed"
+    if killed_by:
+        ending = f"were not freed before {killed_by}"
     if largest.blocks == 1:
         ending = ending.replace("were", "was").replace("are", "is")
     others = len(leaks) - 1

@@ -34,6 +34,8 @@ def hint(words: list[str], unrecognized: list[str], known: Iterable[str]) -> str
         return f"did you mean {similar[0]}?" if similar else ""
     if first.startswith("-"):
         return _OF_STRACE.get(first[1:2], "")
+    if first.isdecimal() and "-pid" in words:  # to argparse it is -p id
+        return "did you mean --pid?"
     if first.isdecimal():
         return f"processes are named by --pid: kwatch --pid {','.join(_pids(words, unrecognized))}"
     before, command = [], unrecognized

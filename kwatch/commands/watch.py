@@ -251,7 +251,11 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
     if len(arguments.comm) > MAX_PATTERNS:
         raise UsageError(f"more than {MAX_PATTERNS} --comm", "use a glob that matches several")
     _refuse_contradictions(arguments)
-    heap = _wants_heap(arguments)
+    heap, trace = _wants_heap(arguments), _trace(arguments.expression)
+    if trace is not None and not trace and not heap:
+        raise UsageError(
+            f"-e {arguments.expression!r} without --heap leaves nothing to trace", "add --heap"
+        )
     return WatchOptions(
         pids=_pids(arguments.pid),
         comms=tuple(check(glob) for glob in arguments.comm),
@@ -261,7 +265,7 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         heap_stacks=heap and arguments.stacks is not False,
         syscalls=arguments.syscalls,
         call_stacks=arguments.syscalls and arguments.stacks is True,
-        trace=_trace(arguments.expression),
+        trace=trace,
         listing=_listing(arguments),
         alloc_prefixes=tuple(arguments.alloc_prefix),
         interval_s=parse_seconds(arguments.interval),

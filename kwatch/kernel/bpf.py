@@ -219,14 +219,15 @@ def load_program(
 
     try:
         return _bpf(_PROG_LOAD, attributes(0))
-    except OSError:
-        pass  # once more, for the verifier's log
-    try:
-        return _bpf(_PROG_LOAD, attributes(1))
     except OSError as error:
+        refused = error
+    try:
+        return _bpf(_PROG_LOAD, attributes(1))  # once more, for the verifier's log
+    except OSError:  # it says ENOSPC if the log is too long, whatever else is wrong
         words = " / ".join(log.value.decode(errors="replace").strip().splitlines()[-6:])
-        why = os.strerror(error.errno or 0)
-        raise OSError(error.errno, f"{why}; {words}" if words else why) from error
+    why = os.strerror(refused.errno or 0)
+    has_verdict = refused.errno in (errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EPERM)
+    raise OSError(refused.errno, f"{why}; {words}" if words and has_verdict else why)
 
 
 def recursion_misses(program: int) -> int:

@@ -7,6 +7,7 @@ the BPF program that failed to write it, or by the kernel (PERF_RECORD_LOST) for
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -21,7 +22,7 @@ from kwatch.errors import KwatchError
 from kwatch.kernel import perf
 from kwatch.kernel.bpf import Map
 from kwatch.kernel.cpus import online_cpus
-from kwatch.kernel.privileges import refused
+from kwatch.kernel.privileges import cure_of, refused
 
 _DATA_HEAD, _DATA_TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, as u64
 _RECORD_LOST, _RECORD_COMM, _RECORD_SAMPLE, _RECORD_MMAP2 = 2, 3, 9, 10
@@ -43,10 +44,10 @@ class CpuRing:
             self._map = mmap.mmap(self.fd, _PAGE + size)
         except OSError as error:
             os.close(self.fd)
-            raise KwatchError(
-                f"a ring of {size} bytes for CPU {cpu} cannot be mapped: {error.strerror}",
-                "raise /proc/sys/kernel/perf_event_mlock_kb",
-            ) from error
+            why = f"a ring of {size} bytes for CPU {cpu} cannot be mapped: {error.strerror}"
+            is_locked = error.errno in (errno.EPERM, errno.EAGAIN)  # see perf_mmap()
+            cure = "raise /proc/sys/kernel/perf_event_mlock_kb" if is_locked else cure_of(error)
+            raise KwatchError(why, cure) from error
         self._size = size
         self._control = np.frombuffer(self._map, np.uint64, _PAGE // 8)
         self._data = np.frombuffer(self._map, np.uint8, size, _PAGE)

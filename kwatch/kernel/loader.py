@@ -9,6 +9,7 @@ work also overlaps with whatever the parent has to find out meanwhile.
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.util
 import json
 import os
@@ -24,7 +25,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from kwatch import signals
-from kwatch.errors import KwatchError, Refused
+from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
 from kwatch.kernel import bpf, tracepoints
 from kwatch.kernel.compiled import Compiled, cache_key, captured, find, keep
 from kwatch.kernel.privileges import refused
@@ -118,6 +119,9 @@ class Loader:
             )
         answer = json.loads(message)
         if "error" in answer:
+            too_many = os.strerror(errno.EMFILE)  # clang's words as well
+            if too_many in output:
+                raise KwatchError(f"bcc could not compile: {too_many}", CURE_OF_TOO_MANY_FILES)
             detail = f"\n{output}" if output else ""
             raise Refused(answer["error"] + detail, answer["hint"])
         return _programs(answer, list(descriptors))

@@ -7,13 +7,15 @@ import itertools
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from kwatch.runtime import is_outermost, telling
+from kwatch.runtime import is_outermost, is_own, telling
 from kwatch.sinks.names import shortened
 from kwatch.sinks.screen import Screen, columns
 from kwatch.snapshot import Ending, Frame
 
 _LINES = 8
 _INDENT = "  "
+
+_Run = tuple[Frame, int]
 
 
 #: What a table says of a stack whose outermost frames are missing.
@@ -52,14 +54,34 @@ def where(
 
 def _lines(frames: Sequence[Frame], screen: Screen, room: int, full: bool) -> list[str]:
     runs = _runs(frames if full else telling(frames))
-    shown = runs if full or len(runs) <= _LINES else runs[: _LINES - 1]
-    first, *callers = (_line(frame, times, screen, room - len(_INDENT)) for frame, times in shown)
-    if len(shown) < len(runs):
-        callers.append(f"... {sum(times for _, times in runs[len(shown) :])} more")
+    parts = [runs] if full or len(runs) <= _LINES else _shown(runs)
+    first, *callers = (line for part in parts for line in _part(part, screen, room - len(_INDENT)))
     return [first, *(_INDENT + caller for caller in callers)]
 
 
-def _runs(frames: Sequence[Frame]) -> list[tuple[Frame, int]]:
+def _shown(runs: list[_Run]) -> list[list[_Run] | int]:
+    """The innermost ones, and the first of the program's own; a number of those between."""
+    own = next((i for i, (frame, _) in enumerate(runs) if is_own(frame)), 0)
+    if own < _LINES - 1:
+        return [runs[: _LINES - 1], _count(runs[_LINES - 1 :])]
+    shown: list[list[_Run] | int] = [runs[: _LINES - 3]]
+    shown += [_count(runs[_LINES - 3 : own]), [runs[own]]]
+    if own + 1 < len(runs):
+        shown.append(_count(runs[own + 1 :]))
+    return shown
+
+
+def _count(runs: list[_Run]) -> int:
+    return sum(times for _, times in runs)
+
+
+def _part(part: list[_Run] | int, screen: Screen, room: int) -> list[str]:
+    if isinstance(part, int):
+        return [f"... {part} more"]
+    return [_line(frame, times, screen, room) for frame, times in part]
+
+
+def _runs(frames: Sequence[Frame]) -> list[_Run]:
     """Frames that look alike and follow one another are one, with their number."""
     alike = itertools.groupby(frames, key=lambda frame: (_name(frame), _place(frame)))
     runs = [list(run) for _, run in alike]

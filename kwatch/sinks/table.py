@@ -134,7 +134,8 @@ def _header(snapshot: Snapshot, screen: Screen, room: int) -> str:
     process = snapshot.process
     clock = datetime.fromisoformat(snapshot.time).astimezone()
     who = f"[{clock:%H:%M:%S}] {process.comm}[{process.pid}]"
-    since = format_seconds(snapshot.elapsed_s) + ("  exited" if process.exited else "")
+    ending = f"  killed by {process.killed_by}" if process.killed_by else "  exited"
+    since = format_seconds(snapshot.elapsed_s) + (ending if process.exited else "")
     start = screen.clip(f"{who}  {since}  ", room)
     return (start + screen.clip(process.exe, room - columns(start))).rstrip()
 

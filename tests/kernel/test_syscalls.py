@@ -25,6 +25,7 @@ COMMANDS = {
         sys.executable,
         "-S",
         "-E",
+        "-B",  # the first of two runs would keep what it compiles, for the second
         "-c",
         "import threading\n"
         "together = threading.Barrier(8)\n"

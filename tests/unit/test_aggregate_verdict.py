@@ -16,6 +16,7 @@ LEAK_HERE = Frame(0x1000, "leak_here", 5, PROGRAM, "/src/demo.c", 12)
 STDIO = Frame(0x2000, "_IO_file_doallocate", 7, LIBC)
 STRDUP = Frame(0x2100, "strdup", 7, LIBC)
 NEW = Frame(0x2200, "operator new(unsigned long)", 7, "/lib/libstdc++.so.6")
+SETLOCALE = Frame(0x2300, "setlocale", 7, LIBC)
 OWN_LIBRARY = Frame(0x3000, "render", 7, "/opt/app/librender.so")
 NO_NAME = Frame(0x4000)
 LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
@@ -56,6 +57,8 @@ def verdict(*stacks, **circumstances):
         (stack(NO_NAME), Verdict.UNSURE),
         (stack(NO_NAME, blocks=2), Verdict.LEAK),
         (stack(DTV, LEAK_HERE, blocks=8), Verdict.CLEAN),
+        (stack(STRDUP, SETLOCALE, LEAK_HERE, blocks=12), Verdict.CLEAN),
+        (stack(STRDUP, LEAK_HERE, SETLOCALE, blocks=12), Verdict.LEAK),  # its own setlocale
     ],
 )
 def test_a_leak_is_the_programs_own_or_repeated(outstanding, expected):
@@ -120,11 +123,22 @@ def test_a_known_leak_outweighs_an_unknown_stack():
             True,
             "1 block (100 B) from zmalloc (zmalloc.c:101) was never freed",
         ),
+        (
+            [stack(STDIO, STRDUP, LEAK_HERE, blocks=2)],
+            True,
+            "2 blocks (200 B) from leak_here (demo.c:12) by way of strdup (libc.so.6)"
+            " were never freed",
+        ),
         ([stack()], True, "nothing tells who allocated 1 block (100 B)"),
     ],
 )
 def test_the_reason_names_the_largest_stack(outstanding, exited, reason):
     assert verdict(*outstanding, exited=exited)[1] == reason
+
+
+def test_what_was_under_way_when_a_signal_came():
+    reason = verdict(stack(LEAK_HERE), killed_by="SIGKILL")[1]
+    assert reason == "1 block (100 B) from leak_here (demo.c:12) was not freed before SIGKILL"
 
 
 @pytest.mark.parametrize(

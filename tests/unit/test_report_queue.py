@@ -62,7 +62,7 @@ def draft(pid, stacks, listed):
     heap = HeapStats(stacks=rows[:listed])
     facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
     snapshot = Snapshot("final", "", 1.0, facts, heap, None, None, Lost(), None)
-    case = Case(rows, program="/app", exited=True, lost_heap_events=0, gap="")
+    case = Case(rows, program="/app", exited=True, killed_by="", lost_heap_events=0, gap="")
     return Draft(snapshot, dict(enumerate(stacks)), case=case)
 
 

@@ -53,7 +53,8 @@ SNAPSHOT = Snapshot(
 #: The fields of docs/json.md.
 EXPECTED = """
 {"kind": "final", "time": "2026-01-31T12:00:00.000Z", "elapsed_s": 5.0,
- "process": {"pid": 1, "start_time": 1.0, "comm": "nginx", "exe": "/usr/sbin/nginx", "exited": false},
+ "process": {"pid": 1, "start_time": 1.0, "comm": "nginx", "exe": "/usr/sbin/nginx", "exited": false,
+             "killed_by": ""},
  "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "failed_allocs": 5, "inherited": 0, "superseded": 0, "endings": {"complete": 1},
           "stacks": [{"id": "0x9", "bytes": 64, "blocks": 2, "oldest_s": 0.5, "addresses": ["0x10", "0x30"], "sizes": [32, 32],
                       "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}]},
