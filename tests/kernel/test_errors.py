@@ -69,6 +69,8 @@ USAGE = [
     ("-e", "trace=%nothing"),
     ("-e", "trace=/(/"),
     ("--no-heap", "--no-syscalls"),
+    ("--no-heap", "-e", "trace=none", "--pid", "1"),
+    ("-pid", "1"),
     ("--no-heap", "--pprof", "/dev/null"),
     ("--pid", "1", "--folded", "/tmp/x", "--output", "/tmp/x"),
     ("--pid", "1", "--folded", "-"),

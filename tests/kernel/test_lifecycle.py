@@ -23,7 +23,7 @@ def test_one_report_for_each_followed_process(run_kwatch):
 
 
 def test_an_empty_set_selects_nothing(run_kwatch):
-    result = run_kwatch("--json", "--no-heap", "-e", "trace=!all", "--", "true").finish()
+    result = run_kwatch("--json", "-e", "trace=!all", "--", "true").finish()
     assert result.final()["syscalls"]["calls"] == 0
 
 

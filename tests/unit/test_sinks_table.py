@@ -137,6 +137,17 @@ def test_deep_stacks_are_cut_at_eight_lines() -> None:
     assert lines[-2].index("...") == lines[-3].index("f6")
 
 
+def test_of_a_deep_stack_the_programs_own_frame_is_shown() -> None:
+    library = [Frame(n, f"f{n}", 0, "/usr/lib/libc.so.6") for n in range(12)]
+    lines = lines_of(heap(stack(1, 64, *library, MAIN, *library)))
+    assert [line.strip() for line in lines[-5:-1]] == [
+        "f4 libc.so.6",
+        "... 7 more",
+        "main main.c:40",
+        "... 12 more",
+    ]
+
+
 NEW = Frame(5, "operator new(unsigned long)", 0, "/usr/lib/libstdc++.so.6")
 WALK = Frame(6, "walk", 0, "/bin/app", "tree.c", 7)
 
