@@ -149,13 +149,14 @@ class Reporter:
         footprint = self._session.footprint if kind == "final" else None
         return Draft(snapshot, *_stacks(process, snapshot, case), case, footprint)
 
-    def _heap(self, process: Process, at_ns: int, top: int, since_ns: int = 0) -> HeapStats | None:
+    def _heap(self, process: Process, at_ns: int, top: int) -> HeapStats | None:
+        """Lists what the process itself has allocated: what came with a fork is its parent's."""
         if process.heap is None:
             return None
         listing = self._session.options.listing
         # A block that outlives its process was not going to be freed, however young it is.
         older_ns = 0 if process.facts.ended_itself else int(listing.older_s * 1e9)
-        limits = Limits(older_ns, listing.min_size, listing.max_size, since_ns, top)
+        limits = Limits(older_ns, listing.min_size, listing.max_size, process.forked_ns, top)
         stats = process.heap.snapshot(at_ns, limits, self._same.of(process))
         ended = tuple(
             replace(row, ending=stack_of(process, row.stack).ending) for row in stats.stacks
@@ -178,8 +179,6 @@ class Reporter:
         return Lost(sum(causes.values()), causes)
 
     def _case(self, process: Process, at_ns: int, heap: HeapStats, lost: Lost) -> Case:
-        if process.forked_ns:  # blocks that came with the fork are the parent's to judge
-            heap = self._heap(process, at_ns, _ALL, process.forked_ns) or heap
         return Case(
             heap.stacks,
             program=process.facts.exe,

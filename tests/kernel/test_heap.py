@@ -187,6 +187,8 @@ def test_fork_copies_the_live_set(start, run_kwatch):
     result = kwatch.finish()
     assert_heap(result.final(target.pid), answers, "parent_")
     assert_heap(result.final(child), answers, "child_")
+    (own,) = result.final(child)["heap"]["stacks"]  # its parent's are listed with the parent
+    assert own["frames"][0]["symbol"] == "allocate_in_child"
 
 
 def test_exec_clears(start, run_kwatch):

@@ -27,6 +27,13 @@ def test_an_empty_set_selects_nothing(run_kwatch):
     assert result.final()["syscalls"]["calls"] == 0
 
 
+def test_a_killed_process_is_said_to_be(run_kwatch):
+    result = run_kwatch("--json", "--", "sh", "-c", "kill -9 $$").finish()
+    assert result.status == 128 + 9
+    process = result.final()["process"]
+    assert (process["exited"], process["killed_by"]) == (True, "SIGKILL")
+
+
 def test_status_of_a_process_that_takes_long_to_tear_down(run_kwatch):
     code = "import sys; block = bytearray(700 << 20); sys.exit(7)"
     result = run_kwatch("--json", "--no-heap", "--", sys.executable, "-c", code).finish()
