@@ -168,7 +168,7 @@ static __always_inline u64 hash_words(struct unwinding *u, u64 hash)
 static __always_inline u64 hash_memory(struct unwinding *u, u64 hash)
 {
 	begin_pieces(u);
-#pragma clang loop unroll(disable)
+#pragma unroll
 	for (int i = 0; i < COPY_PIECES; i++) {
 		if (!read_piece(u))
 			break;

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kernels before this one refuse, found without booting them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from kwatch.kernel.loader import _compiled
+from kwatch.kernel.source import ProgramConfig, Ways
+
+_JUMPS = (5, 6)  # BPF_JMP, BPF_JMP32
+_CALL, _EXIT, _ALWAYS = 0x80, 0x90, 0x05
+
+
+def successors(instructions, at):
+    """Where an instruction may go, and whether by a jump: check_cfg() of Linux 5.10 and 6.1."""
+    code, _, offset, _ = instructions[at]
+    kind, operation = code & 7, code & 0xF0
+    if kind not in _JUMPS or operation == _CALL:
+        return [(at + 1, False)]
+    if operation == _EXIT:
+        return []
+    return [(at + offset + 1, True)] + [(at + 1, True)] * (code != _ALWAYS)
+
+
+def falls_back(code):
+    """Instructions from which a loop goes round without a jump, as these kernels do not allow.
+
+    They walk depth first, and take the next instruction before a jump's.
+    """
+    instructions = list(struct.iter_unpack("BBhi", code))
+    entered, left = {0}, set()
+    walk = [(0, iter(successors(instructions, 0)[::-1]))]
+    found = []
+    while walk:
+        at, rest = walk[-1]
+        for target, is_jump in rest:
+            if target not in entered:
+                entered.add(target)
+                walk.append((target, iter(successors(instructions, target)[::-1])))
+                break
+            if target not in left and not is_jump:
+                found.append((at, target))
+        else:
+            left.add(at)
+            walk.pop()
+    return found
+
+
+@pytest.mark.parametrize("ways", [Ways(True, False), Ways(False, False)])
+@pytest.mark.parametrize("heap", [True, False])
+def test_loops_go_round_by_jumps(ways, heap):
+    config = ProgramConfig(heap=heap, heap_stacks=heap, call_stacks=True)
+    programs = _compiled(config, ways).programs
+    assert "unwind_call" in programs
+    assert not [name for name, code in programs.items() if falls_back(code)]
+
+
+def test_a_loop_that_falls_back_is_found():
+    """goto 2; r1 += 0 (the loop falls from here back to its head); if r1: goto 1; exit."""
+    code = [(0x05, 0, 1, 0), (0x07, 1, 0, 0), (0x55, 1, -2, 0), (0x95, 0, 0, 0)]
+    assert falls_back(b"".join(struct.pack("BBhi", *one) for one in code)) == [(1, 2)]
