@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -19,10 +20,11 @@ from kwatch.kernel.rawcall import machine
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
 from kwatch.registry import Process, Stacks
 from kwatch.snapshot import Ending, Footprint, Frame
-from kwatch.symbols.mappings import AddressSpace, Mapping
+from kwatch.symbols.mappings import AddressSpace, Mapping, file_of
 from kwatch.symbols.namer import Namer
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
+from kwatch.unwind.calls import LONGEST, follows_call
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
 from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
@@ -217,6 +219,8 @@ class StackReader:
         copy = self._copies.pop(raw.stack, None)
         if copy is not None:
             return self._finished(space, raw, copy)
+        if raw.copy == events.StackCopy.NOT_NEEDED and raw.by_frame_pointer:
+            return _believed(space, raw)
         if raw.copy == events.StackCopy.NOT_NEEDED:
             return raw.addresses, raw.ending
         return raw.addresses[: raw.exact], Ending.NO_MAPPING
@@ -328,6 +332,30 @@ class StackReader:
         self._unwinder.close()
         self.namer.close()
         self._symbolizer.close()
+
+
+def _believed(space: AddressSpace, raw: RawStack) -> tuple[list[int], Ending]:
+    """Code without a table may use the frame pointer for something else.
+
+    What that led to first must follow a call, as far as its file tells.
+    """
+    address = raw.addresses[raw.exact] if raw.exact < len(raw.addresses) else 0
+    mapping = space.find(address - 1)
+    before = _read(raw.pid, mapping, address) if mapping is not None else b""
+    if before and not follows_call(_MACHINE, before):
+        return raw.addresses[: raw.exact], Ending.NO_ROW
+    return raw.addresses, raw.ending
+
+
+def _read(pid: int, mapping: Mapping, address: int) -> bytes:
+    """What its file has before an address of the mapping; empty if that cannot be read."""
+    end = address - mapping.start + mapping.offset
+    start = max(end - LONGEST, 0)
+    try:
+        with open(file_of(pid, mapping), "rb") as file:
+            return os.pread(file.fileno(), end - start, start)
+    except OSError:
+        return b""
 
 
 class _Code(Regions):

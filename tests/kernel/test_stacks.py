@@ -115,14 +115,14 @@ def test_stacks_that_differ_in_the_frame_pointer_alone(start, run_kwatch):
     answers = target.go()
     target.end()
     stacks = {stack["sizes"][0]: stack for stack in kwatch.finish().final()["heap"]["stacks"]}
-    for kind, frames, ending in (
-        ("no_frame", ["bare"], "no_row"),
-        ("last_frame", ["bare", "landing"], "frame_pointers"),
-        ("broken_frame", ["bare", "landing"], "no_row"),
+    for kind, frames, ending, kinds in (
+        ("no_frame", ["bare"], "no_row", 2),  # as a false one, which is not believed
+        ("last_frame", ["bare", "landing"], "frame_pointers", 1),
+        ("broken_frame", ["bare", "landing"], "no_row", 1),
     ):
         stack = stacks[answers[f"{kind}_size"]]
         assert [frame["symbol"] for frame in stack["frames"]] == frames
-        assert (stack["blocks"], stack["ending"]) == (answers["blocks"], ending)
+        assert (stack["blocks"], stack["ending"]) == (kinds * answers["blocks"], ending)
 
 
 def test_a_library_of_whose_mapping_the_record_was_lost(program, start, run_kwatch):

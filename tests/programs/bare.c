@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Leaks blocks below `bare`, a function without unwind information, of which the frame pointer leads
- * nowhere, or to a frame in another one, `landing`, that is the last, or whose own leads nowhere. They
- * come by turns, and all else on the stack is alike; the sizes tell them apart.
+ * nowhere, or to a frame in another one, `landing`, that is the last, or whose own leads nowhere; or to
+ * words that look like a frame to which no call returns. They come by turns, and all else on the stack is alike; the sizes tell them apart.
  */
 #include <stdint.h>
 
@@ -12,7 +12,12 @@
 #define TURNS 101
 #define NOWHERE 1
 
-enum { NO_FRAME_SIZE = 5003, LAST_FRAME_SIZE = 7001, BROKEN_FRAME_SIZE = 9001 };
+enum {
+	NO_FRAME_SIZE = 5003,
+	LAST_FRAME_SIZE = 7001,
+	BROKEN_FRAME_SIZE = 9001,
+	FALSE_FRAME_SIZE = 11003,
+};
 
 struct frame {
 	uintptr_t caller;
@@ -20,7 +25,7 @@ struct frame {
 };
 
 void *bare(size_t size, uintptr_t frame_pointer);
-extern const char landing[];
+extern const char landed[];
 
 /* Holes so small that they look like padding have the unwind information of what is before. */
 #define FUNCTION(name, ...) \
@@ -30,11 +35,13 @@ extern const char landing[];
 asm(".text\n"
 #if defined(__x86_64__)
     FUNCTION("bare", "push %rbp\nmov %rsi, %rbp\ncall malloc\npop %rbp\nret\n")
+    FUNCTION("landing", "call malloc\nlanded: nop\nnop\nnop\nnop\nret\n")
 #else
     FUNCTION("bare", "stp x29, x30, [sp, #-16]!\nmov x29, x1\nbl malloc\n"
 		     "ldp x29, x30, [sp], #16\nret\n")
+    FUNCTION("landing", "bl malloc\nlanded: nop\nnop\nnop\nnop\nret\n")
 #endif
-    FUNCTION("landing", "nop\nnop\nnop\nnop\nret\n"));
+    );
 
 static void *volatile sink;
 
@@ -45,7 +52,7 @@ NOINLINE static void take(size_t size, uintptr_t frame_pointer)
 
 int main(int argc, char **argv)
 {
-	volatile struct frame frame = { 0, landing + 4 };
+	volatile struct frame frame = { 0, landed }, false_frame = { 0, landed + 4 };
 
 	parse_now(argc, argv);
 	stage("ready");
@@ -55,6 +62,7 @@ int main(int argc, char **argv)
 		take(LAST_FRAME_SIZE, (uintptr_t)&frame);
 		frame.caller = NOWHERE;
 		take(BROKEN_FRAME_SIZE, (uintptr_t)&frame);
+		take(FALSE_FRAME_SIZE, (uintptr_t)&false_frame);
 	}
 	sink = NULL;
 	answer("blocks", TURNS);

@@ -8,6 +8,7 @@ a part of it, is the way to have it made anew.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -157,7 +158,8 @@ class Cache:
     def _site(self, architecture: Architecture, root: Path) -> Path:
         """The packages that `pip install kwatch` would bring, for the root's interpreter."""
         version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
-        place = (f"site-{architecture.debian}", version)
+        wanted = hashlib.sha256("\n".join(_requirements()).encode()).hexdigest()[:8]
+        place = (f"site-{architecture.debian}", f"{version}-{wanted}")
         with self._making(*place) as unfinished:
             if unfinished is not None:
                 self._say(f"fetching Python {version} packages for {architecture.debian}")
