@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,8 @@ def _tool(
         processes.until(ready, f"{command[0]} attached")
         yield
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        with suppress(subprocess.TimeoutExpired):  # memleak's Python may lose an interrupt
+            process.wait(10)
     finally:
         process.kill()
         process.wait(60)
