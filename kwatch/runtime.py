@@ -16,9 +16,11 @@ _ALLOCATORS = frozenset(
     " pvalloc".split()
 )
 
-#: The end of a name tells: zmalloc, _PyObject_Malloc, ngx_palloc_small, but not deallocate.
+#: The end of a name tells: zmalloc, _PyObject_Malloc, ngx_palloc_small, AllocateHeap, but not
+#: deallocate.
 _WRAPPERS = re.compile(
-    r"[\w:]*(?<!de)(alloc|allocate|memalign|strn?dup|memdup)(z|0|n|nn|_?(raw|small|large|array))?",
+    r"[\w:]*(?<!de)(alloc|allocate|memalign|strn?dup|memdup)"
+    r"(z|0|n|nn)?(_?(n|num|raw|small|large|array|heap))?",
     re.IGNORECASE,
 )
 

@@ -246,13 +246,16 @@ class Watch:
         self._session.read_stacks(_LAST_TABLES_S if rest() else 0)
         self._draft_all("final")
         self._await_names()
-        if self._options.comms and not self._session.registry.had_any:
+        nobody = self._options.comms and not self._session.registry.had_any
+        if nobody:
             _say(nobody_line(self._options.comms))
         for prefix in self._tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._status()
         if self._options.fail_on_leak and self._found_leak:
             return ExitCode.LEAK
+        if self._options.fail_on_leak and nobody:
+            return ExitCode.FAILED  # there was nothing to judge
         return status
 
     def _patience(self, what: str) -> Callable[[], bool]:

@@ -104,9 +104,11 @@ def test_a_process_that_has_ended():
 
 
 def test_a_name_that_nobody_had():
-    result = run("--comm", "nobody-has-this", "--duration", "0.1")
+    command = ("--comm", "nobody-has-this", "--duration", "0.1")
+    result = run(*command)
     assert result.returncode == 0
     assert "nothing was traced: no process was named nobody-has-this" in result.stderr
+    assert run(*command, "--fail-on-leak").returncode == 1
 
 
 def test_kernel_thread():

@@ -27,7 +27,8 @@ ZMALLOC = Frame(0x1000, "zmalloc", 5, PROGRAM, "/src/zmalloc.c", 101)
 ZDUP = Frame(0x1100, "zstrdup", 5, PROGRAM, "/src/zmalloc.c", 404)
 
 WRAPPERS = """zmalloc zcalloc xstrdup g_malloc0 ngx_palloc ngx_palloc_small ngx_memalign av_mallocz
-_PyObject_Malloc PyMem_RawMalloc PyType_GenericAlloc CRYPTO_zalloc sqlite3DbMallocRaw"""
+_PyObject_Malloc PyMem_RawMalloc PyType_GenericAlloc CRYPTO_zalloc sqlite3DbMallocRaw
+zcalloc_num AllocateHeap av_mallocz_array g_malloc0_n"""
 OTHERS = (
     "update_alloc_stats load_alloc_table TotalLocked CallOcaml PyObject_Dealloc deallocate main"
 )

@@ -63,7 +63,8 @@ CLASSES_NOTE = (
 STATUSES = {
     ExitCode.DONE: "Done, or ended by SIGINT, SIGTERM or SIGHUP.",
     ExitCode.FAILED: "kwatch could not do what was asked; the message says why and what to do. "
-    "From `kwatch doctor`: something that is needed does not work.",
+    "With `--fail-on-leak`: no process had the name, so there was nothing to judge. From "
+    "`kwatch doctor`: something that is needed does not work.",
     ExitCode.USAGE: "The command line cannot be understood.",
     ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict is `leak`, of any process; "
     "this goes before the status of a command.",
