@@ -59,7 +59,7 @@ def _stack_lines(
     places = [
         "\n".join(where(stack.frames, stack.ending, screen, room, full)) for stack in heap.stacks
     ]
-    places += ["(not listed)"] * (len(rows) - len(places))
+    places += ["(younger, or beyond --top)"] * (len(rows) - len(places))
     table = [[*row, place] for row, place in zip(rows, places, strict=True)]
     return screen.table([*headers, "WHERE"], table, left="WHERE")
 

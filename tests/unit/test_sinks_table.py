@@ -238,7 +238,7 @@ def test_growth_is_since_the_last_snapshot_of_the_same_process() -> None:
         ["3.0 KiB", "+2.0 KiB", "1", "2.5 s", "insert cache.c:212"],
         ["12 B", "-500 B", "1", "2.5 s", "main main.c:40"],
         ["5 B", "new", "1", "2.5 s", "main main.c:40"],
-        ["90 B", "1", "(not listed)"],
+        ["90 B", "1", "(younger, or beyond --top)"],
     ]
 
 
