@@ -188,7 +188,7 @@ class Session:
     def _add_some_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
         if not slots.all():
-            for pid in np.unique(batch["tgid"][slots == 0]).tolist():
+            for pid in sorted(set(batch["tgid"][slots == 0].tolist())):
                 self.tracees.discover(pid)
             slots = self.registry.slots(batch["tgid"])
             self._unknown_calls.append(batch[slots == 0])

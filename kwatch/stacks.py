@@ -15,6 +15,7 @@ import numpy as np
 
 from kwatch import events
 from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.aggregate.distinct import distinct
 from kwatch.events import EventType, NoCallStack, event_type
 from kwatch.kernel.rawcall import machine
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
@@ -383,7 +384,7 @@ def _stacks_of_blocks(process: Process) -> set[int]:
     if process.heap is None:
         return set()
     counted = {totals.stack for totals in process.heap.by_stack()}
-    return counted | set(np.unique(process.heap.live_blocks().stacks).tolist())
+    return counted | set(distinct(process.heap.live_blocks().stacks)[0].tolist())
 
 
 def _cut(ending: Ending, shown: int, known: int) -> Ending:

@@ -90,11 +90,11 @@ class CallCells:
         return self._cell_of.ravel().take(self._places(slots, calls, ranges))
 
     def _make_cells(self, slots: Index, calls: U32, ranges: _I32) -> None:
-        for call in np.unique(calls[self._column_of[calls] == 0]).tolist():
+        for call in sorted(set(calls[self._column_of[calls] == 0].tolist())):
             self._column_of[call] = len(self._calls) * RANGES
             self._calls.append(call)
         self._widen(0, len(self._calls))
-        for place in np.unique(self._places(slots, calls, ranges)).tolist():
+        for place in sorted(set(self._places(slots, calls, ranges).tolist())):
             self._cell_of.ravel()[place] = self._take_cell()
 
     def _take_cell(self) -> int:
