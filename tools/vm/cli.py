@@ -25,7 +25,6 @@ from vm.provision import provision
 from vm.report import RUNNING, Outcome, Result, read_outcomes, table
 
 _SELECTION = CHECKOUT / "tests" / "guests.txt"
-_SHORT_KERNELS = ("arm64-6.1", "x86_64-5.10")
 _PATIENCE = 6  # times the deadlines that the tests have on real machines
 _SIDE_BY_SIDE = 2
 _LIMIT, _SHORT_LIMIT = 1500, 560  # seconds for one guest: those of CI, together, have ten minutes
@@ -38,7 +37,7 @@ def main() -> int:
     if arguments.setup:
         return provision()
     try:
-        chosen = _chosen(arguments.kernels or (_SHORT_KERNELS if arguments.short else ()))
+        chosen = _chosen(arguments.kernels, arguments.short)
     except LookupError as error:
         print(f"vm: {error.args[0]}")
         return 2
@@ -64,12 +63,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _chosen(names: Sequence[str]) -> list[Kernel]:
+def _chosen(names: Sequence[str], short: bool) -> list[Kernel]:
+    """Those of the names; without any all, or all that CI has time for."""
     known = {kernel.name: kernel for kernel in kernels()}
     for name in names:
         if name not in known:
             raise LookupError(f"no kernel {name} in tests/kernels.txt: {', '.join(known)}")
-    return [known[name] for name in names or known]
+    if names:
+        return [known[name] for name in names]
+    return [kernel for kernel in known.values() if kernel.short or not short]
 
 
 def selection(short: bool) -> list[str]:
