@@ -7,7 +7,6 @@ a stack that finds no room in its own ring is sent again.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -45,9 +44,9 @@ class StackQueue:
         Later ones wait for what happened between: an exec would take them along. `math.inf` reads
         all that there are.
         """
-        if not self._stream.takes_stacks or time_ns == math.inf:
-            found = [*self._waiting, *self._stream.read_stacks(time_ns)]
-            self._waiting = deque(sorted(found, key=lambda record: record.time_ns))
+        if found := self._stream.read_stacks(time_ns):
+            both = [*self._waiting, *found]
+            self._waiting = deque(sorted(both, key=lambda record: record.time_ns))
         while self._waiting and self._waiting[0].time_ns < time_ns:
             self._read(self._waiting.popleft().data)
         self._stream.takes_stacks = len(self._waiting) < _MOST

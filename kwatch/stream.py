@@ -71,6 +71,7 @@ class Stream:
         size = _stack_ring_size()
         self._stacks = ControlRing(stacks, size, size // 4) if stacks else None
         self._late_control: list[Control] = []
+        self._late_stacks: list[ControlRecord] = []  # apart: many of them must hold up nothing else
         self._has_more = False  # control records, than were handed on last
         self._is_behind = False  # something that has come is to be handed on as soon as it can be
         self.delivered_ns = 0  # what happened before has been handed on
@@ -136,8 +137,8 @@ class Stream:
                 time.sleep(0)
         self.undelivered.update({cause: ring.left for cause, ring in self._data_rings.items()})
         # What the kernel tells of after that, it tells of others: kwatch traces nothing any more.
-        unread = [r for r in (*self._late_control, *self._drain_control()) if r.time_ns < now]
-        self.undelivered[Loss.CONTROL_RING_FULL] += sum(not _is_stack(one) for one in unread)
+        unread = (*self._late_control, *self._drain_control())
+        self.undelivered[Loss.CONTROL_RING_FULL] += sum(one.time_ns < now for one in unread)
 
     def _now(self) -> int:
         for ring in self._data_rings.values():
@@ -164,15 +165,15 @@ class Stream:
     def _control_until(self, cut: int) -> tuple[list[Control], int]:
         """Those before the cut, which is an earlier one if they are many: then there are more."""
         ordered = [*self._late_control, *self._read_control()]
-        if self.takes_stacks:
-            ordered += self.read_stacks()
-        ordered.sort(key=lambda record: record.time_ns)
-        times = [one.time_ns for one in ordered if not _is_stack(one) and one.time_ns < cut]
-        self._has_more = len(times) > _AT_ONCE
+        ordered.sort(key=_time_of)
+        count = bisect_left(ordered, cut, key=_time_of)
+        self._has_more = count > _AT_ONCE
         if self._has_more:
-            cut = max(times[_AT_ONCE], times[0] + 1)
-        ready = [record for record in ordered if record.time_ns < cut]
-        self._late_control = ordered[len(ready) :]
+            cut = max(ordered[_AT_ONCE].time_ns, ordered[0].time_ns + 1)
+            count = bisect_left(ordered, cut, key=_time_of)
+        ready, self._late_control = ordered[:count], ordered[count:]
+        if self.takes_stacks:
+            ready = sorted([*ready, *self.read_stacks(cut)], key=_time_of)
         return ready, cut
 
     def _read_control(self) -> list[Control]:
@@ -189,15 +190,15 @@ class Stream:
         return found
 
     def read_stacks(self, before_ns: float = math.inf) -> list[ControlRecord]:
-        """What is in the stacks' ring from before a moment, in order of time. The rest is late."""
+        """What has come into the stacks' ring from before a moment, in order of time."""
         drained = self._stacks.drain() if self._stacks is not None else []
         records = itertools.chain.from_iterable(map(control_records, drained))
         # What was lost, the program has counted.
-        found = [record for record in records if isinstance(record, ControlRecord)]
-        found.sort(key=lambda record: record.time_ns)
-        count = bisect_left(found, before_ns, key=lambda record: record.time_ns)
-        self._late_control += found[count:]
-        return found[:count]
+        if new := [record for record in records if isinstance(record, ControlRecord)]:
+            self._late_stacks = sorted([*self._late_stacks, *new], key=_time_of)
+        count = bisect_left(self._late_stacks, before_ns, key=_time_of)
+        found, self._late_stacks = self._late_stacks[:count], self._late_stacks[count:]
+        return found
 
     def close(self) -> None:
         self._poll.close()
@@ -226,8 +227,8 @@ def is_stack(record: ControlRecord) -> bool:
     return event_type(record.data) in _OF_STACKS
 
 
-def _is_stack(record: Control) -> bool:
-    return isinstance(record, ControlRecord) and is_stack(record)
+def _time_of(record: Control) -> int:
+    return record.time_ns
 
 
 def by_process(batch: Batch) -> Iterable[tuple[int, Batch]]:

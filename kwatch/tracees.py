@@ -41,7 +41,7 @@ class Tracees:
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
         self.announce: Callable[[str], None] = lambda line: None
-        self._missing: list[Process] = []
+        self._missing: list[tuple[Process, int]] = []  # and when that was first seen
         self._options = options
         self._tracer = tracer
         self._stacks = stacks
@@ -239,12 +239,13 @@ class Tracees:
         """The --alloc-prefix that have matched nothing so far."""
         return self._probes.unmatched if self._options.heap else []
 
-    def gone(self) -> list[Process]:
-        """Processes that did not exist at the last look either: their exit is not on its way."""
-        missing = [p for p in self.registry if processes.now(p.facts) is None]
-        gone = [p for p in missing if any(p is before for before in self._missing)]
-        self._missing = missing
-        return gone
+    def gone(self, delivered_ns: int) -> list[Process]:
+        """Processes that were missing before what has been handed on: their exit was lost."""
+        since = {id(process): seen_ns for process, seen_ns in self._missing}
+        missing = [process for process in self.registry if processes.now(process.facts) is None]
+        now = time.monotonic_ns()
+        self._missing = [(process, since.get(id(process), now)) for process in missing]
+        return [process for process, seen_ns in self._missing if seen_ns < delivered_ns]
 
     def end_gone(self, gone: list[Process]) -> None:
         """Ends those whose exit was not seen."""

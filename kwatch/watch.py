@@ -188,7 +188,7 @@ class Watch:
             return []
         self._reporter.refresh()
         unsure = self._reporter.lost_control or (self._launched and self._launched.has_ended())
-        gone = self._tracees.gone() if unsure else []
+        gone = self._tracees.gone(self._tracer.stream.delivered_ns) if unsure else []
         took = time.monotonic() - now
         self._next_gone = now + max(_GONE_S, took * _REST)
         return gone

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import mmap
 import os
 import struct
@@ -15,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch import events, stream
-from kwatch.events import Loss
+from kwatch import events, stack_queue, stream
+from kwatch.events import EventType, Loss
 from kwatch.kernel import data_ring
-from kwatch.kernel.control_ring import MappingRecord, NameRecord, control_records
+from kwatch.kernel.control_ring import ControlRecord, MappingRecord, NameRecord, control_records
 from kwatch.kernel.data_ring import CpuRing
 from kwatch.options import WatchOptions
+from kwatch.stack_queue import StackQueue
 
 PAGE = mmap.PAGESIZE
 BUSY = 1 << 31
@@ -167,6 +169,48 @@ def test_control_records_that_nobody_waits_for_are_lost(two_cpus, monkeypatch):
     first.write(now - 40)
     made.deliver_rest(lambda drained: None, is_wanted=lambda: False)
     assert +made.undelivered == {Loss.CONTROL_RING_FULL: 25 + 7, Loss.SYSCALL_RING_FULL: 1}
+
+
+@pytest.fixture
+def with_stacks(two_cpus, monkeypatch):
+    """with_stacks(STACKS, CONTROL): a stream whose rings hold records of these times, just once."""
+
+    def once(kind, times):
+        records = [ControlRecord(time_ns, bytes([kind])) for time_ns in times]
+        return SimpleNamespace(
+            drain=lambda: [[records.pop(0) for _ in range(len(records))]], close=lambda: None
+        )
+
+    def fill(stacks, control=()):
+        made, *_ = two_cpus
+        made._stacks, made._control = once(EventType.STACK, stacks), once(EventType.EXIT, control)
+        return made
+
+    monkeypatch.setattr(stream, "control_records", lambda ring: ring)
+    return fill
+
+
+def test_each_end_of_a_batch_finds_the_stacks_from_before_it(with_stacks, monkeypatch):
+    """Although too many wait to be taken, and the first one to look has emptied the ring."""
+    monkeypatch.setattr(stack_queue, "_MOST", 1)
+    made, seen = with_stacks([10, 20, 30, 40, 50]), []
+    queue = StackQueue(made, seen.append)
+    queue.add(ControlRecord(5, b""))
+    queue.read_some(0)
+    assert not made.takes_stacks
+    for end, known in ((15, 2), (45, 5), (46, 5), (math.inf, 6)):
+        queue.read_before(end)
+        assert len(seen) == known
+
+
+def test_stacks_that_wait_hold_up_no_exit(with_stacks, monkeypatch):
+    monkeypatch.setattr(stream, "_MOST_WAITING", 20)
+    made = with_stacks(range(100, 200), control=[50])
+    assert made.read_stacks(60) == []
+    batches = []
+    made._deliver(batches.append, 150)
+    (batch,) = batches
+    assert [record.time_ns for record in batch.control] == [50, *range(100, 150)]
 
 
 def test_views_that_an_exception_has_kept_do_not_hinder_the_close():
