@@ -22,6 +22,20 @@ def test_one_report_for_each_followed_process(run_kwatch):
     assert all(d["syscalls"]["calls"] > 10 for d in result.documents)
 
 
+def test_a_command_that_ends_long_before_its_children_are_reported(program, run_kwatch):
+    children, brood = 3000, program("brood")
+    options = ("--json", "--follow", "--fail-on-leak", "--", brood, children)
+    result = run_kwatch(*options).finish()
+    assert result.status == 3
+    finals = [d for d in result.documents if d["kind"] == "final"]
+    assert len({d["process"]["pid"] for d in finals}) == len(finals) == children + 1
+    (parent,) = [d for d in finals if d["heap"]["live_blocks"]]
+    calls = {row["name"]: row["calls"] for row in parent["syscalls"]["by_name"]}
+    assert (calls["clone"], calls["exit_group"]) == (children, 1)
+    assert parent["heap"]["live_blocks"] == result.answers["live_blocks"]
+    assert (parent["verdict"], parent["lost"]["events"]) == ("leak", 0)
+
+
 def test_an_empty_set_selects_nothing(run_kwatch):
     result = run_kwatch("--json", "-e", "trace=!all", "--", "true").finish()
     assert result.final()["syscalls"]["calls"] == 0
