@@ -114,6 +114,7 @@ class Draft:
         return judge(
             list(zip(rows, callers, strict=True)),
             lambda row: names.frames([self.heap_stacks[row.stack]])[0],
+            lambda rows, wanted: names.first([self.heap_stacks[r.stack] for r in rows], wanted),
             program=case.program,
             exited=case.exited,
             killed_by=case.killed_by,

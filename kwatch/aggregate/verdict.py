@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import dropwhile, takewhile
+from itertools import dropwhile
 from os.path import basename
 
 from kwatch.runtime import (
@@ -23,9 +23,14 @@ from kwatch.units import format_size
 Outstanding = tuple[StackStats, Frame | None]
 
 
+#: Of each stack the innermost frame that is wanted; None if there is none.
+First = Callable[[Sequence[StackStats], Callable[[Frame], bool]], Sequence[Frame | None]]
+
+
 def judge(
     stacks: Sequence[Outstanding],
     frames_of: Callable[[StackStats], Sequence[Frame]],
+    first: First,
     *,
     program: str,
     exited: bool,
@@ -36,8 +41,8 @@ def judge(
     """The verdict on what is outstanding, and the reason in one sentence.
 
     `stacks`: all that hold blocks which are old enough to count, most bytes first; what a listing
-    cuts off is judged, too. `frames_of` gives all frames of one of them. `program` is the path of
-    the process's executable, `killed_by` the signal that ended it, if one did; `gap` says why some
+    cuts off is judged, too. `frames_of` gives all frames of one of them, `first` one frame of many.
+    `program` is the path of the process's executable, `killed_by` the signal that ended it, if one did; `gap` says why some
     of the heap may not have been seen, if so.
     """
     if lost_heap_events:
@@ -47,12 +52,9 @@ def judge(
             f"{lost_heap_events:,} {noun} lost on which its heap may depend",
         )
     leaks = [
-        stack
-        for stack, caller in stacks
-        if caller is not None
-        and _is_leak(stack, caller, program)
-        and (is_own(caller, program) or not _is_kept(frames_of(stack), program))
+        stack for stack, caller in stacks if caller is not None and _is_leak(stack, caller, program)
     ]
+    leaks = _without_tables(leaks, first, program)
     if leaks:
         place = _leaking_place(frames_of(leaks[0]), program)
         return Verdict.LEAK, _describe(leaks, place, exited, killed_by)
@@ -83,10 +85,17 @@ def _is_leak(stack: StackStats, caller: Frame, program: str) -> bool:
     return is_own(caller, program) and not caller.symbol.startswith("_")
 
 
-def _is_kept(frames: Sequence[Frame], program: str) -> bool:
-    """Whether a system library has allocated it for tables of its own."""
-    inside = takewhile(lambda frame: not is_own(frame, program), frames)
-    return any(is_kept_table(frame.symbol) for frame in inside)
+def _without_tables(leaks: Sequence[StackStats], first: First, program: str) -> list[StackStats]:
+    """Those that the C library did not allocate for tables of its own.
+
+    The library may be in the program's own file, but has no source lines there.
+    """
+
+    def decides(frame: Frame) -> bool:
+        return is_kept_table(frame.symbol) or (is_own(frame, program) and bool(frame.file))
+
+    found = zip(leaks, first(leaks, decides), strict=True)
+    return [stack for stack, frame in found if frame is None or not is_kept_table(frame.symbol)]
 
 
 def _leaking_place(frames: Sequence[Frame], program: str) -> str:
@@ -100,15 +109,17 @@ def _leaking_place(frames: Sequence[Frame], program: str) -> str:
     if not own:
         return _place(None)
     caller = next(dropwhile(is_wrapper, own), own[0])
-    means = own[0] if caller is not own[0] else _called(caller, callers)
+    means = own[0] if caller is not own[0] else _called(caller, frames)
     return f"{_place(caller)} by way of {_place(means)}" if means else _place(caller)
 
 
-def _called(caller: Frame, callers: Sequence[Frame]) -> Frame | None:
+def _called(caller: Frame, frames: Sequence[Frame]) -> Frame | None:
     """The library function that it called, if it did not call the allocator itself."""
-    at = callers.index(caller)
-    called = callers[at - 1] if at else None
-    return called if called and called.symbol and not is_standard(called) else None
+    at = frames.index(caller)
+    called = frames[at - 1] if at else None
+    if called is None or not called.symbol or not is_caller(called) or is_standard(called):
+        return None
+    return called
 
 
 def _describe(leaks: Sequence[StackStats], place: str, exited: bool, killed_by: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kwatch.aggregate.verdict import is_caller, judge
+from kwatch.draft import NoNames
 from kwatch.runtime import is_wrapper
 from kwatch.snapshot import Frame, StackStats, Verdict
 
@@ -16,6 +17,7 @@ LEAK_HERE = Frame(0x1000, "leak_here", 5, PROGRAM, "/src/demo.c", 12)
 STDIO = Frame(0x2000, "_IO_file_doallocate", 7, LIBC)
 STRDUP = Frame(0x2100, "strdup", 7, LIBC)
 NEW = Frame(0x2200, "operator new(unsigned long)", 7, "/lib/libstdc++.so.6")
+OWN_NEW = Frame(0x1500, "operator new(unsigned long)", 5, PROGRAM, "/src/demo.c", 90)
 SETLOCALE = Frame(0x2300, "setlocale", 7, LIBC)
 OWN_LIBRARY = Frame(0x3000, "render", 7, "/opt/app/librender.so")
 NO_NAME = Frame(0x4000)
@@ -25,6 +27,12 @@ RESIZE = Frame(0x1000, "resize", 5, PROGRAM, "/usr/include/c++/12/bits/stl_vecto
 
 ZMALLOC = Frame(0x1000, "zmalloc", 5, PROGRAM, "/src/zmalloc.c", 101)
 ZDUP = Frame(0x1100, "zstrdup", 5, PROGRAM, "/src/zmalloc.c", 404)
+
+STATIC_LIBC = (
+    Frame(0x1200, "global_state_allocate", 5, PROGRAM),
+    Frame(0x1300, "__nss_database_get", 5, PROGRAM),
+    Frame(0x1400, "getpwnam", 5, PROGRAM),
+)
 
 WRAPPERS = """zmalloc zcalloc xstrdup g_malloc0 ngx_palloc ngx_palloc_small ngx_memalign av_mallocz
 _PyObject_Malloc PyMem_RawMalloc PyType_GenericAlloc CRYPTO_zalloc sqlite3DbMallocRaw
@@ -41,7 +49,8 @@ def stack(*frames, blocks=1, size=100):
 def verdict(*stacks, **circumstances):
     given = {"program": PROGRAM, "exited": True} | circumstances
     callers = [next(filter(is_caller, stack.frames), None) for stack in stacks]
-    return judge(list(zip(stacks, callers, strict=True)), lambda stack: stack.frames, **given)
+    outstanding = list(zip(stacks, callers, strict=True))
+    return judge(outstanding, lambda stack: stack.frames, NoNames().first, **given)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,7 @@ def verdict(*stacks, **circumstances):
         (stack(DTV, LEAK_HERE, blocks=8), Verdict.CLEAN),
         (stack(STRDUP, SETLOCALE, LEAK_HERE, blocks=12), Verdict.CLEAN),
         (stack(STRDUP, LEAK_HERE, SETLOCALE, blocks=12), Verdict.LEAK),  # its own setlocale
+        (stack(*STATIC_LIBC, LEAK_HERE, blocks=12), Verdict.CLEAN),
     ],
 )
 def test_a_leak_is_the_programs_own_or_repeated(outstanding, expected):
@@ -123,6 +133,12 @@ def test_a_known_leak_outweighs_an_unknown_stack():
             [stack(ZMALLOC, ZDUP)],
             True,
             "1 block (100 B) from zmalloc (zmalloc.c:101) was never freed",
+        ),
+        (
+            [stack(STRDUP, OWN_NEW, LEAK_HERE, blocks=2)],
+            True,
+            "2 blocks (200 B) from operator new(unsigned long) (demo.c:90) by way of strdup"
+            " (libc.so.6) were never freed",
         ),
         (
             [stack(STDIO, STRDUP, LEAK_HERE, blocks=2)],
