@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -19,16 +18,16 @@ from kwatch.aggregate.distinct import distinct
 from kwatch.events import EventType, NoCallStack, event_type
 from kwatch.kernel.rawcall import machine
 from kwatch.probes.table import ALLOCATOR_FUNCTIONS
+from kwatch.process_code import ProcessCode
 from kwatch.registry import Process, Stacks
 from kwatch.snapshot import Ending, Footprint, Frame
-from kwatch.symbols.mappings import AddressSpace, Mapping, file_of
+from kwatch.symbols.mappings import AddressSpace, Mapping
 from kwatch.symbols.namer import Namer
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
-from kwatch.unwind.calls import LONGEST, follows_call
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
-from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
+from kwatch.unwind.stack import Registers, StackCopy, unwind
 from kwatch.unwinder import Unwinder
 
 MOST_STACKS = 16384  # of a process and a kind, beside those that a report may show
@@ -221,7 +220,7 @@ class StackReader:
         if copy is not None:
             return self._finished(space, raw, copy)
         if raw.copy == events.StackCopy.NOT_NEEDED and raw.by_frame_pointer:
-            return _believed(space, raw)
+            return _believed(ProcessCode(self._unwinder, raw.pid, space), raw)
         if raw.copy == events.StackCopy.NOT_NEEDED:
             return raw.addresses, raw.ending
         return raw.addresses[: raw.exact], Ending.NO_MAPPING
@@ -322,7 +321,7 @@ class StackReader:
     ) -> tuple[list[int], Ending]:
         """The tables of now may reach where those of then did not."""
         memory = StackCopy(copy.registers.sp, copy.data)
-        code = _Code(self._unwinder, raw.pid, space)
+        code = ProcessCode(self._unwinder, raw.pid, space)
         found = unwind(_MACHINE, copy.registers, memory, code, events.MAX_FRAMES)
         addresses = raw.addresses[: copy.frame + 1] + list(found.frames[1:])
         if found.end is StackEnd.COMPLETE:
@@ -335,45 +334,12 @@ class StackReader:
         self._symbolizer.close()
 
 
-def _believed(space: AddressSpace, raw: RawStack) -> tuple[list[int], Ending]:
-    """Code without a table may use the frame pointer for something else.
-
-    What that led to first must follow a call, as far as its file tells.
-    """
-    address = raw.addresses[raw.exact] if raw.exact < len(raw.addresses) else 0
-    mapping = space.find(address - 1)
-    before = _read(raw.pid, mapping, address) if mapping is not None else b""
-    if before and not follows_call(_MACHINE, before):
-        return raw.addresses[: raw.exact], Ending.NO_ROW
-    return raw.addresses, raw.ending
-
-
-def _read(pid: int, mapping: Mapping, address: int) -> bytes:
-    """What its file has before an address of the mapping; empty if that cannot be read."""
-    end = address - mapping.start + mapping.offset
-    start = max(end - LONGEST, 0)
-    try:
-        with open(file_of(pid, mapping), "rb") as file:
-            return os.pread(file.fileno(), end - start, start)
-    except OSError:
-        return b""
-
-
-class _Code(Regions):
-    """The code of a process; tables are looked for where a stack leads."""
-
-    def __init__(self, unwinder: Unwinder, pid: int, space: AddressSpace) -> None:
-        super().__init__([])
-        self._unwinder = unwinder
-        self._pid = pid
-        self._space = space
-
-    def find(self, address: int) -> Region | None:
-        mapping = self._space.find(address)
-        if mapping is None:
-            return None
-        table, bias = self._unwinder.table_of(self._pid, mapping) or (None, 0)
-        return Region(mapping.start, mapping.end, bias, table)
+def _believed(code: ProcessCode, raw: RawStack) -> tuple[list[int], Ending]:
+    """Code without a table may use the frame pointer for something else."""
+    led_to = raw.addresses[raw.exact : raw.exact + 1]
+    if all(code.may_return_to(_MACHINE, address) for address in led_to):
+        return raw.addresses, raw.ending
+    return raw.addresses[: raw.exact], Ending.NO_ROW
 
 
 def _kept(process: Process, of_call: bool) -> Stacks:

@@ -42,8 +42,8 @@ def judge(
 
     `stacks`: all that hold blocks which are old enough to count, most bytes first; what a listing
     cuts off is judged, too. `frames_of` gives all frames of one of them, `first` one frame of many.
-    `program` is the path of the process's executable, `killed_by` the signal that ended it, if one did; `gap` says why some
-    of the heap may not have been seen, if so.
+    `program` is the path of the process's executable, `killed_by` the signal that ended it, if one
+    did; `gap` says why some of the heap may not have been seen, if so.
     """
     if lost_heap_events:
         noun = "event was" if lost_heap_events == 1 else "events were"

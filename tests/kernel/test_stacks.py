@@ -123,6 +123,11 @@ def test_stacks_that_differ_in_the_frame_pointer_alone(start, run_kwatch):
         stack = stacks[answers[f"{kind}_size"]]
         assert [frame["symbol"] for frame in stack["frames"]] == frames
         assert (stack["blocks"], stack["ending"]) == (kinds * answers["blocks"], ending)
+    stack = stacks[answers["handler_size"]]
+    symbols = [frame["symbol"] for frame in stack["frames"]]
+    assert symbols[0] == "handle"
+    assert "main" in symbols
+    assert (stack["blocks"], stack["ending"]) == (answers["blocks"], "frame_pointers")
 
 
 def test_a_library_of_whose_mapping_the_record_was_lost(program, start, run_kwatch):

@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Leaks blocks below `bare`, a function without unwind information, of which the frame pointer leads
- * nowhere, or to a frame in another one, `landing`, that is the last, or whose own leads nowhere; or to
- * words that look like a frame to which no call returns. They come by turns, and all else on the stack is alike; the sizes tell them apart.
+ * nowhere, or to a frame in another one, `landing`, that is the last, or whose own leads nowhere; or
+ * to words that look like a frame to which no call returns. They come by turns, and all else on the
+ * stack is alike; the sizes tell them apart. So does `handle`, to which no call returns either.
  */
+#include <signal.h>
 #include <stdint.h>
 
 #include "answers.h"
@@ -17,6 +19,7 @@ enum {
 	LAST_FRAME_SIZE = 7001,
 	BROKEN_FRAME_SIZE = 9001,
 	FALSE_FRAME_SIZE = 11003,
+	HANDLER_SIZE = 13001, /* in the instructions of `handle`, too */
 };
 
 struct frame {
@@ -25,6 +28,7 @@ struct frame {
 };
 
 void *bare(size_t size, uintptr_t frame_pointer);
+void handle(int number);
 extern const char landed[];
 
 /* Holes so small that they look like padding have the unwind information of what is before. */
@@ -36,10 +40,13 @@ asm(".text\n"
 #if defined(__x86_64__)
     FUNCTION("bare", "push %rbp\nmov %rsi, %rbp\ncall malloc\npop %rbp\nret\n")
     FUNCTION("landing", "call malloc\nlanded: nop\nnop\nnop\nnop\nret\n")
+    FUNCTION("handle", "push %rbp\nmov %rsp, %rbp\nmov $13001, %edi\ncall malloc\npop %rbp\nret\n")
 #else
     FUNCTION("bare", "stp x29, x30, [sp, #-16]!\nmov x29, x1\nbl malloc\n"
 		     "ldp x29, x30, [sp], #16\nret\n")
     FUNCTION("landing", "bl malloc\nlanded: nop\nnop\nnop\nnop\nret\n")
+    FUNCTION("handle", "stp x29, x30, [sp, #-16]!\nmov x29, sp\nmov x0, #13001\nbl malloc\n"
+		       "ldp x29, x30, [sp], #16\nret\n")
 #endif
     );
 
@@ -55,6 +62,7 @@ int main(int argc, char **argv)
 	volatile struct frame frame = { 0, landed }, false_frame = { 0, landed + 4 };
 
 	parse_now(argc, argv);
+	signal(SIGUSR1, handle);
 	stage("ready");
 	for (int i = 0; i < TURNS; i++) {
 		take(NO_FRAME_SIZE, NOWHERE);
@@ -63,12 +71,14 @@ int main(int argc, char **argv)
 		frame.caller = NOWHERE;
 		take(BROKEN_FRAME_SIZE, (uintptr_t)&frame);
 		take(FALSE_FRAME_SIZE, (uintptr_t)&false_frame);
+		raise(SIGUSR1);
 	}
 	sink = NULL;
 	answer("blocks", TURNS);
 	answer("no_frame_size", NO_FRAME_SIZE);
 	answer("last_frame_size", LAST_FRAME_SIZE);
 	answer("broken_frame_size", BROKEN_FRAME_SIZE);
+	answer("handler_size", HANDLER_SIZE);
 	stage("done");
 	return 0;
 }

@@ -23,6 +23,7 @@ LAYERS = [
     ["probes", "unwind", "stream", "targets", "output", "draft"],
     ["tracer", "registry"],
     ["unwinder"],
+    ["process_code"],
     ["stacks"],
     ["tracees", "stack_queue", "same_stacks"],
     ["lifecycle", "profile", "call_list", "attached_line"],
