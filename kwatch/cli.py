@@ -99,6 +99,9 @@ def _options_of(parser: argparse.ArgumentParser) -> list[str]:
     return [option for action in parser._actions for option in action.option_strings]
 
 
+_CURE_OF_NO_MEMORY = "free some, or raise the limit (ulimit -v, or that of the control group)"
+
+
 def _help_of(parser: argparse.ArgumentParser) -> str:
     return f"try `{parser.prog} --help`"
 
@@ -117,6 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.FAILED
     except BrokenPipeError:
         return ExitCode.DONE  # the reader has gone: a quiet end
+    except MemoryError:
+        stdio.say(f"kwatch: there is not enough memory for it\n  {_CURE_OF_NO_MEMORY}")
+        return ExitCode.FAILED
     except signals.Interrupted as interrupted:
         stdio.say(f"kwatch: {interrupted}")
         return interrupted.exit_code

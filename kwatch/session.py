@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.aggregate.distinct import distinct_values
 from kwatch.aggregate.syscalls import CHUNK, SyscallAccount
 from kwatch.events import Batch, types_of
 from kwatch.kernel.control_ring import Control, ControlRecord, MappingRecord
@@ -188,7 +189,7 @@ class Session:
     def _add_some_syscalls(self, batch: Batch) -> None:
         slots = self.registry.slots(batch["tgid"])
         if not slots.all():
-            for pid in sorted(set(batch["tgid"][slots == 0].tolist())):
+            for pid in distinct_values(batch["tgid"][slots == 0]):
                 self.tracees.discover(pid)
             slots = self.registry.slots(batch["tgid"])
             self._unknown_calls.append(batch[slots == 0])

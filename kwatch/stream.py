@@ -158,7 +158,7 @@ class Stream:
         apply(Drained(control, _in_order(heap), calls))
         for ring in self._data_rings.values():
             ring.release()
-        self._is_behind = cut < now or bool(self._late_control)
+        self._is_behind = cut < now or bool(self._late_control or self._late_stacks)
         self.delivered_ns = cut
         return cut
 

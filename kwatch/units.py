@@ -35,6 +35,8 @@ _TIMES: _Units = (
 def parse_size(text: str) -> int:
     """Bytes from `4096`, `64K`, `64KiB` or `1.5M`; K, M, G and T are powers of 1024."""
     match = _SIZE.fullmatch(text.strip())
+    if match is None and _SIZE.fullmatch(text.strip().removeprefix("-")):
+        raise _not_a("size", text, "it is negative", _SIZE_HINT)
     if match is None:
         raise _not_a("size", text, "it is not a number with a unit of bytes", _SIZE_HINT)
     size = Decimal(match[1]) * 1024 ** " KMGT".index((match[2] or " ").upper())

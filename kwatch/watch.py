@@ -55,6 +55,7 @@ class Watch:
         self._found_leak = self._said_who_is_waited_for = False
         self._snapshot_waits = False  # for names
         self._snapshots = 0
+        self._unsure = 0  # final verdicts
         self._started = self._next = self._next_gone = 0.0
         self._launched: Launched | None = None
         self._connector: Connector | None = None
@@ -246,17 +247,23 @@ class Watch:
         self._session.read_stacks(_LAST_TABLES_S if rest() else 0)
         self._draft_all("final")
         self._await_names()
-        nobody = self._options.comms and not self._session.registry.had_any
+        nobody = bool(self._options.comms) and not self._session.registry.had_any
         if nobody:
             _say(nobody_line(self._options.comms))
         for prefix in self._tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._status()
-        if self._options.fail_on_leak and self._found_leak:
+        return self._judged(status, nobody) if self._options.fail_on_leak else status
+
+    def _judged(self, status: int, nobody: bool) -> int:
+        if self._found_leak:
             return ExitCode.LEAK
-        if self._options.fail_on_leak and nobody:
-            return ExitCode.FAILED  # there was nothing to judge
-        return status
+        if self._unsure:
+            noun = "process" if self._unsure == 1 else "processes"
+            _say(
+                f"kwatch: --fail-on-leak: no leak, but {self._unsure:,} {noun} could not be judged"
+            )
+        return ExitCode.FAILED if nobody else status
 
     def _patience(self, what: str) -> Callable[[], bool]:
         """Whether no signal has come since this was called. Says `what` takes so long, once."""
@@ -335,6 +342,7 @@ class Watch:
 
     def _note(self, report: Report) -> None:
         self._found_leak |= any(one.verdict is Verdict.LEAK for one in report)
+        self._unsure += sum(one.verdict is Verdict.UNSURE for one in report)
         self._output.profile(report)
 
 

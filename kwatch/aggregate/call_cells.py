@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kwatch.aggregate.distinct import distinct_values
 from kwatch.aggregate.histogram import RANGES
 from kwatch.aggregate.order import Index
 from kwatch.events import Batch, Types
@@ -90,11 +91,11 @@ class CallCells:
         return self._cell_of.ravel().take(self._places(slots, calls, ranges))
 
     def _make_cells(self, slots: Index, calls: U32, ranges: _I32) -> None:
-        for call in sorted(set(calls[self._column_of[calls] == 0].tolist())):
+        for call in distinct_values(calls[self._column_of[calls] == 0]):
             self._column_of[call] = len(self._calls) * RANGES
             self._calls.append(call)
         self._widen(0, len(self._calls))
-        for place in sorted(set(self._places(slots, calls, ranges).tolist())):
+        for place in distinct_values(self._places(slots, calls, ranges)):
             self._cell_of.ravel()[place] = self._take_cell()
 
     def _take_cell(self) -> int:

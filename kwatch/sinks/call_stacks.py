@@ -20,7 +20,7 @@ def call_stack_lines(syscalls: SyscallSummary, screen: Screen, full: bool = Fals
     cells += _unlisted(syscalls, syscalls.stacks)
     room = screen.room_beside(_HEADERS, cells)
     places = [_place(stack, screen, room, full) for stack in syscalls.stacks]
-    places += ["(not listed)"] * (len(cells) - len(places))
+    places += ["(beyond --top)"] * (len(cells) - len(places))
     rows = [[*row, place] for row, place in zip(cells, places, strict=True)]
     return screen.table([*_HEADERS, "WHERE"], rows, left="WHERE")
 

@@ -59,7 +59,8 @@ def _stack_lines(
     places = [
         "\n".join(where(stack.frames, stack.ending, screen, room, full)) for stack in heap.stacks
     ]
-    places += ["(younger, or beyond --top)"] * (len(rows) - len(places))
+    unlisted = "younger, inherited," if heap.inherited else "younger,"
+    places += [f"({unlisted} or beyond --top)"] * (len(rows) - len(places))
     table = [[*row, place] for row, place in zip(rows, places, strict=True)]
     return screen.table([*headers, "WHERE"], table, left="WHERE")
 

@@ -251,5 +251,10 @@ def test_frees_of_older_blocks_are_no_error(start, run_kwatch):
 def test_verdict_and_exit_status(program, run_kwatch):
     leaking = run_kwatch(*HEAP, "--fail-on-leak", "--", program("leaky"), "now").finish()
     assert leaking.status == 3
+    unsure = run_kwatch(
+        *HEAP, "--no-stacks", "--fail-on-leak", "--", program("leaky"), "now"
+    ).finish()
+    assert unsure.status == 0
+    assert unsure.stderr[-1] == "kwatch: --fail-on-leak: no leak, but 1 process could not be judged"
     clean = run_kwatch(*HEAP, "--fail-on-leak", "--", "true").finish()
     assert (clean.status, clean.final()["verdict"]) == (0, "clean")

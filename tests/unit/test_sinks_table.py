@@ -340,7 +340,7 @@ def test_stacks_of_system_calls_stand_below_the_calls() -> None:
         "                           main main.c:40",
         "100 ns      1          execve",
         "                         [by kwatch, to launch the command]",
-        "950 ns      2          (not listed)",
+        "950 ns      2          (beyond --top)",
         "",
     ]
 
