@@ -67,7 +67,8 @@ STATUSES = {
     "`kwatch doctor`: something that is needed does not work.",
     ExitCode.USAGE: "The command line cannot be understood.",
     ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict is `leak`, of any process; "
-    "this goes before the status of a command.",
+    "this goes before the status of a command. Verdicts that are `unsure` change no status; how "
+    "many there were is said on standard error.",
 }
 OTHER_STATUSES = (
     (
