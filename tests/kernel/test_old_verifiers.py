@@ -49,10 +49,14 @@ def falls_back(code):
     return found
 
 
-@pytest.mark.parametrize("ways", [Ways(True, False), Ways(False, False)])
+NAMED = {"comm_patterns": 3, "follow": True, "min_size": 10, "max_size": 1000}
+
+
+@pytest.mark.parametrize("ways", [Ways(True, False), Ways(False, False), Ways(True, True)])
 @pytest.mark.parametrize("heap", [True, False])
-def test_loops_go_round_by_jumps(ways, heap):
-    config = ProgramConfig(heap=heap, heap_stacks=heap, call_stacks=True)
+@pytest.mark.parametrize("settings", [{}, {"system_wide": True}, NAMED])
+def test_loops_go_round_by_jumps(ways, heap, settings):
+    config = ProgramConfig(heap=heap, heap_stacks=heap, call_stacks=True, **settings)
     programs = _compiled(config, ways).programs
     assert "unwind_call" in programs
     assert not [name for name, code in programs.items() if falls_back(code)]
