@@ -51,10 +51,7 @@ def judge(
             Verdict.UNSURE,
             f"{lost_heap_events:,} {noun} lost on which its heap may depend",
         )
-    leaks = [
-        stack for stack, caller in stacks if caller is not None and _is_leak(stack, caller, program)
-    ]
-    leaks = _without_tables(leaks, first, program)
+    leaks = _leaks(stacks, first, program)
     if leaks:
         place = _leaking_place(frames_of(leaks[0]), program)
         return Verdict.LEAK, _describe(leaks, place, exited, killed_by)
@@ -85,17 +82,24 @@ def _is_leak(stack: StackStats, caller: Frame, program: str) -> bool:
     return is_own(caller, program) and not caller.symbol.startswith("_")
 
 
-def _without_tables(leaks: Sequence[StackStats], first: First, program: str) -> list[StackStats]:
-    """Those that the C library did not allocate for tables of its own.
+def _leaks(stacks: Sequence[Outstanding], first: First, program: str) -> list[StackStats]:
+    """Those that are leaks, without what the C library has allocated for tables of its own.
 
-    The library may be in the program's own file, but has no source lines there.
+    Only where the C library may have called the allocator more names are looked for than the
+    callers': a program may have very many stacks.
     """
 
-    def decides(frame: Frame) -> bool:
-        return is_kept_table(frame.symbol) or (is_own(frame, program) and bool(frame.file))
+    def is_programs(frame: Frame) -> bool:
+        return is_own(frame, program) and not frame.symbol.startswith("_")
 
-    found = zip(leaks, first(leaks, decides), strict=True)
-    return [stack for stack, frame in found if frame is None or not is_kept_table(frame.symbol)]
+    def decides(frame: Frame) -> bool:
+        return is_kept_table(frame.symbol) or (is_caller(frame) and is_programs(frame))
+
+    found = [(s, c) for s, c in stacks if c is not None and _is_leak(s, c, program)]
+    unsettled = [stack for stack, caller in found if not is_programs(caller)]
+    deciding = zip(unsettled, first(unsettled, decides), strict=True)
+    tables = {s.stack for s, frame in deciding if frame and is_kept_table(frame.symbol)}
+    return [stack for stack, _ in found if stack.stack not in tables]
 
 
 def _leaking_place(frames: Sequence[Frame], program: str) -> str:

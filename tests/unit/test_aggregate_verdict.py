@@ -29,7 +29,7 @@ ZMALLOC = Frame(0x1000, "zmalloc", 5, PROGRAM, "/src/zmalloc.c", 101)
 ZDUP = Frame(0x1100, "zstrdup", 5, PROGRAM, "/src/zmalloc.c", 404)
 
 STATIC_LIBC = (
-    Frame(0x1200, "global_state_allocate", 5, PROGRAM),
+    Frame(0x1200, "__libc_alloc_buffer_allocate", 5, PROGRAM),
     Frame(0x1300, "__nss_database_get", 5, PROGRAM),
     Frame(0x1400, "getpwnam", 5, PROGRAM),
 )
