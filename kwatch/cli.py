@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_COMMAND = "watch"
 COMMANDS = (DEFAULT_COMMAND, "doctor")
 
+_CURE_OF_NO_MEMORY = "free some, or raise the limit (ulimit -v, or that of the control group)"
+
 
 def command_module(name: str) -> ModuleType:
     return import_module(f"kwatch.commands.{name}")
@@ -97,9 +99,6 @@ def _parse(name: str, words: list[str]) -> argparse.Namespace:
 
 def _options_of(parser: argparse.ArgumentParser) -> list[str]:
     return [option for action in parser._actions for option in action.option_strings]
-
-
-_CURE_OF_NO_MEMORY = "free some, or raise the limit (ulimit -v, or that of the control group)"
 
 
 def _help_of(parser: argparse.ArgumentParser) -> str:

@@ -9,7 +9,6 @@ on, so whatever it caused (a free of a block, a fork's child) is cut with it or 
 from __future__ import annotations
 
 import itertools
-import math
 import select
 import time
 from bisect import bisect_left
@@ -189,7 +188,7 @@ class Stream:
                 found.append(record)
         return found
 
-    def read_stacks(self, before_ns: float = math.inf) -> list[ControlRecord]:
+    def read_stacks(self, before_ns: float) -> list[ControlRecord]:
         """What has come into the stacks' ring from before a moment, in order of time."""
         drained = self._stacks.drain() if self._stacks is not None else []
         records = itertools.chain.from_iterable(map(control_records, drained))

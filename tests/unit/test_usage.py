@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from kwatch import cli
 from kwatch.cli import _parse
 from kwatch.commands.watch import options_from
 from kwatch.errors import UsageError
@@ -80,3 +83,13 @@ def test_an_empty_name():
     error = usage_error("--comm=")
     assert "is not empty" in str(error)
     assert "nginx" in error.hint
+
+
+def test_want_of_memory_is_said(monkeypatch, capsys):
+    def run(arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "_parse", lambda name, words: None)
+    monkeypatch.setattr(cli, "command_module", lambda name: SimpleNamespace(run=run))
+    assert cli.main([]) == 1
+    assert "not enough memory" in capsys.readouterr().err
