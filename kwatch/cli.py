@@ -12,8 +12,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from kwatch import __version__, signals, stdio
-from kwatch.commands.unrecognized import hint
+from kwatch import __version__
+from kwatch.commands import COMMANDS, DEFAULT_COMMAND
+from kwatch.commands.watch.unrecognized import hint
 from kwatch.errors import (
     CURE_OF_TOO_MANY_FILES,
     TOO_MANY_FILES,
@@ -21,18 +22,16 @@ from kwatch.errors import (
     KwatchError,
     UsageError,
 )
+from kwatch.system import signals, stdio
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
-
-DEFAULT_COMMAND = "watch"
-COMMANDS = (DEFAULT_COMMAND, "doctor")
 
 _CURE_OF_NO_MEMORY = "free some, or raise the limit (ulimit -v, or that of the control group)"
 
 
 def command_module(name: str) -> ModuleType:
-    return import_module(f"kwatch.commands.{name}")
+    return import_module(COMMANDS[name])
 
 
 class _Parser(argparse.ArgumentParser):

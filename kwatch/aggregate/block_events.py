@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kwatch.aggregate.blocks import Blocks
 from kwatch.aggregate.order import U64, Index
-from kwatch.events import Batch, EventType, Types
+from kwatch.wire.events import Batch, EventType, Types
 
 
 class BlockEvents(NamedTuple):
@@ -36,7 +36,7 @@ class BlockEvents(NamedTuple):
 
 
 def block_events(batch: Batch, types: Types) -> BlockEvents:
-    """From events of dtype `kwatch.events.HEAP` and their `types_of`."""
+    """From events of dtype `kwatch.wire.events.HEAP` and their `types_of`."""
     hot = (np.ascontiguousarray(batch[name]) for name in ("address", "size"))
     events = BlockEvents(types, *hot, *(batch[name] for name in ("stack", "time_ns", "tid")))
     if types.max(initial=0) <= EventType.REALLOC_KEEP:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from kwatch.aggregate.distinct import distinct_values
 from kwatch.aggregate.histogram import RANGES
 from kwatch.aggregate.order import Index
-from kwatch.events import Batch, Types
+from kwatch.wire.events import Batch, Types
 
 #: No kernel has more; numbers beyond are counted together, as the last one of the first ABI.
 NUMBERS = 1024

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from kwatch.aggregate.call_cells import NUMBERS
 from kwatch.aggregate.order import U64, Index
 from kwatch.aggregate.syscalls import FIRST_ERROR
-from kwatch.events import STACK_IDS, Batch, EventType
+from kwatch.wire.events import STACK_IDS, Batch, EventType
 
 #: Calls and stacks of one process that are told apart; those that come later are counted together.
 MOST = 16384
@@ -54,7 +54,7 @@ class CallStackAccount:
         return sum(column.nbytes for column in self._columns.values())
 
     def add(self, batch: Batch, slots: Index) -> None:
-        """Events of dtype `kwatch.events.STACKED_SYSCALL`, and the slot of the process of each."""
+        """Events of dtype `kwatch.wire.events.STACKED_SYSCALL`, with the slot of each process."""
         finished = batch["type"] == EventType.SYSCALL
         if not finished.all():
             batch, slots = batch[finished], slots[finished]

@@ -12,8 +12,8 @@ from kwatch.aggregate.outstanding import Limits, SameStacks, outstanding
 from kwatch.aggregate.pairs import cancel_pairs
 from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.aggregate.totals import AllocTotals
-from kwatch.events import Batch, EventType, Types
-from kwatch.snapshot import HeapStats, StackTotals
+from kwatch.model.snapshot import HeapStats, StackTotals
+from kwatch.wire.events import Batch, EventType, Types
 
 #: Events handled at a time, which bounds the memory that takes. Large, because the end of a block
 #: is found cheapest in the chunk where it began.
@@ -45,7 +45,7 @@ class HeapAccount:
         self.superseded = 0
 
     def add(self, batch: Batch, types: Types) -> None:
-        """Events of dtype `kwatch.events.HEAP` and their `types_of`.
+        """Events of dtype `kwatch.wire.events.HEAP` and their `types_of`.
 
         Types that concern no block are ignored.
         """

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from kwatch.events import Batch, EventType, Types
-from kwatch.snapshot import MemoryStats
+from kwatch.model.snapshot import MemoryStats
+from kwatch.wire.events import Batch, EventType, Types
 
 
 class MemoryAccount:
@@ -31,7 +31,7 @@ class MemoryAccount:
         self._first_break = self._break = address
 
     def add(self, batch: Batch, types: Types) -> None:
-        """Events of dtype `kwatch.events.HEAP` and their `types_of`.
+        """Events of dtype `kwatch.wire.events.HEAP` and their `types_of`.
 
         MAP, UNMAP and BRK count, others are ignored.
         """

@@ -12,7 +12,7 @@ import numpy as np
 from kwatch.aggregate.blocks import Blocks, Mask
 from kwatch.aggregate.distinct import distinct
 from kwatch.aggregate.order import U64, Index, stable_argsort
-from kwatch.snapshot import StackStats
+from kwatch.model.snapshot import StackStats
 
 #: Blocks listed for each stack.
 LISTED = 16

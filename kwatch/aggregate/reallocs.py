@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kwatch.aggregate.block_events import BlockEvents
 from kwatch.aggregate.blocks import Blocks, Mask
 from kwatch.aggregate.order import Index, stable_argsort
-from kwatch.events import EventType
+from kwatch.wire.events import EventType
 
 
 class Reallocs(NamedTuple):

@@ -11,8 +11,8 @@ import numpy as np
 from kwatch.aggregate.call_cells import CallCells, Cell, heads_of, types_in
 from kwatch.aggregate.histogram import RANGE, RANGE_LOG2, RANGES, bucket_of, percentile
 from kwatch.aggregate.order import U64, Index
-from kwatch.events import Batch, EventType
-from kwatch.snapshot import SyscallStats, SyscallSummary
+from kwatch.model.snapshot import SyscallStats, SyscallSummary
+from kwatch.wire.events import Batch, EventType
 
 #: Events to add at a time: fewer, and numpy's own work for each call shows; more, and columns
 #: leave the processor's caches before they are used.
@@ -46,7 +46,7 @@ class SyscallAccount:
         return counters + self._cells.nbytes + self._histogram.nbytes
 
     def add(self, batch: Batch, slots: Index) -> None:
-        """Events of dtype `kwatch.events.SYSCALL`, and the slot of the process of each.
+        """Events of dtype `kwatch.wire.events.SYSCALL`, and the slot of the process of each.
 
         Many are added fastest by CHUNK.
         """

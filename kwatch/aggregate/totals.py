@@ -9,7 +9,7 @@ import numpy.typing as npt
 from kwatch.aggregate.blocks import Blocks
 from kwatch.aggregate.distinct import distinct
 from kwatch.aggregate.order import U64
-from kwatch.snapshot import StackTotals
+from kwatch.model.snapshot import StackTotals
 
 _I64 = npt.NDArray[np.int64]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kwatch.kernel.no_preempt import unpreempted
 from kwatch.kernel.privileges import raise_memory_limit
-from kwatch.kernel.rawcall import syscall
-from kwatch.kernel.unpreempted import unpreempted
+from kwatch.kernel.syscall import syscall
 
 PROG_TYPE_KPROBE = 2
 PROG_TYPE_TRACEPOINT = 5

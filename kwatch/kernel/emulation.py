@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from kwatch.kernel import bpf, perf
-from kwatch.kernel.rawcall import machine
+from kwatch.kernel.syscall import machine
 
 #: Instructions at which functions begin, each with what returns from it.
 _RETURN = {"x86_64": b"\xc3", "aarch64": b"\xc0\x03\x5f\xd6"}

@@ -7,7 +7,7 @@ import ctypes
 import os
 import struct
 
-from kwatch.kernel.rawcall import syscall
+from kwatch.kernel.syscall import syscall
 
 _OVERLAYFS = 0x794C7630  # include/uapi/linux/magic.h
 _STATFS_SIZE = 256  # more than struct statfs has, whose first word is the type

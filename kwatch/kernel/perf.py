@@ -9,7 +9,7 @@ import os
 import struct
 
 from kwatch.errors import KwatchError
-from kwatch.kernel.rawcall import syscall
+from kwatch.kernel.syscall import syscall
 
 EVERY_PROCESS = -1
 _TYPE_SOFTWARE = 1

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
-from kwatch.kernel.loader import Programs
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.finder import Allocator, Probe
+from kwatch.programs.loader import Programs
 
 _CLOSERS = 32
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kwatch.maps import COOKIE_SHAPE_SHIFT
+from kwatch.elf.elf import Elf, ElfError, Function
 from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
-from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
-from kwatch.symbols.elf import Elf, ElfError, Function
-from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import file_version
+from kwatch.procfs.mappings import file_version
+from kwatch.system.lru import Lru
+from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
+from kwatch.wire.maps import COOKIE_SHAPE_SHIFT
 
 _FILES = 4096  # remembered; programs that are built and run once would add up
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from kwatch.elf.elf import Elf, Function
 from kwatch.kernel.emulation import emulates
-from kwatch.symbols.elf import Elf, Function
 
 if TYPE_CHECKING:
     import capstone

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kwatch.snapshot import Snapshot
+from kwatch.model.snapshot import Snapshot
 
 
 class Sink(Protocol):

@@ -8,14 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import TextIO
 
-from kwatch.snapshot import (
-    CallStackStats,
-    Frame,
-    HeapStats,
-    Snapshot,
-    StackStats,
-    SyscallSummary,
-)
+from kwatch.model.frame import Frame
+from kwatch.model.snapshot import CallStackStats, HeapStats, Snapshot, StackStats, SyscallSummary
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\ud[89a-f]")

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 from kwatch.errors import KwatchError
-from kwatch.snapshot import Frame
-from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import Mapping, read_mappings
+from kwatch.model.frame import Frame
+from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.symbols.perf_map import PerfMap, map_status, open_perf_map, start_ticks
 from kwatch.symbols.stack import Stack
+from kwatch.system.lru import Lru
 
 _PROCESSES = 8
 _REMEMBERED = 1024

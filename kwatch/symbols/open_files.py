@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from queue import SimpleQueue
 
-from kwatch.symbols.elf import Elf, ElfError
-from kwatch.symbols.elf_file import Elf32Error
-from kwatch.symbols.images import Images
-from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import Mapping, is_foreign
+from kwatch.elf.elf import Elf, ElfError
+from kwatch.elf.reader import Elf32Error
+from kwatch.procfs.mappings import Mapping, is_foreign
+from kwatch.symbols.mapped_files import Images
+from kwatch.system.lru import Lru
 
 MOST_FILES = 1024
 _SHARE = 4  # of the descriptors, one in so many

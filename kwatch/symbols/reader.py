@@ -11,20 +11,17 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from kwatch import signals
 from kwatch.errors import KwatchError
-from kwatch.symbols import wire
-from kwatch.symbols.libdw import Location, Place
+from kwatch.symbols import reader_protocol
+from kwatch.symbols.dwarf.libdw import Location, Place
+from kwatch.symbols.reader_process import serve
+from kwatch.system import signals
+from kwatch.system.child import python_command
 
-#: For one request, in seconds; the reader itself limits its CPU time (reader_main.CPU_LIMIT_S).
+#: For one request, in seconds; the reader itself limits its CPU time (reader_process.CPU_LIMIT_S).
 _TIMEOUT_S = 20.0
 _DESCRIPTOR = 3
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]);"
-    "from kwatch.symbols.reader_main import main; main(int(sys.argv[2]))"
-)
 
 
 def _nobody(_: int) -> None:
@@ -109,7 +106,7 @@ class Reader:
             except TimeoutError:
                 self.stop()
                 raise Damaged(f"{path}: reading its debug information takes too long") from None
-            except wire.Closed:
+            except reader_protocol.Closed:
                 status = self._reap()
                 if self._given_up:
                     continue  # which `start` refuses
@@ -120,8 +117,8 @@ class Reader:
     def forget(self, number: int) -> None:
         if self._socket is not None and number in self._opened:
             self._opened.discard(number)
-            with contextlib.suppress(wire.Closed, TimeoutError):
-                wire.send(self._socket, {"close": number})
+            with contextlib.suppress(reader_protocol.Closed, TimeoutError):
+                reader_protocol.send(self._socket, {"close": number})
 
     def give_up(self) -> None:
         """Ends the process for good, also amid `locate`; for any thread."""
@@ -138,12 +135,12 @@ class Reader:
     def _ask(self, number: int, fd: int, path: str, root: str, addresses: Sequence[int]) -> Answer:
         sock = self._socket
         if sock is None:
-            raise wire.Closed
+            raise reader_protocol.Closed
         if number not in self._opened:
-            wire.send(sock, {"open": number, "path": path, "root": root}, fd)
+            reader_protocol.send(sock, {"open": number, "path": path, "root": root}, fd)
             self._opened.add(number)
-        wire.send(sock, {"file": number, "addresses": list(addresses)})
-        answer, _ = wire.receive(sock)
+        reader_protocol.send(sock, {"file": number, "addresses": list(addresses)})
+        answer, _ = reader_protocol.receive(sock)
         if "error" in answer:
             raise Damaged(answer["error"])
         self.resident = answer["resident"]
@@ -183,9 +180,7 @@ def _become_reader(sock: socket.socket) -> None:
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         os.closerange(_DESCRIPTOR + 1, 1 << 30)  # what a C library opened may not close on exec
-        package = str(Path(__file__).resolve().parent.parent.parent)
-        program = [sys.executable, "-I", "-S", "-c", _PROGRAM, package, str(descriptor)]
-        os.execv(sys.executable, program)
+        os.execv(sys.executable, python_command(serve, str(descriptor)))
     finally:
         os._exit(1)
 

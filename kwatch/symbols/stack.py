@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kwatch.snapshot import Ending, Frame
-from kwatch.symbols.mappings import Call
+from kwatch.model.frame import Ending, Frame
+from kwatch.procfs.address_space import Call
 
 
 @dataclass(slots=True)

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from kwatch.snapshot import Frame
+from kwatch.model.frame import Frame
+from kwatch.procfs.address_space import AddressSpace, Call
+from kwatch.procfs.mappings import Mapping
+from kwatch.symbols.dwarf.libdw import Location
+from kwatch.symbols.dwarf.libdw_api import load_libdw
 from kwatch.symbols.jit import JitCode, executable_memory
-from kwatch.symbols.libdw import Location
-from kwatch.symbols.libdw_api import load_libdw
-from kwatch.symbols.lru import Lru
-from kwatch.symbols.mappings import AddressSpace, Call, Mapping
 from kwatch.symbols.open_files import MOST_FILES, OpenFile, OpenFiles
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 from kwatch.symbols.stack import Stack
+from kwatch.system.lru import Lru
 
 _AT_ONCE = 64  # addresses in a request to the reader, whose time is limited
 _FRAMES_BYTES = 32 << 20

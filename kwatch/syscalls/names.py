@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from kwatch.events import Abi
-from kwatch.maps import CALL_NUMBERS
+from kwatch.wire.events import Abi
+from kwatch.wire.maps import CALL_NUMBERS
 
 _TABLE = Path(__file__).with_name("table.tsv")
 _UNNAMED = "syscall_"

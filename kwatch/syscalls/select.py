@@ -10,9 +10,9 @@ import difflib
 import re
 
 from kwatch.errors import UsageError
-from kwatch.events import Abi
 from kwatch.syscalls import names as table
 from kwatch.syscalls.classes import BARE, CLASSES
+from kwatch.wire.events import Abi
 
 _QUALIFIER = re.compile(r"([a-z-]+)=(.*)", re.DOTALL)
 

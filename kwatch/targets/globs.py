@@ -11,7 +11,7 @@ import re
 from fnmatch import fnmatchcase
 
 from kwatch.errors import UsageError
-from kwatch.maps import Pattern
+from kwatch.wire.maps import Pattern
 
 _MAX_ELEMENTS = 31
 _ELEMENT = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)

@@ -9,8 +9,8 @@ import shutil
 import signal
 import subprocess
 
-from kwatch import signals
 from kwatch.errors import KwatchError
+from kwatch.system import signals
 
 _MAX_SCRIPTS = 4  # interpreters that are scripts themselves; the kernel's own limit
 _LIST_TIMEOUT_S = 5
@@ -115,7 +115,7 @@ def program_files(path: str) -> list[str]:
     The dynamic loader itself resolves them (--list), so LD_PRELOAD, rpaths and its cache count.
     None of what cannot be run: its exec says why.
     """
-    from kwatch.symbols.elf import Elf, ElfError
+    from kwatch.elf.elf import Elf, ElfError
 
     try:
         program = os.path.realpath(_interpreter_of_script(path))  # to which $ORIGIN is relative

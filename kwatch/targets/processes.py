@@ -12,7 +12,7 @@ from functools import cache
 import psutil
 
 from kwatch.errors import KwatchError
-from kwatch.snapshot import ProcessFacts
+from kwatch.model.process import ProcessFacts
 from kwatch.targets import globs
 
 _KTHREADD = 2

@@ -8,11 +8,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kwatch.symbols.elf import Elf, ElfError, Segment
-from kwatch.symbols.elf_layout import PT_GNU_EH_FRAME
+from kwatch.elf.elf import Elf, ElfError, Segment
+from kwatch.elf.layout import PT_GNU_EH_FRAME
 from kwatch.unwind.encoding import Malformed, read_pointer
 from kwatch.unwind.machines import MACHINES, Machine
-from kwatch.unwind.rows import BLOCK_SIZE
+from kwatch.wire.unwind_rows import BLOCK_SIZE
 
 _LARGEST_EH_FRAME = 64 << 20  # that of a browser has half of it
 _LARGEST_CODE = 1 << 31

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kwatch.unwind.cfa import State, Where
 from kwatch.unwind.encoding import Malformed, read_sleb
-from kwatch.unwind.rows import FP_AT_FP, FP_SAME, Arm64Ra, RowKind, arm64_rule, x86_rule
+from kwatch.wire.unwind_rows import FP_AT_FP, FP_SAME, Arm64Ra, RowKind, arm64_rule, x86_rule
 
 EM_X86_64, EM_AARCH64 = 62, 183
 

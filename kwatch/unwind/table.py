@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from kwatch.symbols.elf import Elf, ElfError, Segment
+from kwatch.elf.elf import Elf, ElfError, Segment
+from kwatch.unwind.cfi_programs import MOST_ROWS, Ints, Programs
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
 from kwatch.unwind.image import Image, read_image
 from kwatch.unwind.machines import ARM64, Machine
-from kwatch.unwind.programs import MOST_ROWS, Ints, Programs
-from kwatch.unwind.rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
+from kwatch.wire.unwind_rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
 
 #: Between functions, padding of less belongs to the row before it: nothing is executed there.
 _HOLE = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kwatch.symbols.elf import Elf
-from kwatch.symbols.mappings import read_mappings
+from kwatch.elf.elf import Elf
+from kwatch.procfs.mappings import read_mappings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kwatch.symbols.elf import Elf
+from kwatch.elf.elf import Elf
 from kwatch.symbols.reader import Answer, Reader
 
 # inner() and middle() are inlined into outer(); the address is that of the call in inner().

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kwatch.snapshot import Frame
-from kwatch.symbols.mappings import AddressSpace
+from kwatch.model.frame import Frame
+from kwatch.procfs.address_space import AddressSpace
 from kwatch.symbols.symbolizer import Symbolizer
 
 

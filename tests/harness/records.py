@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kwatch.events import HEAP, STACKED_SYSCALL, STRUCTS, SYSCALL, types_of
-from kwatch.kernel.control_ring import ControlRecord
+from kwatch.rings.perf_ring import ControlRecord
+from kwatch.wire.events import HEAP, STACKED_SYSCALL, STRUCTS, SYSCALL, types_of
 
 
 def heap_record(**fields):

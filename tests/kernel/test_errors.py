@@ -14,7 +14,7 @@ import sys
 import psutil
 import pytest
 
-from kwatch.kernel import rawcall
+from kwatch.kernel import syscall
 
 KWATCH = (sys.executable, "-m", "kwatch")
 
@@ -252,7 +252,7 @@ _FAIL, _ALLOW = 0x00050000 | errno.EPERM, 0x7FFF0000
 
 def refuse(call):
     """To be run before an exec: the system call fails, as under a container's seccomp profile."""
-    number = rawcall._NUMBERS[rawcall.machine()][call]
+    number = syscall._NUMBERS[syscall.machine()][call]
     load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET
     steps = [(load, 0, 0, 0), (equal, 0, 1, number), (answer, 0, 0, _FAIL), (answer, 0, 0, _ALLOW)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))

@@ -14,14 +14,14 @@ import pytest
 from harness.breakpoints import malloc_of
 
 from kwatch.kernel import bpf
-from kwatch.kernel.loader import Programs
 from kwatch.kernel.perf import EVERY_PROCESS
-from kwatch.kernel.source import Ways
 from kwatch.probes.attach import Attacher, ProcessGone
 from kwatch.probes.coverage import Coverage, HeapProbes
 from kwatch.probes.finder import AllocatorFinder
-from kwatch.symbols.mappings import read_mappings
-from kwatch.tracees import _files_of
+from kwatch.procfs.mappings import read_mappings
+from kwatch.programs.loader import Programs
+from kwatch.programs.source import Ways
+from kwatch.session.tracees import _files_of
 
 
 @pytest.fixture(params=["links", "events"])

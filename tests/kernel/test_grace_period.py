@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from harness.lines import DEADLINE
 
-from kwatch.kernel.grace_period import GracePeriods, Retired
+from kwatch.tables.grace_period import GracePeriods, Retired
 
 
 def test_grace_periods_pass():

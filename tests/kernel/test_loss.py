@@ -8,7 +8,7 @@ import signal
 # kwatch with control rings of one page.
 SMALL_CONTROL_RINGS = """
 import mmap, sys
-from kwatch import stream
+from kwatch.rings import stream
 from kwatch.cli import main
 
 stream._CONTROL_SIZE = mmap.PAGESIZE

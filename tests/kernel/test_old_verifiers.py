@@ -6,9 +6,9 @@ from __future__ import annotations
 import struct
 
 import pytest
+from harness.bpf_objects import compiled_programs
 
-from kwatch.kernel.loader import _compiled
-from kwatch.kernel.source import ProgramConfig, Ways
+from kwatch.programs.source import ProgramConfig, Ways
 
 _JUMPS = (5, 6)  # BPF_JMP, BPF_JMP32
 _CALL, _EXIT, _ALWAYS = 0x80, 0x90, 0x05
@@ -57,7 +57,7 @@ NAMED = {"comm_patterns": 3, "follow": True, "min_size": 10, "max_size": 1000}
 @pytest.mark.parametrize("settings", [{}, {"system_wide": True}, NAMED])
 def test_loops_go_round_by_jumps(ways, heap, settings):
     config = ProgramConfig(heap=heap, heap_stacks=heap, call_stacks=True, **settings)
-    programs = _compiled(config, ways).programs
+    programs = compiled_programs(config, ways)
     assert "unwind_call" in programs
     assert not [name for name, code in programs.items() if falls_back(code)]
 

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from kwatch.cli import _parse
-from kwatch.commands.watch import options_from, program_config
+from kwatch.commands.watch.command import options_from, program_config
 from kwatch.errors import KwatchError
-from kwatch.kernel.loader import Loader
-from kwatch.signals import Signals
+from kwatch.programs.loader import Loader
+from kwatch.system.signals import Signals
 from kwatch.targets import processes
 
 DEADLINE = 30.0
@@ -121,19 +121,19 @@ def signals():
 @pytest.mark.parametrize(
     "part",
     [
-        "watch.Output",
-        "watch.Launched",
-        "tracer.Stream",
-        "tracer.Attacher",
-        "tracer.tracepoints.attach",
-        "watch.Session",
-        "watch.Reporter",
-        "watch.Connector",
-        "watch.program_files",
+        "commands.watch.loop.Output",
+        "commands.watch.loop.Launched",
+        "session.tracer.Stream",
+        "session.tracer.Attacher",
+        "session.tracer.tracepoints.attach",
+        "commands.watch.loop.Session",
+        "commands.watch.loop.Reporter",
+        "commands.watch.loop.Connector",
+        "commands.watch.loop.program_files",
     ],
 )
 def test_a_start_that_fails_closes_what_it_opened(monkeypatch, signals, tmp_path, part):
-    from kwatch.watch import Watch
+    from kwatch.commands.watch.loop import Watch
 
     ran = tmp_path / "ran"
     report = ["--json", "--output", str(tmp_path / "report")]
@@ -148,7 +148,7 @@ def test_a_start_that_fails_closes_what_it_opened(monkeypatch, signals, tmp_path
 
 
 def test_a_target_that_has_gone_is_a_failed_start(signals):
-    from kwatch.watch import Watch
+    from kwatch.commands.watch.loop import Watch
 
     with subprocess.Popen(["true"]) as gone:
         pass
@@ -162,13 +162,19 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
 
 
 @pytest.mark.parametrize(
-    "moment", ["watch.Output", "watch.Tracer", "watch.Session", "tracees.Tracees.attach"]
+    "moment",
+    [
+        "commands.watch.loop.Output",
+        "commands.watch.loop.Tracer",
+        "commands.watch.loop.Session",
+        "session.tracees.Tracees.attach",
+    ],
 )
 def test_a_target_that_ends_during_the_start_is_a_failed_start(
     monkeypatch, capsys, signals, tmp_path, moment
 ):
     """Whenever that is: one error, and no report. The last is after it has been probed."""
-    from kwatch.watch import Watch
+    from kwatch.commands.watch.loop import Watch
 
     report = tmp_path / "report"
     target = subprocess.Popen(["sleep", "1000"])
@@ -191,7 +197,8 @@ def test_a_target_that_ends_during_the_start_is_a_failed_start(
 
 WITHOUT_UPROBES = """
 import sys
-from kwatch.kernel import loader, perf
+from kwatch.kernel import perf
+from kwatch.programs import loader
 perf._UPROBE_PMU = "/no/such/device"
 loader.ways_here = lambda: loader.Ways(uprobe_links=False, perf_tracepoints=False)
 from kwatch.cli import main
@@ -210,7 +217,7 @@ def test_a_heap_that_cannot_be_probed_is_a_failed_start():
 
 def test_a_bug_amid_a_batch_is_told_as_it_is(signals, tmp_path):
     """Its traceback has views of the rings, which are closed all the same."""
-    from kwatch.watch import Watch
+    from kwatch.commands.watch.loop import Watch
 
     arguments = ["--json", "--output", str(tmp_path / "report"), "--duration", "0.1", "--pid"]
     options = options_from(_parse("watch", [*arguments, str(os.getppid())]))

@@ -13,18 +13,18 @@ from harness.session import documents
 from harness.target import answers
 
 from kwatch.kernel import bpf
-from kwatch.kernel import unpreempted as unpreempted_module
+from kwatch.kernel import no_preempt as unpreempted_module
 from kwatch.kernel.bpf import has_uprobe_links
 
 # kwatch with the ways that its first two arguments name.
 SCRIPT = """
 import sys
 from kwatch.cli import _parse
-from kwatch.commands.watch import options_from, program_config
-from kwatch.kernel.loader import Loader
-from kwatch.kernel.source import Ways
-from kwatch.signals import Signals
-from kwatch.watch import Watch
+from kwatch.commands.watch.command import options_from, program_config
+from kwatch.commands.watch.loop import Watch
+from kwatch.programs.loader import Loader
+from kwatch.programs.source import Ways
+from kwatch.system.signals import Signals
 
 links, perf, *arguments = sys.argv[1:]
 options = options_from(_parse("watch", arguments))

@@ -10,7 +10,7 @@ from harness.records import stacked_syscall_record
 
 from kwatch.aggregate import CallStackAccount
 from kwatch.aggregate.call_stacks import CallRow
-from kwatch.events import STACKED_SYSCALL, Abi, EventType
+from kwatch.wire.events import STACKED_SYSCALL, Abi, EventType
 
 READ, WRITE = 0, 1
 HERE, THERE = 1000, 2**64 - 1

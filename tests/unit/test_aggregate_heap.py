@@ -9,7 +9,7 @@ from harness.records import heap_record, typed
 
 from kwatch.aggregate import HeapAccount, Limits, heap
 from kwatch.aggregate.outstanding import LISTED
-from kwatch.events import HEAP, EventType
+from kwatch.wire.events import HEAP, EventType
 
 A, B, C = 0x55D0_0000_1010, 0x55D0_0000_2020, 0x7F00_1234_5670
 SECOND = 1_000_000_000

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwatch.aggregate import HeapAccount
-from kwatch.events import HEAP, EventType
+from kwatch.wire.events import HEAP, EventType
 
 THREADS = 3
 ADDRESSES = [0x5555_0000_0010 + 16 * i for i in range(5)] + [0x7FFF_0000_0010]

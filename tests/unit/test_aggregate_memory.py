@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwatch.aggregate import MemoryAccount
-from kwatch.events import HEAP, EventType
-from kwatch.snapshot import MemoryStats
+from kwatch.model.snapshot import MemoryStats
+from kwatch.wire.events import HEAP, EventType
 
 PAGE = 4096
 BASE = 0x7F00_0000_0000

@@ -8,8 +8,8 @@ import pytest
 from harness.records import syscall_record
 
 from kwatch.aggregate import SyscallAccount
-from kwatch.events import SYSCALL, Abi, EventType
-from kwatch.snapshot import SyscallSummary
+from kwatch.model.snapshot import SyscallSummary
+from kwatch.wire.events import SYSCALL, Abi, EventType
 
 READ, WRITE, CLOSE = 0, 1, 3
 I386_READ = 3

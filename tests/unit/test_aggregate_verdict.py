@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from kwatch.aggregate.verdict import is_caller, judge
-from kwatch.draft import NoNames
-from kwatch.runtime import is_wrapper
-from kwatch.snapshot import Frame, StackStats, Verdict
+from kwatch.model.frame import Frame
+from kwatch.model.frame_roles import is_wrapper
+from kwatch.model.snapshot import StackStats, Verdict
+from kwatch.report.unsymbolized import NoNames
+from kwatch.report.verdict import is_caller, judge
 
 PROGRAM = "/home/user/demo"
 LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"

@@ -10,16 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch.attached_line import attached_line, untraced_line
+from kwatch.commands.watch.messages import attached_line, untraced_line
 from kwatch.kernel.perf import EVERY_PROCESS
-from kwatch.options import WatchOptions
+from kwatch.model.options import WatchOptions
+from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
-from kwatch.registry import Registry
-from kwatch.snapshot import ProcessFacts
-from kwatch.symbols.mappings import Mapping
+from kwatch.processes.process_table import Registry
+from kwatch.procfs.mappings import Mapping
+from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.targets.launch import is_32_bit
-from kwatch.tracees import Tracees
 
 BELOW_4_GIB = 0xF7F0_0000
 THROUGH = "32-bit program: its system calls are traced, its heap is not"

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from kwatch.events import Abi
-from kwatch.maps import CALL_NUMBERS, CALL_ROLE_SHIFT, CallFlag, MemoryRole
-from kwatch.options import WatchOptions
+from kwatch.model.options import WatchOptions
+from kwatch.session.tracer import call_flags
 from kwatch.syscalls.names import everything
 from kwatch.syscalls.select import numbers
-from kwatch.tracer import call_flags
+from kwatch.wire.events import Abi
+from kwatch.wire.maps import CALL_NUMBERS, CALL_ROLE_SHIFT, CallFlag, MemoryRole
 
 ONLY_READ = WatchOptions(trace=frozenset(["read"]))
 

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch import attached_line
+from kwatch.commands.watch import messages
 from kwatch.kernel import bpf
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.attach import Attacher
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.probes.finder import AllocatorFinder
-from kwatch.symbols.mappings import read_mappings
+from kwatch.procfs.mappings import read_mappings
 
 SHOWN = "/usr/lib/libc.so.6"
 PID = 41
@@ -135,7 +135,7 @@ def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
         unreadable=set(),
         unmatched_prefixes=[],
     )
-    assert attached_line._coverage(tracees, []) == f"{line}, not malloc (Invalid argument)"
+    assert messages._coverage(tracees, []) == f"{line}, not malloc (Invalid argument)"
 
 
 def test_each_allocator_of_a_process_is_counted_by_itself(attacher, libc, probes):

@@ -7,9 +7,9 @@ import errno
 
 import pytest
 
+from kwatch.commands.doctor import features
+from kwatch.commands.doctor.features import Feature, diagnosed
 from kwatch.errors import Refused
-from kwatch.kernel import features
-from kwatch.kernel.features import Feature, diagnosed
 from kwatch.kernel.privileges import refused
 
 WORKS = Feature("architecture", True, True, "everything")

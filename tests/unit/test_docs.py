@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from kwatch import snapshot
-from kwatch.cli import COMMANDS, DEFAULT_COMMAND, parser_for
-from kwatch.commands.watch import options_from
+from kwatch.cli import parser_for
+from kwatch.commands import COMMANDS, DEFAULT_COMMAND
+from kwatch.commands.doctor import features
+from kwatch.commands.watch.command import options_from
 from kwatch.errors import ExitCode, KwatchError
-from kwatch.events import Loss
-from kwatch.kernel import features
-from kwatch.kernel.tracepoints import TRACEPOINTS
-from kwatch.probes.table import ALLOCATOR_FUNCTIONS
+from kwatch.model import snapshot
+from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
+from kwatch.wire.events import Loss
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GENERATOR = ROOT / "tools" / "docs"

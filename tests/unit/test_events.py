@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kwatch import events, maps
+from kwatch.wire import events, maps
 
 BPF = Path(__file__).parents[2] / "bpf"
 

@@ -13,31 +13,19 @@ PACKAGE = Path(__file__).parents[2] / "kwatch"
 #: Each may import itself, what stands before it, and nothing behind. One line: may not import
 #: each other.
 LAYERS = [
-    ["__init__", "errors"],
-    ["whole_file", "with_parent"],
-    ["units", "cache_folder", "freed_memory", "signals", "stdio"],
-    ["events", "maps", "options"],
-    ["snapshot"],
-    ["runtime"],
-    ["kernel", "syscalls", "symbols", "aggregate", "sinks"],
-    ["probes", "unwind", "stream", "targets", "output", "draft"],
-    ["tracer", "registry"],
-    ["unwinder"],
-    ["process_code"],
+    ["__init__", "errors", "wire"],
+    ["kernel", "units", "model", "syscalls", "system", "elf"],
+    ["programs", "sinks", "targets", "procfs", "aggregate", "unwind"],
+    ["rings", "probes", "symbols"],
+    ["processes"],
+    ["tables"],
     ["stacks"],
-    ["tracees", "stack_queue", "same_stacks"],
-    ["lifecycle", "profile", "call_list", "attached_line"],
     ["session"],
-    ["report", "report_queue"],
-    ["watch"],
+    ["report"],
     ["commands"],
     ["cli"],
     ["__main__"],
 ]
-
-# What may cross a line all the same: the checks of `kwatch doctor` try what users will use, and the
-# programs are built for the table of functions.
-EXCEPTIONS = {("kernel", "symbols"), ("kernel", "targets"), ("kernel", "probes")}
 
 
 def layer_of(unit):
@@ -57,7 +45,7 @@ def imported(path):
 def test_imports_run_one_way(path):
     unit = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for other in imported(path):
-        if other in (unit, "__version__") or (unit, other) in EXCEPTIONS:
+        if other in (unit, "__version__"):
             continue
         assert layer_of(other) < layer_of(unit), f"{unit} imports {other}"
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from harness.records import control_record, heap_batch, typed
 
-from kwatch import tracees as module
 from kwatch.errors import KwatchError
-from kwatch.events import EventType
-from kwatch.kernel.control_ring import MappingRecord, NameRecord
-from kwatch.lifecycle import Lifecycle
-from kwatch.maps import Target
-from kwatch.options import WatchOptions
-from kwatch.snapshot import ProcessFacts
+from kwatch.model.options import WatchOptions
+from kwatch.model.process import ProcessFacts
+from kwatch.rings.perf_ring import MappingRecord, NameRecord
+from kwatch.session import tracees as module
+from kwatch.session.lifecycle import Lifecycle
+from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
-from kwatch.tracees import Tracees
+from kwatch.wire.events import EventType
+from kwatch.wire.maps import Target
 
 PID = 7
 START_NS = 5_000_000_000

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kwatch import tracees as module
-from kwatch.events import CODE_UNMAPPED, EventType
-from kwatch.kernel.control_ring import ControlRecord, MappingRecord
-from kwatch.lifecycle import Lifecycle, mapping_of
-from kwatch.maps import Target
-from kwatch.options import WatchOptions
-from kwatch.snapshot import ProcessFacts
-from kwatch.tracees import Tracees
+from kwatch.model.options import WatchOptions
+from kwatch.model.process import ProcessFacts
+from kwatch.rings.perf_ring import ControlRecord, MappingRecord
+from kwatch.session import tracees as module
+from kwatch.session.lifecycle import Lifecycle, mapping_of
+from kwatch.session.tracees import Tracees
+from kwatch.wire.events import CODE_UNMAPPED, EventType
+from kwatch.wire.maps import Target
 
 PID, IMAGE, PAGE = 7, 1234, 0x1000
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.kernel.ranges import Ranges
+from kwatch.tables.free_ranges import Ranges
 
 SIZE = 64
 

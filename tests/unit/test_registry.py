@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from kwatch.registry import Registry
-from kwatch.snapshot import ProcessFacts
+from kwatch.model.process import ProcessFacts
+from kwatch.processes.process_table import Registry
 
 
 def test_a_childs_addresses_have_changed_their_meaning_as_often_as_its_parents():

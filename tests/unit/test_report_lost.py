@@ -10,16 +10,16 @@ from types import SimpleNamespace
 import pytest
 
 from kwatch.aggregate.call_stacks import CallStackAccount
-from kwatch.events import Loss
 from kwatch.kernel import bpf
-from kwatch.kernel.tracepoints import TRACEPOINTS
-from kwatch.maps import LossKey
-from kwatch.options import WatchOptions
-from kwatch.registry import Registry
-from kwatch.report import Reporter
-from kwatch.session import now_ns
-from kwatch.snapshot import ProcessFacts
-from kwatch.tracer import Tracer
+from kwatch.model.options import WatchOptions
+from kwatch.model.process import ProcessFacts
+from kwatch.processes.process_table import Registry
+from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.report.reporter import Reporter
+from kwatch.session.session import now_ns
+from kwatch.session.tracer import Tracer
+from kwatch.wire.events import Loss
+from kwatch.wire.maps import LossKey
 
 KNOWN, CHILD, LATER = 41, 42, 43
 

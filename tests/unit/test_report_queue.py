@@ -7,10 +7,13 @@ import threading
 
 import pytest
 
-from kwatch.draft import Case, Draft
-from kwatch.report_queue import ReportQueue
-from kwatch.snapshot import Frame, HeapStats, Lost, ProcessFacts, Snapshot, StackStats, Verdict
-from kwatch.symbols.mappings import Call, Mapping
+from kwatch.model.frame import Frame
+from kwatch.model.process import ProcessFacts
+from kwatch.model.snapshot import HeapStats, Lost, Snapshot, StackStats, Verdict
+from kwatch.procfs.address_space import Call
+from kwatch.procfs.mappings import Mapping
+from kwatch.report.queue import ReportQueue
+from kwatch.report.unsymbolized import Case, Draft
 from kwatch.symbols.namer import Namer
 from kwatch.symbols.stack import Stack
 

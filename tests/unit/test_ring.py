@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch import events, stack_queue, stream
-from kwatch.events import EventType, Loss
-from kwatch.kernel import data_ring
-from kwatch.kernel.control_ring import ControlRecord, MappingRecord, NameRecord, control_records
-from kwatch.kernel.data_ring import CpuRing
-from kwatch.options import WatchOptions
-from kwatch.stack_queue import StackQueue
+from kwatch.model.options import WatchOptions
+from kwatch.rings import bpf_ring, stream
+from kwatch.rings.bpf_ring import CpuRing
+from kwatch.rings.perf_ring import ControlRecord, MappingRecord, NameRecord, control_records
+from kwatch.stacks import pending
+from kwatch.stacks.pending import StackQueue
+from kwatch.wire import events
+from kwatch.wire.events import EventType, Loss
 
 PAGE = mmap.PAGESIZE
 BUSY = 1 << 31
@@ -95,7 +96,7 @@ def two_cpus(monkeypatch):
     writers = [Writer(os.eventfd(0)), Writer(os.eventfd(0))]  # can be polled, and closed
     rings = iter([writer.ring for writer in writers])
     control = SimpleNamespace(descriptors=[], drain=list, close=lambda: None)
-    monkeypatch.setattr(data_ring, "online_cpus", lambda: [0, 1])
+    monkeypatch.setattr(bpf_ring, "online_cpus", lambda: [0, 1])
     monkeypatch.setattr(CpuRing, "create", lambda size, event: next(rings))
     monkeypatch.setattr(stream, "ControlRing", lambda *arguments, **named: control)
     monkeypatch.setattr(stream, "_PATIENCE_NS", 1_000_000)
@@ -192,7 +193,7 @@ def with_stacks(two_cpus, monkeypatch):
 
 def test_each_end_of_a_batch_finds_the_stacks_from_before_it(with_stacks, monkeypatch):
     """Although too many wait to be taken, and the first one to look has emptied the ring."""
-    monkeypatch.setattr(stack_queue, "_MOST", 1)
+    monkeypatch.setattr(pending, "_MOST", 1)
     made, seen = with_stacks([10, 20, 30, 40, 50]), []
     queue = StackQueue(made, seen.append)
     queue.add(ControlRecord(5, b""))

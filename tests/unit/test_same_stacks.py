@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from kwatch.model.frame import Ending, Frame
+from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
-from kwatch.registry import Process, Stacks
-from kwatch.same_stacks import SameStacks
-from kwatch.snapshot import Ending, Frame, ProcessFacts
-from kwatch.symbols.mappings import Call, Mapping
+from kwatch.processes.process import Process, Stacks
+from kwatch.procfs.address_space import Call
+from kwatch.procfs.mappings import Mapping
+from kwatch.report.stack_groups import SameStacks
 from kwatch.symbols.stack import Stack
 
 

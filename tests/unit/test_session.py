@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from harness.records import control_record, heap_batch, syscall_record
 
-from kwatch.events import SYSCALL, EventType
-from kwatch.options import WatchOptions
-from kwatch.report import UNKNOWN_PROCESS, Reporter, call_name
-from kwatch.session import Session, now_ns
-from kwatch.stream import Drained
+from kwatch.model.options import WatchOptions
+from kwatch.report.reporter import UNKNOWN_PROCESS, Reporter, call_name
+from kwatch.rings.stream import Drained
+from kwatch.session.session import Session, now_ns
+from kwatch.session.tracer import MISSED_TRACEPOINTS
 from kwatch.targets import processes
-from kwatch.tracer import MISSED_TRACEPOINTS
+from kwatch.wire.events import SYSCALL, EventType
 
 PID = 7
 START_NS = 5_000_000_000

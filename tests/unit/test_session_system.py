@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch import attached_line
-from kwatch import tracees as module
+from kwatch.commands.watch import messages
 from kwatch.errors import KwatchError
-from kwatch.options import WatchOptions
-from kwatch.snapshot import ProcessFacts
-from kwatch.tracees import Tracees
+from kwatch.model.options import WatchOptions
+from kwatch.model.process import ProcessFacts
+from kwatch.session import tracees as module
+from kwatch.session.tracees import Tracees
 
 NO_TARGET = 9
 
@@ -43,7 +43,7 @@ def tracees(monkeypatch):
 
 
 def test_one_phrase_for_all_that_may_not_be_read(tracees):
-    line = attached_line._coverage(tracees, [])
+    line = messages._coverage(tracees, [])
     assert line.count("not ") == 1
     assert "5 processes such as 1" in line
     assert "CAP_SYS_PTRACE" in line

@@ -8,10 +8,11 @@ import io
 
 import pytest
 
+from kwatch.model.process import ProcessFacts
+from kwatch.model.snapshot import Lost, Snapshot
 from kwatch.sinks import Sink
 from kwatch.sinks.jsonl import JsonLines
-from kwatch.sinks.table import Tables
-from kwatch.snapshot import Lost, ProcessFacts, Snapshot
+from kwatch.sinks.table.table import Tables
 
 SNAPSHOT = Snapshot(
     kind="snapshot",

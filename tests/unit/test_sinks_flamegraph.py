@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from harness.browser import Browser
 
+from kwatch.model.frame import Frame
+from kwatch.model.snapshot import HeapProfile, StackTotals
 from kwatch.sinks.profiles.flamegraph import flamegraph
 from kwatch.sinks.profiles.unit import Unit
-from kwatch.snapshot import Frame, HeapProfile, StackTotals
 
 pytestmark = pytest.mark.needs("chromium")
 

@@ -7,22 +7,21 @@ import io
 import json
 from dataclasses import replace
 
-from kwatch.sinks.jsonl import JsonLines
-from kwatch.snapshot import (
+from kwatch.model.frame import Ending, Frame
+from kwatch.model.process import ProcessFacts
+from kwatch.model.snapshot import (
     CallStackStats,
-    Ending,
     Footprint,
-    Frame,
     HeapStats,
     Lost,
     MemoryStats,
-    ProcessFacts,
     Snapshot,
     StackStats,
     SyscallStats,
     SyscallSummary,
     Verdict,
 )
+from kwatch.sinks.jsonl import JsonLines
 
 FRAME = Frame(0x401136, "main", 6, "/path", "main.c", 7)
 SNAPSHOT = Snapshot(

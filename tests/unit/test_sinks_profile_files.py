@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from kwatch import whole_file
 from kwatch.errors import KwatchError, UsageError
-from kwatch.options import ProfileFiles, WatchOptions
-from kwatch.output import Output
+from kwatch.model.frame import Frame
+from kwatch.model.options import ProfileFiles, WatchOptions
+from kwatch.model.process import ProcessFacts
+from kwatch.model.snapshot import HeapProfile, Lost, Snapshot, StackTotals
+from kwatch.sinks.output import Output
 from kwatch.sinks.profiles import files
 from kwatch.sinks.profiles.files import Profiles
 from kwatch.sinks.profiles.unit import INUSE_SPACE, Unit
-from kwatch.snapshot import Frame, HeapProfile, Lost, ProcessFacts, Snapshot, StackTotals
+from kwatch.system import atomic_file
 
 
 def snapshot(pid: int, size: int, exited: bool = False) -> Snapshot:
@@ -89,7 +91,7 @@ def test_links_that_others_plant_are_not_followed(
     path, precious = tmp_path / "profile.pb.gz", tmp_path / "precious"
     precious.write_text("precious")
     names: list[str] = []
-    monkeypatch.setattr(whole_file.secrets, "token_hex", lambda size: names.pop(0))
+    monkeypatch.setattr(atomic_file.secrets, "token_hex", lambda size: names.pop(0))
     names.append("first")
     profiles = Profiles({str(path): sizes})
     profiles.write(snapshot(1, 10))

@@ -9,20 +9,14 @@ from dataclasses import replace
 import pytest
 from harness.profile_proto import Pprof
 
+from kwatch.model.frame import Frame
+from kwatch.model.process import ProcessFacts
+from kwatch.model.snapshot import CodeMapping, HeapProfile, Lost, Snapshot, StackTotals
 from kwatch.sinks.profiles.flamegraph import flamegraph
 from kwatch.sinks.profiles.folded import folded
 from kwatch.sinks.profiles.pprof import pprof
 from kwatch.sinks.profiles.speedscope import speedscope
 from kwatch.sinks.profiles.unit import Format, Unit, unit_of
-from kwatch.snapshot import (
-    CodeMapping,
-    Frame,
-    HeapProfile,
-    Lost,
-    ProcessFacts,
-    Snapshot,
-    StackTotals,
-)
 
 APP, LIBRARY = "/usr/bin/app", "/usr/lib/libz.so.1"
 CODE = (

@@ -10,23 +10,22 @@ from dataclasses import replace
 
 import pytest
 
-from kwatch.sinks.names import shortened
-from kwatch.sinks.screen import Screen
-from kwatch.sinks.table import Tables
-from kwatch.snapshot import (
+from kwatch.model.frame import Ending, Frame
+from kwatch.model.process import ProcessFacts
+from kwatch.model.snapshot import (
     CallStackStats,
-    Ending,
-    Frame,
     HeapStats,
     Lost,
     MemoryStats,
-    ProcessFacts,
     Snapshot,
     StackStats,
     SyscallStats,
     SyscallSummary,
     Verdict,
 )
+from kwatch.sinks.table.names import shortened
+from kwatch.sinks.table.screen import Screen
+from kwatch.sinks.table.table import Tables
 
 APPEND = "std::basic_string<char, std::allocator<char> >::_M_append(char const*, unsigned long)"
 RUNTIME = (Frame(3, "__libc_start_call_main"), Frame(4, "__libc_start_main@@GLIBC_2.34"))

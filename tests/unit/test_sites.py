@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
+from kwatch.elf.elf import Elf
 from kwatch.probes.finder import AllocatorFinder
 from kwatch.probes.sites import exit_offsets, site_offset
-from kwatch.symbols.elf import Elf
 
 on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 instructions")
 

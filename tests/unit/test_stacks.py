@@ -8,15 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kwatch import events
 from kwatch.aggregate.call_stacks import CallStackAccount
-from kwatch.events import EventType, StackCopy
+from kwatch.model.frame import Ending
+from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
-from kwatch.registry import Process
-from kwatch.snapshot import Ending, ProcessFacts
-from kwatch.stacks import RawStack, StackAssembler, StackReader, stack_of
+from kwatch.processes.process import Process
+from kwatch.stacks.assembler import RawStack, StackAssembler
+from kwatch.stacks.reader import StackReader, stack_of
 from kwatch.symbols.stack import Stack
-from kwatch.unwind.rows import STACK_BY_FRAME_POINTER, StackEnd
+from kwatch.wire import events
+from kwatch.wire.events import EventType, StackCopy
+from kwatch.wire.unwind_rows import STACK_BY_FRAME_POINTER, StackEnd
 
 CHUNK = events.STACK_CHUNK
 

@@ -15,9 +15,10 @@ from harness.naming import frames_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kwatch.symbols.demangle import LONGEST, demangle
-from kwatch.symbols.elf_layout import MAGIC
-from kwatch.symbols.mappings import AddressSpace, read_mappings
+from kwatch.elf.layout import MAGIC
+from kwatch.procfs.address_space import AddressSpace
+from kwatch.procfs.mappings import read_mappings
+from kwatch.symbols.demangle.demangle import LONGEST, demangle
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 from kwatch.symbols.symbolizer import Symbolizer
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from harness.compiled import CHAIN, INLINED, addr2line, ask, call_in, compile_c, located, run
 
-from kwatch.symbols.elf import Elf
+from kwatch.elf.elf import Elf
 from kwatch.symbols.reader import Reader
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kwatch.symbols.elf import Elf, ElfError, ElfType
-from kwatch.symbols.mappings import read_mappings
+from kwatch.elf.elf import Elf, ElfError, ElfType
+from kwatch.procfs.mappings import read_mappings
 
 SOURCE = """
 #include <stdlib.h>

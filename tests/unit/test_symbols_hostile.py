@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kwatch.symbols import elf_layout as layout
-from kwatch.symbols.elf import Elf, ElfError
+from kwatch.elf import layout as layout
+from kwatch.elf.elf import Elf, ElfError
 from kwatch.unwind.table import build_table
 
 SIZE = 512 << 20

@@ -14,12 +14,13 @@ import pytest
 from harness.compiled import CHAIN, INLINED, compile_c, run, waiting
 from harness.naming import frames_of
 
-from kwatch.snapshot import Frame
-from kwatch.symbols import images
-from kwatch.symbols.demangle import demangle
-from kwatch.symbols.elf import Elf
-from kwatch.symbols.images import Images, mapped_build_id
-from kwatch.symbols.mappings import AddressSpace, Mapping, read_mappings
+from kwatch.elf.elf import Elf
+from kwatch.model.frame import Frame
+from kwatch.procfs.address_space import AddressSpace
+from kwatch.procfs.mappings import Mapping, read_mappings
+from kwatch.symbols import mapped_files
+from kwatch.symbols.demangle.demangle import demangle
+from kwatch.symbols.mapped_files import Images, mapped_build_id
 from kwatch.symbols.symbolizer import Symbolizer
 
 OTHER = INLINED.replace("inner", "wrong").replace("middle", "worse").replace("outer", "worst")
@@ -110,7 +111,7 @@ def test_only_a_mapping_that_has_changed_is_looked_for_among_all(
     libc = next(m for m in read_mappings(own) if "/libc.so" in m.path and m.executable)
     looks: list[int] = []
     monkeypatch.setattr(
-        images, "read_mappings", lambda pid: looks.append(pid) or read_mappings(pid)
+        mapped_files, "read_mappings", lambda pid: looks.append(pid) or read_mappings(pid)
     )
     for mapping, expected in ((libc, []), (replace(libc, end=libc.end - 4096), [own])):
         elf = Images().open(own, mapping)

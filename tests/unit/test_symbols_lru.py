@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kwatch.symbols.lru import Lru
+from kwatch.system.lru import Lru
 
 
 def test_what_was_used_longest_ago_is_forgotten() -> None:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.symbols.images import Images
-from kwatch.symbols.mappings import AddressSpace, Mapping, file_of, parse_mapping, read_mappings
+from kwatch.procfs.address_space import AddressSpace
+from kwatch.procfs.mappings import Mapping, file_of, parse_mapping, read_mappings
+from kwatch.symbols.mapped_files import Images
 
 
 def code(start: int, end: int, offset: int = 0, executable: bool = True) -> Mapping:

@@ -15,10 +15,11 @@ from harness.naming import frames_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kwatch.snapshot import Frame
+from kwatch.model.frame import Frame
+from kwatch.procfs.address_space import AddressSpace, Call
+from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.symbols import perf_map
 from kwatch.symbols.jit import JitCode
-from kwatch.symbols.mappings import AddressSpace, Call, Mapping, read_mappings
 from kwatch.symbols.perf_map import PerfMap, open_perf_map, without_overlaps
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from harness.naming import frames_of
 
-from kwatch.symbols.demangle import demangle
-from kwatch.symbols.elf import Elf
-from kwatch.symbols.libdw import Module
-from kwatch.symbols.mappings import AddressSpace, Mapping, read_mappings
+from kwatch.elf.elf import Elf
+from kwatch.procfs.address_space import AddressSpace
+from kwatch.procfs.mappings import Mapping, read_mappings
+from kwatch.symbols.demangle.demangle import demangle
+from kwatch.symbols.dwarf.libdw import Module
 from kwatch.symbols.reader import Answer, Reader
 from kwatch.symbols.symbolizer import Symbolizer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kwatch.events import Abi
 from kwatch.syscalls import names
+from kwatch.wire.events import Abi
 
 ROOT = Path(__file__).parents[2]
 HEADERS = Path("/usr/include/x86_64-linux-gnu/asm")

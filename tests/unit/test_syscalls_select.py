@@ -8,10 +8,10 @@ import subprocess
 import pytest
 
 from kwatch.errors import UsageError
-from kwatch.events import Abi
 from kwatch.syscalls.classes import CLASSES
 from kwatch.syscalls.names import CALL_NUMBERS, all_names, everything
 from kwatch.syscalls.select import numbers, parse_trace
+from kwatch.wire.events import Abi
 
 ACCEPTED = [
     *("openat", "trace=openat", "t=openat", "!openat", "read,,write", "?opne", "??opne,read"),

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch.maps import Target, TargetFlag
-from kwatch.tracer import Tracer
+from kwatch.session.tracer import Tracer
+from kwatch.wire.maps import Target, TargetFlag
 
 PID = 7
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kwatch.cache_folder import default_folder
-from kwatch.symbols.elf import Elf
-from kwatch.unwind import cache as module
-from kwatch.unwind.cache import TableCache
+from kwatch.elf.elf import Elf
+from kwatch.system.cache_dir import default_folder
+from kwatch.unwind import table_cache as module
 from kwatch.unwind.table import build_table
+from kwatch.unwind.table_cache import TableCache
 
 
 @pytest.fixture(scope="module")

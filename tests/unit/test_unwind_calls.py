@@ -10,8 +10,8 @@ from pathlib import Path
 import capstone
 import pytest
 
-from kwatch.symbols.mappings import read_mappings
-from kwatch.unwind.calls import LONGEST, follows_call
+from kwatch.procfs.mappings import read_mappings
+from kwatch.unwind.call_sites import LONGEST, follows_call
 from kwatch.unwind.machines import ARM64, X86_64, Machine
 
 MOST = 1 << 20

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kwatch.symbols import elf_layout as layout
-from kwatch.symbols.elf import Elf, ElfError, Segment
+from kwatch.elf import layout as layout
+from kwatch.elf.elf import Elf, ElfError, Segment
 from kwatch.unwind.image import Image
 from kwatch.unwind.machines import ARM64, X86_64
-from kwatch.unwind.rows import RowKind
-from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, unwind
 from kwatch.unwind.table import build_table, table_of
+from kwatch.unwind.walk import Region, Regions, Registers, StackCopy, unwind
+from kwatch.wire.unwind_rows import RowKind
 
 MANY = settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
 TEXT, SIZE, EH_FRAME = 0x1000, 0x10000, 0x20000

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kwatch.symbols.elf import Elf, Segment
-from kwatch.symbols.mappings import parse_mapping
-from kwatch.unwind import rows as fmt
+from kwatch.elf.elf import Elf, Segment
+from kwatch.procfs.mappings import parse_mapping
 from kwatch.unwind.machines import ARM64, X86_64
-from kwatch.unwind.rows import Arm64Ra, RowKind, StackEnd
-from kwatch.unwind.stack import Region, Regions, Registers, StackCopy, Unwound, unwind
 from kwatch.unwind.table import Table, build_table
+from kwatch.unwind.walk import Region, Regions, Registers, StackCopy, Unwound, unwind
+from kwatch.wire import unwind_rows as fmt
+from kwatch.wire.unwind_rows import Arm64Ra, RowKind, StackEnd
 
 SOURCE = Path(__file__).with_name("unwind_self.c")
 MACHINE = ARM64 if platform.machine() == "aarch64" else X86_64

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kwatch.symbols.elf import Elf
-from kwatch.symbols.mappings import read_mappings
-from kwatch.unwind import rows as fmt
-from kwatch.unwind.rows import RowKind
+from kwatch.elf.elf import Elf
+from kwatch.procfs.mappings import read_mappings
 from kwatch.unwind.table import Table, build_table, build_table_from_memory
+from kwatch.wire import unwind_rows as fmt
+from kwatch.wire.unwind_rows import RowKind
 
 _ENTRY = re.compile(r"[0-9a-f]{8} [0-9a-f]+ (?:[0-9a-f]+ )?(CIE|FDE)(?: .*pc=(\w+)\.\.(\w+))?")
 _OF_CIE = re.compile(r"FDE cie=(\w+) ")

@@ -10,15 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch import unwinder as module
-from kwatch.kernel.row_store import Placed
+from kwatch.elf.elf import ElfError
+from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
-from kwatch.registry import Process
-from kwatch.snapshot import ProcessFacts
-from kwatch.symbols.elf import ElfError
-from kwatch.symbols.mappings import AddressSpace, Mapping, read_mappings
-from kwatch.unwind.cache import TableCache
-from kwatch.unwinder import Unwinder
+from kwatch.processes.process import Process
+from kwatch.procfs.address_space import AddressSpace
+from kwatch.procfs.mappings import Mapping, read_mappings
+from kwatch.tables import publisher as module
+from kwatch.tables.publisher import Unwinder
+from kwatch.tables.row_store import Placed
+from kwatch.unwind.table_cache import TableCache
 
 VDSO_32 = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]", 0, 0, True, False)
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch import unwinder as module
-from kwatch.symbols.mappings import Mapping
-from kwatch.unwinder import Unwinder
+from kwatch.procfs.mappings import Mapping
+from kwatch.tables import publisher as module
+from kwatch.tables.publisher import Unwinder
 
 WITHOUT, WARNINGS = 20, 5
 

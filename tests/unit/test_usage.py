@@ -9,7 +9,7 @@ import pytest
 
 from kwatch import cli
 from kwatch.cli import _parse
-from kwatch.commands.watch import options_from
+from kwatch.commands.watch.command import options_from
 from kwatch.errors import UsageError
 
 

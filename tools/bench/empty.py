@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from kwatch.kernel import bpf
-from kwatch.kernel.loader import Programs
-from kwatch.kernel.source import Ways
 from kwatch.probes.attach import Attacher
 from kwatch.probes.finder import Allocator, AllocatorFinder
-from kwatch.symbols.mappings import file_of, read_mappings
+from kwatch.procfs.mappings import file_of, read_mappings
+from kwatch.programs.loader import Programs
+from kwatch.programs.source import Ways
 
 _USER_STACK = 1 << 8  # BPF_F_USER_STACK, include/uapi/linux/bpf.h
 _GET_STACKID = 27  # the helper's number there

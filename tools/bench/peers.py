@@ -20,7 +20,7 @@ from harness.session import Session
 from bench import processes
 from bench.empty import empty_probes, stackid_probes
 from bench.workload import pin
-from kwatch.kernel.source import shim_directory
+from kwatch.programs.source import shim_directory
 
 _PTRACE = Path(__file__).with_name("ptrace.h")
 _VERSION_CODE = """

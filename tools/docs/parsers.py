@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from kwatch.cli import COMMANDS, DEFAULT_COMMAND, command_module, parser_for
+from kwatch.cli import command_module, parser_for
+from kwatch.commands import COMMANDS, DEFAULT_COMMAND
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 
 from docs.reference import MADE, table, wrapped
-from kwatch.kernel.tracepoints import TRACEPOINTS
-from kwatch.maps import Shape
-from kwatch.probes.table import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
+from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
+from kwatch.wire.maps import Shape
 
 _CALLS = {
     Shape.MALLOC: "f(size)",

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from kwatch.errors import ExitCode
-from kwatch.maps import MAX_PATTERNS
 from kwatch.syscalls.classes import BARE, CLASSES
+from kwatch.wire.maps import MAX_PATTERNS
 
 DESCRIPTION = (
     "kwatch attaches to running processes, or launches one, and reports which memory they have "

@@ -33,17 +33,18 @@ from programs import Checked, programs
 from result import KINDS, Result, faults
 from tabulate import tabulate
 
-from kwatch import events, watch
-from kwatch.commands.watch import program_config
-from kwatch.events import Batch, EventType
-from kwatch.kernel.loader import Loader
+from kwatch.commands.watch import loop
+from kwatch.commands.watch.command import program_config
+from kwatch.elf.elf import Elf
 from kwatch.kernel.privileges import raise_descriptor_limit
-from kwatch.options import WatchOptions
-from kwatch.session import Session
-from kwatch.signals import Signals
-from kwatch.snapshot import Ending
-from kwatch.symbols.elf import Elf
+from kwatch.model.frame import Ending
+from kwatch.model.options import WatchOptions
+from kwatch.programs.loader import Loader
+from kwatch.session.session import Session
+from kwatch.system.signals import Signals
 from kwatch.targets.launch import Launched
+from kwatch.wire import events
+from kwatch.wire.events import Batch, EventType
 
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
 _HEADERS = ("program", *KINDS, "distinct", "depth", "truncated by", "status")
@@ -107,7 +108,7 @@ def _trace(program: Checked, directory: Path, library: Path, signals: Signals) -
     os.environ["LD_PRELOAD"] = str(library)  # so that kwatch knows of it beforehand
     try:
         with closing(Loader(program_config(options))) as loader:
-            watched = watch.Watch(options, loader, signals)
+            watched = loop.Watch(options, loader, signals)
         status = watched.run()
     finally:
         del os.environ["LD_PRELOAD"]
@@ -225,8 +226,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="programs; all by default")
     options = parser.parse_args()
     raise_descriptor_limit()
-    watch.Session = Recorder  # type: ignore[misc]
-    watch.Launched = Recorded  # type: ignore[misc]
+    loop.Session = Recorder  # type: ignore[misc]
+    loop.Launched = Recorded  # type: ignore[misc]
     with tempfile.TemporaryDirectory(prefix="unwind_check") as folder:
         rows, compared, wrong = _check(options.names, Path(folder))
         print(tabulate(rows, _HEADERS))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from kwatch.with_parent import die_with_parent
+from kwatch.system.child import die_with_parent
 from vm.cache import Guest
 
 BOOT_LIMIT = 90.0  # seconds until the guest must have said that it is alive

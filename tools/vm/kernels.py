@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kwatch.events import Abi
 from kwatch.syscalls.names import all_names, number
+from kwatch.wire.events import Abi
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIST = CHECKOUT / "tests" / "kernels.txt"

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from kwatch.model.frame import Frame
+from kwatch.model.snapshot import HeapProfile, Snapshot, StackTotals
 from kwatch.sinks.profiles.unit import Format, Unit, unit_of
-from kwatch.snapshot import Frame, HeapProfile, Snapshot, StackTotals
-from kwatch.whole_file import create_beside, write_whole
+from kwatch.system.atomic_file import create_beside, write_whole
 
 #: Of the time that passes, at most so much goes into rewriting files before the end.
 _SHARE = 0.1

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 
+from kwatch.model.frame import Frame
 from kwatch.sinks.profiles.unit import (
     ALLOC_SPACE,
     INUSE_SPACE,
@@ -19,7 +20,6 @@ from kwatch.sinks.profiles.unit import (
     name_of,
     path_of,
 )
-from kwatch.snapshot import Frame
 
 _TEMPLATE = "flamegraph.html"
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from kwatch.model.frame import Frame
 from kwatch.sinks.profiles.unit import INUSE_SPACE, Unit, frames_of, name_of
-from kwatch.snapshot import Frame
 
 
 def folded(units: Sequence[Unit]) -> bytes:

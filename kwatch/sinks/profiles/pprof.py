@@ -11,6 +11,8 @@ import gzip
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
+from kwatch.model.frame import Frame
+from kwatch.model.snapshot import CodeMapping
 from kwatch.sinks.profiles.protobuf import integer, nested, packed
 from kwatch.sinks.profiles.unit import (
     INUSE_SPACE,
@@ -21,7 +23,6 @@ from kwatch.sinks.profiles.unit import (
     name_of,
     path_of,
 )
-from kwatch.snapshot import CodeMapping, Frame
 
 
 def pprof(units: Sequence[Unit]) -> bytes:

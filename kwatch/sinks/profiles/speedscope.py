@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from kwatch.model.frame import Frame
 from kwatch.sinks.profiles.unit import (
     MEASURES,
     Measure,
@@ -18,7 +19,6 @@ from kwatch.sinks.profiles.unit import (
     name_of,
     path_of,
 )
-from kwatch.snapshot import Frame
 
 _UNITS = {"bytes": "bytes", "count": "none"}
 

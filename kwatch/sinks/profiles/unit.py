@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
 
-from kwatch.snapshot import Frame, HeapProfile, Snapshot, StackTotals
+from kwatch.model.frame import Frame
+from kwatch.model.snapshot import HeapProfile, Snapshot, StackTotals
 
 #: A stack of which no frame is known.
 LOST = Frame(0, "[stack lost]")

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine can do, found by trying it: never by comparing versions."""
+
+from __future__ import annotations
+
+import importlib.util
+import mmap
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from kwatch.errors import KwatchError, Refused
+from kwatch.kernel import bpf, perf
+from kwatch.kernel.btf import KernelTypes
+from kwatch.kernel.emulation import INSTRUCTIONS, emulates
+from kwatch.kernel.no_preempt import may_be_unpreempted
+from kwatch.kernel.privileges import (
+    cure_of,
+    is_privileged,
+    require_initial_pid_namespace,
+    require_root,
+)
+from kwatch.programs import tracepoints
+from kwatch.programs.loader import BCC_HINT, Loader, Programs
+from kwatch.programs.source import ProgramConfig, Ways
+from kwatch.programs.tracepoints import TRACEPOINTS
+
+_WITH_LINKS = "heap probes, cheap to remove"
+_LOCKDOWN = "/sys/kernel/security/lockdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One capability. `needed`: kwatch cannot do its main job without it."""
+
+    name: str
+    works: bool
+    needed: bool
+    purpose: str
+    reason: str = ""
+    cure: str = ""
+
+
+Check = Callable[[], None]
+
+
+def _architecture() -> None:
+    if platform.machine() not in ("x86_64", "aarch64"):
+        raise KwatchError(f"this is {platform.machine()}", "use x86-64 or arm64")
+
+
+def _lockdown() -> None:
+    if not os.path.exists(_LOCKDOWN):
+        return
+    with open(_LOCKDOWN) as file:
+        mode = file.read()
+    if "[confidentiality]" in mode:
+        raise KwatchError(
+            "the kernel is locked down (confidentiality): BPF may not read memory",
+            "boot with lockdown=integrity or without Secure Boot's strict mode",
+        )
+
+
+def _bcc() -> None:
+    try:
+        found = importlib.util.find_spec("bcc.libbcc")
+    except ImportError as error:
+        raise KwatchError(str(error), BCC_HINT) from error
+    if found is None:
+        raise KwatchError("the module bcc is not the BPF Compiler Collection", BCC_HINT)
+
+
+def _libdw() -> None:
+    from kwatch.symbols.dwarf.libdw_api import load_libdw
+
+    load_libdw()
+
+
+def _btf() -> None:
+    KernelTypes().offsets()
+
+
+def _perf_ring() -> None:
+    os.close(perf.open_output(0, mmap.PAGESIZE))
+
+
+def _ring_buffer() -> None:
+    """Linux 5.8, commit 457f44363a88."""
+    os.close(bpf.create_map("probe_ring", bpf.MapShape(bpf.MAP_TYPE_RINGBUF, 0, 0, mmap.PAGESIZE)))
+
+
+def _connector() -> None:
+    from kwatch.targets.connector import Connector
+
+    Connector().close()
+
+
+def _uprobe_links() -> None:
+    if not bpf.has_uprobe_links():
+        raise KwatchError(
+            "this kernel attaches a program to one place at a time (until Linux 6.6, commit "
+            "89ae89f53d20)",
+            "nothing to do: perf uprobes take their place",
+        )
+
+
+def _emulation() -> Feature:
+    """What the choice of the probed instruction rests on."""
+    name, purpose = "emulated instructions", "probes without single-stepping"
+    try:
+        known = INSTRUCTIONS.get(platform.machine(), ())
+        emulated = [instruction for instruction in known if emulates(instruction)]
+    except (KwatchError, OSError) as error:
+        return _broken(name, False, purpose, error)
+    stepped = [instruction for instruction in known if instruction not in emulated]
+    found = f"emulated: {', '.join(emulated)}; single-stepped: {', '.join(stepped)}"
+    return Feature(name, True, False, purpose, found)
+
+
+def _tracepoints(programs: Programs) -> None:
+    for name, tracepoint in TRACEPOINTS.items():
+        through_perf = programs.ways.perf_tracepoints
+        os.close(tracepoints.attach(tracepoint, programs.programs[name], through_perf))
+
+
+def _found_tracepoints(programs: Programs) -> Feature:
+    found = _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
+    if not found.works or not programs.ways.perf_tracepoints:
+        return found
+    reason = "through perf events, because raw ones can be preempted here"
+    if not may_be_unpreempted():
+        reason += "; some may be missed: kwatch may not be real-time (CAP_SYS_NICE)"
+    return replace(found, reason=reason)
+
+
+def _uprobes(programs: Programs) -> None:
+    """Probes this process for a moment; it is no target, so the program does nothing."""
+    path, offset = _own_code()
+    if programs.ways.uprobe_links:
+        program = programs.programs["heap_entry"]
+        os.close(bpf.link_uprobes(program, path, [offset], [0], os.getpid(), 0))
+    else:
+        program = programs.programs["heap_malloc"]
+        os.close(perf.open_uprobe(path, offset, os.getpid(), program, False))
+
+
+def _own_code() -> tuple[str, int]:
+    from kwatch.elf.elf import Elf
+    from kwatch.procfs.mappings import file_of, read_mappings
+
+    for mapping in read_mappings(os.getpid()):
+        path = file_of(os.getpid(), mapping) if mapping.executable else ""
+        if path:
+            with Elf.open(path) as elf:
+                functions = elf.functions(["malloc"])
+            if functions:
+                return mapping.path, functions["malloc"].offset
+    raise KwatchError("no malloc was found in this process", "please report it")
+
+
+#: name, needed, purpose, check: the capabilities that stand by themselves.
+_STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
+    ("architecture", True, "everything", _architecture),
+    ("privileges", True, "everything", require_root),
+    ("pid namespace", True, "everything", require_initial_pid_namespace),
+    ("no lockdown", True, "everything", _lockdown),
+    ("bcc", True, "compiling the BPF programs", _bcc),
+    ("kernel types (BTF)", True, "finding kernel structures", _btf),
+    ("BPF ring buffers", True, "receiving events", _ring_buffer),
+    ("perf rings", True, "receiving forks, execs, exits and mappings", _perf_ring),
+    ("libdw", True, "names and lines of stacks", _libdw),
+    ("process connector", False, "--comm for processes that start later", _connector),
+)
+
+
+def features() -> Iterator[Feature]:
+    """Every capability, in the order in which kwatch comes to need it."""
+    for name, needed, purpose, check in _STANDALONE:
+        yield _tried(name, needed, purpose, check)
+    if not is_privileged():
+        reason, cure = "not checked: it takes root", "run `kwatch doctor` as root"
+        for name in ("uprobe links", "perf uprobes", "tracepoints"):
+            yield Feature(name, False, True, "system calls and the heap", reason, cure)
+        return
+    links = _tried("uprobe links", False, _WITH_LINKS, _uprobe_links)
+    found = list(_program_features(links=True, needed=False)) if links.works else [links]
+    yield from found
+    yield from _program_features(links=False, needed=not found[-1].works)
+    yield _emulation()
+
+
+def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
+    """The programs as built for uprobe links, or as built for kernels without them."""
+    kind = "uprobe links" if links else "perf uprobes"
+    purpose = _WITH_LINKS if links else "heap probes on kernels without links"
+    try:
+        ways = Ways(links, tracepoints.are_preemptible())
+        with closing(Loader(ProgramConfig(heap=True, call_stacks=True), ways)) as loader:
+            programs = loader.result()
+    except (KwatchError, OSError) as error:
+        yield _broken(kind, needed, purpose, error)
+        return
+    try:
+        yield _tried(kind, needed, purpose, lambda: _uprobes(programs))
+        if not links:
+            yield _found_tracepoints(programs)
+    finally:
+        programs.close()
+
+
+def _tried(name: str, needed: bool, purpose: str, check: Check) -> Feature:
+    try:
+        check()
+    except (KwatchError, ImportError, OSError) as error:
+        return _broken(name, needed, purpose, error)
+    return Feature(name, True, needed, purpose)
+
+
+def _broken(
+    name: str, needed: bool, purpose: str, error: KwatchError | ImportError | OSError
+) -> Feature:
+    reason, cure = str(error), "install kwatch's dependencies: pip install kwatch"
+    if isinstance(error, KwatchError):
+        cure = error.hint
+    elif isinstance(error, OSError):
+        reason, cure = error.strerror or reason, cure_of(error)
+    return Feature(name, False, needed, purpose, reason, cure)
+
+
+def diagnosed(error: Refused) -> KwatchError:
+    """The error with what `kwatch doctor` says first: what it comes from, and the cure."""
+    broken = next((each for each in features() if each.needed and not each.works), None)
+    if broken is None:
+        return error
+    known = broken.reason in str(error)
+    cause = "" if known else f"{broken.name}: {broken.reason}\n  "
+    return KwatchError(str(error), cause + broken.cure)

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tracer needs of an ELF file: segments, needed libraries, functions, code.
+
+The file may be anything that a traced process maps, so nothing in it is trusted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kwatch.elf import layout as layout
+from kwatch.elf.reader import ElfError, ElfFile, ElfType
+from kwatch.elf.symtab import SymbolTable, Versions
+
+__all__ = ["Elf", "ElfError", "ElfType", "Function", "Segment"]
+
+_PATH_MAX = 4096
+# What a file may claim: several times what the largest browsers have.
+_LARGEST_DYNAMIC = 1 << 20
+_MOST_NEEDED = 4096
+_LARGEST_SYMBOLS = 128 << 20
+_LARGEST_STRINGS = 256 << 20
+_LARGEST_RELOCATIONS = 32 << 20  # of all sections, of which there are two
+_MOST_RELOCATED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A PT_LOAD program header."""
+
+    offset: int
+    vaddr: int
+    filesz: int
+    memsz: int
+    flags: int
+
+    @property
+    def executable(self) -> bool:
+        return bool(self.flags & layout.PF_X)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """`vaddr` is the file's own virtual address, `offset` the place in the file."""
+
+    name: str
+    vaddr: int
+    size: int
+    offset: int
+
+
+class Elf:
+    """An open ELF file; each method may raise ElfError. The attributes outlive `close()`.
+
+    `interpreter` is the dynamic loader's path, `needed` the DT_NEEDED names. `is_static` means a
+    program that no dynamic loader completes, static-pie included.
+    """
+
+    def __init__(self, file: ElfFile) -> None:
+        """Takes over `file`."""
+        self._file = file
+        self.path = file.path
+        self.size = file.size
+        self.type = file.type
+        self.machine: int = file.machine
+        headers = file.program_headers()
+        self._headers = headers
+        self.segments = _segments(headers)
+        self._code_first = sorted(self.segments, key=lambda segment: not segment.executable)
+        self.interpreter = self._interpreter(headers)
+        self.build_id = layout.build_id(headers, self._contents)
+        dynamic = self._dynamic(headers)
+        self.needed = self._needed(dynamic)
+        self.is_static = not (self.interpreter or self.needed) and self._is_program(dynamic)
+
+    @classmethod
+    def open(cls, path: str) -> Elf:
+        file = ElfFile(path)
+        try:
+            return cls(file)
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    def in_memory(cls, image: bytes, name: str) -> Elf:
+        """An ELF file that is nowhere else, such as the vdso."""
+        with open(os.memfd_create(name, os.MFD_CLOEXEC), "wb") as file:
+            file.write(image)
+            file.flush()
+            return cls.open(f"/proc/self/fd/{file.fileno()}")
+
+    def __enter__(self) -> Elf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def functions(self, names: Iterable[str]) -> dict[str, Function]:
+        """The functions of these names that the file defines, without IFUNCs.
+
+        A name that is in both tables is taken from `.dynsym`.
+        """
+        missing = set(names)
+        found = {}
+        for table in self._symbol_tables():
+            for name, vaddr, size in table.find(missing):
+                offset = self.offset_of(vaddr)
+                if offset is not None:
+                    found[name] = Function(name, vaddr, size, offset)
+            missing -= found.keys()
+        return found
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        """What the file holds at `vaddr`: less than `size` bytes where the segment ends."""
+        for segment in self._code_first:
+            skipped = vaddr - segment.vaddr
+            if 0 <= skipped < segment.filesz:
+                held = min(size, segment.filesz - skipped)
+                return self._file.read(segment.offset + skipped, held, size)
+        raise ElfError(self.path, f"nothing at address {vaddr:#x}")
+
+    def section(self, name: bytes, most: int) -> tuple[int, bytes] | None:
+        """(address, contents) of the first section of this name that the file holds.
+
+        Raises ElfError if it has more than `most` bytes.
+        """
+        header = self._file.section(name)
+        if header is None:
+            return None
+        offset, size = int(header["offset"]), int(header["size"])
+        return int(header["addr"]), self._file.read(offset, size, most)
+
+    def address_of_segment(self, kind: int) -> int | None:
+        """The virtual address of the first program header of this type."""
+        for header in self._headers[self._headers["type"] == kind][:1]:
+            return int(header["vaddr"])
+        return None
+
+    def offset_of(self, vaddr: int) -> int | None:
+        for segment in self._code_first:
+            if 0 <= vaddr - segment.vaddr < segment.filesz:
+                return vaddr - segment.vaddr + segment.offset
+        return None
+
+    def vaddr_of(self, file_offset: int) -> int | None:
+        """Where two segments hold the same offset, the address in the executable one."""
+        for segment in self._code_first:
+            if 0 <= file_offset - segment.offset < segment.filesz:
+                return file_offset - segment.offset + segment.vaddr
+        return None
+
+    def slot_targets(self) -> dict[int, int]:
+        """Where the linkage table's slots lead, by their addresses, if to this file's own symbols.
+
+        Another file may define the symbol first; the dynamic loader would then choose that one.
+        """
+        sections = self._file.section_headers()
+        found: dict[int, int] = {}
+        room = _LARGEST_RELOCATIONS
+        for section in sections[sections["type"] == layout.SHT_RELA][:_MOST_RELOCATED]:
+            if section["link"] >= len(sections) or section["size"] > room:
+                continue
+            table = sections[section["link"]]
+            if table["type"] != layout.SHT_DYNSYM:
+                continue
+            values = self._records(table, layout.SYMBOL, _LARGEST_SYMBOLS)["value"]
+            entries = self._records(section, layout.RELA, room)
+            room -= entries.nbytes
+            entries = entries[(entries["symbol"] > 0) & (entries["symbol"] < len(values))]
+            entries = entries[values[entries["symbol"]] > 0]
+            found |= zip(
+                entries["offset"].tolist(), values[entries["symbol"]].tolist(), strict=True
+            )
+        return found
+
+    def _records(self, section: np.void, dtype: np.dtype[np.void], most: int) -> layout.Records:
+        return self._file.records(int(section["offset"]), int(section["size"]), dtype, most)
+
+    def _symbol_tables(self) -> list[SymbolTable]:
+        sections = self._file.section_headers()
+        found = {
+            kind: sections[np.flatnonzero(sections["type"] == kind)[0]]
+            for kind in (layout.SHT_DYNSYM, layout.SHT_SYMTAB)
+            if (sections["type"] == kind).any()
+        }
+        versions = self._versions(sections)
+        return [
+            self._symbol_table(
+                section, sections, versions if kind == layout.SHT_DYNSYM else versions[:0]
+            )
+            for kind, section in found.items()
+        ]
+
+    def _symbol_table(
+        self, section: np.void, sections: layout.Records, versions: Versions
+    ) -> SymbolTable:
+        if section["link"] >= len(sections):
+            raise ElfError(self.path, "a symbol table without its strings")
+        strings = sections[section["link"]]
+        return SymbolTable(
+            self._records(section, layout.SYMBOL, _LARGEST_SYMBOLS),
+            self._file.read(int(strings["offset"]), int(strings["size"]), _LARGEST_STRINGS),
+            versions,
+        )
+
+    def _versions(self, sections: layout.Records) -> Versions:
+        for section in sections[sections["type"] == layout.SHT_GNU_VERSYM][:1]:
+            size = int(section["size"]) & ~1
+            data = self._file.read(int(section["offset"]), size, _LARGEST_SYMBOLS)
+            return np.frombuffer(data, dtype="<u2")
+        return np.empty(0, dtype="<u2")
+
+    def _interpreter(self, headers: layout.Records) -> str | None:
+        for header in headers[headers["type"] == layout.PT_INTERP][:1]:
+            size = min(int(header["filesz"]), _PATH_MAX)
+            return layout.string_at(self._contents(header, size) + b"\0", 0)
+        return None
+
+    def _contents(self, header: np.void, size: int) -> bytes:
+        return self._file.read(int(header["offset"]), size, size)
+
+    def _dynamic(self, headers: layout.Records) -> dict[int, list[int]]:
+        """The values of each tag in the dynamic section."""
+        values: dict[int, list[int]] = {}
+        for header in headers[headers["type"] == layout.PT_DYNAMIC][:1]:
+            size = min(int(header["filesz"]), _LARGEST_DYNAMIC)
+            entries = np.frombuffer(self._contents(header, size & -16), layout.DYNAMIC)
+            ends = np.flatnonzero(entries["tag"] == layout.DT_NULL)
+            for tag, value in entries[: ends[0] if len(ends) else None].tolist():
+                values.setdefault(tag, []).append(value)
+        return values
+
+    def _needed(self, dynamic: dict[int, list[int]]) -> list[str]:
+        if layout.DT_NEEDED not in dynamic:
+            return []
+        if layout.DT_STRTAB not in dynamic or layout.DT_STRSZ not in dynamic:
+            raise ElfError(self.path, "needed libraries without their names")
+        strings, size = dynamic[layout.DT_STRTAB][0], dynamic[layout.DT_STRSZ][0]
+        places = [at for at in dynamic[layout.DT_NEEDED][:_MOST_NEEDED] if at < size]
+        names = (self.read(strings + at, min(size - at, _PATH_MAX)) for at in places)
+        return [layout.string_at(name, 0) for name in names]
+
+    def _is_program(self, dynamic: dict[int, list[int]]) -> bool:
+        flags = dynamic.get(layout.DT_FLAGS_1, [0])[0]
+        return self.type is ElfType.EXEC or bool(flags & layout.DF_1_PIE)
+
+
+def _segments(headers: layout.Records) -> list[Segment]:
+    loads = headers[headers["type"] == layout.PT_LOAD]
+    fields = ("offset", "vaddr", "filesz", "memsz", "flags")
+    return [Segment(*values) for values in zip(*(loads[f].tolist() for f in fields), strict=True)]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding functions by name in an ELF symbol table, without a Python loop over the symbols."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.elf.layout import SHN_UNDEF, STB_LOCAL, STT_FUNC, VERSYM_HIDDEN, Records
+
+Versions = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolTable:
+    """One symbol section, its string table, and its versions (`.dynsym` only, else empty)."""
+
+    symbols: Records
+    strings: bytes
+    versions: Versions
+
+    def find(self, names: Iterable[str]) -> Iterator[tuple[str, int, int]]:
+        """(name, vaddr, size) of each defined STT_FUNC among `names`, once per name.
+
+        Of several definitions, a symbol's default version goes before the others, and a global
+        symbol before a local one.
+        """
+        is_function = self._is_function()
+        functions, rank = self.symbols[is_function], self._rank()[is_function]
+        for name, hits in _named(functions["name"], self.strings, names):
+            best = functions[hits[np.argmax(rank[hits])]]
+            yield name, int(best["value"]), int(best["size"])
+
+    def _is_function(self) -> npt.NDArray[np.bool_]:
+        is_function: npt.NDArray[np.bool_] = (self.symbols["info"] & 0xF) == STT_FUNC
+        is_function &= self.symbols["shndx"] != SHN_UNDEF
+        return is_function
+
+    def _rank(self) -> npt.NDArray[np.int64]:
+        is_global = (self.symbols["info"] >> 4) != STB_LOCAL
+        if len(self.versions) != len(self.symbols):
+            return np.where(is_global, 1, 0)
+        is_default = (self.versions & VERSYM_HIDDEN) == 0
+        return np.where(is_global, 2, 0) + np.where(is_default, 1, 0)
+
+
+def _named(
+    starts: npt.NDArray[np.uint32], strings: bytes, names: Iterable[str]
+) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
+    """Each name that occurs, with the indexes in `starts` at which it does."""
+    text = np.frombuffer(strings, dtype=np.uint8)
+    for length, group in _by_length(names).items():
+        rows = _ended(text, starts, length)
+        if not len(rows):
+            continue
+        letters = np.lib.stride_tricks.sliding_window_view(text, length)[starts[rows]]
+        keys = np.ascontiguousarray(letters).view(f"S{length}").ravel()
+        for name, key in group:
+            hits = rows[keys == key]
+            if len(hits):
+                yield name, hits
+
+
+def _ended(
+    text: npt.NDArray[np.uint8], starts: npt.NDArray[np.uint32], length: int
+) -> npt.NDArray[np.intp]:
+    """The indexes in `starts` of strings that may have this length: a NUL is there."""
+    ends = starts.astype(np.int64) + length
+    inside = np.flatnonzero(ends < len(text))
+    found: npt.NDArray[np.intp] = inside[text[ends[inside]] == 0]
+    return found
+
+
+def _by_length(names: Iterable[str]) -> dict[int, list[tuple[str, bytes]]]:
+    groups: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
+    for name in sorted(set(names) - {""}):
+        key = name.encode("utf-8", "surrogateescape")
+        groups[len(key)].append((name, key))
+    return groups

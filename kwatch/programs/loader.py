@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles and loads the BPF programs in a child process that hands over their descriptors.
+
+A cache (kwatch/programs/object_cache.py) keeps what was compiled before. Otherwise bcc maps clang
+and LLVM, more than 100 MB: the child pays for that and ends when the programs are loaded. The
+parent goes on with its own start meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib.util
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import struct
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
+from kwatch.kernel import bpf
+from kwatch.kernel.no_preempt import want_unpreempted
+from kwatch.kernel.privileges import refused
+from kwatch.programs import tracepoints
+from kwatch.programs.object_cache import Compiled, cache_key, captured, find, keep
+from kwatch.programs.source import ProgramConfig, Ways, shim_directory, source_text
+from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.system import signals
+from kwatch.system.child import die_with_parent
+from kwatch.wire.maps import Shape
+
+_MAX_MESSAGE = 1 << 16
+_MAX_DESCRIPTORS = 64
+
+_MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
+_STACK_MAPS = (
+    "stacks_sent",
+    "stack_ring",
+    "spaces",
+    "code_mappings",
+    "row_shards",
+    "file_tables",
+)
+
+#: Programs that are called by others and by themselves: in the only slot of a map.
+_TAIL_CALLED = {"unwind_allocation": "unwind_programs", "unwind_call": "unwind_call_programs"}
+_HOLDS = re.compile(r'^BPF_ARRAY_OF_MAPS\((\w+), "(\w+)"', re.MULTILINE)
+Answer = dict[str, Any]
+
+BCC_HINT = (
+    "install the distribution's package (Debian, Ubuntu: python3-bpfcc; Fedora: python3-bcc; "
+    "Arch: python-bcc) and run kwatch with a Python that sees it (python3 -m venv "
+    "--system-site-packages); the package named bcc on PyPI is something else"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The loaded programs by name and the maps by name.
+
+    With uprobe links there is one entry program for all shapes, otherwise one for each.
+    """
+
+    maps: dict[str, bpf.Map]
+    programs: dict[str, int]
+    ways: Ways
+
+    def close(self) -> None:
+        for fd in (*self.programs.values(), *(map_.fd for map_ in self.maps.values())):
+            os.close(fd)
+
+
+def ways_here() -> Ways:
+    """The best that this kernel has. Raises OSError."""
+    return Ways(bpf.has_uprobe_links(), tracepoints.are_preemptible())
+
+
+class Loader:
+    """A load in progress: constructed, it compiles; it is readable when `result()` is there.
+
+    `ways`: None takes what the kernel has.
+    """
+
+    def __init__(self, config: ProgramConfig, ways: Ways | None = None) -> None:
+        self._errors = os.fdopen(os.memfd_create("compiler"), "w+b")
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        parent = os.getpid()
+        self._child: int | None = signals.fork(signal.SIG_IGN)
+        if self._child == 0:
+            _die_with(parent)
+            self._socket.close()
+            os.dup2(self._errors.fileno(), 2)
+            os.dup2(self._errors.fileno(), 1)
+            _child_main(theirs, config, ways)
+        theirs.close()
+
+    def fileno(self) -> int:
+        """Readable when `result` need not wait."""
+        return self._socket.fileno()
+
+    def result(self) -> Programs:
+        """Waits. Raises Refused when bcc is missing, the compiler or the kernel refuses."""
+        message, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_MESSAGE, _MAX_DESCRIPTORS)
+        self._errors.seek(0)
+        output = self._errors.read().decode(errors="replace").strip()
+        self.close()
+        if not message:
+            raise KwatchError(
+                "the BPF programs could not be compiled: the compiler died",
+                output or "LD_PRELOAD for the command alone: kwatch -- env LD_PRELOAD=... COMMAND",
+            )
+        answer = json.loads(message)
+        if "error" in answer:
+            too_many = os.strerror(errno.EMFILE)  # clang's words as well
+            if too_many in output:
+                raise KwatchError(f"bcc could not compile: {too_many}", CURE_OF_TOO_MANY_FILES)
+            detail = f"\n{output}" if output else ""
+            raise Refused(answer["error"] + detail, answer["hint"])
+        return _programs(answer, list(descriptors))
+
+    def close(self) -> None:
+        """Ends the child, whether it has answered or not."""
+        if self._child is not None:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+            self._child = None
+        self._socket.close()
+        self._errors.close()
+
+
+def _die_with(parent: int) -> None:
+    """Nothing goes on compiling for a kwatch that was killed."""
+    die_with_parent()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _programs(answer: Answer, descriptors: list[int]) -> Programs:
+    maps = {name: bpf.Map(descriptors.pop(0), *sizes) for name, sizes in answer["maps"].items()}
+    programs = {name: descriptors.pop(0) for name in answer["programs"]}
+    for name in _TAIL_CALLED.keys() & programs.keys():
+        maps[_TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
+    ways = Ways(*answer["ways"])
+    if ways.perf_tracepoints:
+        want_unpreempted()
+    return Programs(maps, programs, ways)
+
+
+def _child_main(sock: socket.socket, config: ProgramConfig, ways: Ways | None) -> None:
+    try:
+        answer, descriptors = _load(config, ways or ways_here())
+    except KwatchError as error:
+        answer, descriptors = _failed(error), []
+    except OSError as error:
+        answer, descriptors = _failed(refused("the BPF programs cannot be loaded", error)), []
+    except BaseException as error:  # whatever it is, the parent must hear of it
+        answer = {"error": f"the BPF programs could not be loaded: {error!r}", "hint": ""}
+        descriptors = []
+    try:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
+        sock.sendmsg([json.dumps(answer).encode()], ancillary if descriptors else [])
+    finally:
+        os._exit(0)
+
+
+def _failed(error: KwatchError) -> Answer:
+    return {"error": str(error), "hint": error.hint}
+
+
+def _load(config: ProgramConfig, ways: Ways) -> tuple[Answer, list[int]]:
+    objects = compiled(config, ways)
+    made = objects.make_maps()
+    programs = _program_table(config, ways)
+    maps, descriptors = {}, []
+    for name in _map_names(config, programs):
+        maps[name] = objects.maps[name].shape[1:4]
+        descriptors.append(made[name])
+    for name, (kind, attach_type) in programs.items():
+        descriptors.append(_load_one(name, objects.code(name, made), kind, attach_type))
+    return {"maps": maps, "programs": list(programs), "ways": astuple(ways)}, descriptors
+
+
+def compiled(config: ProgramConfig, ways: Ways) -> Compiled:
+    """What was compiled before, or is now."""
+    text = source_text()
+    package = importlib.util.find_spec("bcc")
+    bcc = package.origin if package is not None and package.origin else ""
+    stamp = str(os.stat(bcc).st_mtime_ns) if bcc else ""
+    key = cache_key([text, *config.macros({}, ways), bcc, stamp])
+    found = find(key)
+    if found is None:
+        found = _compile(config, ways, text)
+        keep(key, found)
+    return found
+
+
+def _compile(config: ProgramConfig, ways: Ways, text: str) -> Compiled:
+    from kwatch.kernel.btf import KernelTypes
+
+    os.environ["BCC_KERNEL_SOURCE"] = str(shim_directory())
+    try:
+        from bcc import BPF
+        from bcc.libbcc import lib
+    except ImportError as error:
+        raise KwatchError(f"the Python bindings of bcc are missing ({error})", BCC_HINT) from error
+    macros = config.macros(KernelTypes().offsets(), ways)
+    try:
+        bcc = BPF(text=text, cflags=macros)
+    except Exception as error:  # bcc raises nothing more precise
+        raise KwatchError(
+            f"bcc could not compile or load the BPF programs: {error}",
+            f"run `kwatch doctor`; the kernel is {platform.release()}",
+        ) from error
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    tables = range(lib.bpf_num_tables(bcc.module))
+    maps = {
+        lib.bpf_table_name(bcc.module, table).decode(): lib.bpf_table_fd_id(bcc.module, table)
+        for table in tables
+    }
+    names = _program_table(config, ways)
+    programs = {name: bcc.dump_func(name.encode()) for name in names}
+    return captured(maps, dict(_HOLDS.findall(text)), programs)
+
+
+def _program_table(config: ProgramConfig, ways: Ways) -> dict[str, tuple[int, int]]:
+    """Type and attach type by program. Those that call each other must agree in both."""
+    names = [*TRACEPOINTS, *["unwind_call"] * config.call_stacks]
+    table = dict.fromkeys(names, (tracepoints.program_type(ways.perf_tracepoints), 0))
+    if not config.heap:
+        return table
+    names = ["heap_return", "heap_exit", *["unwind_allocation"] * config.heap_stacks]
+    names += (
+        ["heap_entry"] if ways.uprobe_links else [f"heap_{shape.name.lower()}" for shape in Shape]
+    )
+    attach_type = bpf.TRACE_UPROBE_MULTI if ways.uprobe_links else 0
+    return table | dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, attach_type))
+
+
+def _map_names(config: ProgramConfig, programs: Iterable[str]) -> Iterator[str]:
+    """Those that Python uses."""
+    yield from _MAPS + ("heap_rings",) * config.heap + _STACK_MAPS * config.stacks
+    yield from (_TAIL_CALLED[name] for name in programs if name in _TAIL_CALLED)
+
+
+def _load_one(name: str, code: bytes, kind: int, attach_type: int) -> int:
+    try:
+        return bpf.load_program(name, code, kind, attach_type)
+    except OSError as error:
+        raise refused(f"the kernel refused the BPF program {name}", error) from error

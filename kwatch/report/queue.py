@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports whose stacks are being named, while the rings are read on."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+
+from kwatch.model.snapshot import Snapshot
+from kwatch.report.unsymbolized import Draft, Names, NoNames
+from kwatch.symbols.namer import Namer
+
+_MOST_WAITING = 1024
+_LOOK_S = 1.0  # between two looks whether the namer has failed
+
+#: What is shown together, and how.
+Report = list[Snapshot]
+Write = Callable[[Report], None]
+
+
+class ReportQueue:
+    """Reports come out in the order in which they went in. `namer`: None if no stack has names."""
+
+    def __init__(self, namer: Namer | None) -> None:
+        self._namer = namer
+        self._done: SimpleQueue[tuple[Report, Write] | BaseException] = SimpleQueue()
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """Those that have not come out."""
+        return self._waiting
+
+    def fileno(self) -> int:
+        """Readable when a report can be written."""
+        return self._event
+
+    def add(self, drafts: Sequence[Draft], write: Write) -> None:
+        """Waits while very many do, since drafts take memory."""
+        while self._waiting >= _MOST_WAITING:
+            self.await_one(_LOOK_S)
+            self.write_ready()
+        self._waiting += 1
+        if self._namer is None:
+            self._complete(drafts, write, NoNames())
+        else:
+            self._namer.submit(lambda symbolizer: self._complete(drafts, write, symbolizer))
+
+    def await_one(self, seconds: float, *others: int) -> bool:
+        """Until a report is ready, one of the other descriptors is, or so long: whether one is."""
+        poll = select.poll()
+        for fd in (self._event, *others):
+            poll.register(fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def write_ready(self) -> None:
+        """Those that are complete. Raises what has come in the way of one."""
+        if self._namer is not None:
+            self._namer.check()
+        while not self._done.empty():
+            done = self._done.get()
+            os.eventfd_read(self._event)  # which is written after each
+            self._waiting -= 1
+            if isinstance(done, BaseException):
+                raise done
+            report, write = done
+            write(report)
+
+    def hurry(self) -> None:
+        """What has no name yet gets none."""
+        if self._namer is not None:
+            self._namer.hurry()
+
+    def close(self) -> None:
+        """Ends the namer, who would write to the descriptor."""
+        if self._namer is not None:
+            self._namer.close()
+        os.close(self._event)
+
+    def _complete(self, drafts: Sequence[Draft], write: Write, names: Names) -> None:
+        try:
+            self._done.put(([draft.complete(names) for draft in drafts], write))
+        except BaseException as error:  # the main thread is to end of it
+            self._done.put(error)
+        os.eventfd_write(self._event, 1)

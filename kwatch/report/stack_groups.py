@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which stacks of a process are one: those alike once what is not code has been cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from kwatch.model.frame import Ending
+from kwatch.processes.process import Process, Stacks
+from kwatch.symbols.stack import Stack
+
+_ById = Mapping[int, Stack]
+
+
+class SameStacks:
+    """Remembers the answers, so that each stack is compared once.
+
+    `stacks_of`: which stacks of a process it is about.
+    """
+
+    def __init__(self, stacks_of: Callable[[Process], Stacks]) -> None:
+        self._stacks_of = stacks_of
+        self._groups: dict[tuple[int, float], _Groups] = {}
+
+    def of(self, process: Process) -> Callable[[Sequence[int]], list[int]]:
+        """A function that names, for each stack id, the first one that shows the same code."""
+        groups = self._groups.setdefault(_identity(process), _Groups())
+        return lambda ids: groups.first(ids, self._stacks_of(process).by_id)
+
+    def forget(self, process: Process) -> None:
+        self._groups.pop(_identity(process), None)
+
+
+class _Groups:
+    def __init__(self) -> None:
+        self._keys: dict[int, tuple[object, ...]] = {}
+        self._first: dict[tuple[object, ...], int] = {}
+
+    def first(self, ids: Sequence[int], stacks: _ById) -> list[int]:
+        if len(self._keys) > 2 * len(stacks):  # an exec has taken the old ones away
+            self._keys.clear()
+            self._first.clear()
+        return [self._first_of(stack, stacks) for stack in ids]
+
+    def _first_of(self, stack: int, stacks: _ById) -> int:
+        """A stack without code is like no other."""
+        if stack not in stacks:
+            return stack
+        key = self._keys.get(stack)
+        if key is None:
+            key = self._keys[stack] = _key(stacks[stack])
+        if not key:
+            return stack
+        first = self._first.setdefault(key, stack)
+        if first not in stacks:
+            first = self._first[key] = stack
+        return first
+
+
+def _key(stack: Stack) -> tuple[object, ...]:
+    """Empty for a stack that has no code. One library may come to lie where another one lay."""
+    if not stack.calls:
+        return ()
+    whole = stack.ending in (Ending.COMPLETE, Ending.FINISHED)
+    return (*(call.place for call in stack.calls), "" if whole else stack.ending)
+
+
+def _identity(process: Process) -> tuple[int, float]:
+    return process.pid, process.facts.start_time

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the list of the stacks from which a process has made its system calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.model.snapshot import CallStackStats, SyscallSummary
+from kwatch.processes.process import Process
+from kwatch.report.stack_groups import SameStacks
+from kwatch.stacks.reader import call_stack_of
+
+
+class CallLister:
+    """`name_of(abi, nr)`: calls that have one name and one stack are counted together."""
+
+    def __init__(self, account: CallStackAccount, name_of: Callable[[int, int], str]) -> None:
+        self._account = account
+        self._name_of = name_of
+        self._same = SameStacks(lambda process: process.call_stacks)
+
+    def with_stacks(self, summary: SyscallSummary, process: Process, top: int) -> SyscallSummary:
+        """The summary with the stacks that took most time."""
+        stats = self._merged(process)
+        stats.sort(key=lambda s: (-s.total_ns, -s.calls, s.name, s.stack))
+        endings = {str(end): count for end, count in process.call_stacks.endings.items()}
+        return replace(
+            summary,
+            endings=endings,
+            stacks=tuple(
+                replace(one, ending=call_stack_of(process, one.stack).ending) for one in stats[:top]
+            ),
+            other_calls=self._account.others(process.slot),
+        )
+
+    def forget(self, process: Process) -> None:
+        self._same.forget(process)
+
+    def _merged(self, process: Process) -> list[CallStackStats]:
+        rows = list(self._account.rows(process.slot))
+        stacks = self._same.of(process)([row.stack for row in rows])
+        merged: dict[tuple[str, int], CallStackStats] = {}
+        for row, stack in zip(rows, stacks, strict=True):
+            name = self._name_of(row.abi, row.nr)
+            other = merged.get((name, stack), CallStackStats(stack, name, 0, 0, 0))
+            merged[name, stack] = CallStackStats(
+                stack,
+                name,
+                other.calls + row.calls,
+                other.errors + row.errors,
+                other.total_ns + row.total_ns,
+            )
+        return list(merged.values())

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What control records say of processes: forks, execs, exits, names, what they map and unmap."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from kwatch.model.options import WatchOptions
+from kwatch.model.process import ProcessFacts
+from kwatch.processes.process import Process
+from kwatch.procfs.address_space import AddressSpace
+from kwatch.procfs.mappings import DELETED, Mapping
+from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord, NameRecord
+from kwatch.session.tracees import Tracees
+from kwatch.targets import processes
+from kwatch.wire import events
+from kwatch.wire.events import EventType, event_type
+
+_MAX_IMAGES = 1024
+_NO_PATH = ("//", "[")  # //toolong, //enomem (perf_event_mmap_event()), [vdso]
+
+
+@dataclass(slots=True)
+class _Image:
+    """What an exec has mapped in a process that is not known yet; the program comes first."""
+
+    space: AddressSpace = field(default_factory=AddressSpace)
+    exe: str = ""
+
+
+class Lifecycle:
+    """Applies control records, in order, to the traced processes.
+
+    Processes that end are left in `ending`, until the rest of what they did is accounted for.
+    `on_reuse` is called with the time at which a pid goes to another process. While `has_gaps`,
+    records may be missing among those that come.
+    """
+
+    def __init__(
+        self, options: WatchOptions, tracees: Tracees, on_reuse: Callable[[int], None]
+    ) -> None:
+        self.ending: list[Process] = []
+        self.missed_unmaps = 0  # times that records of unmapped code are known to have been lost
+        self.has_gaps = False
+        self._options = options
+        self._tracees = tracees
+        self._registry = tracees.registry
+        self._on_reuse = on_reuse
+        self._images: dict[int, _Image] = {}
+        self._handlers: dict[int, Callable[[bytes], None]] = {
+            EventType.FORK: self._forked,
+            EventType.EXEC: self._execed,
+            EventType.EXIT: self._exited,
+            EventType.CODE_UNMAPPED: self._code_unmapped,
+        }
+
+    def apply(self, record: Control) -> None:
+        if isinstance(record, ControlRecord):
+            self._handlers[event_type(record.data)](record.data)
+        elif isinstance(record, MappingRecord):
+            self._mapping_seen(record)
+        else:
+            self._renamed(record)
+
+    def foresee(self, control: Sequence[Control]) -> None:
+        """To be called before a batch: events of a process may be all that is known until its exit.
+
+        Of two processes of one pid, the first is meant.
+        """
+        for record in reversed(control):
+            if isinstance(record, ControlRecord) and event_type(record.data) == EventType.EXIT:
+                found = _facts_at_exit(record.data)
+                self._tracees.exits[found.pid] = found
+
+    def concerns(self, record: Control) -> bool:
+        """Whether the record says something of a process that is known, or may make one so.
+
+        Without heap and stacks, what a process maps can wait until something else happens to it.
+        """
+        if isinstance(record, ControlRecord):
+            return True
+        return self._options.mappings and self._registry.get(record.pid) is not None
+
+    def _running(self, pid: int) -> Process | None:
+        """The known process that has this pid, if its end has not been seen."""
+        process = self._registry.get(pid)
+        return None if process is None or process.facts.exited else process
+
+    def _predates(self, pid: int, time_ns: int) -> bool:
+        """Whether it is older than what kwatch has seen itself when it attached to the process."""
+        process = self._registry.get(pid)
+        return process is not None and time_ns < process.attached_ns
+
+    def _end_previous(self, pid: int, time_ns: int) -> None:
+        """The pid has gone to another process, even if the exit was lost."""
+        previous = self._registry.get(pid)
+        if previous is not None:
+            self._on_reuse(time_ns)
+            previous.facts = replace(previous.before_exec or previous.facts, exited=True)
+            previous.ended_ns = previous.ended_ns or time_ns
+            self._tracees.end([previous])
+
+    def _known_before_its_fork(self, pid: int, started: float) -> Process | None:
+        """When stacks are read in haste, a later one of the child's may have made it known."""
+        child = self._running(pid)
+        if child is None or child.forked_ns:
+            return None
+        return child if processes.same_start(child.facts.start_time, started) else None
+
+    def _forked(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.FORK, 1)[0]
+        parent = self._registry.get(int(record["tgid"]))
+        pid, time_ns = int(record["child"]), int(record["time_ns"])
+        if self._predates(pid, time_ns):
+            return
+        started = processes.start_time(int(record["child_start_ns"]))
+        child = self._known_before_its_fork(pid, started)
+        if child is None:
+            self._end_previous(pid, time_ns)
+            exe = parent.facts.exe if parent else processes.exe_of(pid)
+            child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
+        if parent is not None:
+            child.inherit(parent, time_ns)
+        child.image = int(record["image"])
+        self._tracees.joined(child)
+
+    def _execed(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.EXEC, 1)[0]
+        pid, time_ns, comm = int(record["tgid"]), int(record["time_ns"]), _comm(record)
+        image = self._images.pop(pid, None) or _Image()
+        if self._predates(pid, time_ns):
+            return
+        started = processes.start_time(int(record["start_ns"]))
+        process = self._running(pid)
+        if process is None or not processes.same_start(process.facts.start_time, started):
+            self._end_previous(pid, time_ns)
+            process = None
+        if not record["matched"]:
+            if process is not None:
+                self._tracees.replaced(process)
+                process.ended_ns = time_ns
+                self.ending.append(process)
+            return
+        if process is None:
+            process = self._tracees.register(ProcessFacts(pid, started, comm, image.exe))
+            process.space, process.image = image.space, int(record["image"])
+            self._tracees.joined(process)
+        else:
+            image.exe = process.facts.exe if process.before_exec is not None else ""
+            process.image, process.before_exec = int(record["image"]), None
+            process.awaits_program = False
+            self._tracees.new_image(process, int(record["old_tid"]))
+        process.facts = replace(process.facts, comm=comm, exe=_exe_after(pid, comm, image.exe))
+
+    def _exited(self, data: bytes) -> None:
+        found = _facts_at_exit(data)
+        time_ns = int(np.frombuffer(data, events.EXIT, 1)["time_ns"][0])
+        self._images.pop(found.pid, None)
+        self._tracees.exits.pop(found.pid, None)
+        if self._predates(found.pid, time_ns):
+            return
+        process = self._registry.get(found.pid)
+        if process is None or not processes.same_start(process.facts.start_time, found.start_time):
+            self._end_previous(found.pid, time_ns)
+            process = self._tracees.register_ended(found)
+        elif self.has_gaps and process.facts.comm != found.comm:  # an exec may be what is missing
+            process.facts = replace(process.facts, comm=found.comm, exe="")
+        process.facts = replace(process.facts, exited=True, killed_by=found.killed_by)
+        process.ended_ns = time_ns
+        self.ending.append(process)
+
+    def _code_unmapped(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.CODE_UNMAPPED, 1)[0]
+        process = self._registry.get(int(record["tgid"]))
+        if process is None or record["time_ns"] < process.reread_ns:
+            return
+        start, unmaps = int(record["start"]), int(record["unmaps"])
+        if unmaps == process.unmaps + 1:
+            process.unmaps = unmaps
+        elif unmaps > process.unmaps:  # and until it is, the programs use no tables of it
+            self.missed_unmaps += 1
+        self._tracees.unmapped(process, start, start + int(record["size"]))
+
+    def _mapping_seen(self, record: MappingRecord) -> None:
+        process = self._running(record.pid)
+        if self._predates(record.pid, record.time_ns):
+            return
+        mapping = mapping_of(record)
+        if process is not None:
+            if process.awaits_program:
+                process.awaits_program = False
+                process.facts = replace(process.facts, exe=self._program(mapping))
+            if self._options.mappings and record.time_ns >= process.reread_ns:
+                process.coverage.mapped_at(record.time_ns)
+                self._tracees.mapped(process, [mapping])
+        elif record.pid in self._images:
+            image = self._images[record.pid]
+            if not len(image.space):
+                image.exe = self._program(mapping)
+            image.space.add(mapping)
+
+    def _program(self, first: Mapping) -> str:
+        """The program that is being exec'ed, which is mapped first; empty if that is not sure."""
+        return "" if self.has_gaps or first.path.startswith(_NO_PATH) else first.path
+
+    def _renamed(self, record: NameRecord) -> None:
+        process = self._running(record.pid)
+        if self._predates(record.pid, record.time_ns):
+            return
+        if process is None:
+            if record.is_exec and self._options.comms and len(self._images) < _MAX_IMAGES:
+                self._images[record.pid] = _Image()
+            return
+        if record.is_exec:
+            process.space.clear()
+            process.image = process.unmaps = process.epoch = process.reread_ns = 0
+            process.coverage.forget_image()
+            process.before_exec, process.awaits_program = process.facts, True
+            process.facts = replace(process.facts, exe="")
+        if record.tid == record.pid:
+            process.facts = replace(process.facts, comm=record.comm)
+
+
+def _facts_at_exit(data: bytes) -> ProcessFacts:
+    record = np.frombuffer(data, events.EXIT, 1)[0]
+    started = processes.start_time(int(record["start_ns"]))
+    killed_by = _signal_name(os.WTERMSIG(int(record["status"])))
+    return ProcessFacts(int(record["tgid"]), started, _comm(record), "", killed_by=killed_by)
+
+
+def _signal_name(number: int) -> str:
+    """Empty for none; real-time signals have no names of their own."""
+    if not number:
+        return ""
+    known = {one.value: one.name for one in signal.Signals}
+    return known.get(number, f"signal {number}")
+
+
+def _exe_after(pid: int, comm: str, mapped: str) -> str:
+    """The program that an exec has made of a process; empty if nobody can tell any more.
+
+    As /proc has it now; if another exec may have followed, what this one has mapped first.
+    """
+    now = processes.exe_of(pid)
+    return now or mapped if processes.comm_of(pid) == comm else mapped or now
+
+
+def _comm(record: np.void) -> str:
+    return os.fsdecode(bytes(record["comm"]))
+
+
+def mapping_of(record: MappingRecord) -> Mapping:
+    """The code that it says is mapped."""
+    return Mapping(
+        start=record.start,
+        end=record.end,
+        offset=record.offset,
+        path=record.path.removesuffix(DELETED),
+        inode=record.inode,
+        device=os.makedev(*record.device),
+        executable=True,
+        deleted=record.path.endswith(DELETED),
+    )

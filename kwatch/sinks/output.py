@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where snapshots go: opens the destinations, chooses the sinks, translates their errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, astuple
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+from kwatch.errors import NO_ROOM, KwatchError, UsageError
+from kwatch.model.options import WatchOptions
+from kwatch.model.snapshot import Snapshot
+from kwatch.sinks import Sink
+
+if TYPE_CHECKING:
+    from kwatch.sinks.profiles.files import Profiles
+
+_Result = TypeVar("_Result")
+
+
+class Output:
+    """A sink on standard output or in a file, and profiles in other files.
+
+    Raises KwatchError when one cannot be written. A reader that has closed its pipe is no error:
+    BrokenPipeError passes through, unless a verdict is waited for all the same.
+    """
+
+    def __init__(self, options: WatchOptions) -> None:
+        self._options = options
+        self._name = options.output or "standard output"
+        _require_distinct([options.output, *astuple(options.profiles)])
+        self._profiles = self._profiles_for(options)
+        self._stream = self._open(options.output)
+        self._sink = self._make_sink()
+
+    def _profiles_for(self, options: WatchOptions) -> Profiles | None:
+        if not options.profiles.wanted:
+            return None
+        from kwatch.sinks.profiles.files import Profiles
+        from kwatch.sinks.profiles.flamegraph import flamegraph
+        from kwatch.sinks.profiles.folded import folded
+        from kwatch.sinks.profiles.pprof import pprof
+        from kwatch.sinks.profiles.speedscope import speedscope
+
+        formats = {"folded": folded, "pprof": pprof, "speedscope": speedscope}
+        formats["flamegraph"] = flamegraph
+        paths = asdict(options.profiles)
+        made = {path: formats[name] for name, path in paths.items() if path is not None}
+        return self._translated(lambda: Profiles(made))
+
+    def _open(self, path: str | None) -> TextIO:
+        if path is None:
+            if sys.stdout is None:
+                raise KwatchError("standard output is closed", "give an --output file")
+            return sys.stdout
+        try:
+            return open(path, "w", encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise KwatchError(
+                f"{path or repr(path)} cannot be written: {error.strerror}", "give another --output"
+            ) from error
+
+    def _make_sink(self) -> Sink:
+        if self._options.json:
+            from kwatch.sinks.jsonl import JsonLines
+
+            return JsonLines(self._stream)
+        from kwatch.sinks.table.table import Tables
+
+        color = self._stream.isatty() and "NO_COLOR" not in os.environ
+        return Tables(self._stream, color=color, full_stacks=self._options.listing.full_stacks)
+
+    def _translated(self, action: Callable[[], _Result]) -> _Result:
+        try:
+            return action()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = error.filename or self._name
+            cure = "make room, or " * (error.errno in NO_ROOM) + "give another place to write to"
+            raise KwatchError(f"{name} cannot be written: {error.strerror}", cure) from error
+
+    def profile(self, snapshots: Iterable[Snapshot]) -> None:
+        """Keeps their profiles for the files."""
+        if self._profiles is not None:
+            for snapshot in snapshots:
+                self._profiles.write(snapshot)
+
+    def write_profiles(self) -> None:
+        """Brings the files up to date, as far as that is cheap; `close` always does."""
+        if self._profiles is not None:
+            self._translated(self._profiles.flush)
+
+    def write(self, snapshot: Snapshot) -> None:
+        self._put(lambda: self._sink.write(snapshot))
+
+    def write_busiest(self, snapshots: Sequence[Snapshot], others: int) -> None:
+        """Those of many processes that did most."""
+        for snapshot in snapshots:
+            self.write(snapshot)
+        if others:
+            self._put(lambda: _print(self._stream, f"({others} more processes)\n"))
+
+    def _put(self, action: Callable[[], None]) -> None:
+        try:
+            self._translated(action)
+        except BrokenPipeError:
+            if not self._options.fail_on_leak:
+                raise
+            self._drop_the_rest()
+
+    def _drop_the_rest(self) -> None:
+        with contextlib.suppress(OSError):
+            self._close_stream()
+        self._stream = open(os.devnull, "w")  # noqa: SIM115 - closed by close()
+        self._sink = self._make_sink()
+
+    def close(self) -> None:
+        """Of a reader that has gone nothing is heard any more."""
+        try:
+            if self._profiles is not None:
+                self._closed(self._profiles.close)
+        finally:
+            self._closed(self._sink.close)
+            self._closed(self._close_stream)
+
+    def _closed(self, action: Callable[[], None]) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._translated(action)
+
+    def _close_stream(self) -> None:
+        if self._stream is not sys.stdout:
+            self._stream.close()
+
+
+def _require_distinct(paths: list[str | None]) -> None:
+    files = [os.path.realpath(path) for path in paths if path is not None]
+    for file in files:
+        if files.count(file) > 1 and not stat.S_ISCHR(_mode(file)):
+            raise UsageError(f"{file} would be written twice", "give each option its own file")
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _print(stream: TextIO, text: str) -> None:
+    stream.write(text)
+    stream.flush()

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system calls of one process for people, in the manner of strace -c."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kwatch.model.snapshot import SyscallStats, SyscallSummary
+from kwatch.sinks.table.screen import Screen, cell
+from kwatch.units import format_ns
+
+_ROWS = 15
+_HEADERS = ("NAME", "CALLS", "ERRORS", "TOTAL", "P50", "P99", "MAX")
+
+
+def syscall_lines(syscalls: SyscallSummary, screen: Screen) -> list[str]:
+    """The names that took most time, the rest of them in one row, and the totals."""
+    finished = [stats for stats in syscalls.by_name if stats.calls]
+    lines = _table(syscalls, finished, screen) if finished else []
+    unfinished = unfinished_text(syscalls)
+    return lines + (screen.paragraph(unfinished) if unfinished else [])
+
+
+def unfinished_text(syscalls: SyscallSummary) -> str:
+    """`unfinished: futex 2, read 1`, empty if there is none."""
+    pending = [f"{one.name} {one.unfinished:,}" for one in syscalls.by_name if one.unfinished]
+    return f"unfinished: {', '.join(pending)}" if pending else ""
+
+
+def _table(syscalls: SyscallSummary, finished: Sequence[SyscallStats], screen: Screen) -> list[str]:
+    cells = [_cells(stats) for stats in finished[:_ROWS]]
+    names = [stats.name for stats in finished[:_ROWS]]
+    if rest := finished[_ROWS:]:
+        names.append(f"({len(rest)} more)")
+        cells.append(_sums(sum(s.calls for s in rest), sum(s.errors for s in rest), rest))
+    names.append("total")
+    cells.append(_sums(syscalls.calls, syscalls.errors, finished))
+    room = screen.room_beside(_HEADERS[1:], cells)
+    rows = [[screen.clip(name, room), *row] for name, row in zip(names, cells, strict=True)]
+    return screen.table(_HEADERS, rows, left="NAME")
+
+
+def _cells(stats: SyscallStats) -> list[str]:
+    times = (stats.total_ns, stats.p50_ns, stats.p99_ns, stats.max_ns)
+    return [cell(stats.calls), _errors(stats.errors), *map(format_ns, times)]
+
+
+def _sums(calls: int, errors: int, stats: Sequence[SyscallStats]) -> list[str]:
+    total_ns = sum(one.total_ns for one in stats)
+    return [cell(calls), _errors(errors), format_ns(total_ns), "", "", ""]
+
+
+def _errors(count: int) -> str:
+    """Blank for none, as in strace -c, so that the eye falls on the others."""
+    return cell(count) if count else ""

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the chunks of stack records together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kwatch.model.frame import Ending
+from kwatch.wire import events
+from kwatch.wire.events import EventType
+from kwatch.wire.unwind_rows import STACK_BY_FRAME_POINTER, StackEnd
+
+MAX_COPIES = 512  # waiting for their stacks, or with these for tables
+
+
+ENDINGS = {
+    StackEnd.COMPLETE: Ending.COMPLETE,
+    StackEnd.NO_MAPPING: Ending.NO_MAPPING,
+    StackEnd.NO_ROW: Ending.NO_ROW,
+    StackEnd.UNSUPPORTED: Ending.UNSUPPORTED,
+    StackEnd.UNREADABLE: Ending.UNREADABLE,
+    StackEnd.CORRUPT: Ending.CORRUPT,
+    StackEnd.TOO_DEEP: Ending.TOO_DEEP,
+}
+
+
+@dataclass(slots=True)
+class RawStack:
+    """Return addresses, innermost first. Those up to `exact` were found by the tables alone."""
+
+    pid: int
+    stack: int
+    end: int
+    exact: int
+    copy: int
+    of_call: bool = False
+    addresses: list[int] = field(default_factory=list)
+
+    @property
+    def by_frame_pointer(self) -> bool:
+        return bool(self.end & STACK_BY_FRAME_POINTER)
+
+    @property
+    def ending(self) -> Ending:
+        ending = ENDINGS[StackEnd(self.end & ~STACK_BY_FRAME_POINTER)]
+        if ending is Ending.COMPLETE and self.by_frame_pointer:
+            return Ending.FRAME_POINTERS
+        return ending
+
+
+class StackAssembler:
+    """Puts the chunks of stack records together."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[int, int], RawStack] = {}
+
+    def add(self, record: bytes) -> RawStack | None:
+        """The stack once its last chunk has come."""
+        chunk = np.frombuffer(record, events.STACK, 1)[0]
+        key = (int(chunk["tgid"]), int(chunk["stack"]))
+        first, total = int(chunk["first"]), int(chunk["total"])
+        while len(self._parts) > MAX_COPIES:  # the rest of them was lost
+            del self._parts[next(iter(self._parts))]
+        if not first:  # perhaps sent again from its start
+            self._parts[key] = RawStack(
+                *key,
+                end=int(chunk["end"]),
+                exact=int(chunk["exact"]),
+                copy=int(chunk["copy"]),
+                of_call=chunk["type"] == EventType.CALL_STACK,
+            )
+        raw = self._parts.get(key)
+        if raw is None or len(raw.addresses) != first:
+            return None  # a chunk before was lost, which the program counted; it is sent again
+        raw.addresses.extend(chunk["frames"][: total - first].tolist())
+        return self._parts.pop(key) if len(raw.addresses) == total else None

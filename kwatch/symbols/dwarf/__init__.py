@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and source lines from debug information, by libdw."""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source lines of compilation units that `.debug_aranges` does not list.
+
+libdw finds units by that section alone, and clang does not write it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from ctypes import byref, c_int, c_uint64
+from dataclasses import dataclass, field
+from itertools import islice
+
+from kwatch.symbols.dwarf.libdw_api import DW_AT_COMP_DIR, Attribute, load_libdw
+
+_MOST_RANGES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit's Dwarf_Die; `bias` leads from the addresses of the debug information to libdw's."""
+
+    die: int
+    bias: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Range:
+    """Addresses are libdw's."""
+
+    start: int
+    end: int
+    unit: Unit = field(compare=False)
+
+
+class Units:
+    """The units of a Dwfl_Module, by address."""
+
+    def __init__(self, module: int) -> None:
+        self._ranges = sorted(islice(_ranges(module), _MOST_RANGES))
+
+    def find(self, address: int) -> Unit | None:
+        index = bisect_right(self._ranges, address, key=lambda each: each.start) - 1
+        if index < 0 or address >= self._ranges[index].end:
+            return None
+        return self._ranges[index].unit
+
+    def source(self, address: int) -> tuple[bytes, bytes, int] | None:
+        """(directory, file, line); a line of 0 has no source."""
+        dw, unit = load_libdw(), self.find(address)
+        if unit is None:
+            return None
+        line = dw.dwarf_getsrc_die(unit.die, address - unit.bias)
+        number = c_int()
+        name = line and dw.dwarf_linesrc(line, None, None)
+        if not name or dw.dwarf_lineno(line, byref(number)):
+            return None
+        return directory_of(unit.die), name, number.value
+
+
+def _ranges(module: int) -> Iterator[_Range]:
+    dw = load_libdw()
+    bias = c_uint64()
+    unit = dw.dwfl_module_nextcu(module, None, byref(bias))
+    while unit:
+        for start, end in _unit_ranges(unit):
+            yield _Range(start + bias.value, end + bias.value, Unit(unit, bias.value))
+        unit = dw.dwfl_module_nextcu(module, unit, byref(bias))
+
+
+def _unit_ranges(unit: int) -> Iterator[tuple[int, int]]:
+    """Without functions that the linker dropped, whose ranges begin at 0."""
+    dw = load_libdw()
+    base, start, end = c_uint64(), c_uint64(), c_uint64()
+    at = dw.dwarf_ranges(unit, 0, byref(base), byref(start), byref(end))
+    while at > 0:
+        if start.value:
+            yield start.value, end.value
+        at = dw.dwarf_ranges(unit, at, byref(base), byref(start), byref(end))
+
+
+def directory_of(unit: object) -> bytes:
+    """Where the unit was compiled; `unit` is a Dwarf_Die or its address."""
+    dw, attribute = load_libdw(), Attribute()
+    if not dw.dwarf_attr(unit, DW_AT_COMP_DIR, byref(attribute)):
+        return b""
+    return dw.dwarf_formstring(byref(attribute)) or b""

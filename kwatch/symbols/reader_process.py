@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The symbol reader: a process of its own in which libdw reads the files of traced programs.
+
+Debug information is code for a machine with loops, written by strangers. Whatever it does to
+libdw, it does it here: within limits, and kwatch goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import chain
+
+from kwatch.errors import KwatchError
+from kwatch.symbols import reader_protocol
+from kwatch.symbols.dwarf import debuginfod
+from kwatch.symbols.dwarf.libdw import Location, Module
+from kwatch.system.child import die_with_parent
+
+#: What one file may take in seconds of CPU time, and the process in bytes of private memory.
+CPU_LIMIT_S = 5.0
+MEMORY_LIMIT = 2 << 30
+#: Above this, files that were used longest ago are closed; if that does not help, the process
+#: ends, and kwatch starts it again when it needs it.
+RESIDENT_LIMIT = 384 << 20
+_MODULES = 64
+
+
+@dataclass(slots=True)
+class _File:
+    fd: int
+    path: str
+    root: str
+    module: Module | None = None
+
+    def close(self) -> None:
+        if self.module is not None:
+            self.module.close()
+            self.module = None
+
+
+class Server:
+    """Answers one request after the other until the socket is closed."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._files: OrderedDict[int, _File] = OrderedDict()
+        self._debuginfod = debuginfod.servers()
+        os.environ.pop(debuginfod.URLS, None)  # libdw itself would wait for the download
+
+    def run(self) -> None:
+        while True:
+            try:
+                request, fd = reader_protocol.receive(self._socket)
+            except reader_protocol.Closed:
+                return
+            if "open" in request:
+                self._files[request["open"]] = _File(fd or 0, request["path"], request["root"])
+            elif "close" in request:
+                self._forget(request["close"])
+            else:
+                reader_protocol.send(
+                    self._socket, self._answer(request["file"], request["addresses"])
+                )
+                if not self._make_room():
+                    return
+
+    def _forget(self, number: int) -> None:
+        file = self._files.pop(number)
+        file.close()
+        os.close(file.fd)
+
+    def _answer(self, number: int, addresses: list[int]) -> reader_protocol.Message:
+        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)  # SIGPROF ends the process
+        file = self._files[number]
+        self._files.move_to_end(number)
+        try:
+            module = self._module(file)
+        except KwatchError as error:
+            return {"error": str(error)}
+        found = [_plain(module.locate(address)) for address in addresses]
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        return {"found": found, "partial": module.pending, "resident": _resident()}
+
+    def _module(self, file: _File) -> Module:
+        if file.module is not None and file.module.is_outdated():
+            file.close()
+        if file.module is None:
+            file.module = Module(file.fd, file.path, file.root, self._debuginfod)
+        return file.module
+
+    def _make_room(self) -> bool:
+        """False if the memory cannot be had back."""
+        read = [file for file in self._files.values() if file.module is not None]
+        for file in read[:-_MODULES]:
+            file.close()
+        if _resident() < RESIDENT_LIMIT:
+            return True
+        for file in read:
+            file.close()
+        return _resident() < RESIDENT_LIMIT
+
+
+def _plain(location: Location) -> list[object]:
+    places = chain.from_iterable((p.name, p.file, p.line) for p in location.places)
+    return [location.offset, location.signal, *places]
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def serve(descriptor: str) -> None:
+    """Serves a socket that the parent has made; ends with the parent."""
+    die_with_parent()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # before any other process, this one
+    with socket.socket(fileno=int(descriptor)) as sock:
+        Server(sock).run()
+    os._exit(0)  # a download may be under way in a thread

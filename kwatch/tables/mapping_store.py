@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mappings of each process that have tables, for the BPF programs: bpf/unwind_tables.h."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.kernel import bpf
+from kwatch.tables.free_ranges import Ranges
+from kwatch.tables.grace_period import GracePeriods, Retired
+
+_SPACE = struct.Struct("QQQQQ")
+
+#: struct code_mapping, by start.
+CODE_MAPPING = np.dtype(
+    [("start", "u8"), ("end", "u8"), ("bias", "u8"), ("blocks", "u4"), ("block_count", "u4")]
+)
+MOST_MAPPINGS = 4000  # of one process: bpf/unwind_tables.h CODE_STEPS
+
+Code = npt.NDArray[np.void]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A list of mappings in the kernel, of which processes with equal ones share one."""
+
+    first: int
+    count: int
+    generation: int
+    users: int = 0
+
+
+class CodeStore:
+    """What a program may be reading is never written: an unused list is retired."""
+
+    def __init__(self, spaces: bpf.Map, mappings: bpf.Map, periods: GracePeriods) -> None:
+        self._spaces = spaces
+        self._mappings = mappings
+        self._ranges = Ranges(mappings.max_entries)
+        self._rows: dict[bytes, _Row] = {}
+        self._of: dict[int, bytes] = {}
+        self._retired: Retired[tuple[int, int]] = Retired(periods)
+        self._generations = itertools.count(1)
+
+    def publish(self, pid: int, image: int, epoch: int, unmaps: int, code: Code) -> bool:
+        """Gives a process these mappings, a sorted array of CODE_MAPPING.
+
+        `image` is the target's seed: a process that has another one by now keeps none. False if
+        there is no room.
+        """
+        content = code.tobytes()
+        row = self._rows.get(content)
+        if row is None:
+            first = self._ranges.take(len(code)) if len(code) else 0
+            if first is None:
+                return False
+            row = self._rows[content] = _Row(first, len(code), next(self._generations))
+            self._mappings.set_many(first, content)
+        row.users += 1
+        position = row.first | row.count << 32
+        value = _SPACE.pack(image, row.generation, epoch, unmaps, position)
+        try:
+            self._spaces.set(struct.pack("I", pid), value)
+        except OSError as error:
+            self._drop(content)
+            if error.errno in (errno.E2BIG, errno.ENOMEM):
+                return False
+            raise
+        self._leave(pid)
+        self._of[pid] = content
+        return True
+
+    def renew(self, pid: int) -> None:
+        """What programs remember of the process's stacks is valid no more."""
+        content = self._of.get(pid)
+        key = struct.pack("I", pid)
+        value = self._spaces.get(key)
+        if content is not None and value is not None:
+            row = self._rows[content]
+            row.generation = next(self._generations)
+            image, _, *rest = _SPACE.unpack(value)
+            self._spaces.set(key, _SPACE.pack(image, row.generation, *rest))
+
+    def forget(self, pid: int) -> None:
+        """The process is traced no more."""
+        self._leave(pid)
+        self._spaces.delete(struct.pack("I", pid))
+
+    def reclaim(self) -> None:
+        """Frees what no program can be reading any more."""
+        for first, count in self._retired.released():
+            self._ranges.give_back(first, count)
+
+    def _leave(self, pid: int) -> None:
+        content = self._of.pop(pid, None)
+        if content is not None:
+            self._drop(content)
+
+    def _drop(self, content: bytes) -> None:
+        row = self._rows[content]
+        row.users -= 1
+        if not row.users:
+            del self._rows[content]
+            self._retired.add((row.first, row.count))

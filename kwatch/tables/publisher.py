@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives the BPF programs the unwind tables of what processes run, and keeps them up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from kwatch.elf.elf import Elf
+from kwatch.elf.reader import Elf32Error
+from kwatch.errors import KwatchError
+from kwatch.processes.process import Process
+from kwatch.procfs.mappings import Mapping, file_of, file_version, files_of, read_mappings
+from kwatch.programs.loader import Programs
+from kwatch.system.lru import Lru
+from kwatch.tables.file_store import FileIdentity, FileStore
+from kwatch.tables.grace_period import GracePeriods, Retired
+from kwatch.tables.mapping_store import CODE_MAPPING, MOST_MAPPINGS, Code, CodeStore
+from kwatch.tables.row_store import Placed, RowStore
+from kwatch.unwind.table import Table, build_table_from_memory
+from kwatch.unwind.table_cache import TableCache
+
+_VDSO = "[vdso]"
+_END_OF_32_BITS = 1 << 32
+_LARGE_FILE = 24 << 20  # bytes; its table is made in the background
+_KEPT_TABLES = 16  # in memory, to finish stacks with
+_MOST_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
+_MOST_WITHOUT = 1024  # files without a table that are remembered
+_MOST_WARNINGS = 256
+_MASK = (1 << 64) - 1
+
+_Key = tuple[int, int, str]
+
+
+@dataclass(slots=True)
+class _File:
+    """A file whose table has been asked for. `shape` is the table without its rows.
+
+    `placed` is None while it is not in the kernel, or if there is no table. `refused`: it found no
+    room, when so many tables had been given up.
+    """
+
+    version: tuple[int, ...]
+    shape: Table | None = None
+    placed: Placed | None = None
+    users: int = 0
+    refused: int | None = None
+
+
+class Unwinder:
+    """One for all processes, which share the tables of the files that they share.
+
+    `complain` is called with a line for people when a file has no table.
+    """
+
+    def __init__(self, programs: Programs, complain: Callable[[str], None]) -> None:
+        maps = programs.maps
+        self._periods = GracePeriods()
+        self._rows = RowStore(maps["row_shards"])
+        self._code = CodeStore(maps["spaces"], maps["code_mappings"], self._periods)
+        self._of_files = FileStore(maps["file_tables"])
+        self._sent = maps["stacks_sent"]
+        self._complain = complain
+        self._warned: set[str] = set()
+        self._cache = TableCache()
+        self._files: dict[_Key, _File] = {}  # the one used last is the last
+        self._keys: dict[int, list[_Key]] = {}
+        self._changed: dict[int, Process] = {}
+        self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
+        self._retired: Retired[Placed] = Retired(self._periods)
+        self._freed = 0  # tables whose room others have got
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
+        self._coming: dict[_Key, Future[Table | None]] = {}
+        self._has_come = False  # some of these have, of which the programs have not been told
+
+    @property
+    def kernel_bytes(self) -> int:
+        """Memory of the kernel that the tables take."""
+        return self._rows.kernel_bytes
+
+    def load(self, pid: int, mappings: Iterable[Mapping]) -> None:
+        """Makes the tables of files that a process maps. The programs find them by the files."""
+        for mapping in sorted(filter(_has_code, mappings), key=_size):
+            self._need(pid, mapping)
+
+    def update(self, process: Process) -> None:
+        """The process has other mappings, or is another program image: see `publish`."""
+        self._changed[process.pid] = process
+
+    def publish(self) -> None:
+        """Tells the programs of all mappings that have changed."""
+        changed, self._changed = self._changed, {}
+        for process in changed.values():
+            if process.image:
+                self._publish(process)
+
+    def prepare(self, paths: Iterable[str]) -> None:
+        """Makes the tables of files that will be mapped."""
+        for path in map(os.path.realpath, paths):
+            status = os.stat(path)
+            key = status.st_dev, status.st_ino, path
+            if key not in self._files:
+                self._files[key] = _File(version=_version(path))
+                self._came(key, partial(self._load, path, path))
+
+    def forget(self, process: Process) -> None:
+        """The process is traced no more."""
+        self._changed.pop(process.pid, None)
+        self._code.forget(process.pid)
+        self._use(process.pid, [])
+
+    def resend(self, process: Process, stacks: Iterable[int]) -> None:
+        """The frames of these stacks are to be sent again when they occur again."""
+        for stack in stacks:
+            self._sent.delete(struct.pack("Q", stack))
+        self._code.renew(process.pid)
+
+    def batch_done(self, processes: Iterable[Process]) -> None:
+        """To be called after each batch, with all processes."""
+        before = self._freed
+        self._code.reclaim()
+        for placed in self._retired.released():
+            self._rows.remove(placed)
+            self._freed += 1
+        self._collect()
+        has_come, self._has_come = self._has_come, False
+        has_room = self._freed != before
+        waits = has_room and any(file.refused is not None for file in self._files.values())
+        for process in processes if has_come or waits else ():
+            self.load(process.pid, process.space)
+            self.update(process)
+        self.publish()
+
+    def table_of(self, pid: int, mapping: Mapping) -> tuple[Table, int] | None:
+        """The table of a mapping's file, and the bias of the mapping.
+
+        None if there is none, or none yet: what is being made is not made here once more.
+        """
+        key = _key(mapping)
+        file = self._files.get(key)
+        if not _has_code(mapping) or (file is not None and file.shape is None):
+            return None
+        table = self._tables.get(key) or self._reload(pid, mapping)
+        bias = table.bias(mapping.start, mapping.end, mapping.offset) if table else None
+        return None if table is None or bias is None else (table, bias)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether tables are being made in the background."""
+        return bool(self._coming)
+
+    def await_tables(self, seconds: float) -> None:
+        """Waits so long at most for those that are being made."""
+        wait(self._coming.values(), seconds)
+        self._collect()
+
+    def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+        self._rows.close()
+        self._periods.close()
+
+    def _need(self, pid: int, mapping: Mapping) -> None:
+        key = _key(mapping)
+        path = file_of(pid, mapping)
+        file = self._files.pop(key, None)
+        if path and file is not None and not file.users and file.version != _version(path):
+            self._give_up(key, file)  # nothing held it: another one may have its place
+            self._coming.pop(key, None)
+            if self._tables.get(key) is not None:
+                self._tables.remove(key)
+            file = None
+        if file is not None:
+            self._files[key] = file
+            if file.refused is not None and file.refused != self._freed:
+                self._place(key, self._reload(pid, mapping))
+            return
+        if not path and mapping.path != _VDSO:
+            return  # it cannot be opened now; another process may lead to it
+        self._files[key] = _File(version=_version(path))
+        is_large = _size(mapping) > _LARGE_FILE
+        table = self._find(path) if is_large else None
+        if table is None and is_large:
+            self._coming[key] = self._worker.submit(self._load_mapped, pid, mapping)
+        elif table is None:
+            self._came(key, partial(self._load_mapped, pid, mapping))
+        else:
+            self._place(key, table)
+
+    def _reload(self, pid: int, mapping: Mapping) -> Table | None:
+        try:
+            table = self._load_mapped(pid, mapping)
+        except FileNotFoundError:
+            return None
+        if table is not None:
+            self._tables.put(_key(mapping), table)
+        return table
+
+    def _load_mapped(self, pid: int, mapping: Mapping) -> Table | None:
+        """None if the file has no table: raises FileNotFoundError if nothing leads to it now."""
+        if mapping.path == _VDSO:
+            return _vdso_table()
+        for path in files_of(pid, mapping):
+            with contextlib.suppress(FileNotFoundError):  # the process ends meanwhile
+                return self._load(path, mapping.path)
+        raise FileNotFoundError(mapping.path)
+
+    def _find(self, path: str) -> Table | None:
+        """A table that takes no time."""
+        try:
+            with Elf.open(path) as elf:
+                return self._cache.find(elf)
+        except KwatchError:
+            return None  # to be told of when it is loaded
+
+    def _load(self, path: str, shown: str) -> Table | None:
+        """None if it has none: raises FileNotFoundError if the path is gone."""
+        try:
+            with Elf.open(path) as elf:
+                return self._cache.get(elf)
+        except Elf32Error:
+            return None  # as of all that the process runs, which the report says
+        except KwatchError as error:
+            if not os.path.exists(path):
+                raise FileNotFoundError(path) from error
+            self._warn(shown, f"no unwind table for {shown}: {error}")
+            return None
+
+    def _warn(self, shown: str, line: str) -> None:
+        """Once for a file, and not for what programs write for themselves."""
+        is_known = shown in self._warned or len(self._warned) >= _MOST_WARNINGS
+        if not is_known and not shown.startswith("/memfd:"):
+            self._warned.add(shown)
+            self._complain(line)
+
+    def _collect(self) -> None:
+        """Takes the tables that have been made in the background."""
+        for key in [key for key, future in self._coming.items() if future.done()]:
+            self._came(key, self._coming.pop(key).result)
+            self._has_come = True
+
+    def _came(self, key: _Key, load: Callable[[], Table | None]) -> None:
+        """The table, or that there is none. The next process may lead to a file that is gone."""
+        try:
+            self._place(key, load())
+        except FileNotFoundError:
+            self._files.pop(key, None)
+
+    def _place(self, key: _Key, table: Table | None) -> None:
+        """Brings a table into the kernel, if there is one."""
+        file = self._files.get(key)
+        if table is None or file is None:
+            return
+        self._tables.put(key, table)
+        file.shape = replace(table, rows=table.rows[:0])
+        try:
+            file.placed = self._rows.place(table.rows, table.blocks)
+            reason = "the tables have no more room"
+        except OSError as error:
+            reason = str(error.strerror)
+        if file.placed is not None:
+            file.refused = None
+            code = file.shape.in_file
+            if file.version and code is not None:
+                self._of_files.add(_identity(key, file), code, file.placed)
+            return
+        if file.refused is None:
+            self._warn(key[2], f"the unwind table of {key[2]} was not loaded: {reason}")
+        file.refused = self._freed
+        self._limit_unused(0)
+
+    def _publish(self, process: Process) -> None:
+        keys, entries = [], []
+        for mapping in process.space:
+            key = _key(mapping)
+            file = self._files.get(key) if _has_code(mapping) else None
+            if key in self._coming:
+                continue  # stacks that lead there are copied
+            bias = None
+            if file is not None and file.shape is not None and file.placed is not None:
+                bias = file.shape.bias(mapping.start, mapping.end, mapping.offset)
+            if file is None or file.placed is None or bias is None:
+                entries.append((mapping.start, mapping.end, 0, 0, 0))  # known to have none
+                continue
+            place = file.placed.blocks, file.placed.block_count
+            entries.append((mapping.start, mapping.end, bias & _MASK, *place))
+            keys.append(key)
+        code: Code = np.array(entries[:MOST_MAPPINGS], CODE_MAPPING)
+        if self._code.publish(process.pid, process.image, process.epoch, process.unmaps, code):
+            self._use(process.pid, keys)
+        else:
+            self._complain(f"no room for the mappings of process {process.pid}: short stacks")
+
+    def _use(self, pid: int, keys: list[_Key]) -> None:
+        before = self._keys.pop(pid, [])
+        if keys:
+            self._keys[pid] = keys
+        for key, change in (Counter(keys) - Counter(before)).items():
+            self._files[key].users += change
+        for key, change in (Counter(before) - Counter(keys)).items():
+            self._files[key].users -= change
+        self._limit_unused()
+
+    def _limit_unused(self, most: int = _MOST_UNUSED) -> None:
+        unused = [(k, f) for k, f in self._files.items() if not f.users and f.placed is not None]
+        total = sum(file.placed.size * 8 for _, file in unused if file.placed is not None)
+        for key, file in unused:
+            if total <= most or file.placed is None:
+                break
+            total -= file.placed.size * 8
+            self._give_up(key, file)
+            del self._files[key]
+        without = [k for k, f in self._files.items() if f.placed is None and k not in self._coming]
+        for key in without[:-_MOST_WITHOUT]:
+            del self._files[key]
+
+    def _give_up(self, key: _Key, file: _File) -> None:
+        if file.placed is not None:
+            if file.version:
+                self._of_files.remove(_identity(key, file), file.placed)
+            self._retired.add(file.placed)
+
+
+def _version(path: str) -> tuple[int, ...]:
+    try:
+        return file_version(path)
+    except OSError:
+        return ()  # none, or the vdso
+
+
+def _identity(key: _Key, file: _File) -> FileIdentity:
+    size, changed_ns, _ = file.version
+    return FileIdentity(key[0], key[1], size, changed_ns)
+
+
+def _key(mapping: Mapping) -> _Key:
+    return mapping.device, mapping.inode, mapping.path
+
+
+def _has_code(mapping: Mapping) -> bool:
+    """Whether it has a table, as far as the mapping tells; a 32-bit process's vdso has none."""
+    return bool(mapping.inode) or (mapping.path == _VDSO and mapping.end >= _END_OF_32_BITS)
+
+
+def _size(mapping: Mapping) -> int:
+    """Of the file; large ones come last."""
+    try:
+        return os.stat(mapping.path).st_size if mapping.inode else 0
+    except (OSError, ValueError):
+        return mapping.end - mapping.start  # in another mount namespace
+
+
+def _vdso_table() -> Table:
+    """The kernel maps one image into every 64-bit process, so kwatch's own will do.
+
+    Raises FileNotFoundError if it cannot be read.
+    """
+    try:
+        mapping = next(each for each in read_mappings(os.getpid()) if each.path == _VDSO)
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            image = os.pread(memory.fileno(), mapping.end - mapping.start, mapping.start)
+        return build_table_from_memory(image, _VDSO)
+    except (StopIteration, OSError, KwatchError) as error:
+        raise FileNotFoundError(_VDSO) from error

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the instructions of FDEs, each distinct sequence once.
+
+Instructions are split at those that advance the address. Between two of these only the state
+changes, and there are few distinct (state, instructions) pairs: one look-up makes one row.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.unwind.cfa import Columns, State, States
+from kwatch.unwind.eh_frame import Cie
+from kwatch.unwind.encoding import Malformed
+from kwatch.unwind.machines import Machine
+from kwatch.wire.unwind_rows import RowKind
+
+Ints = npt.NDArray[np.int64]
+
+#: Longer instructions than any function has; their function is not supported.
+_LONGEST_PROGRAM = 1 << 18
+_LARGEST_FUNCTION = 1 << 31
+#: What is remembered of a file that means harm; others have hundreds.
+_MOST_STEPS = 1 << 16
+MOST_ROWS = 1 << 23
+
+_LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
+# A block has its size in front, which a regular expression cannot use: one alternative for each.
+_BLOCK = b"(?:%s)" % b"|".join(b"\\x%02x.{%d}" % (size, size) for size in range(128))
+_STAYS = b"|".join(
+    [
+        rb"[\x80-\xbf]" + _LEB,
+        rb"[\xc0-\xff\x00\x0a\x0b\x2c\x2d]",
+        rb"[\x06-\x08\x0d\x0e\x13\x2e]" + _LEB,
+        rb"[\x05\x09\x0c\x11\x12\x14\x15\x2f]" + _LEB + _LEB,
+        rb"\x0f" + _BLOCK,
+        rb"[\x10\x16]" + _LEB + _BLOCK,
+    ]
+)
+_ADVANCES = rb"[\x40-\x7f]|\x02.|\x03..|\x04.{4}|\x1d.{8}"
+#: Quantifiers are possessive (no backtracking), and what cannot be read is the last match.
+_STEP = re.compile(b"((?:%s)*+)(%s|.*)" % (_STAYS, _ADVANCES), re.DOTALL)
+_WIDE_ADVANCES = {0x02: 2, 0x03: 3, 0x04: 5, 0x1D: 9}
+
+
+class Programs:
+    """The rows of every distinct function, relative to its start.
+
+    `add` gives a program's number; `rows` gives (first, count) by program and (offset, rule) by
+    row. What cannot be understood is a program of one row, `UNSUP`.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._states = States()
+        self._runners: dict[Cie, _Runner | None] = {}
+        self._known: dict[tuple[Cie, bytes], int] = {}
+        self._first: list[int] = []
+        self._offsets: list[int] = []
+        self._rules: list[int] = []
+
+    def add(self, cie: Cie, instructions: bytes) -> int:
+        key = cie, instructions
+        known = self._known.get(key)
+        if known is None:
+            offsets, rules = self._run(cie, instructions)
+            known = self._known[key] = self.add_rows(offsets, rules)
+        return known
+
+    def add_rows(self, offsets: list[int], rules: list[int]) -> int:
+        """A program that is known by its rows."""
+        if len(self._rules) + len(rules) > MOST_ROWS:
+            raise Malformed(f"more than {MOST_ROWS} rows")
+        self._first.append(len(self._rules))
+        self._offsets += offsets
+        self._rules += rules
+        return len(self._first) - 1
+
+    def rows(self) -> tuple[Ints, Ints, Ints, Ints]:
+        first = np.array(self._first, dtype=np.int64)
+        counts = np.diff(first, append=len(self._rules))
+        return first, counts, np.array(self._offsets, np.int64), np.array(self._rules, np.int64)
+
+    def _run(self, cie: Cie, instructions: bytes) -> tuple[list[int], list[int]]:
+        if cie not in self._runners:
+            try:
+                self._runners[cie] = _Runner(cie, self._machine, self._states)
+            except Malformed:
+                self._runners[cie] = None
+        runner = self._runners[cie]
+        return runner.run(instructions) if runner else ([0], [int(RowKind.UNSUP)])
+
+
+class _Runner:
+    """The states of one CIE's functions, and how instructions lead from one to another."""
+
+    def __init__(self, cie: Cie, machine: Machine, states: States) -> None:
+        self._states = states
+        self._align = cie.code_align
+        self._rule = machine.signal_rule if cie.is_signal else machine.rule
+        self._columns = Columns(machine.fp, machine.ra, cie.data_align, State())
+        self._rules: dict[int, int] = {}
+        self._next: dict[tuple[int, bytes], int] = {}
+        # DWARF: a register is "same value" unless the CIE says otherwise
+        self._first = states.run(states.number(State()), cie.instructions, self._columns)
+        self._columns = Columns(machine.fp, machine.ra, cie.data_align, states[self._first])
+        if cie.return_register != machine.ra:
+            raise Malformed("the return address is in another column")
+
+    def run(self, instructions: bytes) -> tuple[list[int], list[int]]:
+        """(offset from the function's start, rule) of each row, the first at 0.
+
+        Instructions that cannot be read make the rest of the function unsupported.
+        """
+        if len(instructions) > _LONGEST_PROGRAM:
+            return [0], [int(RowKind.UNSUP)]
+        offsets, rules = [0], [0]
+        state, offset, align = self._first, 0, self._align
+        try:
+            for stays, advances in _STEP.findall(instructions):
+                if stays:
+                    following = self._next.get((state, stays))
+                    state = self._step(state, stays) if following is None else following
+                rules[-1] = self._rules[state] if state in self._rules else self._rule_of(state)
+                if not advances:
+                    break
+                first = advances[0]
+                delta = first & 0x3F if 0x40 <= first < 0x80 else _wide(advances)
+                if delta:
+                    offset += delta * align
+                    if offset > _LARGEST_FUNCTION:
+                        break
+                    offsets.append(offset)
+                    rules.append(rules[-1])
+        except Malformed:
+            rules[-1] = int(RowKind.UNSUP)
+        return offsets, rules
+
+    def _step(self, state: int, instructions: bytes) -> int:
+        following = self._states.run(state, instructions, self._columns)
+        if len(self._next) >= _MOST_STEPS:
+            self._next.clear()
+        self._next[state, instructions] = following
+        return following
+
+    def _rule_of(self, number: int) -> int:
+        rule = self._rule(self._states[number])
+        self._rules[number] = int(RowKind.UNSUP) if rule is None else rule
+        return self._rules[number]
+
+
+def _wide(advances: bytes) -> int:
+    if _WIDE_ADVANCES.get(advances[0]) != len(advances):
+        raise Malformed(f"the instruction {advances[0]:#x}")
+    return int.from_bytes(advances[1:], "little")

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables that were built before, kept in files named by build-id.
+
+The name also has a digest of all that the table is made from, so that a file which claims the
+build-id of another never gets or replaces that one's table. What is read is checked in full: a
+damaged file is built anew. A cache that cannot be used or written is no error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import struct
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from kwatch.elf.elf import Elf
+from kwatch.system.cache_dir import CacheFolder, default_folder
+from kwatch.unwind.cfi_programs import MOST_ROWS
+from kwatch.unwind.image import Image, read_image
+from kwatch.unwind.table import Table, sound_table, table_of
+from kwatch.wire.unwind_rows import ROW
+
+_MAGIC = b"kwatchU\0"
+_VERSION = 2  # another one for any change of rows, or of what is made of .eh_frame
+_HEADER = struct.Struct("<8sIIQ16s16s")  # magic, version, rows, base, digest, checksum
+_SUFFIX = ".unwind"
+_DEFAULT_LIMIT = 256 << 20
+_LARGEST = _HEADER.size + MOST_ROWS * ROW.itemsize + 1
+
+
+class TableCache:
+    """Tables by file. Those in use are shared; those of files with a build-id are kept on disk.
+
+    `limit` bounds the files' total size, in bytes; those unused for longest go first.
+    """
+
+    def __init__(self, folder: Path | None = None, limit: int = _DEFAULT_LIMIT) -> None:
+        self._folder = default_folder() if folder is None else folder
+        self._limit = limit
+        self._in_use: WeakValueDictionary[bytes, Table] = WeakValueDictionary()
+
+    def get(self, elf: Elf) -> Table:
+        """The table of an open ELF file; raises ElfError as `build_table` does."""
+        image = read_image(elf)
+        digest = image.digest()
+        table = self._found(image, digest)
+        if table is None:
+            table = self._in_use[digest] = self._build(_name(image, digest), image, digest)
+        return table
+
+    def find(self, elf: Elf) -> Table | None:
+        """The same if it was built before; else None, at once."""
+        image = read_image(elf)
+        return self._found(image, image.digest())
+
+    def _found(self, image: Image, digest: bytes) -> Table | None:
+        table = self._in_use.get(digest) or self._load(_name(image, digest), image, digest)
+        if table is not None:
+            self._in_use[digest] = table
+        return table
+
+    def _load(self, name: str, image: Image, digest: bytes) -> Table | None:
+        if not name:
+            return None
+        with contextlib.suppress(OSError), CacheFolder(self._folder) as folder:
+            table = _decoded(folder.read(name, _LARGEST), image, digest)
+            if table is not None:
+                folder.touch(name)
+                return table
+        return None
+
+    def _build(self, name: str, image: Image, digest: bytes) -> Table:
+        table = table_of(image)
+        if name:
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with CacheFolder(self._folder) as folder:
+                    folder.write(name, _encoded(table, digest))
+                    folder.shrink(_SUFFIX, self._limit)
+        return table
+
+
+def _name(image: Image, digest: bytes) -> str:
+    """Empty where the file has no build-id, and its table is not kept."""
+    if not image.build_id:
+        return ""
+    return f"{image.build_id[:32].hex()}-{digest.hex()}{_SUFFIX}"
+
+
+def _checksum(rows: bytes) -> bytes:
+    return hashlib.blake2b(rows, digest_size=16).digest()
+
+
+def _encoded(table: Table, digest: bytes) -> bytes:
+    data = table.rows.tobytes()
+    numbers = len(table.rows), table.base
+    return _HEADER.pack(_MAGIC, _VERSION, *numbers, digest, _checksum(data)) + data
+
+
+def _decoded(data: bytes, image: Image, digest: bytes) -> Table | None:
+    """The table in a file's contents, if it is whole and can be this image's."""
+    if len(data) < _HEADER.size:
+        return None
+    magic, version, count, base, of, checksum = _HEADER.unpack_from(data)
+    if (magic, version, of) != (_MAGIC, _VERSION, digest):
+        return None
+    if (
+        len(data) != _HEADER.size + count * ROW.itemsize
+        or _checksum(data[_HEADER.size :]) != checksum
+    ):
+        return None
+    rows = np.frombuffer(data, dtype=ROW, offset=_HEADER.size)
+    return sound_table(image, base, rows)
