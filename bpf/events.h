@@ -5,7 +5,7 @@
  * Every record begins with its type. The records of the syscall rings and of the heap rings have one
  * size each. The control ring carries records of several sizes; it is a perf ring, and their members
  * are packed on 4 bytes, because perf puts its own 4-byte length in front of each record, so that
- * 64-bit members that follow a 4-byte one are aligned in the ring. kwatch/events.py mirrors this
+ * 64-bit members that follow a 4-byte one are aligned in the ring. kwatch/wire/events.py mirrors this
  * file and a test compiles it to compare the two.
  */
 #ifndef KWATCH_EVENTS_H
@@ -94,7 +94,7 @@ enum kwatch_call_stack {
 
 struct kwatch_heap {
 	__u8 type;
-	__u8 function; /* the probed function, an index into kwatch/probes/table.py */
+	__u8 function; /* the probed function, an index into kwatch/wire/allocators.py */
 	__u16 reserved;
 	__u32 tid;
 	__u64 time_ns;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Allocator calls: uprobes at the entry and the return of the functions in kwatch/probes/table.py.
+ * Allocator calls: uprobes at the entry and the return of the functions in kwatch/wire/allocators.py.
  *
  * Only the outermost call of a thread counts. A call is known by the stack pointer at its entry:
  * one that begins below it is nested, and its own return comes back to it. An allocation is

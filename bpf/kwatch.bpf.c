@@ -13,9 +13,6 @@
 #include "rings.h"
 #include "tracepoints.h"
 #ifdef STACKS
-#include "unwind_rows.h"
-#include "unwind_tables.h"
-#include "unwind.h"
 #include "stack.h"
 #endif
 #ifdef HEAP

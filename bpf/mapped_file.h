@@ -11,6 +11,8 @@
 #ifndef KWATCH_MAPPED_FILE_H
 #define KWATCH_MAPPED_FILE_H
 
+#include "unwind_state.h"
+
 BPF_HASH(file_tables, struct file_key, struct file_table, 8192);
 
 #if MM_MAPS_TREE

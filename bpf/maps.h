@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * What kwatch and the BPF programs share beside the rings: values of maps, and attach cookies.
- * kwatch/maps.py mirrors this file and a test compiles it to compare the two.
+ * kwatch/wire/maps.py mirrors this file and a test compiles it to compare the two.
  */
 #ifndef KWATCH_MAPS_H
 #define KWATCH_MAPS_H

@@ -7,81 +7,17 @@
 #ifndef KWATCH_STACK_H
 #define KWATCH_STACK_H
 
+#include "known_stacks.h"
+#include "stack_copy.h"
+#include "unwind.h"
+
 #define MAX_CHUNKS (KWATCH_MAX_FRAMES / KWATCH_STACK_CHUNK)
-#define KNOWN_BRANCHES 4 /* looked at, of stacks that begin alike */
-#define COPY_PIECES 4
-#define COPY_HALVINGS 5
-/* What is spent on stacks with the same frames up to the unknown mapping: 512 copies at most. */
-#define COPY_BUDGET 65536
-#define COPY_COST 128 /* of one that is sent; 1 of one that was */
 
 BPF_TABLE("lru_hash", u64, u8, stacks_sent, 65536);
-BPF_TABLE("lru_hash", u64, u32, stacks_copied, 4096);
-BPF_PERF_OUTPUT(stack_ring);
-
-BPF_TABLE("lru_hash", struct known_key, struct known_stack, known_stacks, 8192);
 
 static __always_inline bool was_sent(u64 stack)
 {
 	return stacks_sent.lookup(&stack);
-}
-
-/*
- * The id of the known stack, if all that it depended on is as it was; else 0. `branch` is then what
- * was found to be otherwise.
- */
-static __always_inline u64 compare_known(struct unwinding *u, struct known_stack *known, u64 *branch)
-{
-	u64 stack = known->stack, sum = 0;
-	u32 size = (known->reach + 1) * 8;
-
-	*branch = u->fp;
-	if (known->fp_used && known->fp != u->fp)
-		return 0;
-	asm volatile("" : "+r"(size));
-	size &= WINDOW_WORDS * 16 - 1;
-	if (size > WINDOW_WORDS * 8 || read_user(u->words, size, (void *)u->base))
-		return 0;
-#pragma clang loop unroll(disable)
-	for (u32 i = 0; i < MAX_PAIRS; i++) {
-		u64 slot, value;
-
-		if (i >= known->count)
-			break;
-		slot = known->slots[i] & (WINDOW_WORDS - 1);
-		value = known->values[i];
-		if (u->words[slot] != value) {
-			*branch = mix(slot, u->words[slot]);
-			return 0;
-		}
-		sum = add_pair(sum, slot, value);
-	}
-	return mix(sum, stack) == known->check ? stack : 0;
-}
-
-/*
- * The id of the stack, if this one was unwound before and nothing has changed since; else 0. Stacks
- * that begin alike, as of calls from two places of one function, are told apart by the first word in
- * which they differ: it leads to the next key.
- */
-static __always_inline u64 find_known(struct unwinding *u)
-{
-	u64 stack, branch;
-
-	u->key.branch = 0;
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < KNOWN_BRANCHES; i++) {
-		struct known_stack *known = known_stacks.lookup(&u->key);
-
-		if (!known)
-			return 0;
-		stack = compare_known(u, known, &branch);
-		if (stack)
-			return stack;
-		if (i < KNOWN_BRANCHES - 1)
-			u->key.branch = mix(u->key.branch, branch);
-	}
-	return 0;
 }
 
 /* Copies a chunk's frames; those behind the end are left as they are. */
@@ -116,113 +52,9 @@ static __always_inline int send_frames(void *ctx, struct unwinding *u, u64 stack
 	return 0;
 }
 
-/* The unwinding came to an unknown mapping: Python may know it by the time it gets this. */
-static __always_inline bool is_unfinished(struct unwinding *u)
-{
-	return u->guess_reason == STACK_NO_MAPPING;
-}
-
-/* From the frame on at which the tables were left. */
-static __always_inline void begin_pieces(struct unwinding *u)
-{
-	u->memory.offset = 0;
-	u->memory.size = KWATCH_STACK_COPY;
-}
-
-/*
- * Reads the next piece of the stack's memory; false at its end. Its size is kept where the verifier
- * does not know it: else it would follow all that comes after once for each.
- */
-static __always_inline bool read_piece(struct unwinding *u)
-{
-	struct kwatch_stack_memory *memory = &u->memory;
-
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < COPY_HALVINGS; i++) {
-		u32 size = *(volatile u32 *)&memory->size & (2 * KWATCH_STACK_COPY - 1);
-
-		if (!read_user(u->words, size, (void *)(u->guess_sp + memory->offset)))
-			return true;
-		memory->size = size >> 1; /* the stack ends sooner */
-	}
-	return false;
-}
-
-#define HASH_STEP 8 /* words; a piece is a multiple of them */
-
-static __always_inline u64 hash_words(struct unwinding *u, u64 hash)
-{
-	u32 words = *(volatile u32 *)&u->memory.size >> 3;
-
-#pragma clang loop unroll(disable)
-	for (u32 i = 0; i < KWATCH_STACK_COPY / 8; i += HASH_STEP) {
-		if (i >= words)
-			break;
-#pragma unroll
-		for (u32 j = 0; j < HASH_STEP; j++)
-			hash = mix(hash, u->words[i + j]);
-	}
-	return hash;
-}
-
-static __always_inline u64 hash_memory(struct unwinding *u, u64 hash)
-{
-	begin_pieces(u);
-#pragma unroll
-	for (int i = 0; i < COPY_PIECES; i++) {
-		if (!read_piece(u))
-			break;
-		hash = hash_words(u, hash);
-		u->memory.offset += u->memory.size;
-	}
-	return hash;
-}
-
-static __always_inline int send_stack_memory(void *ctx, struct unwinding *u, u64 stack)
-{
-	struct kwatch_stack_memory *memory = &u->memory;
-
-	head(&memory->head, EVENT_STACK_MEMORY, u->tgid);
-	memory->stack = stack;
-	memory->pc = u->guess_pc;
-	memory->sp = u->guess_sp;
-	memory->fp = u->guess_fp;
-	memory->link = u->guess_link;
-	memory->frame = u->exact - 1;
-	memory->interrupted = u->guess_interrupted;
-	begin_pieces(u);
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < COPY_PIECES; i++) {
-		if (!read_piece(u))
-			break;
-		if (stack_ring.perf_submit(ctx, memory, sizeof(*memory) + KWATCH_STACK_COPY))
-			return -1;
-		memory->offset += memory->size;
-	}
-	return 0;
-}
-
 static __always_inline u64 valid_id(u64 stack)
 {
 	return stack < KWATCH_STACK_IDS ? stack + KWATCH_STACK_IDS : stack;
-}
-
-/* What has been spent on copies of stacks that begin like this one. */
-static __always_inline u32 spent_on(u64 stack)
-{
-	u32 *spent = stacks_copied.lookup(&stack);
-
-	return spent ? *spent : 0;
-}
-
-static __always_inline void spend(u64 stack, u32 cost)
-{
-	u32 *spent = stacks_copied.lookup(&stack);
-
-	if (spent)
-		__sync_fetch_and_add(spent, cost);
-	else
-		stacks_copied.update(&stack, &cost);
 }
 
 /*

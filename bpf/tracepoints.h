@@ -2,7 +2,7 @@
 /*
  * What a program is given at each tracepoint: its arguments (raw tracepoints), or the record that
  * perf makes of them, whose first word is the kernel's own (PERF_TRACEPOINTS; the records are
- * described by tracefs, events/.../format). kwatch/kernel/tracepoints.py says which it is, and why.
+ * described by tracefs, events/.../format). kwatch/programs/tracepoints.py says which it is, and why.
  */
 #ifndef KWATCH_TRACEPOINTS_H
 #define KWATCH_TRACEPOINTS_H

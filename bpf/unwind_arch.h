@@ -3,6 +3,8 @@
 #ifndef KWATCH_UNWIND_ARCH_H
 #define KWATCH_UNWIND_ARCH_H
 
+#include "unwind_state.h"
+
 #if defined(__x86_64__)
 
 /* Out of a signal handler: the kernel has put the registers on the stack. */

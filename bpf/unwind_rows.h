@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Unwind tables: what Python makes of .eh_frame and the BPF programs read. kwatch/unwind/rows.py
+ * Unwind tables: what Python makes of .eh_frame and the BPF programs read. kwatch/wire/unwind_rows.py
  * mirrors this file and a test compiles it to compare the two.
  *
  * A table is the code of one file. `pc` counts from the table's base, a multiple of

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Where the unwind tables and the mappings of each process lie. kwatch/kernel/row_store.py fills
- * the rows, kwatch/kernel/code_store.py the mappings.
+ * Where the unwind tables and the mappings of each process lie. kwatch/tables/row_store.py fills
+ * the rows, kwatch/tables/mapping_store.py the mappings.
  */
 #ifndef KWATCH_UNWIND_TABLES_H
 #define KWATCH_UNWIND_TABLES_H

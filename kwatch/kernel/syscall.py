@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Raw system calls that Python has no function for, with errors as OSError."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from functools import cache
+
+# The calls of Linux 5.0 and later have one number on all architectures.
+_COMMON = {"fsopen": 430, "fsconfig": 431, "fsmount": 432}
+_NUMBERS = {
+    "x86_64": {"bpf": 321, "perf_event_open": 298, "statfs": 137, **_COMMON},
+    "aarch64": {"bpf": 280, "perf_event_open": 241, "statfs": 43, **_COMMON},
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def machine() -> str:
+    """The running kernel's architecture, `x86_64` or `aarch64`."""
+    return platform.machine()
+
+
+def syscall(name: str, *arguments: int | ctypes.Array[ctypes.c_char]) -> int:
+    """Makes the system call; raises OSError on failure and on an unknown architecture."""
+    numbers = _NUMBERS.get(machine())
+    if numbers is None:
+        raise OSError(38, f"kwatch knows x86-64 and arm64, not {machine()}")
+    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    result = int(_libc.syscall(ctypes.c_long(numbers[name]), *converted))
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
+    return result

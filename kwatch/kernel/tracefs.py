@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracefs, whether or not it is mounted: a mount that only the opened descriptor holds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from kwatch.kernel.syscall import syscall
+
+# include/uapi/linux/mount.h
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
+
+
+def tracepoint_id(tracepoint: str) -> int:
+    """The number that perf knows a tracepoint by, such as of `sched/sched_process_exec`.
+
+    fsmount(2) came with Linux 5.2. Raises OSError.
+    """
+    root = _open_root()
+    try:
+        fd = os.open(f"events/{tracepoint}/id", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+        with open(fd) as file:
+            return int(file.read())
+    finally:
+        os.close(root)
+
+
+def _open_root() -> int:
+    """The root of a new mount of tracefs, which is gone when the descriptor is closed."""
+    context = syscall("fsopen", ctypes.create_string_buffer(b"tracefs"), _FSOPEN_CLOEXEC)
+    try:
+        syscall("fsconfig", context, _FSCONFIG_CMD_CREATE, 0, 0, 0)
+        return syscall("fsmount", context, _FSMOUNT_CLOEXEC, 0)
+    finally:
+        os.close(context)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The BPF sources as one text, and the macros that carry settings into them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from kwatch.kernel.cpus import possible_cpus
+from kwatch.wire.allocators import FIRST_FUNCTIONS
+
+_INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
+_UNLIMITED = (1 << 64) - 1
+
+
+def source_directory() -> Path:
+    """The BPF sources: inside an installed package, or beside it in a checkout."""
+    package = Path(str(files("kwatch")))
+    installed = package / "bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"
+
+
+def shim_directory() -> Path:
+    """A tree that stands in for kernel headers; bcc takes it as BCC_KERNEL_SOURCE."""
+    return source_directory() / "shim"
+
+
+def source_text(name: str = "kwatch.bpf.c") -> str:
+    """The translation unit with the text of each quoted include, once, in its place."""
+    directory = source_directory()
+    included: set[str] = set()
+
+    def text_of(file: str) -> str:
+        if file in included:
+            return ""
+        included.add(file)
+        text = (directory / file).read_text()
+        return f'#line 1 "{file}"\n' + _INCLUDE.sub(lambda match: text_of(match[1]), text)
+
+    return text_of(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How programs attach. `uprobe_links`: many places at once, with cookies (Linux 6.6).
+
+    `perf_tracepoints`: tracepoints through perf events.
+    """
+
+    uprobe_links: bool
+    perf_tracepoints: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramConfig:
+    """What the BPF programs are built for. Without `heap` there are no `heap_stacks`."""
+
+    heap: bool
+    heap_stacks: bool = True
+    call_stacks: bool = False
+    system_wide: bool = False
+    comm_patterns: int = 0
+    follow: bool = False
+    min_size: int = 0
+    max_size: int = _UNLIMITED
+
+    @property
+    def stacks(self) -> bool:
+        """Whether anything comes with its stack."""
+        return self.heap_stacks or self.call_stacks
+
+    def macros(self, offsets: dict[str, int], ways: Ways) -> list[str]:
+        """The only place where settings become macros."""
+        major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+        values: dict[str, int] = {
+            "LINUX_VERSION_CODE": major << 16 | minor << 8,
+            "RING_CPUS": possible_cpus(),
+            "SYSTEM_WIDE": int(self.system_wide),
+            "COMM_PATTERNS": self.comm_patterns,
+            "FOLLOW": int(self.follow),
+            "MIN_SIZE": self.min_size,
+            "MAX_SIZE": self.max_size,
+            **{f"FIRST_{shape.name}": index for shape, index in FIRST_FUNCTIONS.items()},
+            **offsets,
+        }
+        flags = [f"-D{name}={value}ULL" for name, value in values.items()]
+        if os.uname().machine == "aarch64":
+            flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
+        flags += ["-DHEAP"] * self.heap + ["-DHEAP_COOKIE"] * ways.uprobe_links
+        flags += ["-DPERF_TRACEPOINTS"] * ways.perf_tracepoints
+        flags += ["-DHEAP_STACKS"] * self.heap_stacks + ["-DCALL_STACKS"] * self.call_stacks
+        flags += ["-DSTACKS"] * self.stacks
+        return flags
