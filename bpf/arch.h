@@ -8,7 +8,7 @@
 #define KWATCH_ARCH_H
 
 /*
- * By another name than bcc's: for each call of bpf_probe_read_user, bcc looks in all of
+ * By another name than bcc's: for each call of bpf_probe_read_user, bcc lookups in all of
  * /proc/kallsyms for whether the kernel has it, which takes longer than compiling does.
  */
 static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;

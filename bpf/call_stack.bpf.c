@@ -33,7 +33,7 @@ static __always_inline u64 without_stack(struct call *call)
 
 /* Gives the call its stack. One that is not known is left to programs that begin the call. */
 static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs, struct call *call,
-					    u64 seed)
+					    u64 mm_id)
 {
 	struct registers from;
 	struct unwinding *u;
@@ -44,7 +44,7 @@ static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs, str
 	u = claim_scratch(call->tgid, &call->scratch);
 	if (!u)
 		return;
-	u->seed = seed;
+	u->mm_id = mm_id;
 	u->type = EVENT_CALL_STACK;
 	entry_registers(regs, &from);
 	call->stack = begin_stack(u, &from, &call->last);

@@ -116,7 +116,7 @@ struct kwatch_fork {
 	struct kwatch_control head; /* tgid: the parent */
 	__u32 child;
 	__u64 child_start_ns; /* CLOCK_BOOTTIME */
-	__u64 image; /* of the child: see kwatch_exec */
+	__u64 mm_id; /* of the child: see kwatch_exec */
 	__u8 comm[KWATCH_COMM_LEN];
 } KWATCH_RECORD;
 
@@ -125,7 +125,7 @@ struct kwatch_exec {
 	__u32 matched; /* the process is a target under its new name */
 	__u32 old_tid; /* of the thread that made the call; it leads the process now */
 	__u64 start_ns; /* CLOCK_BOOTTIME */
-	__u64 image; /* tells this address space from every other; 0 if it is no target's */
+	__u64 mm_id; /* tells this address space from every other; 0 if it is no target's */
 	__u8 comm[KWATCH_COMM_LEN];
 } KWATCH_RECORD;
 

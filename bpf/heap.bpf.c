@@ -23,7 +23,7 @@ struct release {
 };
 
 struct thread {
-	u64 seed;
+	u64 mm_id;
 	u64 sp; /* of the pending outermost call at its entry; 0: none */
 	u64 size;
 	u64 pointer; /* the argument that is one, else 0 */
@@ -63,7 +63,7 @@ static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 
 	if (!target || target->flags & TARGET_WAITING)
 		return NULL;
-	thread.seed = target->seed;
+	thread.mm_id = target->mm_id;
 	if (threads.update(&tid, &thread)) {
 		count_loss(tgid, LOSS_THREADS_MAP_FULL);
 		return NULL;

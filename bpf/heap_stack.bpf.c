@@ -30,7 +30,7 @@ static __always_inline void take_heap_stack(struct pt_regs *ctx, struct thread *
 
 	if (!u)
 		return;
-	u->seed = thread->seed;
+	u->mm_id = thread->mm_id;
 	u->type = EVENT_STACK;
 	stack = begin_stack(u, &from, &thread->last);
 	if (stack) {

@@ -40,14 +40,14 @@ static __always_inline u64 inherit_space(u32 parent, u32 child)
 	struct target *origin = find_target(parent);
 	struct space *space = spaces.lookup(&parent), copy;
 
-	if (space && target && origin && space->image == origin->seed && space->unmaps == origin->unmaps) {
+	if (space && target && origin && space->mm_id == origin->mm_id && space->unmaps == origin->unmaps) {
 		copy = *space;
-		copy.image = target->seed;
+		copy.mm_id = target->mm_id;
 		copy.unmaps = 0;
 		spaces.update(&child, &copy);
 	}
 #endif
-	return target ? target->seed : 0;
+	return target ? target->mm_id : 0;
 }
 
 int process_fork(struct newtask_context *ctx)
@@ -70,7 +70,7 @@ int process_fork(struct newtask_context *ctx)
 		return 0;
 	head(&event.head, EVENT_FORK, parent_tgid);
 	event.child = tgid;
-	event.image = inherit_space(parent_tgid, tgid);
+	event.mm_id = inherit_space(parent_tgid, tgid);
 	event.child_start_ns = read_u64(child, TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 	send_control(ctx, &event, sizeof(event), tgid);
@@ -94,7 +94,7 @@ static __always_inline bool retarget(u32 tgid)
 		return false;
 	}
 	target->flags &= ~TARGET_WAITING;
-	target->seed = new_seed(tgid);
+	target->mm_id = new_mm_id(tgid);
 	target->unmaps = 0;
 	return true;
 }
@@ -120,7 +120,7 @@ int process_exec(struct exec_context *ctx)
 	head(&event.head, EVENT_EXEC, tgid);
 	event.matched = matched;
 	target = find_target(tgid);
-	event.image = target ? target->seed : 0;
+	event.mm_id = target ? target->mm_id : 0;
 	event.old_tid = old_tid;
 	event.start_ns = read_u64((void *)bpf_get_current_task(), TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));

@@ -109,15 +109,15 @@ static __always_inline struct file_table *table_of_file(struct unwinding *u, voi
 /* Looks for the mapping of u->wanted, and remembers what it finds for this stack. */
 static __always_inline void look_up_code(struct unwinding *u)
 {
-	struct code_mapping *found = &u->found[u->looks & (MOST_LOOKS - 1)];
+	struct code_mapping *found = &u->found[u->lookups & (MAX_LOOKUPS - 1)];
 	void *mm = (void *)read_u64((void *)bpf_get_current_task(), TASK_MM);
 	void *area = (void *)find_area(u, mm, u->wanted);
 	u64 start = read_u64(area, AREA_START), end = read_u64(area, AREA_END), offset;
 	struct file_table *table;
 	void *file;
 
-	u->looks++;
-	u->forgettable = 1;
+	u->lookups++;
+	u->uncacheable = 1;
 	found->start = u->wanted;
 	found->end = u->wanted + 1;
 	found->block_count = 0;
@@ -138,10 +138,10 @@ static __always_inline void look_up_code(struct unwinding *u)
 static __always_inline struct code_mapping *looked_up(struct unwinding *u, u64 address)
 {
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < MOST_LOOKS; i++) {
+	for (u32 i = 0; i < MAX_LOOKUPS; i++) {
 		struct code_mapping *found = &u->found[i];
 
-		if (i >= u->looks)
+		if (i >= u->lookups)
 			break;
 		if (contains(found, address))
 			return found;

@@ -13,9 +13,9 @@ enum target_flag {
 	TARGET_OWN = 8, /* no target at all: a process of kwatch's */
 };
 
-/* A traced process. The seed tells its address space from every other one in a stack's hash. */
+/* A traced process. The mm_id tells its address space from every other one in a stack's hash. */
 struct target {
-	__u64 seed;
+	__u64 mm_id;
 	__u32 flags;
 	__u32 unmaps; /* how often code was unmapped or replaced in this address space */
 };

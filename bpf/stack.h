@@ -68,7 +68,7 @@ static __always_inline u64 identify(struct unwinding *u, u8 *copy)
 	*copy = COPY_NOT_NEEDED;
 	if (!is_unfinished(u))
 		return valid_id(stack);
-	u->forgettable = 1;
+	u->uncacheable = 1;
 	start = mix(stack, u->exact);
 	u->partial = valid_id(start);
 	if (spent_on(start) >= COPY_BUDGET) {
@@ -76,7 +76,7 @@ static __always_inline u64 identify(struct unwinding *u, u8 *copy)
 		return u->partial;
 	}
 	*copy = COPY_SENT;
-	stack = valid_id(hash_memory(u, mix(start, u->guess_sp)));
+	stack = valid_id(hash_memory(u, mix(start, u->fp_step_sp)));
 	spend(start, was_sent(stack) ? 1 : COPY_COST);
 	return stack;
 }
@@ -111,11 +111,11 @@ static __always_inline void space_of(struct unwinding *u, struct space *space)
 	struct target *target;
 	u32 behind;
 
-	if (found && found->image == u->seed) {
+	if (found && found->mm_id == u->mm_id) {
 		*space = *found;
 	} else {
 		__builtin_memset(space, 0, sizeof(*space));
-		space->image = u->seed;
+		space->mm_id = u->mm_id;
 	}
 	target = find_target(tgid);
 	behind = target ? target->unmaps - (u32)space->unmaps : 1;
@@ -138,14 +138,14 @@ static __always_inline u64 begin_stack(struct unwinding *u, struct registers *fr
 	u->key.sp = from->sp;
 	u->key.pc = from->pc;
 	u->key.link = from->link;
-	u->key.space = mix(space.image, space.generation);
+	u->key.space = mix(space.mm_id, space.generation);
 	stack = find_known(u);
 	if (stack && ((stack == last->id && u->key.space == last->space) || was_sent(stack))) {
 		last->id = stack;
 		last->space = u->key.space;
 		return stack;
 	}
-	u->hash = mix(mix(space.image, space.epoch), from->pc);
+	u->hash = mix(mix(space.mm_id, space.epoch), from->pc);
 	read_window(u);
 	return 0;
 }
@@ -175,7 +175,7 @@ static __always_inline u64 end_stack(void *ctx, struct unwinding *u)
 
 	if (!was_sent(stack))
 		return announce_stack(ctx, u, stack, copy);
-	if (!u->forgettable) {
+	if (!u->uncacheable) {
 		u->known.stack = stack;
 		u->known.check = mix(u->known.check, stack);
 		known_stacks.update(&u->key, &u->known);

@@ -21,7 +21,7 @@ BPF_PERF_OUTPUT(stack_ring);
 /* The unwinding came to an unknown mapping: Python may know it by the time it gets this. */
 static __always_inline bool is_unfinished(struct unwinding *u)
 {
-	return u->guess_reason == STACK_NO_MAPPING;
+	return u->fp_step_reason == STACK_NO_MAPPING;
 }
 
 /* From the frame on at which the tables were left. */
@@ -43,7 +43,7 @@ static __always_inline bool read_piece(struct unwinding *u)
 	for (int i = 0; i < COPY_HALVINGS; i++) {
 		u32 size = *(volatile u32 *)&memory->size & (2 * KWATCH_STACK_COPY - 1);
 
-		if (!read_user(u->words, size, (void *)(u->guess_sp + memory->offset)))
+		if (!read_user(u->words, size, (void *)(u->fp_step_sp + memory->offset)))
 			return true;
 		memory->size = size >> 1; /* the stack ends sooner */
 	}
@@ -86,12 +86,12 @@ static __always_inline int send_stack_memory(void *ctx, struct unwinding *u, u64
 
 	head(&memory->head, EVENT_STACK_MEMORY, u->tgid);
 	memory->stack = stack;
-	memory->pc = u->guess_pc;
-	memory->sp = u->guess_sp;
-	memory->fp = u->guess_fp;
-	memory->link = u->guess_link;
+	memory->pc = u->fp_step_pc;
+	memory->sp = u->fp_step_sp;
+	memory->fp = u->fp_step_fp;
+	memory->link = u->fp_step_link;
 	memory->frame = u->exact - 1;
-	memory->interrupted = u->guess_interrupted;
+	memory->interrupted = u->fp_step_interrupted;
 	begin_pieces(u);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < COPY_PIECES; i++) {

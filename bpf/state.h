@@ -83,14 +83,14 @@ static __always_inline struct target *find_target(u32 tgid)
 	return target && !(target->flags & TARGET_OWN) ? target : NULL;
 }
 
-static __always_inline u64 new_seed(u32 tgid)
+static __always_inline u64 new_mm_id(u32 tgid)
 {
 	return (bpf_ktime_get_ns() << 16) ^ tgid;
 }
 
 static __always_inline int add_target(u32 tgid, u32 flags)
 {
-	struct target target = { .seed = new_seed(tgid), .flags = flags };
+	struct target target = { .mm_id = new_mm_id(tgid), .flags = flags };
 
 	if (targets.update(&tgid, &target)) {
 		count_loss(0, LOSS_TARGETS_MAP_FULL); /* of it nothing else will be known */
@@ -99,10 +99,10 @@ static __always_inline int add_target(u32 tgid, u32 flags)
 	return 0;
 }
 
-/* Of several threads of a process that do so at once, one gives its seed. */
+/* Of several threads of a process that do so at once, one gives its mm_id. */
 static __always_inline struct target *add_running_target(u32 tgid)
 {
-	struct target target = { .seed = new_seed(tgid), .flags = TARGET_INHERIT }, *found;
+	struct target target = { .mm_id = new_mm_id(tgid), .flags = TARGET_INHERIT }, *found;
 
 	targets.insert(&tgid, &target);
 	found = find_target(tgid);

@@ -192,7 +192,7 @@ int syscall_enter(struct enter_context *ctx)
 	call->active = !(flags & CALL_NO_RETURN);
 #ifdef CALL_STACKS
 	if (flags & CALL_TRACE)
-		take_call_stack(ctx, regs, call, target->seed);
+		take_call_stack(ctx, regs, call, target->mm_id);
 #endif
 	begin_call(call);
 	return 0;

@@ -17,17 +17,17 @@
 
 #define STEP_FRAMES 10 /* frames per program; a chain of tail calls has at least 32 */
 
-static __always_inline void note_guess(struct unwinding *u)
+static __always_inline void note_fp_step(struct unwinding *u)
 {
 	if (u->by_frame_pointer)
 		return;
 	u->exact = u->count;
-	u->guess_pc = u->pc;
-	u->guess_sp = u->sp;
-	u->guess_fp = u->fp;
-	u->guess_link = u->link;
-	u->guess_interrupted = u->interrupted;
-	u->guess_reason = u->reason;
+	u->fp_step_pc = u->pc;
+	u->fp_step_sp = u->sp;
+	u->fp_step_fp = u->fp;
+	u->fp_step_link = u->link;
+	u->fp_step_interrupted = u->interrupted;
+	u->fp_step_reason = u->reason;
 }
 
 static __always_inline bool by_frame_pointer(struct unwinding *u)
@@ -35,13 +35,13 @@ static __always_inline bool by_frame_pointer(struct unwinding *u)
 	u64 fp = u->fp;
 	struct two_words record;
 
-	note_guess(u);
-	depend_on_fp(u); /* also where it leads no further */
+	note_fp_step(u);
+	record_fp_dependency(u); /* also where it leads no further */
 	if (u->by_frame_pointer && !fp)
 		return stop(u, STACK_COMPLETE);
 	if (fp & 7 || fp < u->sp || fp - u->sp > MAX_STACK_BYTES || !read_two(u, fp, &record))
 		return stop(u, u->reason);
-	depend(u, fp + 8, record.second);
+	record_dependency(u, fp + 8, record.second);
 	u->by_frame_pointer = 1;
 	u->fp = record.first;
 	u->fp_slot = fp;
@@ -64,7 +64,7 @@ static __always_inline bool must_look(struct unwinding *u, struct space *space, 
 			*mapping = NULL;
 		return false;
 	}
-	return u->looks < MOST_LOOKS;
+	return u->lookups < MAX_LOOKUPS;
 }
 
 /*

@@ -13,7 +13,7 @@ static __always_inline bool leave_signal(struct unwinding *u)
 	struct two_words registers; /* sp, pc */
 	u64 fp;
 
-	u->forgettable = 1;
+	u->uncacheable = 1;
 	if (!read_word(u, u->sp + SIGNAL_X86_FP, &fp) ||
 	    !read_two(u, u->sp + SIGNAL_X86_SP, &registers))
 		return stop(u, STACK_UNREADABLE);
@@ -37,11 +37,11 @@ static __always_inline bool canonical_frame(struct unwinding *u, u32 rule, u64 *
 		*cfa = u->sp + 8 + (((u->pc - !u->interrupted) & 15) >= offset ? 8 : 0);
 		return true;
 	case ROW_FP:
-		depend_on_fp(u);
+		record_fp_dependency(u);
 		*cfa = u->fp + offset;
 		return true;
 	}
-	u->forgettable = 1;
+	u->uncacheable = 1;
 	return read_word(u, u->fp + offset, cfa);
 }
 
@@ -59,7 +59,7 @@ static __always_inline bool restore_fp(struct unwinding *u, s64 where, u64 cfa,
 		return true;
 	}
 	if (where == ROW_X86_FP_AT_FP) {
-		depend_on_fp(u);
+		record_fp_dependency(u);
 		at = u->fp;
 	}
 	if (!read_word(u, at, &fp))
@@ -81,7 +81,7 @@ static __always_inline bool apply_rule(struct unwinding *u, u32 rule)
 		return stop(u, STACK_CORRUPT);
 	if (!read_two(u, cfa - 16, &pair) || !restore_fp(u, ROW_X86_FP(rule), cfa, &pair))
 		return stop(u, STACK_UNREADABLE);
-	depend(u, cfa - 8, pair.second);
+	record_dependency(u, cfa - 8, pair.second);
 	return enter_caller(u, pair.second, cfa);
 }
 
@@ -92,7 +92,7 @@ static __always_inline bool leave_signal(struct unwinding *u)
 	struct two_words linked; /* x29, x30 */
 	struct two_words registers; /* sp, pc */
 
-	u->forgettable = 1;
+	u->uncacheable = 1;
 	if (!read_two(u, u->sp + SIGNAL_ARM64_FP, &linked) ||
 	    !read_two(u, u->sp + SIGNAL_ARM64_SP, &registers))
 		return stop(u, STACK_UNREADABLE);
@@ -112,7 +112,7 @@ static __always_inline bool apply_rule(struct unwinding *u, u32 rule)
 	struct two_words pair = {};
 
 	if (rule & ROW_ARM64_FP_BASE) {
-		depend_on_fp(u);
+		record_fp_dependency(u);
 		cfa = u->fp + ROW_ARM64_CFA(rule);
 	}
 	if (cfa < u->sp || cfa - u->sp > MAX_STACK_BYTES || (cfa == u->sp && !u->link))
@@ -127,7 +127,7 @@ static __always_inline bool apply_rule(struct unwinding *u, u32 rule)
 		pc = u->link;
 	} else {
 		pc = where == ROW_ARM64_RA_PAIR ? pair.second : pair.first;
-		depend(u, where == ROW_ARM64_RA_PAIR ? slot + 8 : slot, pc);
+		record_dependency(u, where == ROW_ARM64_RA_PAIR ? slot + 8 : slot, pc);
 	}
 	if (where == ROW_ARM64_RA_PAIR || where == ROW_ARM64_RA_REG_FP) {
 		u->fp = pair.first;

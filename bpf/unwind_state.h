@@ -14,7 +14,7 @@
 #define SECOND_WINDOW 64
 #define SCRATCHES 16 /* for each CPU: threads of which each was preempted in an unwinding */
 #define MAX_PAIRS 64
-#define MOST_LOOKS 8 /* a program each, of the chain */
+#define MAX_LOOKUPS 8 /* a program each, of the chain */
 #define MAX_STACK_BYTES (64ULL << 20)
 
 /*
@@ -46,12 +46,12 @@ struct known_key {
 struct unwinding {
 	u64 begun; /* see claim_scratch */
 	u64 ended;
-	u64 seed; /* of the target */
+	u64 mm_id; /* of the target */
 	u32 tgid;
 	u32 hint; /* the last mapping found */
-	u32 looks; /* for code that Python has not told of: see mapped_file.h */
+	u32 lookups; /* for code that Python has not told of: see mapped_file.h */
 	u64 wanted; /* its address, while it is to be looked for */
-	struct code_mapping found[MOST_LOOKS];
+	struct code_mapping found[MAX_LOOKUPS];
 #ifdef HEAP
 	struct kwatch_heap allocation; /* what the stack is for, if it is that */
 #endif
@@ -71,15 +71,15 @@ struct unwinding {
 	u8 reason; /* why the frame pointer was needed last */
 	u8 interrupted; /* pc is no return address but where a signal came */
 	u8 by_frame_pointer;
-	u8 forgettable; /* not to be kept as a known stack */
+	u8 uncacheable; /* not to be kept as a known stack */
 	u8 done;
-	u8 guess_interrupted;
-	u8 guess_reason;
+	u8 fp_step_interrupted;
+	u8 fp_step_reason;
 	u16 exact; /* frames before the first step by frame pointer */
-	u64 guess_pc; /* at that step */
-	u64 guess_sp;
-	u64 guess_fp;
-	u64 guess_link;
+	u64 fp_step_pc; /* at that step */
+	u64 fp_step_sp;
+	u64 fp_step_fp;
+	u64 fp_step_link;
 	struct known_key key;
 	struct known_stack known;
 	u64 frames[KWATCH_MAX_FRAMES];
@@ -155,11 +155,11 @@ static __always_inline void begin_unwinding(struct unwinding *u, struct register
 	u->end = STACK_TOO_DEEP;
 	u->interrupted = 0;
 	u->by_frame_pointer = 0;
-	u->guess_reason = STACK_COMPLETE;
-	u->forgettable = 0;
+	u->fp_step_reason = STACK_COMPLETE;
+	u->uncacheable = 0;
 	u->done = 0;
 	u->exact = 0;
-	u->looks = 0;
+	u->lookups = 0;
 	u->wanted = 0;
 	u->known.fp = u->fp;
 	u->known.fp_used = 0;
@@ -217,13 +217,13 @@ static __always_inline u64 add_pair(u64 sum, u64 slot, u64 value)
 }
 
 /* The unwinding depends on this word of the stack. */
-static __always_inline void depend(struct unwinding *u, u64 address, u64 value)
+static __always_inline void record_dependency(struct unwinding *u, u64 address, u64 value)
 {
 	u64 slot = (address - u->base) >> 3;
 	u32 pair = u->known.count;
 
 	if (address & 7 || address < u->base || slot >= WINDOW_WORDS || pair >= MAX_PAIRS) {
-		u->forgettable = 1;
+		u->uncacheable = 1;
 		return;
 	}
 	asm volatile("" : "+r"(pair));
@@ -237,10 +237,10 @@ static __always_inline void depend(struct unwinding *u, u64 address, u64 value)
 }
 
 /* The unwinding depends on the frame pointer. */
-static __always_inline void depend_on_fp(struct unwinding *u)
+static __always_inline void record_fp_dependency(struct unwinding *u)
 {
 	if (u->fp_slot)
-		depend(u, u->fp_slot, u->fp);
+		record_dependency(u, u->fp_slot, u->fp);
 	else
 		u->known.fp_used = 1;
 }

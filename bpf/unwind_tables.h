@@ -30,7 +30,7 @@ struct code_mapping {
  * where they lie; what replaces them has another generation.
  */
 struct space {
-	u64 image; /* valid while it is the target's seed */
+	u64 mm_id; /* valid while it is the target's */
 	u64 generation;
 	u64 epoch; /* counts what was mapped over other code: addresses have changed their meaning */
 	u64 unmaps; /* no more have come than this knows of, or the mappings may be wrong */

@@ -8,7 +8,7 @@ import numpy as np
 from kwatch.aggregate.block_events import BlockEvents, block_events
 from kwatch.aggregate.blocks import Blocks, LiveBlocks, Mask
 from kwatch.aggregate.order import U64
-from kwatch.aggregate.outstanding import Limits, SameStacks, outstanding
+from kwatch.aggregate.outstanding import GroupStacks, Limits, outstanding
 from kwatch.aggregate.pairs import cancel_pairs
 from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.aggregate.totals import AllocTotals
@@ -57,7 +57,7 @@ class HeapAccount:
         return self._live.arrays()
 
     def snapshot(
-        self, now_ns: int, limits: Limits = _NO_LIMITS, same: SameStacks | None = None
+        self, now_ns: int, limits: Limits = _NO_LIMITS, same: GroupStacks | None = None
     ) -> HeapStats:
         """`stacks` (without frames) lists the blocks within the limits; all else covers all blocks.
 

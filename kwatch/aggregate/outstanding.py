@@ -21,7 +21,7 @@ LISTED = 16
 _MANY = 1024
 
 #: For each stack id, the id of the stack that it is counted with.
-SameStacks = Callable[[Sequence[int]], Sequence[int]]
+GroupStacks = Callable[[Sequence[int]], Sequence[int]]
 
 
 class Limits(NamedTuple):
@@ -35,7 +35,7 @@ class Limits(NamedTuple):
 
 
 def outstanding(
-    blocks: Blocks, now_ns: int, limits: Limits, same: SameStacks | None = None
+    blocks: Blocks, now_ns: int, limits: Limits, same: GroupStacks | None = None
 ) -> tuple[StackStats, ...]:
     """The stacks that hold the most bytes, largest first.
 
@@ -73,7 +73,7 @@ def _chosen(blocks: Blocks, now_ns: int, limits: Limits) -> Mask:
     return chosen
 
 
-def _numbered(ids: U64, same: SameStacks | None) -> tuple[U64, Index]:
+def _numbered(ids: U64, same: GroupStacks | None) -> tuple[U64, Index]:
     """The stacks, and for each block the index of its stack among them."""
     found, numbers = distinct(ids)
     if same is None:

@@ -20,12 +20,12 @@ __all__ = ["Elf", "ElfError", "ElfType", "Function", "Segment"]
 
 _PATH_MAX = 4096
 # What a file may claim: several times what the largest browsers have.
-_LARGEST_DYNAMIC = 1 << 20
-_MOST_NEEDED = 4096
-_LARGEST_SYMBOLS = 128 << 20
-_LARGEST_STRINGS = 256 << 20
-_LARGEST_RELOCATIONS = 32 << 20  # of all sections, of which there are two
-_MOST_RELOCATED = 8
+_MAX_DYNAMIC = 1 << 20
+_MAX_NEEDED = 4096
+_MAX_SYMBOLS = 128 << 20
+_MAX_STRINGS = 256 << 20
+_MAX_RELOCATIONS = 32 << 20  # of all sections, of which there are two
+_MAX_RELOCATED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +167,14 @@ class Elf:
         """
         sections = self._file.section_headers()
         found: dict[int, int] = {}
-        room = _LARGEST_RELOCATIONS
-        for section in sections[sections["type"] == layout.SHT_RELA][:_MOST_RELOCATED]:
+        room = _MAX_RELOCATIONS
+        for section in sections[sections["type"] == layout.SHT_RELA][:_MAX_RELOCATED]:
             if section["link"] >= len(sections) or section["size"] > room:
                 continue
             table = sections[section["link"]]
             if table["type"] != layout.SHT_DYNSYM:
                 continue
-            values = self._records(table, layout.SYMBOL, _LARGEST_SYMBOLS)["value"]
+            values = self._records(table, layout.SYMBOL, _MAX_SYMBOLS)["value"]
             entries = self._records(section, layout.RELA, room)
             room -= entries.nbytes
             entries = entries[(entries["symbol"] > 0) & (entries["symbol"] < len(values))]
@@ -209,15 +209,15 @@ class Elf:
             raise ElfError(self.path, "a symbol table without its strings")
         strings = sections[section["link"]]
         return SymbolTable(
-            self._records(section, layout.SYMBOL, _LARGEST_SYMBOLS),
-            self._file.read(int(strings["offset"]), int(strings["size"]), _LARGEST_STRINGS),
+            self._records(section, layout.SYMBOL, _MAX_SYMBOLS),
+            self._file.read(int(strings["offset"]), int(strings["size"]), _MAX_STRINGS),
             versions,
         )
 
     def _versions(self, sections: layout.Records) -> Versions:
         for section in sections[sections["type"] == layout.SHT_GNU_VERSYM][:1]:
             size = int(section["size"]) & ~1
-            data = self._file.read(int(section["offset"]), size, _LARGEST_SYMBOLS)
+            data = self._file.read(int(section["offset"]), size, _MAX_SYMBOLS)
             return np.frombuffer(data, dtype="<u2")
         return np.empty(0, dtype="<u2")
 
@@ -234,7 +234,7 @@ class Elf:
         """The values of each tag in the dynamic section."""
         values: dict[int, list[int]] = {}
         for header in headers[headers["type"] == layout.PT_DYNAMIC][:1]:
-            size = min(int(header["filesz"]), _LARGEST_DYNAMIC)
+            size = min(int(header["filesz"]), _MAX_DYNAMIC)
             entries = np.frombuffer(self._contents(header, size & -16), layout.DYNAMIC)
             ends = np.flatnonzero(entries["tag"] == layout.DT_NULL)
             for tag, value in entries[: ends[0] if len(ends) else None].tolist():
@@ -247,7 +247,7 @@ class Elf:
         if layout.DT_STRTAB not in dynamic or layout.DT_STRSZ not in dynamic:
             raise ElfError(self.path, "needed libraries without their names")
         strings, size = dynamic[layout.DT_STRTAB][0], dynamic[layout.DT_STRSZ][0]
-        places = [at for at in dynamic[layout.DT_NEEDED][:_MOST_NEEDED] if at < size]
+        places = [at for at in dynamic[layout.DT_NEEDED][:_MAX_NEEDED] if at < size]
         names = (self.read(strings + at, min(size - at, _PATH_MAX)) for at in places)
         return [layout.string_at(name, 0) for name in names]
 

@@ -71,8 +71,8 @@ NT_GNU_BUILD_ID = 3
 
 #: Of what a file claims, no more is looked at. Those of compilers have a dozen program headers,
 #: and notes of some hundred bytes.
-MOST_HEADERS = 64
-LARGEST_NOTES = 1 << 16
+MAX_HEADERS = 64
+MAX_NOTES = 1 << 16
 
 
 def program_headers(table: bytes) -> Records:
@@ -89,8 +89,8 @@ def string_at(table: bytes, offset: int) -> str:
 
 def build_id(headers: Records, read: Callable[[np.void, int], bytes]) -> bytes | None:
     """The build-id in the first notes; `read` gives so many bytes of what a header describes."""
-    room = LARGEST_NOTES
-    for header in headers[headers["type"] == PT_NOTE][:MOST_HEADERS]:
+    room = MAX_NOTES
+    for header in headers[headers["type"] == PT_NOTE][:MAX_HEADERS]:
         size = min(int(header["filesz"]), room)
         room -= size
         found = _build_id_in(read(header, size), 8 if header["align"] == 8 else 4)

@@ -17,8 +17,8 @@ import numpy as np
 from kwatch.elf import layout as layout
 from kwatch.errors import KwatchError
 
-_MOST_SECTIONS = 1 << 16
-_LARGEST_NAMES = 1 << 20  # of sections
+_MAX_SECTIONS = 1 << 16
+_MAX_NAMES = 1 << 20  # of sections
 
 
 class ElfError(KwatchError):
@@ -82,7 +82,7 @@ class ElfFile:
         size = layout.PROGRAM_HEADER.itemsize
         if self._phnum and self._phentsize != size:
             raise ElfError(self.path, f"program headers of {self._phentsize} bytes, not {size}")
-        if self._phnum > layout.MOST_HEADERS:
+        if self._phnum > layout.MAX_HEADERS:
             raise ElfError(self.path, f"{self._phnum} program headers")
         return self._table(self._phoff, self._phnum, layout.PROGRAM_HEADER)
 
@@ -96,7 +96,7 @@ class ElfFile:
         first = self._table(self._shoff, 1, layout.SECTION_HEADER)[0]
         # From 65,280 sections on, the count is in the first section's size: elf(5).
         count = self._shnum or int(first["size"])
-        if count > _MOST_SECTIONS:
+        if count > _MAX_SECTIONS:
             raise ElfError(self.path, f"{count} sections")
         return self._table(self._shoff, count, layout.SECTION_HEADER)
 
@@ -106,7 +106,7 @@ class ElfFile:
         if self._shstrndx >= len(sections):
             return None
         strings = sections[self._shstrndx]
-        names = self.read(int(strings["offset"]), int(strings["size"]), _LARGEST_NAMES)
+        names = self.read(int(strings["offset"]), int(strings["size"]), _MAX_NAMES)
         held = sections[sections["type"] != layout.SHT_NOBITS]
         for index, at in enumerate(held["name"].tolist()):
             if names.startswith(name + b"\0", at):

@@ -79,7 +79,7 @@ def is_kept_table(symbol: str) -> bool:
     return bool(_KEPT_TABLES.match(symbol))
 
 
-def is_own(frame: Frame, program: str = "") -> bool:
+def is_application(frame: Frame, program: str = "") -> bool:
     """Whether it is no system library's. `program`: the executable, which may lie among these."""
     if not frame.module:
         return False
@@ -93,7 +93,7 @@ def is_standard(frame: Frame) -> bool:
     return bool(_STANDARD_MODULES.match(PurePath(frame.module).name))
 
 
-def telling(frames: Sequence[Frame]) -> list[Frame]:
+def relevant_frames(frames: Sequence[Frame]) -> list[Frame]:
     """What of a stack says something of the program; never nothing if there are frames.
 
     Without the allocator, and without start-up code. Of frames of the standard library that follow

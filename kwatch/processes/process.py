@@ -49,8 +49,8 @@ class Stacks:
 class Process:
     """One process, a pid with a start time. `slot` is its index in the accounts of system calls.
 
-    `forked_ns`, on the clock of the events: blocks that are older came with the fork. `image`
-    names the program image as the BPF programs do, 0 while it is not known; `unmaps` counts how
+    `forked_ns`, on the clock of the events: blocks that are older came with the fork. `mm_id`
+    names the address space as the BPF programs do, 0 while it is not known; `unmaps` counts how
     often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
     when its mappings were read anew; what older records say of them is known. `attached_ns`: what
     is older happened before kwatch looked at the process itself. `before_exec`: the facts while an
@@ -66,7 +66,7 @@ class Process:
     memory: MemoryAccount | None = None
     space: AddressSpace = field(default_factory=AddressSpace)
     forked_ns: int = 0
-    image: int = 0
+    mm_id: int = 0
     unmaps: int = 0
     epoch: int = 0
     reread_ns: int = 0

@@ -21,7 +21,7 @@ _PAGE_SIZE = os.sysconf("SC_PAGESIZE")
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h: kernel.pid_max may be raised
 
 
-class Registry:
+class ProcessTable:
     """Maps pids to processes, and event batches to slots without a Python step per event.
 
     `by_stack`: heaps also count what each stack has allocated.

@@ -11,11 +11,11 @@ from functools import cached_property
 from kwatch.model.frame import Frame
 from kwatch.procfs.mappings import Mapping
 
-_MOST_CALLS = 65536  # remembered in an address space
+_MAX_CALLS = 65536  # remembered in an address space
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class ReturnAddress:
     """A return address; `looked_up` is in the call before it, or the address itself.
 
     Of one address in one address space there is one object: see `AddressSpace.call`.
@@ -50,7 +50,7 @@ class Call:
         offset = self.offset + self.step if self.mapping.path else 0
         return Frame(self.address, "", offset, self.mapping.path)
 
-    def interrupted(self) -> Call:
+    def interrupted(self) -> ReturnAddress:
         """The same, if it was no call but where a signal came."""
         inside = self.mapping.start <= self.address < self.mapping.end
         return replace(self, looked_up=self.address) if inside else self
@@ -63,7 +63,7 @@ class AddressSpace:
     """
 
     def __init__(self, mappings: list[Mapping] | None = None) -> None:
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, ReturnAddress] = {}
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
         for mapping in mappings or []:
@@ -102,16 +102,16 @@ class AddressSpace:
             return self._mappings[index]
         return None
 
-    def call(self, address: int) -> Call | None:
+    def return_address(self, address: int) -> ReturnAddress | None:
         """The call that returns to an address, if that lies in code.
 
         It is looked up one byte before: the code after a call may be another line or function.
         """
         found = self._calls.get(address)
         if found is None and (mapping := self.find(address - 1)) is not None:
-            if len(self._calls) >= _MOST_CALLS:
+            if len(self._calls) >= _MAX_CALLS:
                 self._calls.clear()
-            found = self._calls[address] = Call(address, address - 1, mapping)
+            found = self._calls[address] = ReturnAddress(address, address - 1, mapping)
         return found
 
     def copy(self) -> AddressSpace:

@@ -30,11 +30,11 @@ from kwatch.kernel.no_preempt import want_unpreempted
 from kwatch.kernel.privileges import refused
 from kwatch.programs import tracepoints
 from kwatch.programs.object_cache import Compiled, cache_key, captured, find, keep
-from kwatch.programs.source import ProgramConfig, Ways, shim_directory, source_text
+from kwatch.programs.source import AttachMethods, ProgramConfig, shim_directory, source_text
 from kwatch.programs.tracepoints import TRACEPOINTS
 from kwatch.system import signals
 from kwatch.system.child import die_with_parent
-from kwatch.wire.maps import Shape
+from kwatch.wire.maps import AllocSignature
 
 _MAX_MESSAGE = 1 << 16
 _MAX_DESCRIPTORS = 64
@@ -70,16 +70,16 @@ class Programs:
 
     maps: dict[str, bpf.Map]
     programs: dict[str, int]
-    ways: Ways
+    ways: AttachMethods
 
     def close(self) -> None:
         for fd in (*self.programs.values(), *(map_.fd for map_ in self.maps.values())):
             os.close(fd)
 
 
-def ways_here() -> Ways:
+def attach_methods_here() -> AttachMethods:
     """The best that this kernel has. Raises OSError."""
-    return Ways(bpf.has_uprobe_links(), tracepoints.are_preemptible())
+    return AttachMethods(bpf.has_uprobe_links(), tracepoints.are_preemptible())
 
 
 class Loader:
@@ -88,7 +88,7 @@ class Loader:
     `ways`: None takes what the kernel has.
     """
 
-    def __init__(self, config: ProgramConfig, ways: Ways | None = None) -> None:
+    def __init__(self, config: ProgramConfig, ways: AttachMethods | None = None) -> None:
         self._errors = os.fdopen(os.memfd_create("compiler"), "w+b")
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -149,15 +149,15 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
     for name in _TAIL_CALLED.keys() & programs.keys():
         maps[_TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
-    ways = Ways(*answer["ways"])
+    ways = AttachMethods(*answer["ways"])
     if ways.perf_tracepoints:
         want_unpreempted()
     return Programs(maps, programs, ways)
 
 
-def _child_main(sock: socket.socket, config: ProgramConfig, ways: Ways | None) -> None:
+def _child_main(sock: socket.socket, config: ProgramConfig, ways: AttachMethods | None) -> None:
     try:
-        answer, descriptors = _load(config, ways or ways_here())
+        answer, descriptors = _load(config, ways or attach_methods_here())
     except KwatchError as error:
         answer, descriptors = _failed(error), []
     except OSError as error:
@@ -176,7 +176,7 @@ def _failed(error: KwatchError) -> Answer:
     return {"error": str(error), "hint": error.hint}
 
 
-def _load(config: ProgramConfig, ways: Ways) -> tuple[Answer, list[int]]:
+def _load(config: ProgramConfig, ways: AttachMethods) -> tuple[Answer, list[int]]:
     objects = compiled(config, ways)
     made = objects.make_maps()
     programs = _program_table(config, ways)
@@ -189,7 +189,7 @@ def _load(config: ProgramConfig, ways: Ways) -> tuple[Answer, list[int]]:
     return {"maps": maps, "programs": list(programs), "ways": astuple(ways)}, descriptors
 
 
-def compiled(config: ProgramConfig, ways: Ways) -> Compiled:
+def compiled(config: ProgramConfig, ways: AttachMethods) -> Compiled:
     """What was compiled before, or is now."""
     text = source_text()
     package = importlib.util.find_spec("bcc")
@@ -203,7 +203,7 @@ def compiled(config: ProgramConfig, ways: Ways) -> Compiled:
     return found
 
 
-def _compile(config: ProgramConfig, ways: Ways, text: str) -> Compiled:
+def _compile(config: ProgramConfig, ways: AttachMethods, text: str) -> Compiled:
     from kwatch.kernel.btf import KernelTypes
 
     os.environ["BCC_KERNEL_SOURCE"] = str(shim_directory())
@@ -231,7 +231,7 @@ def _compile(config: ProgramConfig, ways: Ways, text: str) -> Compiled:
     return captured(maps, dict(_HOLDS.findall(text)), programs)
 
 
-def _program_table(config: ProgramConfig, ways: Ways) -> dict[str, tuple[int, int]]:
+def _program_table(config: ProgramConfig, ways: AttachMethods) -> dict[str, tuple[int, int]]:
     """Type and attach type by program. Those that call each other must agree in both."""
     names = [*TRACEPOINTS, *["unwind_call"] * config.call_stacks]
     table = dict.fromkeys(names, (tracepoints.program_type(ways.perf_tracepoints), 0))
@@ -239,7 +239,9 @@ def _program_table(config: ProgramConfig, ways: Ways) -> dict[str, tuple[int, in
         return table
     names = ["heap_return", "heap_exit", *["unwind_allocation"] * config.heap_stacks]
     names += (
-        ["heap_entry"] if ways.uprobe_links else [f"heap_{shape.name.lower()}" for shape in Shape]
+        ["heap_entry"]
+        if ways.uprobe_links
+        else [f"heap_{shape.name.lower()}" for shape in AllocSignature]
     )
     attach_type = bpf.TRACE_UPROBE_MULTI if ways.uprobe_links else 0
     return table | dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, attach_type))

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwatch.kernel import bpf
-from kwatch.system.cache_dir import CacheFolder, default_folder
+from kwatch.system.cache_dir import CacheDir, default_dir
 
 _SUFFIX = ".bpf"
-_LARGEST = 4 << 20
+_MAX_SIZE = 4 << 20
 _LIMIT = 32 << 20  # bytes, of all files
 _INSTRUCTION = struct.Struct("<BBhi")
 _LOAD_IMMEDIATE = 0x18  # of 64 bits, in two instructions
@@ -82,8 +82,8 @@ def cache_key(parts: Iterable[str]) -> str:
 def find(key: str) -> Compiled | None:
     """What was kept under this key."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        with CacheFolder(default_folder()) as folder:
-            digest, _, data = folder.read(key + _SUFFIX, _LARGEST).partition(b"\n")
+        with CacheDir(default_dir()) as folder:
+            digest, _, data = folder.read(key + _SUFFIX, _MAX_SIZE).partition(b"\n")
             folder.touch(key + _SUFFIX)
         if digest == _digest(data):
             return _decoded(json.loads(data))
@@ -92,9 +92,9 @@ def find(key: str) -> Compiled | None:
 
 def keep(key: str, compiled: Compiled) -> None:
     with contextlib.suppress(OSError):
-        path = default_folder()
+        path = default_dir()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with CacheFolder(path) as folder:
+        with CacheDir(path) as folder:
             data = json.dumps(_encoded(compiled)).encode()
             folder.write(key + _SUFFIX, _digest(data) + b"\n" + data)
             folder.shrink(_SUFFIX, _LIMIT)

@@ -44,7 +44,7 @@ def source_text(name: str = "kwatch.bpf.c") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class AttachMethods:
     """How programs attach. `uprobe_links`: many places at once, with cookies (Linux 6.6).
 
     `perf_tracepoints`: tracepoints through perf events.
@@ -72,7 +72,7 @@ class ProgramConfig:
         """Whether anything comes with its stack."""
         return self.heap_stacks or self.call_stacks
 
-    def macros(self, offsets: dict[str, int], ways: Ways) -> list[str]:
+    def macros(self, offsets: dict[str, int], ways: AttachMethods) -> list[str]:
         """The only place where settings become macros."""
         major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
         values: dict[str, int] = {

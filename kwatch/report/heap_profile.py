@@ -12,17 +12,17 @@ from kwatch.errors import KwatchError
 from kwatch.model.snapshot import CodeMapping, HeapProfile, StackTotals
 from kwatch.processes.process import Process
 from kwatch.procfs.mappings import Mapping, file_of, file_version
-from kwatch.report.stack_groups import SameStacks
+from kwatch.report.stack_groups import StackGroups
 from kwatch.stacks.reader import stack_of
 from kwatch.system.lru import Lru
 
 _BUILD_IDS = 4096  # several times the libraries of a machine's services
 
 
-class Profiler:
+class HeapProfiler:
     """Remembers build-ids, which are read while the files can be found."""
 
-    def __init__(self, same: SameStacks) -> None:
+    def __init__(self, same: StackGroups) -> None:
         self._same = same
         self._build_ids: Lru[tuple[int, int], tuple[tuple[int, ...], str]] = Lru(_BUILD_IDS)
 
@@ -64,7 +64,7 @@ class Profiler:
 
 def _code_of(process: Process, stack: int) -> tuple[object, ...]:
     known = stack_of(process, stack)
-    return tuple([call.place for call in known.calls]) or known.frames
+    return tuple([call.place for call in known.addresses]) or known.frames
 
 
 def _build_id_of(path: str) -> str:

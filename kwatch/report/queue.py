@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from kwatch.model.snapshot import Snapshot
-from kwatch.report.unsymbolized import Draft, Names, NoNames
-from kwatch.symbols.namer import Namer
+from kwatch.report.unsymbolized import Names, NoSymbols, UnsymbolizedSnapshot
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
 
-_MOST_WAITING = 1024
+_MAX_WAITING = 1024
 _LOOK_S = 1.0  # between two looks whether the namer has failed
 
 #: What is shown together, and how.
@@ -23,7 +23,7 @@ Write = Callable[[Report], None]
 class ReportQueue:
     """Reports come out in the order in which they went in. `namer`: None if no stack has names."""
 
-    def __init__(self, namer: Namer | None) -> None:
+    def __init__(self, namer: SymbolizerThread | None) -> None:
         self._namer = namer
         self._done: SimpleQueue[tuple[Report, Write] | BaseException] = SimpleQueue()
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
@@ -38,14 +38,14 @@ class ReportQueue:
         """Readable when a report can be written."""
         return self._event
 
-    def add(self, drafts: Sequence[Draft], write: Write) -> None:
+    def add(self, drafts: Sequence[UnsymbolizedSnapshot], write: Write) -> None:
         """Waits while very many do, since drafts take memory."""
-        while self._waiting >= _MOST_WAITING:
+        while self._waiting >= _MAX_WAITING:
             self.await_one(_LOOK_S)
             self.write_ready()
         self._waiting += 1
         if self._namer is None:
-            self._complete(drafts, write, NoNames())
+            self._complete(drafts, write, NoSymbols())
         else:
             self._namer.submit(lambda symbolizer: self._complete(drafts, write, symbolizer))
 
@@ -80,7 +80,7 @@ class ReportQueue:
             self._namer.close()
         os.close(self._event)
 
-    def _complete(self, drafts: Sequence[Draft], write: Write, names: Names) -> None:
+    def _complete(self, drafts: Sequence[UnsymbolizedSnapshot], write: Write, names: Names) -> None:
         try:
             self._done.put(([draft.complete(names) for draft in drafts], write))
         except BaseException as error:  # the main thread is to end of it

@@ -21,10 +21,10 @@ from kwatch.model.snapshot import (
     SyscallSummary,
 )
 from kwatch.processes.process import Process
-from kwatch.report.heap_profile import Profiler
-from kwatch.report.stack_groups import SameStacks
-from kwatch.report.syscall_stacks import CallLister
-from kwatch.report.unsymbolized import Case, Draft
+from kwatch.report.heap_profile import HeapProfiler
+from kwatch.report.stack_groups import StackGroups
+from kwatch.report.syscall_stacks import SyscallStackLister
+from kwatch.report.unsymbolized import UnsymbolizedSnapshot, VerdictInput
 from kwatch.session.session import Session, now_ns
 from kwatch.session.tracer import LOST_MAPPINGS, MISSED_TRACEPOINTS, Tracer
 from kwatch.stacks.reader import call_stack_of, stack_of
@@ -71,9 +71,9 @@ class Reporter:
         self._unknown: dict[int, int] = {}  # pids with losses and without a process: since when
         self._finished = False
         self._in_progress: dict[int, Counter[str]] = {}
-        self._same = SameStacks(lambda process: process.heap_stacks)
-        self._profiler = Profiler(self._same) if session.options.profiles.wanted else None
-        self._calls = CallLister(session.call_stacks, call_name)
+        self._same = StackGroups(lambda process: process.heap_stacks)
+        self._profiler = HeapProfiler(self._same) if session.options.profiles.wanted else None
+        self._calls = SyscallStackLister(session.call_stacks, call_name)
 
     def refresh_of(self, pid: int) -> None:
         """Reads the losses of one process; all, unless that was lately, for what it takes."""
@@ -94,7 +94,7 @@ class Reporter:
 
     def _disown(self, nobodys: dict[str, int]) -> None:
         """What was lost of processes that nobody will come to know counts for all."""
-        known, now = self._session.registry, now_ns()
+        known, now = self._session.process_table, now_ns()
         unknown = [pid for pid in self._losses if pid and known.get(pid) is None]
         self._unknown = {pid: self._unknown.get(pid, now) for pid in unknown}
         for pid, since_ns in self._unknown.items():
@@ -115,7 +115,9 @@ class Reporter:
         for pid, abi, number in self._tracer.calls_in_progress():
             self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
 
-    def draft(self, process: Process, kind: Literal["snapshot", "final"], now_ns: int) -> Draft:
+    def draft(
+        self, process: Process, kind: Literal["snapshot", "final"], now_ns: int
+    ) -> UnsymbolizedSnapshot:
         """`now_ns`, on the clock of the events: the moment, unless the process has ended before.
 
         `final` is to be judged, by all stacks.
@@ -147,7 +149,7 @@ class Reporter:
             profile=profile,
         )
         footprint = self._session.footprint if kind == "final" else None
-        return Draft(snapshot, *_stacks(process, snapshot, case), case, footprint)
+        return UnsymbolizedSnapshot(snapshot, *_stacks(process, snapshot, case), case, footprint)
 
     def _heap(self, process: Process, at_ns: int, top: int) -> HeapStats | None:
         """Lists what the process itself has allocated: what came with a fork is its parent's."""
@@ -178,8 +180,8 @@ class Reporter:
             _add(causes, self._losses.get(owner, {}))
         return Lost(sum(causes.values()), causes)
 
-    def _case(self, process: Process, at_ns: int, heap: HeapStats, lost: Lost) -> Case:
-        return Case(
+    def _case(self, process: Process, at_ns: int, heap: HeapStats, lost: Lost) -> VerdictInput:
+        return VerdictInput(
             heap.stacks,
             program=process.facts.exe,
             exited=process.facts.exited,
@@ -201,7 +203,7 @@ class Reporter:
 
 
 def _stacks(
-    process: Process, snapshot: Snapshot, case: Case | None
+    process: Process, snapshot: Snapshot, case: VerdictInput | None
 ) -> tuple[dict[int, Stack], dict[int, Stack]]:
     """The stacks of allocations and of system calls that have to be named, by id."""
     heap, profile, syscalls = snapshot.heap, snapshot.profile, snapshot.syscalls

@@ -12,7 +12,7 @@ from kwatch.symbols.stack import Stack
 _ById = Mapping[int, Stack]
 
 
-class SameStacks:
+class StackGroups:
     """Remembers the answers, so that each stack is compared once.
 
     `stacks_of`: which stacks of a process it is about.
@@ -59,10 +59,10 @@ class _Groups:
 
 def _key(stack: Stack) -> tuple[object, ...]:
     """Empty for a stack that has no code. One library may come to lie where another one lay."""
-    if not stack.calls:
+    if not stack.addresses:
         return ()
     whole = stack.ending in (Ending.COMPLETE, Ending.FINISHED)
-    return (*(call.place for call in stack.calls), "" if whole else stack.ending)
+    return (*(call.place for call in stack.addresses), "" if whole else stack.ending)
 
 
 def _identity(process: Process) -> tuple[int, float]:

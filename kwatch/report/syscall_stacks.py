@@ -9,17 +9,17 @@ from dataclasses import replace
 from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.model.snapshot import CallStackStats, SyscallSummary
 from kwatch.processes.process import Process
-from kwatch.report.stack_groups import SameStacks
+from kwatch.report.stack_groups import StackGroups
 from kwatch.stacks.reader import call_stack_of
 
 
-class CallLister:
+class SyscallStackLister:
     """`name_of(abi, nr)`: calls that have one name and one stack are counted together."""
 
     def __init__(self, account: CallStackAccount, name_of: Callable[[int, int], str]) -> None:
         self._account = account
         self._name_of = name_of
-        self._same = SameStacks(lambda process: process.call_stacks)
+        self._same = StackGroups(lambda process: process.call_stacks)
 
     def with_stacks(self, summary: SyscallSummary, process: Process, top: int) -> SyscallSummary:
         """The summary with the stacks that took most time."""

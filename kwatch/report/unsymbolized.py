@@ -36,7 +36,7 @@ class Names(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class VerdictInput:
     """What is to be judged: all blocks that are old enough to count, by stack; see `judge`."""
 
     stacks: tuple[StackStats, ...]
@@ -48,7 +48,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class UnsymbolizedSnapshot:
     """`heap_stacks` and `call_stacks`: those in the snapshot and in the case, by id.
 
     `footprint` is asked when all has been named. `only_leaks`: the listing is for a leak alone.
@@ -57,7 +57,7 @@ class Draft:
     snapshot: Snapshot
     heap_stacks: Mapping[int, Stack] = field(default_factory=dict)
     call_stacks: Mapping[int, Stack] = field(default_factory=dict)
-    case: Case | None = None
+    case: VerdictInput | None = None
     footprint: Callable[[], Footprint | None] | None = None
     only_leaks: bool = False
 
@@ -68,7 +68,7 @@ class Draft:
         calls = syscalls.calls if syscalls is not None else 0
         return calls + (heap.allocs if heap is not None else 0)
 
-    def without_listing(self) -> Draft:
+    def without_listing(self) -> UnsymbolizedSnapshot:
         """The same, of which only the numbers and the verdict are to be shown."""
         heap, syscalls = self.snapshot.heap, self.snapshot.syscalls
         snapshot = replace(
@@ -108,7 +108,7 @@ class Draft:
             return None
         return replace(profile, stacks=_named(profile.stacks, self.heap_stacks, names))
 
-    def _judged(self, case: Case, names: Names) -> tuple[Verdict, str]:
+    def _judged(self, case: VerdictInput, names: Names) -> tuple[Verdict, str]:
         rows = () if case.lost_heap_events else case.stacks  # which decide nothing then
         callers = names.first([self.heap_stacks[row.stack] for row in rows], is_caller)
         return judge(
@@ -123,7 +123,7 @@ class Draft:
         )
 
 
-class NoNames:
+class NoSymbols:
     """Names of stacks that have no code, such as of allocations whose stacks are off."""
 
     def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:

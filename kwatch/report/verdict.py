@@ -10,12 +10,12 @@ from os.path import basename
 from kwatch.model.frame import Ending, Frame
 from kwatch.model.frame_roles import (
     is_allocator,
+    is_application,
     is_kept_for_threads,
     is_kept_table,
-    is_own,
     is_standard,
     is_wrapper,
-    telling,
+    relevant_frames,
 )
 from kwatch.model.snapshot import StackStats, Verdict
 from kwatch.units import format_size
@@ -80,7 +80,7 @@ def _is_leak(stack: StackStats, caller: Frame, program: str) -> bool:
         return True
     # Names that begin with an underscore are the C runtime's (C11 7.1.3): a static program has
     # its start-up code, with what that keeps, in its own file.
-    return is_own(caller, program) and not caller.symbol.startswith("_")
+    return is_application(caller, program) and not caller.symbol.startswith("_")
 
 
 def _leaks(stacks: Sequence[Outstanding], first: First, program: str) -> list[StackStats]:
@@ -91,7 +91,7 @@ def _leaks(stacks: Sequence[Outstanding], first: First, program: str) -> list[St
     """
 
     def is_programs(frame: Frame) -> bool:
-        return is_own(frame, program) and not frame.symbol.startswith("_")
+        return is_application(frame, program) and not frame.symbol.startswith("_")
 
     def decides(frame: Frame) -> bool:
         return is_kept_table(frame.symbol) or (is_caller(frame) and is_programs(frame))
@@ -110,7 +110,9 @@ def _leaking_place(frames: Sequence[Frame], program: str) -> str:
     tells more. So does what a library was called for.
     """
     callers = list(filter(is_caller, frames))
-    own = [f for f in telling(frames) if not is_standard(f) and is_own(f, program)] or callers
+    own = [
+        f for f in relevant_frames(frames) if not is_standard(f) and is_application(f, program)
+    ] or callers
     if not own:
         return _place(None)
     caller = next(dropwhile(is_wrapper, own), own[0])

@@ -26,7 +26,7 @@ _PAGE = mmap.PAGESIZE
 _HEADER = 8  # of a record: its length, of which the highest bit says that it is being written
 
 
-class CpuRing:
+class CpuBpfRing:
     """One CPU's ring. `size` is in bytes, a power of two and a multiple of the page size."""
 
     def __init__(
@@ -46,7 +46,7 @@ class CpuRing:
         self._data = np.frombuffer(writer, np.uint8, 2 * self._size, _PAGE)
 
     @classmethod
-    def create(cls, size: int, event: np.dtype[np.void]) -> CpuRing:
+    def create(cls, size: int, event: np.dtype[np.void]) -> CpuBpfRing:
         """Raises OSError."""
         fd = bpf.create_map("data_ring", bpf.MapShape(bpf.MAP_TYPE_RINGBUF, 0, 0, size))
         try:
@@ -96,21 +96,21 @@ class _Lane:
     `old` of them are known to be older than the cut; all before `read_until_ns` have been read.
     """
 
-    ring: CpuRing
+    ring: CpuBpfRing
     events: Batch | None = None
     old: int = 0
     reading: int = 0
     read_until_ns: int = 0
 
 
-class DataRing:
+class BpfRings:
     """The rings of all CPUs behind one array of maps."""
 
     def __init__(self, output: bpf.Map, size: int, event: np.dtype[np.void]) -> None:
         self._lanes: list[_Lane] = []
         try:
             for cpu in online_cpus():
-                self._lanes.append(_Lane(CpuRing.create(size, event)))
+                self._lanes.append(_Lane(CpuBpfRing.create(size, event)))
                 output.set(struct.pack("I", cpu), struct.pack("I", self._lanes[-1].ring.fd))
         except OSError as error:
             self.close()

@@ -32,7 +32,7 @@ _PAGE = mmap.PAGESIZE
 Bytes = npt.NDArray[np.uint8]
 
 
-class CpuRing:
+class CpuPerfRing:
     """One CPU's ring. `size` is in bytes, a power of two and a multiple of the page size."""
 
     def __init__(self, cpu: int, size: int, wakeup: int, mappings: bool) -> None:
@@ -73,15 +73,15 @@ class CpuRing:
         os.close(self.fd)
 
 
-class ControlRing:
+class PerfRings:
     """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for the last two see perf."""
 
     def __init__(self, output: Map, size: int, wakeup: int = 1, mappings: bool = False) -> None:
-        self._cpus: list[CpuRing] = []
+        self._cpus: list[CpuPerfRing] = []
         with ExitStack() as stack:
             stack.callback(self.close)
             for cpu in online_cpus():
-                self._cpus.append(CpuRing(cpu, size, wakeup, mappings))
+                self._cpus.append(CpuPerfRing(cpu, size, wakeup, mappings))
                 output.set(struct.pack("I", cpu), struct.pack("I", self._cpus[-1].fd))
             stack.pop_all()
 

@@ -21,8 +21,8 @@ import numpy as np
 from kwatch.kernel.cpus import online_cpus
 from kwatch.model.options import WatchOptions
 from kwatch.programs.loader import Programs
-from kwatch.rings.bpf_ring import DataRing
-from kwatch.rings.perf_ring import Control, ControlRecord, ControlRing, LostRecord, control_records
+from kwatch.rings.bpf_ring import BpfRings
+from kwatch.rings.perf_ring import Control, ControlRecord, LostRecord, PerfRings, control_records
 from kwatch.wire import events
 from kwatch.wire.events import Batch, EventType, Loss, event_type
 
@@ -31,10 +31,10 @@ _OF_STACKS = {EventType.STACK, EventType.STACK_MEMORY, EventType.CALL_STACK}
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
 _AT_ONCE = 512  # control records, each of which may take a millisecond: signals wait meanwhile
-_MOST_WAITING = 32768
-_LONGEST_S = 0.25  # that a new stack, which wakes nobody, waits for its names
+_MAX_WAITING = 32768
+_MAX_S = 0.25  # that a new stack, which wakes nobody, waits for its names
 _UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
-_SMALLEST_STACKS, _LARGEST_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
+_MIN_STACKS, _MAX_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
 
 
 @dataclass(slots=True)
@@ -55,14 +55,14 @@ class Stream:
     def __init__(self, programs: Programs, options: WatchOptions) -> None:
         maps, size = programs.maps, options.buffer
         named = options.names_programs
-        self._control = ControlRing(maps["control_ring"], _CONTROL_SIZE, mappings=named)
+        self._control = PerfRings(maps["control_ring"], _CONTROL_SIZE, mappings=named)
         call = events.STACKED_SYSCALL if options.call_stacks else events.SYSCALL
-        self._syscalls = DataRing(maps["syscall_rings"], size, call)
+        self._syscalls = BpfRings(maps["syscall_rings"], size, call)
         heap = maps.get("heap_rings")
-        self._heap = DataRing(heap, size, events.HEAP) if heap else None
+        self._heap = BpfRings(heap, size, events.HEAP) if heap else None
         stacks = maps.get("stack_ring")
         size = _stack_ring_size()
-        self._stacks = ControlRing(stacks, size, size // 4) if stacks else None
+        self._stacks = PerfRings(stacks, size, size // 4) if stacks else None
         self._late_control: list[Control] = []
         self._late_stacks: list[ControlRecord] = []  # apart: many of them must hold up nothing else
         self._has_more = False  # control records, than were handed on last
@@ -95,7 +95,7 @@ class Stream:
         The kernel tells of every process that maps code. Control records of which none `concerns`
         anybody end no wait, and are handed on with the next one that does.
         """
-        longest = _UNCONCERNED_S if self._is_behind else _LONGEST_S
+        longest = _UNCONCERNED_S if self._is_behind else _MAX_S
         until = time.monotonic() + min(seconds, longest)
         while True:
             ready = {fd for fd, _ in self._poll.poll(max(0.0, until - time.monotonic()))}
@@ -171,7 +171,7 @@ class Stream:
 
     def _read_control(self) -> list[Control]:
         """Nothing while very many wait: the rest stays in its ring, which counts what it loses."""
-        return self._drain_control() if len(self._late_control) < _MOST_WAITING else []
+        return self._drain_control() if len(self._late_control) < _MAX_WAITING else []
 
     def _drain_control(self) -> list[Control]:
         found: list[Control] = []
@@ -203,7 +203,7 @@ class Stream:
 def _stack_ring_size() -> int:
     """A program that starts has many new stacks while its tables are being made."""
     share = _ALL_STACKS // len(online_cpus())
-    return min(max(1 << share.bit_length() - 1, _SMALLEST_STACKS), _LARGEST_STACKS)
+    return min(max(1 << share.bit_length() - 1, _MIN_STACKS), _MAX_STACKS)
 
 
 def _in_order(batches: list[Batch]) -> Batch:

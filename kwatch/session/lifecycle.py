@@ -21,12 +21,12 @@ from kwatch.targets import processes
 from kwatch.wire import events
 from kwatch.wire.events import EventType, event_type
 
-_MAX_IMAGES = 1024
+_MAX_PENDING_EXECS = 1024
 _NO_PATH = ("//", "[")  # //toolong, //enomem (perf_event_mmap_event()), [vdso]
 
 
 @dataclass(slots=True)
-class _Image:
+class _PendingExec:
     """What an exec has mapped in a process that is not known yet; the program comes first."""
 
     space: AddressSpace = field(default_factory=AddressSpace)
@@ -49,9 +49,9 @@ class Lifecycle:
         self.has_gaps = False
         self._options = options
         self._tracees = tracees
-        self._registry = tracees.registry
+        self._process_table = tracees.process_table
         self._on_reuse = on_reuse
-        self._images: dict[int, _Image] = {}
+        self._pending_execs: dict[int, _PendingExec] = {}
         self._handlers: dict[int, Callable[[bytes], None]] = {
             EventType.FORK: self._forked,
             EventType.EXEC: self._execed,
@@ -84,21 +84,21 @@ class Lifecycle:
         """
         if isinstance(record, ControlRecord):
             return True
-        return self._options.mappings and self._registry.get(record.pid) is not None
+        return self._options.mappings and self._process_table.get(record.pid) is not None
 
     def _running(self, pid: int) -> Process | None:
         """The known process that has this pid, if its end has not been seen."""
-        process = self._registry.get(pid)
+        process = self._process_table.get(pid)
         return None if process is None or process.facts.exited else process
 
     def _predates(self, pid: int, time_ns: int) -> bool:
         """Whether it is older than what kwatch has seen itself when it attached to the process."""
-        process = self._registry.get(pid)
+        process = self._process_table.get(pid)
         return process is not None and time_ns < process.attached_ns
 
     def _end_previous(self, pid: int, time_ns: int) -> None:
         """The pid has gone to another process, even if the exit was lost."""
-        previous = self._registry.get(pid)
+        previous = self._process_table.get(pid)
         if previous is not None:
             self._on_reuse(time_ns)
             previous.facts = replace(previous.before_exec or previous.facts, exited=True)
@@ -114,7 +114,7 @@ class Lifecycle:
 
     def _forked(self, data: bytes) -> None:
         record = np.frombuffer(data, events.FORK, 1)[0]
-        parent = self._registry.get(int(record["tgid"]))
+        parent = self._process_table.get(int(record["tgid"]))
         pid, time_ns = int(record["child"]), int(record["time_ns"])
         if self._predates(pid, time_ns):
             return
@@ -126,13 +126,13 @@ class Lifecycle:
             child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
         if parent is not None:
             child.inherit(parent, time_ns)
-        child.image = int(record["image"])
+        child.mm_id = int(record["mm_id"])
         self._tracees.joined(child)
 
     def _execed(self, data: bytes) -> None:
         record = np.frombuffer(data, events.EXEC, 1)[0]
         pid, time_ns, comm = int(record["tgid"]), int(record["time_ns"]), _comm(record)
-        image = self._images.pop(pid, None) or _Image()
+        pending = self._pending_execs.pop(pid, None) or _PendingExec()
         if self._predates(pid, time_ns):
             return
         started = processes.start_time(int(record["start_ns"]))
@@ -147,24 +147,24 @@ class Lifecycle:
                 self.ending.append(process)
             return
         if process is None:
-            process = self._tracees.register(ProcessFacts(pid, started, comm, image.exe))
-            process.space, process.image = image.space, int(record["image"])
+            process = self._tracees.register(ProcessFacts(pid, started, comm, pending.exe))
+            process.space, process.mm_id = pending.space, int(record["mm_id"])
             self._tracees.joined(process)
         else:
-            image.exe = process.facts.exe if process.before_exec is not None else ""
-            process.image, process.before_exec = int(record["image"]), None
+            pending.exe = process.facts.exe if process.before_exec is not None else ""
+            process.mm_id, process.before_exec = int(record["mm_id"]), None
             process.awaits_program = False
             self._tracees.new_image(process, int(record["old_tid"]))
-        process.facts = replace(process.facts, comm=comm, exe=_exe_after(pid, comm, image.exe))
+        process.facts = replace(process.facts, comm=comm, exe=_exe_after(pid, comm, pending.exe))
 
     def _exited(self, data: bytes) -> None:
         found = _facts_at_exit(data)
         time_ns = int(np.frombuffer(data, events.EXIT, 1)["time_ns"][0])
-        self._images.pop(found.pid, None)
+        self._pending_execs.pop(found.pid, None)
         self._tracees.exits.pop(found.pid, None)
         if self._predates(found.pid, time_ns):
             return
-        process = self._registry.get(found.pid)
+        process = self._process_table.get(found.pid)
         if process is None or not processes.same_start(process.facts.start_time, found.start_time):
             self._end_previous(found.pid, time_ns)
             process = self._tracees.register_ended(found)
@@ -176,7 +176,7 @@ class Lifecycle:
 
     def _code_unmapped(self, data: bytes) -> None:
         record = np.frombuffer(data, events.CODE_UNMAPPED, 1)[0]
-        process = self._registry.get(int(record["tgid"]))
+        process = self._process_table.get(int(record["tgid"]))
         if process is None or record["time_ns"] < process.reread_ns:
             return
         start, unmaps = int(record["start"]), int(record["unmaps"])
@@ -198,11 +198,11 @@ class Lifecycle:
             if self._options.mappings and record.time_ns >= process.reread_ns:
                 process.coverage.mapped_at(record.time_ns)
                 self._tracees.mapped(process, [mapping])
-        elif record.pid in self._images:
-            image = self._images[record.pid]
-            if not len(image.space):
-                image.exe = self._program(mapping)
-            image.space.add(mapping)
+        elif record.pid in self._pending_execs:
+            pending = self._pending_execs[record.pid]
+            if not len(pending.space):
+                pending.exe = self._program(mapping)
+            pending.space.add(mapping)
 
     def _program(self, first: Mapping) -> str:
         """The program that is being exec'ed, which is mapped first; empty if that is not sure."""
@@ -213,12 +213,16 @@ class Lifecycle:
         if self._predates(record.pid, record.time_ns):
             return
         if process is None:
-            if record.is_exec and self._options.comms and len(self._images) < _MAX_IMAGES:
-                self._images[record.pid] = _Image()
+            if (
+                record.is_exec
+                and self._options.comms
+                and len(self._pending_execs) < _MAX_PENDING_EXECS
+            ):
+                self._pending_execs[record.pid] = _PendingExec()
             return
         if record.is_exec:
             process.space.clear()
-            process.image = process.unmaps = process.epoch = process.reread_ns = 0
+            process.mm_id = process.unmaps = process.epoch = process.reread_ns = 0
             process.coverage.forget_image()
             process.before_exec, process.awaits_program = process.facts, True
             process.facts = replace(process.facts, exe="")

@@ -16,7 +16,7 @@ from kwatch.aggregate.syscalls import CHUNK, SyscallAccount
 from kwatch.model.options import WatchOptions
 from kwatch.model.snapshot import Footprint
 from kwatch.processes.process import Process
-from kwatch.processes.process_table import Registry
+from kwatch.processes.process_table import ProcessTable
 from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord
 from kwatch.rings.stream import Drained, by_process, is_stack
 from kwatch.session.lifecycle import Lifecycle, mapping_of
@@ -24,10 +24,10 @@ from kwatch.session.tracees import Tracees
 from kwatch.session.tracer import Tracer
 from kwatch.stacks.pending import StackQueue
 from kwatch.stacks.reader import StackReader
-from kwatch.symbols.namer import Namer
 from kwatch.symbols.reader import Reader
 from kwatch.symbols.symbolizer import Symbolizer
-from kwatch.tables.publisher import Unwinder
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
+from kwatch.tables.publisher import TablePublisher
 from kwatch.targets import processes
 from kwatch.wire.events import Batch, types_of
 
@@ -65,11 +65,11 @@ class Session:
         self._reread_at = math.inf
 
     @property
-    def registry(self) -> Registry:
-        return self.tracees.registry
+    def process_table(self) -> ProcessTable:
+        return self.tracees.process_table
 
     def _stack_reader(self) -> StackReader:
-        unwinder = Unwinder(self._tracer.programs, lambda line: self.tracees.announce(line))
+        unwinder = TablePublisher(self._tracer.programs, lambda line: self.tracees.announce(line))
         return StackReader(unwinder, self._open_symbolizer(), self.call_stacks)
 
     def _open_symbolizer(self) -> Symbolizer:
@@ -120,11 +120,11 @@ class Session:
         self._end_those_ending()
         self._reread_after_losses()
         if self._stacks is not None:
-            self._stacks.batch_done(self.registry)
+            self._stacks.batch_done(self.process_table)
 
     def _replaces_code(self, record: MappingRecord) -> bool:
         """Whether stacks from before lead through other code at the same addresses."""
-        process = self.registry.get(record.pid)
+        process = self.process_table.get(record.pid)
         return process is not None and process.space.has_other_code(mapping_of(record))
 
     def _look_for_code(self) -> None:
@@ -139,7 +139,7 @@ class Session:
         if self._stacks is None:
             return
         for record in control:
-            if isinstance(record, MappingRecord) and self.registry.get(record.pid) is not None:
+            if isinstance(record, MappingRecord) and self.process_table.get(record.pid) is not None:
                 self._stacks.load(record.pid, [mapping_of(record)])
 
     def _lost_records(self) -> int:
@@ -156,7 +156,7 @@ class Session:
             self._lost_control, self._reread_at = lost, min(self._reread_at, now + _REREAD_S)
         if now >= self._reread_at:
             self._reread_at = math.inf
-            for process in self.registry:
+            for process in self.process_table:
                 self.tracees.reread(process)
 
     def _end_those_ending(self) -> None:
@@ -188,11 +188,11 @@ class Session:
             self._add_some_syscalls(batch[start : start + CHUNK])
 
     def _add_some_syscalls(self, batch: Batch) -> None:
-        slots = self.registry.slots(batch["tgid"])
+        slots = self.process_table.slots(batch["tgid"])
         if not slots.all():
             for pid in distinct_values(batch["tgid"][slots == 0]):
                 self.tracees.discover(pid)
-            slots = self.registry.slots(batch["tgid"])
+            slots = self.process_table.slots(batch["tgid"])
             self._unknown_calls.append(batch[slots == 0])
             batch, slots = batch[slots > 0], slots[slots > 0]
         self._account_syscalls(batch, slots)
@@ -203,7 +203,7 @@ class Session:
         What is left are the last threads of processes whose end has been reported.
         """
         for batch in late:
-            slots = self.registry.slots(batch["tgid"])
+            slots = self.process_table.slots(batch["tgid"])
             self._account_syscalls(batch[slots > 0], slots[slots > 0])
             self._unknown_events += _not_our_own(batch[slots == 0])
 
@@ -214,7 +214,7 @@ class Session:
 
     def _add_heap(self, batch: Batch) -> None:
         for pid, part in by_process(batch) if len(batch) else ():
-            process = self.registry.get(pid) or self.tracees.discover(pid)
+            process = self.process_table.get(pid) or self.tracees.discover(pid)
             if process is None:
                 self._unknown_events += _not_our_own(part)
             elif process.heap is not None and process.memory is not None:
@@ -227,7 +227,7 @@ class Session:
         raw = self._stacks.assembled(data) if self._stacks is not None else None
         if raw is None or self._stacks is None:
             return
-        process = self.registry.get(raw.pid) or self.tracees.discover(raw.pid)
+        process = self.process_table.get(raw.pid) or self.tracees.discover(raw.pid)
         if process is not None:
             self._stacks.add(process, raw)
 
@@ -250,7 +250,7 @@ class Session:
         return bool(self._waiting) or (self._stacks is not None and self._stacks.has_unfinished)
 
     @property
-    def namer(self) -> Namer | None:
+    def namer(self) -> SymbolizerThread | None:
         """Of stacks, if there are any."""
         return self._stacks.namer if self._stacks is not None else None
 

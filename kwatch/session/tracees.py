@@ -14,7 +14,7 @@ from kwatch.model.options import WatchOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.processes.process import Process
-from kwatch.processes.process_table import Registry
+from kwatch.processes.process_table import ProcessTable
 from kwatch.procfs.mappings import Mapping, file_of, read_mappings
 from kwatch.session.tracer import Tracer
 from kwatch.stacks.reader import StackReader
@@ -37,7 +37,7 @@ class Tracees:
         stacks: StackReader | None,
         on_end: Callable[[Process], None],
     ) -> None:
-        self.registry = Registry(by_stack=options.profiles.wanted)
+        self.process_table = ProcessTable(by_stack=options.profiles.wanted)
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
@@ -66,14 +66,14 @@ class Tracees:
         if found is not None and (not by_comm or self._is_named(found.pid)):
             process.facts = found  # it may have exec'ed since the first look
             self._joined(process, read_mappings if not by_comm else self._mappings)
-        elif self._tracer.remove_target(process.pid, process.image):
+        elif self._tracer.remove_target(process.pid, process.mm_id):
             process.facts = replace(process.facts, exited=True)
             self._end(process)  # else the control ring has its end
 
     def _make_target(self, process: Process, flags: int) -> None:
         process.attached_ns = time.monotonic_ns()
         target = self._tracer.add_target(process.pid, flags)
-        process.image, process.unmaps = target.seed, target.unmaps
+        process.mm_id, process.unmaps = target.mm_id, target.unmaps
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
         """Makes a command a target before its exec; `files` are those that it will map."""
@@ -98,7 +98,7 @@ class Tracees:
         found = processes.facts(pid)
         if found is None or not self._is_named(pid):
             return
-        known = self.registry.get(pid)
+        known = self.process_table.get(pid)
         if known is not None and processes.same_start(known.facts.start_time, found.start_time):
             self.replaced(known)  # the record of it is on its way
         self.attach(found, by_comm=True, late=late)
@@ -113,23 +113,23 @@ class Tracees:
         """
         if pid in self.exits:
             return self.register_ended(self.exits[pid])
-        image = self._tracer.image(pid)  # before the mappings: those of a later image do no harm
-        found = processes.facts(pid) if image and pid not in processes.OWN else None
+        mm_id = self._tracer.mm_id(pid)  # before the mappings: those of a later image do no harm
+        found = processes.facts(pid) if mm_id and pid not in processes.OWN else None
         if found is None:
             return None
         process = self.register(found)
-        process.image = image
+        process.mm_id = mm_id
         if self._options.mappings:
             self.mapped(process, self._mappings(pid))
         return process
 
     def register(self, facts: ProcessFacts) -> Process:
         """A process that is known from now on; a former one of its pid has ended."""
-        previous = self.registry.get(facts.pid)
+        previous = self.process_table.get(facts.pid)
         if previous is not None:
             previous.facts = replace(previous.facts, exited=True)
             self._end(previous)
-        return self.registry.add(facts, self._options.heap)
+        return self.process_table.add(facts, self._options.heap)
 
     def register_ended(self, facts: ProcessFacts) -> Process:
         """A target of which nothing is known but its exit."""
@@ -192,7 +192,7 @@ class Tracees:
         if target is None or not code:
             return  # it has ended; what is known of it will do for its last stacks
         process.epoch += max(target.unmaps - process.unmaps, 0) + 1
-        process.image, process.unmaps = target.seed, target.unmaps
+        process.mm_id, process.unmaps = target.mm_id, target.unmaps
         process.space.clear()
         process.coverage.late = True
         self.mapped(process, code)
@@ -231,7 +231,7 @@ class Tracees:
 
     def untraced_children(self) -> list[ProcessFacts]:
         """Processes that targets had started before they became targets."""
-        found = processes.descendants({process.pid for process in self.registry})
+        found = processes.descendants({process.pid for process in self.process_table})
         left = [pid for pid in found if not self._tracer.is_target(pid)]
         return [child for child in map(processes.facts, left) if child is not None]
 
@@ -243,7 +243,9 @@ class Tracees:
     def gone(self, delivered_ns: int) -> list[Process]:
         """Processes that were missing before what has been handed on: their exit was lost."""
         since = {id(process): seen_ns for process, seen_ns in self._missing}
-        missing = [process for process in self.registry if processes.now(process.facts) is None]
+        missing = [
+            process for process in self.process_table if processes.now(process.facts) is None
+        ]
         now = time.monotonic_ns()
         self._missing = [(process, since.get(id(process), now)) for process in missing]
         return [process for process, seen_ns in self._missing if seen_ns < delivered_ns]
@@ -256,19 +258,19 @@ class Tracees:
 
     def end(self, ending: list[Process]) -> None:
         for process in ending:
-            if self.registry.get(process.pid) is process:
+            if self.process_table.get(process.pid) is process:
                 self._end(process)
 
     def _end(self, process: Process) -> None:
         """The process has ended, or it is a target no more."""
         self._on_end(process)
-        self._tracer.remove_target(process.pid, process.image)
+        self._tracer.remove_target(process.pid, process.mm_id)
         self._tracer.attacher.detach(process.pid)
         self._tracer.forget_losses(process.pid)
         self.unreadable.discard(process.pid)
         if self._stacks is not None:
             self._stacks.forget(process)
-        self.registry.remove(process)
+        self.process_table.remove(process)
 
     def _mappings(self, pid: int) -> list[Mapping]:
         """Those of a process that the user did not name: it may be one that may not be read."""

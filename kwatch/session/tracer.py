@@ -106,9 +106,9 @@ class Tracer:
             maps["patterns"].set(struct.pack("I", index), pattern)
 
     def add_target(self, pid: int, flags: int) -> Target:
-        """From now on the process is traced. A seed names its image.
+        """From now on the process is traced. `mm_id` tells its address space from others.
 
-        One that an exec has made a target keeps the seed that the record of the exec has.
+        One that an exec has made a target keeps the mm_id that the record of the exec has.
         """
         targets, key = self.programs.maps["targets"], struct.pack("I", pid)
         fresh = Target((time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1, flags)
@@ -121,10 +121,10 @@ class Tracer:
                 return known
         return fresh
 
-    def image(self, pid: int) -> int:
-        """The seed of a target; 0 if the process is none."""
+    def mm_id(self, pid: int) -> int:
+        """The mm_id of a target; 0 if the process is none."""
         target = self.target(pid)
-        return target.seed if target is not None else 0
+        return target.mm_id if target is not None else 0
 
     def target(self, pid: int) -> Target | None:
         """What the programs know of a process, if they trace it, or if it is kwatch's."""
@@ -142,9 +142,9 @@ class Tracer:
         """It is ending; its pid may come to another process."""
         self.programs.maps["targets"].delete(struct.pack("I", pid))
 
-    def remove_target(self, pid: int, image: int) -> bool:
+    def remove_target(self, pid: int, mm_id: int) -> bool:
         """Whether it was one until now; another process that has its pid by now is left alone."""
-        if not image or self.image(pid) != image:
+        if not mm_id or self.mm_id(pid) != mm_id:
             return False
         self.programs.maps["targets"].delete(struct.pack("I", pid))
         return True

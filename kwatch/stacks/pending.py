@@ -14,7 +14,7 @@ from collections.abc import Callable
 from kwatch.rings.perf_ring import ControlRecord
 from kwatch.rings.stream import Stream
 
-_MOST = 4096  # waiting; more stay in their ring
+_MAX_WAITING = 4096  # waiting; more stay in their ring
 
 
 class StackQueue:
@@ -36,7 +36,7 @@ class StackQueue:
         until = time.monotonic() + seconds
         while self._waiting and time.monotonic() < until:
             self._read(self._waiting.popleft().data)
-        self._stream.takes_stacks = len(self._waiting) < _MOST
+        self._stream.takes_stacks = len(self._waiting) < _MAX_WAITING
 
     def read_before(self, time_ns: float) -> None:
         """All from before a moment, such as an exec, while what they lead through is known.
@@ -49,4 +49,4 @@ class StackQueue:
             self._waiting = deque(sorted(both, key=lambda record: record.time_ns))
         while self._waiting and self._waiting[0].time_ns < time_ns:
             self._read(self._waiting.popleft().data)
-        self._stream.takes_stacks = len(self._waiting) < _MOST
+        self._stream.takes_stacks = len(self._waiting) < _MAX_WAITING

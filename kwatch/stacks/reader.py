@@ -21,22 +21,22 @@ from kwatch.processes.process import Process, Stacks
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping
 from kwatch.stacks.assembler import ENDINGS, MAX_COPIES, RawStack, StackAssembler
-from kwatch.symbols.namer import Namer
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
-from kwatch.tables.publisher import Unwinder
-from kwatch.tables.unwind_regions import ProcessCode
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
+from kwatch.tables.publisher import TablePublisher
+from kwatch.tables.unwind_regions import ProcessRegions
 from kwatch.unwind.machines import ARM64, X86_64
-from kwatch.unwind.walk import Registers, StackCopy, unwind
+from kwatch.unwind.walk import Registers, StackMemory, unwind
 from kwatch.wire import events
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import EventType, NoCallStack, event_type
 from kwatch.wire.unwind_rows import StackEnd
 
-MOST_STACKS = 16384  # of a process and a kind, beside those that a report may show
+MAX_STACKS = 16384  # of a process and a kind, beside those that a report may show
 _FINISH_S = 0.002  # for the stacks of one batch that have waited for tables
 
-_MOST_UNNAMED = 16384  # with code that the program has made
+_MAX_UNNAMED = 16384  # with code that the program has made
 
 _LOST = Stack(ending=Ending.LOST)
 _MACHINE = ARM64 if machine() == "aarch64" else X86_64
@@ -67,7 +67,7 @@ class _Unfinished:
     process: Process
     raw: RawStack
     space: AddressSpace
-    image: int
+    mm_id: int
 
 
 @dataclass(slots=True)
@@ -86,11 +86,13 @@ class StackReader:
     `calls` counts system calls by stack. `namer` is for those that a report shows.
     """
 
-    def __init__(self, unwinder: Unwinder, symbolizer: Symbolizer, calls: CallStackAccount) -> None:
-        self._unwinder = unwinder
+    def __init__(
+        self, tables: TablePublisher, symbolizer: Symbolizer, calls: CallStackAccount
+    ) -> None:
+        self._tables = tables
         self._symbolizer = symbolizer
         self._calls = calls
-        self.namer = Namer(symbolizer)
+        self.namer = SymbolizerThread(symbolizer)
         self._assembler = StackAssembler()
         self._copies: dict[int, _Copy] = {}
         self._unfinished: deque[_Unfinished] = deque()
@@ -99,20 +101,20 @@ class StackReader:
 
     def prepare(self, files: Iterable[str]) -> None:
         """Makes the tables of files that a process will map."""
-        self._unwinder.prepare(files)
+        self._tables.prepare(files)
 
     def load(self, pid: int, code: Iterable[Mapping]) -> None:
         """Makes the tables of files that a process maps."""
-        self._unwinder.load(pid, code)
+        self._tables.load(pid, code)
 
     def publish(self) -> None:
         """Tells the programs of all mappings that have changed, before the next batch does."""
-        self._unwinder.publish()
+        self._tables.publish()
 
     def mapped(self, process: Process, code: Sequence[Mapping]) -> None:
         """Opens what the process has mapped, for when it is gone."""
-        self._unwinder.load(process.pid, code)
-        self._unwinder.update(process)
+        self._tables.load(process.pid, code)
+        self._tables.update(process)
         for mapping in code:
             if self._symbolizer.prefetch(process.pid, mapping):
                 job = partial(Symbolizer.find_debug_file, pid=process.pid, mapping=mapping)
@@ -120,11 +122,11 @@ class StackReader:
 
     def update_tables(self, process: Process) -> None:
         """The process has other mappings, or is another program image."""
-        self._unwinder.update(process)
+        self._tables.update(process)
 
     def forget(self, process: Process) -> None:
         """The process is traced no more."""
-        self._unwinder.forget(process)
+        self._tables.forget(process)
         self._unfinished = deque(one for one in self._unfinished if one.process is not process)
         for kind in ((process.pid, False), (process.pid, True)):
             self._leaving.pop(kind, None)
@@ -161,7 +163,7 @@ class StackReader:
         if copy is not None:
             return self._finished(space, raw, copy)
         if raw.copy == events.StackCopy.NOT_NEEDED and raw.by_frame_pointer:
-            return _believed(ProcessCode(self._unwinder, raw.pid, space), raw)
+            return _believed(ProcessRegions(self._tables, raw.pid, space), raw)
         if raw.copy == events.StackCopy.NOT_NEEDED:
             return raw.addresses, raw.ending
         return raw.addresses[: raw.exact], Ending.NO_MAPPING
@@ -174,8 +176,8 @@ class StackReader:
         self, space: AddressSpace, raw: RawStack, addresses: list[int], ending: Ending
     ) -> Stack:
         stack = self._symbolizer.stack(raw.pid, space, addresses)
-        stack.ending = _cut(ending, len(stack.calls), len(addresses))
-        if any(call.is_made for call in stack.calls) and self.namer.waiting < _MOST_UNNAMED:
+        stack.ending = _cut(ending, len(stack.addresses), len(addresses))
+        if any(call.is_made for call in stack.addresses) and self.namer.waiting < _MAX_UNNAMED:
             self.namer.submit(partial(Symbolizer.name_made, stack=stack), urgent=True)
         return stack
 
@@ -192,18 +194,18 @@ class StackReader:
     @property
     def is_behind(self) -> bool:
         """Whether stacks that have waited for tables can be finished now."""
-        return self.has_unfinished and not self._unwinder.is_loading
+        return self.has_unfinished and not self._tables.is_loading
 
     def await_tables(self, seconds: float) -> None:
         """Waits so long at most for tables that are being made in the background."""
-        self._unwinder.await_tables(seconds)
+        self._tables.await_tables(seconds)
 
     def add(self, process: Process, raw: RawStack) -> None:
         """Keeps the stack for the process's reports, if need be when its tables have been made."""
         has_room = len(self._unfinished) < MAX_COPIES
-        if raw.stack in self._copies and self._unwinder.is_loading and has_room:
+        if raw.stack in self._copies and self._tables.is_loading and has_room:
             space = process.space.copy()
-            self._unfinished.append(_Unfinished(process, raw, space, process.image))
+            self._unfinished.append(_Unfinished(process, raw, space, process.mm_id))
             known = self._stack(space, raw, raw.addresses[: raw.exact], Ending.NO_MAPPING)
             _kept(process, raw.of_call).unfinished[raw.stack] = known
         else:
@@ -214,7 +216,7 @@ class StackReader:
         until = time.monotonic() + seconds
         while self._unfinished and time.monotonic() < until:
             one = self._unfinished.popleft()
-            if one.raw.of_call or one.process.image == one.image:  # an exec ends the heap's
+            if one.raw.of_call or one.process.mm_id == one.mm_id:  # an exec ends the heap's
                 self._keep(one.process, one.raw, one.space)
 
     def _keep(self, process: Process, raw: RawStack, space: AddressSpace) -> None:
@@ -224,11 +226,11 @@ class StackReader:
         leaving = self._leaving.get(kind)
         if leaving is not None:
             leaving.stacks.discard(raw.stack)
-        elif len(kept.by_id) > self._most.get(kind, MOST_STACKS):
+        elif len(kept.by_id) > self._most.get(kind, MAX_STACKS):
             in_use = self._in_use(process, raw.of_call)
-            self._most[kind] = len(in_use) + MOST_STACKS
+            self._most[kind] = len(in_use) + MAX_STACKS
             stacks = kept.by_id.keys() - in_use
-            self._unwinder.resend(process, stacks)
+            self._tables.resend(process, stacks)
             self._leaving[kind] = _Leaving(process, raw.of_call, stacks)
 
     def batch_done(self, processes: Iterable[Process]) -> None:
@@ -241,7 +243,7 @@ class StackReader:
             kept = _kept(leaving.process, leaving.of_call)
             for stack in leaving.stacks - self._in_use(leaving.process, leaving.of_call):
                 kept.by_id.pop(stack, None)
-        self._unwinder.batch_done(processes)
+        self._tables.batch_done(processes)
         if self._symbolizer.has_retired:
             self.namer.submit(Symbolizer.close_retired)
         if self.is_behind:
@@ -249,7 +251,7 @@ class StackReader:
 
     def footprint(self) -> Footprint:
         usage = self._symbolizer.usage()
-        return Footprint(self._unwinder.kernel_bytes, usage.frame_bytes, usage.reader_bytes)
+        return Footprint(self._tables.kernel_bytes, usage.frame_bytes, usage.reader_bytes)
 
     def _in_use(self, process: Process, of_call: bool) -> set[int]:
         """Stacks that a report may show."""
@@ -261,8 +263,8 @@ class StackReader:
         self, space: AddressSpace, raw: RawStack, copy: _Copy
     ) -> tuple[list[int], Ending]:
         """The tables of now may reach where those of then did not."""
-        memory = StackCopy(copy.registers.sp, copy.data)
-        code = ProcessCode(self._unwinder, raw.pid, space)
+        memory = StackMemory(copy.registers.sp, copy.data)
+        code = ProcessRegions(self._tables, raw.pid, space)
         found = unwind(_MACHINE, copy.registers, memory, code, events.MAX_FRAMES)
         addresses = raw.addresses[: copy.frame + 1] + list(found.frames[1:])
         if found.end is StackEnd.COMPLETE:
@@ -270,12 +272,12 @@ class StackReader:
         return addresses, ENDINGS[found.end]
 
     def close(self) -> None:
-        self._unwinder.close()
+        self._tables.close()
         self.namer.close()
         self._symbolizer.close()
 
 
-def _believed(code: ProcessCode, raw: RawStack) -> tuple[list[int], Ending]:
+def _believed(code: ProcessRegions, raw: RawStack) -> tuple[list[int], Ending]:
     """Code without a table may use the frame pointer for something else."""
     led_to = raw.addresses[raw.exact : raw.exact + 1]
     if all(code.may_return_to(_MACHINE, address) for address in led_to):

@@ -32,7 +32,7 @@ class JitCode:
         if known is None:
             return
         module = f"perf-{stack.pid}.map"
-        for call in stack.calls:
+        for call in stack.addresses:
             found = known.find(call.looked_up) if call.is_made else None
             if found is not None:
                 name, offset = found

@@ -23,7 +23,7 @@ _VDSO = "[vdso]"
 _PROCESSES = 4096
 
 
-class Images:
+class MappedFiles:
     """Files are trusted by name alone, for a process that is gone, if they are older than this."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ def _build_id_at(memory: int, base: int) -> bytes | None:
     if len(header) != layout.HEADER.size or header[:4] != layout.MAGIC:
         return None
     fields = layout.HEADER.unpack(header)
-    count = min(fields[10], layout.MOST_HEADERS)
+    count = min(fields[10], layout.MAX_HEADERS)
     table = os.pread(memory, count * layout.PROGRAM_HEADER.itemsize, base + fields[5])
     headers = layout.program_headers(table)
     loads = headers[headers["type"] == layout.PT_LOAD]

@@ -15,10 +15,10 @@ from queue import SimpleQueue
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.elf.reader import Elf32Error
 from kwatch.procfs.mappings import Mapping, is_foreign
-from kwatch.symbols.mapped_files import Images
+from kwatch.symbols.mapped_files import MappedFiles
 from kwatch.system.lru import Lru
 
-MOST_FILES = 1024
+MAX_FILES = 1024
 _SHARE = 4  # of the descriptors, one in so many
 
 #: Device, inode and path.
@@ -72,7 +72,7 @@ class OpenFiles:
     def __init__(self, most: int, on_error: Callable[[str, str], None]) -> None:
         most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._on_error = on_error
-        self._images = Images()
+        self._images = MappedFiles()
         self._lock = threading.Lock()
         self._files: Lru[_Key, OpenFile] = Lru(most, on_evict=self._retire)
         self._retired: SimpleQueue[OpenFile] = SimpleQueue()

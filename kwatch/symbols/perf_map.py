@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 _LINE = re.compile(rb"(?:0x)?([0-9a-fA-F]{1,16}) (?:0x)?([0-9a-fA-F]{1,16}) ([^\r\n]+)")
-_LARGEST_READ = 32 << 20  # at once, from the end
-_MOST_FUNCTIONS = 100_000
-_LONGEST_NAME = 512
-_LARGEST_FUNCTION = 1 << 30
-_LARGEST_ADDRESS = 1 << 63
+_MAX_READ = 32 << 20  # at once, from the end
+_MAX_FUNCTIONS = 100_000
+_MAX_NAME = 512
+_MAX_FUNCTION = 1 << 30
+_MAX_ADDRESS = 1 << 63
 _CLOCKS_DIFFER_S = 0.1  # at most: a file's times and a process's are rounded, both down
 
 Addresses = npt.NDArray[np.uint64]
@@ -30,7 +30,7 @@ Ages = npt.NDArray[np.int64]
 Indexes = npt.NDArray[np.intp]
 
 
-class Function(NamedTuple):
+class JitFunction(NamedTuple):
     start: int
     end: int
     name: bytes
@@ -75,8 +75,8 @@ class PerfMap:
         size = os.fstat(self._fd).st_size
         if size < self._done:  # written anew
             self._forget()
-        if size - self._done > _LARGEST_READ:
-            self._done, self._rest = size - _LARGEST_READ, b"#"  # the line there has no beginning
+        if size - self._done > _MAX_READ:
+            self._done, self._rest = size - _MAX_READ, b"#"  # the line there has no beginning
             self.full = True
         found = list(filter(None, map(_function, self._lines(size))))
         if found:
@@ -84,7 +84,7 @@ class PerfMap:
 
     def _lines(self, size: int) -> deque[bytes]:
         """Those that have come, or the last of them."""
-        last: deque[bytes] = deque(maxlen=_MOST_FUNCTIONS)
+        last: deque[bytes] = deque(maxlen=_MAX_FUNCTIONS)
         while self._done < size:
             data = os.pread(self._fd, 1 << 20, self._done)
             if not data:
@@ -92,11 +92,11 @@ class PerfMap:
             self._done += len(data)
             *lines, rest = (self._rest + data).split(b"\n")
             self._rest = rest[:4096]
-            self.full |= len(last) + len(lines) > _MOST_FUNCTIONS
+            self.full |= len(last) + len(lines) > _MAX_FUNCTIONS
             last += lines
         return last
 
-    def _merge(self, newer: list[Function]) -> None:
+    def _merge(self, newer: list[JitFunction]) -> None:
         """Of too many, the newest stay: a name that has been replaced must not be given."""
         names = self._names + [function.name for function in newer]
         starts = np.array([function.start for function in newer], dtype=np.uint64)
@@ -105,9 +105,9 @@ class PerfMap:
         first = int(self._ages.max(initial=-1)) + 1
         ages = np.append(self._ages, np.arange(first, first + len(newer)))
         kept = without_overlaps(starts, ends)
-        if len(kept) > _MOST_FUNCTIONS:
+        if len(kept) > _MAX_FUNCTIONS:
             self.full = True
-            kept = kept[np.sort(np.argsort(ages[kept])[-_MOST_FUNCTIONS:])]
+            kept = kept[np.sort(np.argsort(ages[kept])[-_MAX_FUNCTIONS:])]
         self._starts, self._ends, self._ages = starts[kept], ends[kept], ages[kept]
         self._names = [names[index] for index in kept.tolist()]
 
@@ -161,14 +161,14 @@ def _level(lengths: Indexes) -> Indexes:
     return level
 
 
-def _function(line: bytes) -> Function | None:
+def _function(line: bytes) -> JitFunction | None:
     match = _LINE.match(line)
     if match is None:
         return None
     start, size = int(match[1], 16), int(match[2], 16)
-    if not 0 < size <= _LARGEST_FUNCTION or start > _LARGEST_ADDRESS:
+    if not 0 < size <= _MAX_FUNCTION or start > _MAX_ADDRESS:
         return None
-    return Function(start, start + size, match[3][:_LONGEST_NAME])
+    return JitFunction(start, start + size, match[3][:_MAX_NAME])
 
 
 def open_perf_map(pid: int) -> PerfMap | None:

@@ -10,7 +10,7 @@ from array import array
 from typing import Any
 
 _LENGTH = struct.Struct("<I")
-_LARGEST = 64 << 20
+_MAX_SIZE = 64 << 20
 
 Message = dict[str, Any]
 
@@ -41,7 +41,7 @@ def receive(sock: socket.socket) -> tuple[Message, int | None]:
         if not head:
             raise Closed
         size = _LENGTH.unpack(head)[0]
-        if size > _LARGEST:
+        if size > _MAX_SIZE:
             raise Closed
         return json.loads(_exactly(sock, size)), fd
     except TimeoutError:

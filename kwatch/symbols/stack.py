@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kwatch.model.frame import Ending, Frame
-from kwatch.procfs.address_space import Call
+from kwatch.procfs.address_space import ReturnAddress
 
 
 @dataclass(slots=True)
@@ -19,8 +19,8 @@ class Stack:
     """
 
     pid: int = 0
-    calls: tuple[Call, ...] = ()
+    addresses: tuple[ReturnAddress, ...] = ()
     ending: Ending = Ending.COMPLETE
-    made: dict[Call, Frame] = field(default_factory=dict)
+    made: dict[ReturnAddress, Frame] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     seen_ns: int = 0

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from kwatch.model.frame import Frame
-from kwatch.procfs.address_space import AddressSpace, Call
+from kwatch.procfs.address_space import AddressSpace, ReturnAddress
 from kwatch.procfs.mappings import Mapping
 from kwatch.symbols.dwarf.libdw import Location
 from kwatch.symbols.dwarf.libdw_api import load_libdw
 from kwatch.symbols.jit import JitCode, executable_memory
-from kwatch.symbols.open_files import MOST_FILES, OpenFile, OpenFiles
+from kwatch.symbols.open_files import MAX_FILES, OpenFile, OpenFiles
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 from kwatch.symbols.stack import Stack
 from kwatch.system.lru import Lru
@@ -69,7 +69,7 @@ class Symbolizer:
     either thread.
     """
 
-    def __init__(self, files: int = MOST_FILES, reader: Reader | None = None) -> None:
+    def __init__(self, files: int = MAX_FILES, reader: Reader | None = None) -> None:
         load_libdw()
         self.warn: Callable[[str], None] = _nobody
         self._files = OpenFiles(files, self._warn_nameless)
@@ -87,12 +87,12 @@ class Symbolizer:
 
         A chain of frame pointers may end in garbage, hence the cut.
         """
-        calls: list[Call] = []
+        calls: list[ReturnAddress] = []
         for address in addresses:
-            call = space.call(address)
+            call = space.return_address(address)
             if call is None:
                 self._refresh(pid, space)
-                call = space.call(address)
+                call = space.return_address(address)
             if call is None:
                 break
             calls.append(call)
@@ -112,11 +112,11 @@ class Symbolizer:
         """
         self.close_retired()
         unnamed = [stack for stack in stacks if not stack.frames]
-        names = self._names((stack, call) for stack in unnamed for call in stack.calls)
+        names = self._names((stack, call) for stack in unnamed for call in stack.addresses)
         interrupted = {
             call: (stack, call.interrupted())
             for stack in unnamed
-            for before, call in pairwise(stack.calls)
+            for before, call in pairwise(stack.addresses)
             if names[before].signal
         }
         more = self._names(interrupted.values())
@@ -132,13 +132,13 @@ class Symbolizer:
         found = [next(filter(wanted, stack.frames), None) for stack in stacks]
         left = [index for index, stack in enumerate(stacks) if not stack.frames]
         depth = 0
-        while left := [i for i in left if found[i] is None and depth < len(stacks[i].calls)]:
-            names = self._names((stacks[i], stacks[i].calls[depth]) for i in left)
+        while left := [i for i in left if found[i] is None and depth < len(stacks[i].addresses)]:
+            names = self._names((stacks[i], stacks[i].addresses[depth]) for i in left)
             for i in left:
-                call = stacks[i].calls[depth]
+                call = stacks[i].addresses[depth]
                 frames = _made(stacks[i], call) or names[call].frames
                 found[i] = next(filter(wanted, frames), None)
-            unread = {i for i in left if names[stacks[i].calls[depth]].unread}
+            unread = {i for i in left if names[stacks[i].addresses[depth]].unread}
             for i in unread:
                 found[i] = None
             left = [i for i in left if i not in unread]
@@ -196,17 +196,17 @@ class Symbolizer:
         now = time.monotonic()
         if now < self._refreshed.get(pid, 0.0) + _REFRESH_S:
             return
-        if len(self._refreshed) >= MOST_FILES:
+        if len(self._refreshed) >= MAX_FILES:
             self._refreshed.clear()
         self._refreshed[pid] = now
         for mapping in executable_memory(pid):
             if space.find(mapping.start) is None:
                 space.add(mapping)
 
-    def _names(self, calls: Iterable[tuple[Stack, Call]]) -> dict[Call, _Named]:
+    def _names(self, calls: Iterable[tuple[Stack, ReturnAddress]]) -> dict[ReturnAddress, _Named]:
         """With addresses. `calls`: each with its stack, or one of them."""
-        found: dict[Call, _Named] = {}
-        missing: dict[int, tuple[OpenFile, list[Call]]] = {}
+        found: dict[ReturnAddress, _Named] = {}
+        missing: dict[int, tuple[OpenFile, list[ReturnAddress]]] = {}
         files: dict[int, OpenFile | None] = {}  # by identity of the mapping: one look each
         for call, stack in {call: stack for stack, call in calls}.items():
             if id(call.mapping) not in files:
@@ -225,13 +225,15 @@ class Symbolizer:
                 found.update(self._read(file, some[start : start + _AT_ONCE]))
         return {call: named.at(call.address) for call, named in found.items()}
 
-    def _read(self, file: OpenFile, calls: list[Call]) -> Iterator[tuple[Call, _Named]]:
+    def _read(
+        self, file: OpenFile, calls: list[ReturnAddress]
+    ) -> Iterator[tuple[ReturnAddress, _Named]]:
         for call, named in zip(calls, self._describe(file, calls), strict=True):
             if named.lasting:
                 self._frames.put((file.number, call.offset, call.step), named)
             yield call, named
 
-    def _describe(self, file: OpenFile, calls: list[Call]) -> list[_Named]:
+    def _describe(self, file: OpenFile, calls: list[ReturnAddress]) -> list[_Named]:
         vaddrs = [file.elf.vaddr_of(call.offset) if file.elf else None for call in calls]
         locations, lasting = self._locate(file, [vaddr for vaddr in vaddrs if vaddr is not None])
         located = [locations.get(vaddr) if vaddr is not None else None for vaddr in vaddrs]
@@ -265,13 +267,13 @@ class Symbolizer:
         self._warn_once(path, f"{reason}; {whose} are shown as module and offset")
 
     def _warn_once(self, path: str, line: str) -> None:
-        if path not in self._warned and len(self._warned) < MOST_FILES:
+        if path not in self._warned and len(self._warned) < MAX_FILES:
             self._warned.add(path)
             self.warn(line)
 
 
 def _named_by(
-    file: OpenFile, call: Call, vaddr: int | None, location: Location | None, lasting: bool
+    file: OpenFile, call: ReturnAddress, vaddr: int | None, location: Location | None, lasting: bool
 ) -> _Named:
     if location is None or vaddr is None:
         offset = call.offset if vaddr is None else vaddr
@@ -292,12 +294,12 @@ def _weight(named: _Named) -> int:
 
 
 def _assembled(
-    stack: Stack, names: dict[Call, _Named], after_signal: dict[Call, _Named]
+    stack: Stack, names: dict[ReturnAddress, _Named], after_signal: dict[ReturnAddress, _Named]
 ) -> tuple[Frame, ...]:
     """The frames of a stack, which keeps them if they will not change."""
     frames: list[Frame] = []
     lasting = True
-    for before, call in zip((None, *stack.calls), stack.calls, strict=False):
+    for before, call in zip((None, *stack.addresses), stack.addresses, strict=False):
         interrupted = before is not None and names[before].signal
         named = after_signal[call] if interrupted else names[call]
         frames.extend(_made(stack, call) or named.frames)
@@ -307,6 +309,6 @@ def _assembled(
     return tuple(frames)
 
 
-def _made(stack: Stack, call: Call) -> tuple[Frame, ...]:
+def _made(stack: Stack, call: ReturnAddress) -> tuple[Frame, ...]:
     frame = stack.made.get(call)
     return () if frame is None else (frame,)

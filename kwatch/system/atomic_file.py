@@ -22,7 +22,7 @@ def create_beside(name: str, mode: int, folder: int | None = None) -> tuple[int,
     return os.open(unfinished, flags, mode, dir_fd=folder), unfinished
 
 
-def write_whole(name: str, data: bytes, mode: int, folder: int | None = None) -> None:
+def write_atomically(name: str, data: bytes, mode: int, folder: int | None = None) -> None:
     """Puts a new file in the place of the one of this name, which may be read meanwhile."""
     fd, unfinished = create_beside(name, mode, folder)
     try:

@@ -9,12 +9,12 @@ import pwd
 import stat
 from pathlib import Path
 
-from kwatch.system.atomic_file import UNFINISHED, write_whole
+from kwatch.system.atomic_file import UNFINISHED, write_atomically
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def default_folder() -> Path:
+def default_dir() -> Path:
     """`$XDG_CACHE_HOME/kwatch` or `~/.cache/kwatch`.
 
     For root `~` is root's own home, whatever sudo has kept in the environment, and the variable
@@ -42,7 +42,7 @@ def _belongs_to_us(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
 
 
-class CacheFolder:
+class CacheDir:
     """A folder that is ours and that nobody else may write to; every method may raise OSError."""
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class CacheFolder:
             os.close(self._fd)
             raise PermissionError(f"{path} belongs to others, or they may write to it")
 
-    def __enter__(self) -> CacheFolder:
+    def __enter__(self) -> CacheDir:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +74,7 @@ class CacheFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all, as another kwatch may write or read the same file."""
-        write_whole(name, data, 0o600, self._fd)
+        write_atomically(name, data, 0o600, self._fd)
 
     def shrink(self, suffix: str, limit: int) -> None:
         """Of the files so named, removes those unused for longest, until `limit` bytes are left."""

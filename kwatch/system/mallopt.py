@@ -9,7 +9,7 @@ import ctypes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 _KEPT = 64 << 20
-_LARGEST = 32 << 20  # the most that M_MMAP_THRESHOLD may be
+_MAX_SIZE = 32 << 20  # the most that M_MMAP_THRESHOLD may be
 
 
 def keep_freed_memory() -> None:
@@ -20,5 +20,5 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        mallopt(_M_MMAP_THRESHOLD, _MAX_SIZE)
         mallopt(_M_TRIM_THRESHOLD, _KEPT)

@@ -31,7 +31,7 @@ class FileIdentity:
 
 
 class FileStore:
-    """A file that cannot be told of has its mappings told of, later, by Python: CodeStore."""
+    """A file that cannot be told of has its mappings told of, later, by Python: MappingStore."""
 
     def __init__(self, tables: bpf.Map) -> None:
         self._tables = tables

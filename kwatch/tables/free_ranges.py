@@ -6,7 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 
-class Ranges:
+class FreeRanges:
     """Hands out runs of the numbers from 0 to `size`."""
 
     def __init__(self, size: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.kernel import bpf
-from kwatch.tables.free_ranges import Ranges
+from kwatch.tables.free_ranges import FreeRanges
 from kwatch.tables.grace_period import GracePeriods, Retired
 
 _SPACE = struct.Struct("QQQQQ")
@@ -21,7 +21,7 @@ _SPACE = struct.Struct("QQQQQ")
 CODE_MAPPING = np.dtype(
     [("start", "u8"), ("end", "u8"), ("bias", "u8"), ("blocks", "u4"), ("block_count", "u4")]
 )
-MOST_MAPPINGS = 4000  # of one process: bpf/unwind_tables.h CODE_STEPS
+MAX_MAPPINGS = 4000  # of one process: bpf/unwind_tables.h CODE_STEPS
 
 Code = npt.NDArray[np.void]
 
@@ -36,22 +36,22 @@ class _Row:
     users: int = 0
 
 
-class CodeStore:
+class MappingStore:
     """What a program may be reading is never written: an unused list is retired."""
 
     def __init__(self, spaces: bpf.Map, mappings: bpf.Map, periods: GracePeriods) -> None:
         self._spaces = spaces
         self._mappings = mappings
-        self._ranges = Ranges(mappings.max_entries)
+        self._ranges = FreeRanges(mappings.max_entries)
         self._rows: dict[bytes, _Row] = {}
         self._of: dict[int, bytes] = {}
         self._retired: Retired[tuple[int, int]] = Retired(periods)
         self._generations = itertools.count(1)
 
-    def publish(self, pid: int, image: int, epoch: int, unmaps: int, code: Code) -> bool:
+    def publish(self, pid: int, mm_id: int, epoch: int, unmaps: int, code: Code) -> bool:
         """Gives a process these mappings, a sorted array of CODE_MAPPING.
 
-        `image` is the target's seed: a process that has another one by now keeps none. False if
+        `mm_id` is the target's: a process that has another one by now keeps none. False if
         there is no room.
         """
         content = code.tobytes()
@@ -64,7 +64,7 @@ class CodeStore:
             self._mappings.set_many(first, content)
         row.users += 1
         position = row.first | row.count << 32
-        value = _SPACE.pack(image, row.generation, epoch, unmaps, position)
+        value = _SPACE.pack(mm_id, row.generation, epoch, unmaps, position)
         try:
             self._spaces.set(struct.pack("I", pid), value)
         except OSError as error:
@@ -84,8 +84,8 @@ class CodeStore:
         if content is not None and value is not None:
             row = self._rows[content]
             row.generation = next(self._generations)
-            image, _, *rest = _SPACE.unpack(value)
-            self._spaces.set(key, _SPACE.pack(image, row.generation, *rest))
+            mm_id, _, *rest = _SPACE.unpack(value)
+            self._spaces.set(key, _SPACE.pack(mm_id, row.generation, *rest))
 
     def forget(self, pid: int) -> None:
         """The process is traced no more."""

@@ -23,7 +23,7 @@ from kwatch.programs.loader import Programs
 from kwatch.system.lru import Lru
 from kwatch.tables.file_store import FileIdentity, FileStore
 from kwatch.tables.grace_period import GracePeriods, Retired
-from kwatch.tables.mapping_store import CODE_MAPPING, MOST_MAPPINGS, Code, CodeStore
+from kwatch.tables.mapping_store import CODE_MAPPING, MAX_MAPPINGS, Code, MappingStore
 from kwatch.tables.row_store import Placed, RowStore
 from kwatch.unwind.table import Table, build_table_from_memory
 from kwatch.unwind.table_cache import TableCache
@@ -32,9 +32,9 @@ _VDSO = "[vdso]"
 _END_OF_32_BITS = 1 << 32
 _LARGE_FILE = 24 << 20  # bytes; its table is made in the background
 _KEPT_TABLES = 16  # in memory, to finish stacks with
-_MOST_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
-_MOST_WITHOUT = 1024  # files without a table that are remembered
-_MOST_WARNINGS = 256
+_MAX_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
+_MAX_WITHOUT = 1024  # files without a table that are remembered
+_MAX_WARNINGS = 256
 _MASK = (1 << 64) - 1
 
 _Key = tuple[int, int, str]
@@ -55,7 +55,7 @@ class _File:
     refused: int | None = None
 
 
-class Unwinder:
+class TablePublisher:
     """One for all processes, which share the tables of the files that they share.
 
     `complain` is called with a line for people when a file has no table.
@@ -65,7 +65,7 @@ class Unwinder:
         maps = programs.maps
         self._periods = GracePeriods()
         self._rows = RowStore(maps["row_shards"])
-        self._code = CodeStore(maps["spaces"], maps["code_mappings"], self._periods)
+        self._code = MappingStore(maps["spaces"], maps["code_mappings"], self._periods)
         self._of_files = FileStore(maps["file_tables"])
         self._sent = maps["stacks_sent"]
         self._complain = complain
@@ -99,7 +99,7 @@ class Unwinder:
         """Tells the programs of all mappings that have changed."""
         changed, self._changed = self._changed, {}
         for process in changed.values():
-            if process.image:
+            if process.mm_id:
                 self._publish(process)
 
     def prepare(self, paths: Iterable[str]) -> None:
@@ -235,7 +235,7 @@ class Unwinder:
 
     def _warn(self, shown: str, line: str) -> None:
         """Once for a file, and not for what programs write for themselves."""
-        is_known = shown in self._warned or len(self._warned) >= _MOST_WARNINGS
+        is_known = shown in self._warned or len(self._warned) >= _MAX_WARNINGS
         if not is_known and not shown.startswith("/memfd:"):
             self._warned.add(shown)
             self._complain(line)
@@ -292,8 +292,8 @@ class Unwinder:
             place = file.placed.blocks, file.placed.block_count
             entries.append((mapping.start, mapping.end, bias & _MASK, *place))
             keys.append(key)
-        code: Code = np.array(entries[:MOST_MAPPINGS], CODE_MAPPING)
-        if self._code.publish(process.pid, process.image, process.epoch, process.unmaps, code):
+        code: Code = np.array(entries[:MAX_MAPPINGS], CODE_MAPPING)
+        if self._code.publish(process.pid, process.mm_id, process.epoch, process.unmaps, code):
             self._use(process.pid, keys)
         else:
             self._complain(f"no room for the mappings of process {process.pid}: short stacks")
@@ -308,7 +308,7 @@ class Unwinder:
             self._files[key].users -= change
         self._limit_unused()
 
-    def _limit_unused(self, most: int = _MOST_UNUSED) -> None:
+    def _limit_unused(self, most: int = _MAX_UNUSED) -> None:
         unused = [(k, f) for k, f in self._files.items() if not f.users and f.placed is not None]
         total = sum(file.placed.size * 8 for _, file in unused if file.placed is not None)
         for key, file in unused:
@@ -318,7 +318,7 @@ class Unwinder:
             self._give_up(key, file)
             del self._files[key]
         without = [k for k, f in self._files.items() if f.placed is None and k not in self._coming]
-        for key in without[:-_MOST_WITHOUT]:
+        for key in without[:-_MAX_WITHOUT]:
             del self._files[key]
 
     def _give_up(self, key: _Key, file: _File) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.kernel import bpf
-from kwatch.tables.free_ranges import Ranges
+from kwatch.tables.free_ranges import FreeRanges
 
 # bpf/unwind_tables.h
 _SHARD_ROWS = 1 << 16
@@ -42,7 +42,7 @@ class RowStore:
     def __init__(self, shards: bpf.Map) -> None:
         self._outer = shards
         self._shards: dict[int, Future[bpf.Map]] = {}
-        self._ranges = Ranges(shards.max_entries * _SHARD_ROWS)
+        self._ranges = FreeRanges(shards.max_entries * _SHARD_ROWS)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-shards")
         self._provide(0)
 

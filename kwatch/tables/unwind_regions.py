@@ -8,8 +8,8 @@ import stat
 
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping, file_of
-from kwatch.tables.publisher import Unwinder
-from kwatch.unwind.call_sites import LONGEST, follows_call
+from kwatch.tables.publisher import TablePublisher
+from kwatch.unwind.call_sites import MAX_LENGTH, follows_call
 from kwatch.unwind.machines import Machine
 from kwatch.unwind.walk import Region, Regions
 from kwatch.wire.unwind_rows import RowKind, kind_of
@@ -17,10 +17,10 @@ from kwatch.wire.unwind_rows import RowKind, kind_of
 _WITHOUT_A_CALL = (RowKind.SIGNAL, RowKind.END)
 
 
-class ProcessCode(Regions):
+class ProcessRegions(Regions):
     """Tables are looked for where a stack leads."""
 
-    def __init__(self, unwinder: Unwinder, pid: int, space: AddressSpace) -> None:
+    def __init__(self, unwinder: TablePublisher, pid: int, space: AddressSpace) -> None:
         super().__init__([])
         self._unwinder = unwinder
         self._pid = pid
@@ -52,7 +52,7 @@ class ProcessCode(Regions):
 def _before(pid: int, mapping: Mapping, address: int) -> bytes:
     """What its file has before an address of the mapping; empty if that cannot be read."""
     end = address - mapping.start + mapping.offset
-    start = max(end - LONGEST, 0)
+    start = max(end - MAX_LENGTH, 0)
     try:
         fd = os.open(file_of(pid, mapping), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

@@ -8,7 +8,7 @@ import struct
 from kwatch.unwind.machines import ARM64, Machine
 
 #: The longest call, with a prefix, and more than arm64's.
-LONGEST = 8
+MAX_LENGTH = 8
 
 _X86_CALL, _X86_GROUP_5, _X86_CALL_OF_GROUP = 0xE8, 0xFF, 2
 _X86_NEAR_SIZE = 5
@@ -20,7 +20,7 @@ _BLR, _BLR_MASK = 0xD63F0000, 0xFEFFF000
 
 
 def follows_call(machine: Machine, before: bytes) -> bool:
-    """`before`: the LONGEST bytes of code before the address; fewer at the start of a file."""
+    """`before`: the MAX_LENGTH bytes of code before the address; fewer at the start of a file."""
     return _follows_arm64_call(before) if machine is ARM64 else _follows_x86_call(before)
 
 

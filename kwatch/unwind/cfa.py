@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from kwatch.unwind.encoding import Malformed, read_sleb, read_uint, read_uleb
 
-_MOST_STATES = 1 << 16
+_MAX_STATES = 1 << 16
 
 
 class Where(enum.Enum):
@@ -59,7 +59,7 @@ class States:
     def number(self, state: State) -> int:
         known = self._numbers.get(state)
         if known is None:
-            if len(self._states) >= _MOST_STATES:
+            if len(self._states) >= _MAX_STATES:
                 raise Malformed("more states than any compiler makes")
             known = self._numbers[state] = len(self._states)
             self._states.append(state)

@@ -21,11 +21,11 @@ from kwatch.wire.unwind_rows import RowKind
 Ints = npt.NDArray[np.int64]
 
 #: Longer instructions than any function has; their function is not supported.
-_LONGEST_PROGRAM = 1 << 18
-_LARGEST_FUNCTION = 1 << 31
+_MAX_PROGRAM = 1 << 18
+_MAX_FUNCTION = 1 << 31
 #: What is remembered of a file that means harm; others have hundreds.
-_MOST_STEPS = 1 << 16
-MOST_ROWS = 1 << 23
+_MAX_STEPS = 1 << 16
+MAX_ROWS = 1 << 23
 
 _LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
 # A block has its size in front, which a regular expression cannot use: one alternative for each.
@@ -72,8 +72,8 @@ class Programs:
 
     def add_rows(self, offsets: list[int], rules: list[int]) -> int:
         """A program that is known by its rows."""
-        if len(self._rules) + len(rules) > MOST_ROWS:
-            raise Malformed(f"more than {MOST_ROWS} rows")
+        if len(self._rules) + len(rules) > MAX_ROWS:
+            raise Malformed(f"more than {MAX_ROWS} rows")
         self._first.append(len(self._rules))
         self._offsets += offsets
         self._rules += rules
@@ -115,7 +115,7 @@ class _Runner:
 
         Instructions that cannot be read make the rest of the function unsupported.
         """
-        if len(instructions) > _LONGEST_PROGRAM:
+        if len(instructions) > _MAX_PROGRAM:
             return [0], [int(RowKind.UNSUP)]
         offsets, rules = [0], [0]
         state, offset, align = self._first, 0, self._align
@@ -131,7 +131,7 @@ class _Runner:
                 delta = first & 0x3F if 0x40 <= first < 0x80 else _wide(advances)
                 if delta:
                     offset += delta * align
-                    if offset > _LARGEST_FUNCTION:
+                    if offset > _MAX_FUNCTION:
                         break
                     offsets.append(offset)
                     rules.append(rules[-1])
@@ -141,7 +141,7 @@ class _Runner:
 
     def _step(self, state: int, instructions: bytes) -> int:
         following = self._states.run(state, instructions, self._columns)
-        if len(self._next) >= _MOST_STEPS:
+        if len(self._next) >= _MAX_STEPS:
             self._next.clear()
         self._next[state, instructions] = following
         return following

@@ -25,7 +25,7 @@ _SIZE_OF_64_BIT = 0xFFFFFFFF
 _ENTRY = struct.Struct("<II")
 _FAST_FDE = struct.Struct("<iIB")
 _MASK = (1 << 64) - 1
-_LONGEST_CIE = 4096  # those of compilers have less than 100 bytes
+_MAX_CIE = 4096  # those of compilers have less than 100 bytes
 
 
 class Cie(NamedTuple):
@@ -107,7 +107,7 @@ def _cie_at(data: bytes, at: int, vaddr: int) -> Cie | None:
         if length == _SIZE_OF_64_BIT:
             length, body = read_uint(data, at + 4, 8)
         reference, _ = read_uint(data, body, 4)
-        if reference or not 4 <= length <= _LONGEST_CIE or body + length > len(data):
+        if reference or not 4 <= length <= _MAX_CIE or body + length > len(data):
             return None
         return _read_cie(data[body + 4 : body + length], vaddr + body + 4)
     except Malformed:

@@ -14,9 +14,9 @@ from kwatch.unwind.encoding import Malformed, read_pointer
 from kwatch.unwind.machines import MACHINES, Machine
 from kwatch.wire.unwind_rows import BLOCK_SIZE
 
-_LARGEST_EH_FRAME = 64 << 20  # that of a browser has half of it
-_LARGEST_CODE = 1 << 31
-_LARGEST_SEARCHED = 16 << 20
+_MAX_EH_FRAME = 64 << 20  # that of a browser has half of it
+_MAX_CODE = 1 << 31
+_MAX_SEARCHED = 16 << 20
 _POINTER_BYTES = 16
 _SEGMENT = struct.Struct("<QQQ")
 
@@ -72,7 +72,7 @@ def read_image(elf: Elf) -> Image:
     vaddr, eh_frame = _eh_frame(elf)
     trampolines = tuple(_trampolines(elf, machine, segments))
     image = Image(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
-    if image.size > _LARGEST_CODE:
+    if image.size > _MAX_CODE:
         raise ElfError(elf.path, f"code from {image.base:#x} over {image.size} bytes")
     return image
 
@@ -80,7 +80,7 @@ def read_image(elf: Elf) -> Image:
 def _eh_frame(elf: Elf) -> tuple[int, bytes]:
     """By its section, since a static program may have no pointer to it; else by that pointer."""
     try:
-        found = elf.section(b".eh_frame", _LARGEST_EH_FRAME)
+        found = elf.section(b".eh_frame", _MAX_EH_FRAME)
     except ElfError:
         found = None  # strippers leave a header that names sections behind the file's end
     if found is None:
@@ -96,13 +96,13 @@ def _behind_header(elf: Elf, header: int) -> tuple[int, bytes]:
         vaddr, _ = read_pointer(data, 4, data[1] if len(data) > 1 else 0, header)
     except Malformed as err:
         raise ElfError(elf.path, f"the pointer to its unwind information: {err}") from err
-    return vaddr, elf.read(vaddr, _LARGEST_EH_FRAME)
+    return vaddr, elf.read(vaddr, _MAX_EH_FRAME)
 
 
 def _trampolines(
     elf: Elf, machine: Machine, segments: tuple[Segment, ...]
 ) -> Iterator[tuple[int, int]]:
-    if elf.needed or sum(segment.filesz for segment in segments) > _LARGEST_SEARCHED:
+    if elf.needed or sum(segment.filesz for segment in segments) > _MAX_SEARCHED:
         return
     for segment in segments:
         code = elf.read(segment.vaddr, segment.filesz)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.elf.elf import Elf, ElfError, Segment
-from kwatch.unwind.cfi_programs import MOST_ROWS, Ints, Programs
+from kwatch.unwind.cfi_programs import MAX_ROWS, Ints, Programs
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
 from kwatch.unwind.image import Image, read_image
@@ -140,8 +140,8 @@ def _rows(image: Image) -> tuple[int, Rows]:
     starts, ends = starts - skipped, ends - skipped
     first, counts, offsets, rules = programs.rows()
     repeats = counts[numbers]
-    if repeats.sum() > MOST_ROWS:
-        raise Malformed(f"more than {MOST_ROWS} rows")
+    if repeats.sum() > MAX_ROWS:
+        raise Malformed(f"more than {MAX_ROWS} rows")
     before = np.cumsum(repeats) - repeats
     index = np.arange(int(repeats.sum())) + np.repeat(first[numbers] - before, repeats)
     pcs = np.repeat(starts, repeats) + offsets[index]

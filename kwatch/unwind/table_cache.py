@@ -17,8 +17,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from kwatch.elf.elf import Elf
-from kwatch.system.cache_dir import CacheFolder, default_folder
-from kwatch.unwind.cfi_programs import MOST_ROWS
+from kwatch.system.cache_dir import CacheDir, default_dir
+from kwatch.unwind.cfi_programs import MAX_ROWS
 from kwatch.unwind.image import Image, read_image
 from kwatch.unwind.table import Table, sound_table, table_of
 from kwatch.wire.unwind_rows import ROW
@@ -28,7 +28,7 @@ _VERSION = 2  # another one for any change of rows, or of what is made of .eh_fr
 _HEADER = struct.Struct("<8sIIQ16s16s")  # magic, version, rows, base, digest, checksum
 _SUFFIX = ".unwind"
 _DEFAULT_LIMIT = 256 << 20
-_LARGEST = _HEADER.size + MOST_ROWS * ROW.itemsize + 1
+_MAX_SIZE = _HEADER.size + MAX_ROWS * ROW.itemsize + 1
 
 
 class TableCache:
@@ -38,7 +38,7 @@ class TableCache:
     """
 
     def __init__(self, folder: Path | None = None, limit: int = _DEFAULT_LIMIT) -> None:
-        self._folder = default_folder() if folder is None else folder
+        self._folder = default_dir() if folder is None else folder
         self._limit = limit
         self._in_use: WeakValueDictionary[bytes, Table] = WeakValueDictionary()
 
@@ -65,8 +65,8 @@ class TableCache:
     def _load(self, name: str, image: Image, digest: bytes) -> Table | None:
         if not name:
             return None
-        with contextlib.suppress(OSError), CacheFolder(self._folder) as folder:
-            table = _decoded(folder.read(name, _LARGEST), image, digest)
+        with contextlib.suppress(OSError), CacheDir(self._folder) as folder:
+            table = _decoded(folder.read(name, _MAX_SIZE), image, digest)
             if table is not None:
                 folder.touch(name)
                 return table
@@ -77,7 +77,7 @@ class TableCache:
         if name:
             with contextlib.suppress(OSError):
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with CacheFolder(self._folder) as folder:
+                with CacheDir(self._folder) as folder:
                     folder.write(name, _encoded(table, digest))
                     folder.shrink(_SUFFIX, self._limit)
         return table

@@ -80,7 +80,7 @@ class Regions:
 
 
 @dataclass(frozen=True, slots=True)
-class StackCopy:
+class StackMemory:
     """`data` is the memory at address `start`, which lies at or below the sp.
 
     On x86-64 it should begin 128 bytes below, as functions may save registers in the red zone.
@@ -99,7 +99,7 @@ class StackCopy:
 def unwind(
     machine: Machine,
     registers: Registers,
-    stack: StackCopy,
+    stack: StackMemory,
     regions: Regions,
     limit: int = MAX_FRAMES,
 ) -> Unwound:
@@ -116,7 +116,7 @@ class _Ended(Exception):
 class _Walk(ABC):
     """The frame that the walk has reached. `exact` is false if `pc` is a return address."""
 
-    def __init__(self, registers: Registers, stack: StackCopy, regions: Regions) -> None:
+    def __init__(self, registers: Registers, stack: StackMemory, regions: Regions) -> None:
         self.pc, self.sp, self.fp = registers.pc, registers.sp, registers.fp
         self.lr: int | None = registers.lr or None
         self.exact = True

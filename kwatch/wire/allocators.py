@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kwatch.wire.maps import Shape
+from kwatch.wire.maps import AllocSignature
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +17,19 @@ class AllocatorFunction:
     """
 
     name: str
-    shape: Shape
+    shape: AllocSignature
     prefixable: bool = True
     operator: bool = False
 
     @property
     def returns(self) -> bool:
         """Whether the function has a result."""
-        return self.shape not in (Shape.FREE, Shape.DELETE)
+        return self.shape not in (AllocSignature.FREE, AllocSignature.DELETE)
 
     @property
     def throws(self) -> bool:
         """Whether an exception may leave it, so that its return must be left alone."""
-        return self.shape is Shape.NEW
+        return self.shape is AllocSignature.NEW
 
 
 def _operators() -> list[AllocatorFunction]:
@@ -37,33 +37,33 @@ def _operators() -> list[AllocatorFunction]:
     rows = []
     for new in ("_Znw", "_Zna"):
         for suffix in ("", nothrow, align, align + nothrow):
-            shape = Shape.MALLOC if nothrow in suffix else Shape.NEW
+            shape = AllocSignature.MALLOC if nothrow in suffix else AllocSignature.NEW
             rows.append(AllocatorFunction(f"{new}{size_t}{suffix}", shape, False, True))
     for delete in ("_ZdlPv", "_ZdaPv"):
         for suffix in ("", size_t, nothrow, align, align + nothrow, size_t + align):
-            rows.append(AllocatorFunction(f"{delete}{suffix}", Shape.DELETE, False, True))
+            rows.append(AllocatorFunction(f"{delete}{suffix}", AllocSignature.DELETE, False, True))
     return rows
 
 
 #: Order matters to nothing but the reports; the index travels in events as `function`.
 ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
-    AllocatorFunction("malloc", Shape.MALLOC),
-    AllocatorFunction("calloc", Shape.CALLOC),
-    AllocatorFunction("realloc", Shape.REALLOC),
-    AllocatorFunction("reallocarray", Shape.REALLOCARRAY),
-    AllocatorFunction("free", Shape.FREE),
-    AllocatorFunction("posix_memalign", Shape.POSIX_MEMALIGN),
-    AllocatorFunction("aligned_alloc", Shape.ALIGNED),
-    AllocatorFunction("memalign", Shape.ALIGNED),
-    AllocatorFunction("valloc", Shape.MALLOC),
-    AllocatorFunction("pvalloc", Shape.MALLOC),
-    AllocatorFunction("free_sized", Shape.FREE),
-    AllocatorFunction("free_aligned_sized", Shape.FREE),
+    AllocatorFunction("malloc", AllocSignature.MALLOC),
+    AllocatorFunction("calloc", AllocSignature.CALLOC),
+    AllocatorFunction("realloc", AllocSignature.REALLOC),
+    AllocatorFunction("reallocarray", AllocSignature.REALLOCARRAY),
+    AllocatorFunction("free", AllocSignature.FREE),
+    AllocatorFunction("posix_memalign", AllocSignature.POSIX_MEMALIGN),
+    AllocatorFunction("aligned_alloc", AllocSignature.ALIGNED),
+    AllocatorFunction("memalign", AllocSignature.ALIGNED),
+    AllocatorFunction("valloc", AllocSignature.MALLOC),
+    AllocatorFunction("pvalloc", AllocSignature.MALLOC),
+    AllocatorFunction("free_sized", AllocSignature.FREE),
+    AllocatorFunction("free_aligned_sized", AllocSignature.FREE),
     *_operators(),
 )
 
 #: By shape: what a function is taken for where nothing tells which of the shape it is.
-FIRST_FUNCTIONS: dict[Shape, int] = {
+FIRST_FUNCTIONS: dict[AllocSignature, int] = {
     row.shape: index for index, row in reversed(list(enumerate(ALLOCATOR_FUNCTIONS)))
 }
 

@@ -126,7 +126,7 @@ FORK = np.dtype(
         *_CONTROL,
         ("child", "u4"),
         ("child_start_ns", "u8"),
-        ("image", "u8"),
+        ("mm_id", "u8"),
         ("comm", f"S{COMM_LEN}"),
     ]
 )
@@ -136,7 +136,7 @@ EXEC = np.dtype(
         ("matched", "u4"),
         ("old_tid", "u4"),
         ("start_ns", "u8"),
-        ("image", "u8"),
+        ("mm_id", "u8"),
         ("comm", f"S{COMM_LEN}"),
     ]
 )

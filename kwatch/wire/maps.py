@@ -37,7 +37,7 @@ class MemoryRole(enum.IntEnum):
     BRK = 4
 
 
-class Shape(enum.IntEnum):
+class AllocSignature(enum.IntEnum):
     """How an allocator function takes its size and gives its result."""
 
     MALLOC = 0
@@ -53,14 +53,21 @@ class Shape(enum.IntEnum):
     @property
     def argument_registers(self) -> int:
         """How many argument registers the probe reads."""
-        if self in (Shape.REALLOCARRAY, Shape.POSIX_MEMALIGN):
-            return 3
-        return 1 if self in (Shape.MALLOC, Shape.FREE, Shape.DELETE, Shape.NEW) else 2
+        return _ARGUMENT_REGISTERS.get(self, 1)
+
+
+_ARGUMENT_REGISTERS = {
+    AllocSignature.CALLOC: 2,
+    AllocSignature.REALLOC: 2,
+    AllocSignature.ALIGNED: 2,
+    AllocSignature.REALLOCARRAY: 3,
+    AllocSignature.POSIX_MEMALIGN: 3,
+}
 
 
 class Target(ctypes.Structure):
     _fields_ = (
-        ("seed", ctypes.c_uint64),
+        ("mm_id", ctypes.c_uint64),
         ("flags", ctypes.c_uint32),
         ("unmaps", ctypes.c_uint32),
     )

@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 
-from kwatch.programs.source import ProgramConfig, Ways
+from kwatch.programs.source import AttachMethods, ProgramConfig
 
 _SCRIPT = """
 import pickle, sys
@@ -18,7 +18,7 @@ pickle.dump(compiled(config, ways).programs, sys.stdout.buffer)
 """
 
 
-def compiled_programs(config: ProgramConfig, ways: Ways) -> dict[str, bytes]:
+def compiled_programs(config: ProgramConfig, ways: AttachMethods) -> dict[str, bytes]:
     """The instructions of each program, by name."""
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],

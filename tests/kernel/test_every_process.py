@@ -20,7 +20,7 @@ from kwatch.probes.coverage import Coverage, HeapProbes
 from kwatch.probes.finder import AllocatorFinder
 from kwatch.procfs.mappings import read_mappings
 from kwatch.programs.loader import Programs
-from kwatch.programs.source import Ways
+from kwatch.programs.source import AttachMethods
 from kwatch.session.tracees import _files_of
 
 
@@ -32,7 +32,7 @@ def attacher(request):
         pytest.skip("this kernel has no uprobe links")
     kind = bpf.TRACE_UPROBE_MULTI if links else 0
     empty = bpf.load_program("empty", bpf.RETURN_ZERO, bpf.PROG_TYPE_KPROBE, kind)
-    made = Attacher(Programs({}, defaultdict(lambda: empty), Ways(links, False)))
+    made = Attacher(Programs({}, defaultdict(lambda: empty), AttachMethods(links, False)))
     yield made
     made.close()
     os.close(empty)

@@ -8,7 +8,7 @@ import struct
 import pytest
 from harness.bpf_objects import compiled_programs
 
-from kwatch.programs.source import ProgramConfig, Ways
+from kwatch.programs.source import AttachMethods, ProgramConfig
 
 _JUMPS = (5, 6)  # BPF_JMP, BPF_JMP32
 _CALL, _EXIT, _ALWAYS = 0x80, 0x90, 0x05
@@ -52,7 +52,9 @@ def falls_back(code):
 NAMED = {"comm_patterns": 3, "follow": True, "min_size": 10, "max_size": 1000}
 
 
-@pytest.mark.parametrize("ways", [Ways(True, False), Ways(False, False), Ways(True, True)])
+@pytest.mark.parametrize(
+    "ways", [AttachMethods(True, False), AttachMethods(False, False), AttachMethods(True, True)]
+)
 @pytest.mark.parametrize("heap", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"system_wide": True}, NAMED])
 def test_loops_go_round_by_jumps(ways, heap, settings):

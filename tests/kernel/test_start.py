@@ -200,7 +200,7 @@ import sys
 from kwatch.kernel import perf
 from kwatch.programs import loader
 perf._UPROBE_PMU = "/no/such/device"
-loader.ways_here = lambda: loader.Ways(uprobe_links=False, perf_tracepoints=False)
+loader.attach_methods_here = lambda: loader.AttachMethods(False, False)
 from kwatch.cli import main
 sys.exit(main(["--comm", "no such"]))
 """

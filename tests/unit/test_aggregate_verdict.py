@@ -8,7 +8,7 @@ import pytest
 from kwatch.model.frame import Frame
 from kwatch.model.frame_roles import is_wrapper
 from kwatch.model.snapshot import StackStats, Verdict
-from kwatch.report.unsymbolized import NoNames
+from kwatch.report.unsymbolized import NoSymbols
 from kwatch.report.verdict import is_caller, judge
 
 PROGRAM = "/home/user/demo"
@@ -51,7 +51,7 @@ def verdict(*stacks, **circumstances):
     given = {"program": PROGRAM, "exited": True} | circumstances
     callers = [next(filter(is_caller, stack.frames), None) for stack in stacks]
     outstanding = list(zip(stacks, callers, strict=True))
-    return judge(outstanding, lambda stack: stack.frames, NoNames().first, **given)
+    return judge(outstanding, lambda stack: stack.frames, NoSymbols().first, **given)
 
 
 @pytest.mark.parametrize(

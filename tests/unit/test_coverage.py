@@ -131,7 +131,7 @@ def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
     assert coverage.own_gap == "not hooked: malloc"
     tracees = SimpleNamespace(
         system=Coverage(EVERY_PROCESS),
-        registry=[SimpleNamespace(coverage=coverage)],
+        process_table=[SimpleNamespace(coverage=coverage)],
         unreadable=set(),
         unmatched_prefixes=[],
     )

@@ -57,7 +57,7 @@ def test_layout(tmp_path, struct):
         (maps.TargetFlag, "TARGET_"),
         (maps.CallFlag, "CALL_"),
         (maps.MemoryRole, "MEMORY_"),
-        (maps.Shape, "SHAPE_"),
+        (maps.AllocSignature, "SHAPE_"),
     ],
 )
 def test_enumerations(tmp_path, enumeration, prefix):
@@ -93,7 +93,7 @@ def test_numbers(tmp_path, name):
         (maps.TargetFlag, "target_flag"),
         (maps.CallFlag, "call_flag"),
         (maps.MemoryRole, "memory_role"),
-        (maps.Shape, "shape"),
+        (maps.AllocSignature, "shape"),
     ],
 )
 def test_no_enumerator_is_missing(enumeration, name):

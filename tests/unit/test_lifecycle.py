@@ -31,21 +31,21 @@ class Targets:
     """Stands for the tracer, and for the BPF programs' map of targets."""
 
     def __init__(self):
-        self.images = {}
+        self.mm_ids = {}
         self.attacher = SimpleNamespace(detach=lambda pid: None)
 
     def add_target(self, pid, flags):
-        self.images[pid] = 1000 + len(self.images)
-        return Target(self.images[pid], flags)
+        self.mm_ids[pid] = 1000 + len(self.mm_ids)
+        return Target(self.mm_ids[pid], flags)
 
-    def image(self, pid):
-        return self.images.get(pid, 0)
+    def mm_id(self, pid):
+        return self.mm_ids.get(pid, 0)
 
     def is_target(self, pid):
-        return pid in self.images
+        return pid in self.mm_ids
 
-    def remove_target(self, pid, image):
-        return self.images.get(pid) == image and self.images.pop(pid) == image
+    def remove_target(self, pid, mm_id):
+        return self.mm_ids.get(pid) == mm_id and self.mm_ids.pop(pid) == mm_id
 
     def forget_losses(self, pid):
         pass
@@ -76,7 +76,7 @@ class Story:
 
     @property
     def process(self):
-        return self.tracees.registry.get(PID)
+        return self.tracees.process_table.get(PID)
 
     def attach(self):
         self.tracees.attach(self.running[PID], by_comm=True)
@@ -92,10 +92,10 @@ class Story:
         fields = {"tgid": PID, "start_ns": START_NS, **fields}
         self.lifecycle.apply(control_record(kind, time_ns, **fields))
 
-    def execs(self, comm, time_ns, image=0, start_ns=START_NS):
+    def execs(self, comm, time_ns, mm_id=0, start_ns=START_NS):
         self.renamed_by_exec(comm, time_ns - 1)
         fields = {"old_tid": PID, "start_ns": start_ns, "comm": comm.encode()}
-        self.happens(EventType.EXEC, time_ns, matched=bool(image), image=image, **fields)
+        self.happens(EventType.EXEC, time_ns, matched=bool(mm_id), mm_id=mm_id, **fields)
 
 
 @pytest.fixture
@@ -117,12 +117,12 @@ def allocations():
 def test_an_exec_before_the_attach_is_no_news(story):
     before = time.monotonic_ns()
     process = story.attach()
-    image = process.image
+    mm_id = process.mm_id
     story.execs("other", before)
-    story.execs("sh", before, image=5)
+    story.execs("sh", before, mm_id=5)
     assert story.lifecycle.ending == []
     assert story.process is process
-    assert process.image == image == story.tracer.image(PID)
+    assert process.mm_id == mm_id == story.tracer.mm_id(PID)
     assert process.facts == facts("sh")
 
 
@@ -136,9 +136,9 @@ def test_an_exit_before_the_attach_is_another_process_of_the_pid(story):
 
 def test_an_exec_after_the_attach_is_followed(story):
     process = story.attach()
-    story.execs("sh", time.monotonic_ns(), image=5)
+    story.execs("sh", time.monotonic_ns(), mm_id=5)
     assert story.process is process
-    assert process.image == 5
+    assert process.mm_id == 5
 
 
 def test_an_exec_out_of_the_name_ends_what_it_was(story):
@@ -157,7 +157,7 @@ def test_an_exec_out_of_the_name_ends_what_it_was(story):
 def test_who_is_renamed_while_its_end_is_on_the_way_is_attached_anew(story):
     first = story.attach()
     first.heap.add(*typed(allocations()))
-    story.tracer.images.clear()  # by an exec into a name that does not match
+    story.tracer.mm_ids.clear()  # by an exec into a name that does not match
     at_exec = time.monotonic_ns()
     story.tracees.attach_named(PID, late=True)
     story.execs("other", at_exec)
@@ -179,29 +179,29 @@ def test_a_pid_that_ends_while_it_is_attached_is_an_error_and_no_report(story):
 def test_who_ends_while_it_is_attached_by_name_is_no_target(story):
     gone = story.running.pop(PID)
     story.tracees.attach(gone, by_comm=True)
-    assert story.tracer.images == {}
+    assert story.tracer.mm_ids == {}
     assert [p.facts.exited for p in story.ended] == [True]
 
 
 def test_a_later_process_of_the_pid_stays_a_target(story):
     process = story.attach()
-    image = story.tracer.images[PID] = 1  # it has been made a target since
+    mm_id = story.tracer.mm_ids[PID] = 1  # it has been made a target since
     story.tracees.end_gone([process])
-    assert story.tracer.images == {PID: image}
+    assert story.tracer.mm_ids == {PID: mm_id}
 
 
-@pytest.mark.parametrize("image", [0, 5])
-def test_an_exec_of_a_later_process_whose_birth_went_unseen(story, image):
+@pytest.mark.parametrize("mm_id", [0, 5])
+def test_an_exec_of_a_later_process_whose_birth_went_unseen(story, mm_id):
     """The first one's exit was lost, and the pid was used again."""
     first = story.attach()
     first.heap.add(*typed(allocations()))
     at = time.monotonic_ns()
-    story.execs("sh", at, image, start_ns=LATER_NS)
+    story.execs("sh", at, mm_id, start_ns=LATER_NS)
     assert story.reused == [at]
     assert story.ended == [first]
     assert first.facts.exited
     assert first.heap.snapshot(0).live_blocks == BLOCKS
-    if image:
+    if mm_id:
         assert story.process.facts.start_time == processes.start_time(LATER_NS)
     else:
         assert story.process is None
@@ -211,10 +211,10 @@ def test_an_exec_after_the_exit_is_of_another_process(story):
     """Their start times may be the same: they are told in hundredths of a second."""
     first = story.attach()
     story.happens(EventType.EXIT, time.monotonic_ns())
-    story.execs("sh", time.monotonic_ns(), image=5)
+    story.execs("sh", time.monotonic_ns(), mm_id=5)
     assert story.ended == [first]
     assert story.process is not first
-    assert story.process.image == 5
+    assert story.process.mm_id == 5
 
 
 def test_start_times_do_not_move_with_the_clock(monkeypatch):
@@ -248,7 +248,7 @@ class Birth(Story):
             self.maps(path, self.at + 2, CHILD)
 
     def execed(self, comm):
-        fields = {"old_tid": CHILD, "start_ns": LATER_NS, "comm": comm.encode(), "image": 9}
+        fields = {"old_tid": CHILD, "start_ns": LATER_NS, "comm": comm.encode(), "mm_id": 9}
         record = control_record(EventType.EXEC, self.at + 3, tgid=CHILD, matched=True, **fields)
         self.lifecycle.apply(record)
 
@@ -316,17 +316,17 @@ def test_proc_has_the_program_of_a_child_that_runs(birth):
     birth.running[CHILD] = ProcessFacts(CHILD, processes.start_time(LATER_NS), "true", "/bin/true")
     birth.forks()
     birth.execed("true")
-    assert birth.tracees.registry.get(CHILD).facts.exe == "/bin/true"
+    assert birth.tracees.process_table.get(CHILD).facts.exe == "/bin/true"
 
 
 def test_a_child_that_a_stack_made_known_before_its_fork_is_one_process(birth):
     started = processes.start_time(LATER_NS)
     birth.running[CHILD] = ProcessFacts(CHILD, started, "true", "/bin/true")
-    birth.tracer.images[CHILD] = 9
+    birth.tracer.mm_ids[CHILD] = 9
     child = birth.tracees.discover(CHILD)
     birth.forks()
     assert birth.ended == []
-    assert birth.tracees.registry.get(CHILD) is child
+    assert birth.tracees.process_table.get(CHILD) is child
     assert child.facts.exe == "/bin/true"
     assert child.forked_ns == birth.at
 
@@ -336,7 +336,7 @@ def test_a_child_of_a_process_that_is_not_known(birth):
     birth.tracees.end([birth.process])
     birth.running[CHILD] = ProcessFacts(CHILD, processes.start_time(LATER_NS), "sh", "/bin/sh")
     birth.forks()
-    assert birth.tracees.registry.get(CHILD).facts.exe == "/bin/sh"
+    assert birth.tracees.process_table.get(CHILD).facts.exe == "/bin/sh"
 
 
 def test_after_losses_a_process_is_what_it_is_now(birth):
@@ -351,6 +351,6 @@ def test_the_program_under_a_name_is_what_its_exec_mapped_first(story):
     story.lifecycle.apply(NameRecord(at, pid, pid, "sh", is_exec=True))
     for path in ("/bin/dash", "/lib/ld.so"):
         story.maps(path, at, pid)
-    fields = {"old_tid": pid, "start_ns": LATER_NS, "comm": b"sh", "image": 9, "matched": True}
+    fields = {"old_tid": pid, "start_ns": LATER_NS, "comm": b"sh", "mm_id": 9, "matched": True}
     story.happens(EventType.EXEC, at + 1, **{"tgid": pid, **fields})
-    assert story.tracees.registry.get(pid).facts.exe == "/bin/dash"
+    assert story.tracees.process_table.get(pid).facts.exe == "/bin/dash"

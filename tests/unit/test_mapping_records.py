@@ -20,7 +20,7 @@ from kwatch.session.tracees import Tracees
 from kwatch.wire.events import CODE_UNMAPPED, EventType
 from kwatch.wire.maps import Target
 
-PID, IMAGE, PAGE = 7, 1234, 0x1000
+PID, MM_ID, PAGE = 7, 1234, 0x1000
 
 
 def mapped(path: str, start: int = PAGE, time_ns: int = 1) -> MappingRecord:
@@ -39,11 +39,11 @@ class Life:
 
     def __init__(self):
         self.now, self.unmaps = [], 0
-        tracer = SimpleNamespace(attacher=None, target=lambda pid: Target(IMAGE, 0, self.unmaps))
+        tracer = SimpleNamespace(attacher=None, target=lambda pid: Target(MM_ID, 0, self.unmaps))
         self.tracees = Tracees(WatchOptions(heap=False), tracer, None, lambda process: None)
         self.lifecycle = Lifecycle(WatchOptions(heap=False), self.tracees, lambda time_ns: None)
         self.process = self.tracees.register(ProcessFacts(PID, 1.0, "app", "/app"))
-        self.process.image = IMAGE
+        self.process.mm_id = MM_ID
 
     def apply(self, *records):
         for record in records:

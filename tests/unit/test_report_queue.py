@@ -10,12 +10,12 @@ import pytest
 from kwatch.model.frame import Frame
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import HeapStats, Lost, Snapshot, StackStats, Verdict
-from kwatch.procfs.address_space import Call
+from kwatch.procfs.address_space import ReturnAddress
 from kwatch.procfs.mappings import Mapping
 from kwatch.report.queue import ReportQueue
-from kwatch.report.unsymbolized import Case, Draft
-from kwatch.symbols.namer import Namer
+from kwatch.report.unsymbolized import UnsymbolizedSnapshot, VerdictInput
 from kwatch.symbols.stack import Stack
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
 
 CODE = Mapping(0, 1 << 20, 0, "/app", 1, 1, True, False)
 
@@ -30,10 +30,10 @@ class Names:
     def frames(self, stacks):
         self.may_go.wait(10)
         self.named += stacks
-        return [tuple(map(self._frame, stack.calls)) for stack in stacks]
+        return [tuple(map(self._frame, stack.addresses)) for stack in stacks]
 
     def first(self, stacks, wanted):
-        return [self._frame(stack.calls[0]) for stack in stacks]
+        return [self._frame(stack.addresses[0]) for stack in stacks]
 
     def hurry(self):
         self.may_go.set()
@@ -49,14 +49,14 @@ def names():
 
 @pytest.fixture
 def queue(names):
-    namer = Namer(names)
+    namer = SymbolizerThread(names)
     made = ReportQueue(namer)
     yield made
     made.close()
 
 
 def stack(*addresses):
-    return Stack(7, tuple(Call(address, address - 1, CODE) for address in addresses))
+    return Stack(7, tuple(ReturnAddress(address, address - 1, CODE) for address in addresses))
 
 
 def draft(pid, stacks, listed):
@@ -65,8 +65,8 @@ def draft(pid, stacks, listed):
     heap = HeapStats(stacks=rows[:listed])
     facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
     snapshot = Snapshot("final", "", 1.0, facts, heap, None, None, Lost(), None)
-    case = Case(rows, program="/app", exited=True, killed_by="", lost_heap_events=0, gap="")
-    return Draft(snapshot, dict(enumerate(stacks)), case=case)
+    case = VerdictInput(rows, program="/app", exited=True, killed_by="", lost_heap_events=0, gap="")
+    return UnsymbolizedSnapshot(snapshot, dict(enumerate(stacks)), case=case)
 
 
 def await_reports(queue):

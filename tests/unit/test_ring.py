@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kwatch.model.options import WatchOptions
 from kwatch.rings import bpf_ring, stream
-from kwatch.rings.bpf_ring import CpuRing
+from kwatch.rings.bpf_ring import CpuBpfRing
 from kwatch.rings.perf_ring import ControlRecord, MappingRecord, NameRecord, control_records
 from kwatch.stacks import pending
 from kwatch.stacks.pending import StackQueue
@@ -37,7 +37,7 @@ class Writer:
     def __init__(self, fd=-1):
         self.reader = mmap.mmap(-1, PAGE)
         self.writer = mmap.mmap(-1, 3 * PAGE)
-        self.ring = CpuRing(fd, self.reader, self.writer, events.SYSCALL)
+        self.ring = CpuBpfRing(fd, self.reader, self.writer, events.SYSCALL)
         self.position = 0
 
     def write(self, time_ns, busy=False):
@@ -97,8 +97,8 @@ def two_cpus(monkeypatch):
     rings = iter([writer.ring for writer in writers])
     control = SimpleNamespace(descriptors=[], drain=list, close=lambda: None)
     monkeypatch.setattr(bpf_ring, "online_cpus", lambda: [0, 1])
-    monkeypatch.setattr(CpuRing, "create", lambda size, event: next(rings))
-    monkeypatch.setattr(stream, "ControlRing", lambda *arguments, **named: control)
+    monkeypatch.setattr(CpuBpfRing, "create", lambda size, event: next(rings))
+    monkeypatch.setattr(stream, "PerfRings", lambda *arguments, **named: control)
     monkeypatch.setattr(stream, "_PATIENCE_NS", 1_000_000)
     names = dict.fromkeys(["control_ring", "syscall_rings"], SimpleNamespace(set=lambda *_: None))
     programs = SimpleNamespace(maps=names)
@@ -159,7 +159,7 @@ def test_many_control_records_come_in_slices(two_cpus, monkeypatch):
 def test_control_records_that_nobody_waits_for_are_lost(two_cpus, monkeypatch):
     """Those that are still in their ring, too, because very many waited."""
     monkeypatch.setattr(stream, "_AT_ONCE", 10)
-    monkeypatch.setattr(stream, "_MOST_WAITING", 20)
+    monkeypatch.setattr(stream, "_MAX_WAITING", 20)
     made, first, _ = two_cpus
     now = time.monotonic_ns()
     made._late_control = [NameRecord(now - 100 + i, 1, 1, "", False) for i in range(35)]
@@ -193,7 +193,7 @@ def with_stacks(two_cpus, monkeypatch):
 
 def test_each_end_of_a_batch_finds_the_stacks_from_before_it(with_stacks, monkeypatch):
     """Although too many wait to be taken, and the first one to look has emptied the ring."""
-    monkeypatch.setattr(pending, "_MOST", 1)
+    monkeypatch.setattr(pending, "_MAX_WAITING", 1)
     made, seen = with_stacks([10, 20, 30, 40, 50]), []
     queue = StackQueue(made, seen.append)
     queue.add(ControlRecord(5, b""))
@@ -205,7 +205,7 @@ def test_each_end_of_a_batch_finds_the_stacks_from_before_it(with_stacks, monkey
 
 
 def test_stacks_that_wait_hold_up_no_exit(with_stacks, monkeypatch):
-    monkeypatch.setattr(stream, "_MOST_WAITING", 20)
+    monkeypatch.setattr(stream, "_MAX_WAITING", 20)
     made = with_stacks(range(100, 200), control=[50])
     assert made.read_stacks(60) == []
     batches = []
@@ -217,7 +217,7 @@ def test_stacks_that_wait_hold_up_no_exit(with_stacks, monkeypatch):
 def test_views_that_an_exception_has_kept_do_not_hinder_the_close():
     fd = os.open(os.devnull, os.O_RDONLY)
     memory = mmap.mmap(-1, PAGE), mmap.mmap(-1, 3 * PAGE)
-    ring = CpuRing(fd, *memory, events.SYSCALL)
+    ring = CpuBpfRing(fd, *memory, events.SYSCALL)
     kept, _ = ring.events()
     ring.close()
     assert len(kept) == 0

@@ -44,8 +44,8 @@ class Story:
             attacher=SimpleNamespace(detach=lambda pid: None),
             losses=lambda: dict(self.losses),
             forget_losses=lambda pid: None,
-            image=lambda pid: 0,
-            remove_target=lambda pid, image: False,
+            mm_id=lambda pid: 0,
+            remove_target=lambda pid, mm_id: False,
         )
         options = WatchOptions(heap_stacks=False)
         self.session = Session(options, self.tracer, self.ended)
@@ -105,7 +105,7 @@ def test_what_a_thread_does_after_the_exit_makes_no_process(story):
     story.batch(calls=1)
     story.batch()
     assert story.reports == [("sleep", CALLS, 0)]
-    assert len(story.session.registry) == 0
+    assert len(story.session.process_table) == 0
     assert story.session.unknown_events == 1
 
 

@@ -34,8 +34,8 @@ def tracees(monkeypatch):
     tracer = SimpleNamespace(
         attacher=SimpleNamespace(detach=lambda pid: None),
         forget_losses=lambda pid: None,
-        image=lambda pid: pid % NO_TARGET,
-        remove_target=lambda pid, image: True,
+        mm_id=lambda pid: pid % NO_TARGET,
+        remove_target=lambda pid, mm_id: True,
     )
     found = Tracees(WatchOptions(), tracer, stacks=None, on_end=lambda process: None)
     found.attach_system()
@@ -57,7 +57,7 @@ def test_the_gap_is_that_process_alone(tracees):
 
 def test_who_is_no_target_is_not_discovered(tracees):
     assert tracees.discover(NO_TARGET) is None
-    assert tracees.registry.get(NO_TARGET) is None
+    assert tracees.process_table.get(NO_TARGET) is None
 
 
 def test_a_later_process_of_the_same_pid_is_not_blamed(tracees):

@@ -13,7 +13,7 @@ from harness.browser import Browser
 from kwatch.model.frame import Frame
 from kwatch.model.snapshot import HeapProfile, StackTotals
 from kwatch.sinks.profiles.flamegraph import flamegraph
-from kwatch.sinks.profiles.unit import Unit
+from kwatch.sinks.profiles.unit import ProcessProfile
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -23,7 +23,7 @@ STACKS = (
     StackTotals(2, 9, 9216, 2, 1024, (Frame(3, "<img src=x onerror=x()>"), MAIN)),
     StackTotals(3, 6, 6144, 0, 0, (Frame(4, "balanced"), MAIN)),
 )
-APP = Unit("app[7]", 7, HeapProfile(STACKS), 0, 0)
+APP = ProcessProfile("app[7]", 7, HeapProfile(STACKS), 0, 0)
 OTHER = replace(APP, name="other[8]", pid=8, profile=HeapProfile(STACKS[:1]))
 
 ShowPage = Callable[..., Browser]
@@ -35,7 +35,7 @@ def show(tmp_path: Path) -> Iterator[ShowPage]:
     browsers: list[Browser] = []
     page = tmp_path / "page.html"
 
-    def show_page(*units: Unit) -> Browser:
+    def show_page(*units: ProcessProfile) -> Browser:
         page.write_bytes(flamegraph(units))
         browsers.append(Browser(page))
         return browsers[-1]

@@ -20,7 +20,7 @@ from kwatch.model.snapshot import HeapProfile, Lost, Snapshot, StackTotals
 from kwatch.sinks.output import Output
 from kwatch.sinks.profiles import files
 from kwatch.sinks.profiles.files import Profiles
-from kwatch.sinks.profiles.unit import INUSE_SPACE, Unit
+from kwatch.sinks.profiles.unit import INUSE_SPACE, ProcessProfile
 from kwatch.system import atomic_file
 
 
@@ -40,7 +40,7 @@ def snapshot(pid: int, size: int, exited: bool = False) -> Snapshot:
     )
 
 
-def sizes(units: Sequence[Unit]) -> bytes:
+def sizes(units: Sequence[ProcessProfile]) -> bytes:
     """A format: a word for each process."""
     totals = {unit.name: sum(map(INUSE_SPACE.of, unit.profile.stacks)) for unit in units}
     return " ".join(f"{name}={total}" for name, total in totals.items()).encode()
@@ -61,7 +61,7 @@ def test_the_file_has_the_last_profile_of_each_process(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_only_when_the_new_one_is_complete(tmp_path: Path) -> None:
-    def fails(units: Sequence[Unit]) -> bytes:
+    def fails(units: Sequence[ProcessProfile]) -> bytes:
         raise MemoryError
 
     path = tmp_path / "profile"
@@ -126,7 +126,7 @@ def test_a_fast_interval_does_not_spend_its_time_on_files(
     now = [100.0]
     written = []
 
-    def takes_two_seconds(units: Sequence[Unit]) -> bytes:
+    def takes_two_seconds(units: Sequence[ProcessProfile]) -> bytes:
         written.append(now[0])
         now[0] += 2
         return b""

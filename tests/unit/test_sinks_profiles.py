@@ -16,7 +16,7 @@ from kwatch.sinks.profiles.flamegraph import flamegraph
 from kwatch.sinks.profiles.folded import folded
 from kwatch.sinks.profiles.pprof import pprof
 from kwatch.sinks.profiles.speedscope import speedscope
-from kwatch.sinks.profiles.unit import Format, Unit, unit_of
+from kwatch.sinks.profiles.unit import Format, ProcessProfile, unit_of
 
 APP, LIBRARY = "/usr/bin/app", "/usr/lib/libz.so.1"
 CODE = (
@@ -32,7 +32,7 @@ STACKS = (
     StackTotals(2, 5, 50, 0, 0, (UNNAMED, MAIN)),
     StackTotals(3, 2, 7, 2, 7),
 )
-UNIT = Unit("app[7]", 7, HeapProfile(STACKS, CODE), 1_700_000_000 * 10**9, 5 * 10**9)
+UNIT = ProcessProfile("app[7]", 7, HeapProfile(STACKS, CODE), 1_700_000_000 * 10**9, 5 * 10**9)
 CHILD = replace(UNIT, name="child[8]", pid=8, profile=HeapProfile(STACKS[:1], CODE))
 FORMATS = [folded, pprof, speedscope, flamegraph]
 
@@ -142,7 +142,7 @@ def test_speedscope_has_four_profiles_of_each_process() -> None:
     assert {p["type"] for p in document["profiles"]} == {"sampled"}
 
 
-def hostile() -> Unit:
+def hostile() -> ProcessProfile:
     name = 'a\n\t\0\udcff"</script><script>{{data}}\u2028é'
     frames = (Frame(1, name, 0, name, name, 1), Frame(2**64 - 1), Frame(0, "", 0, "/"))
     code = CodeMapping(0, 2**64 - 1, 0, "\udcff")

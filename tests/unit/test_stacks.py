@@ -115,8 +115,8 @@ def reader(tables):
     made.close()
 
 
-def process(image=1):
-    return Process(ProcessFacts(7, 1.0, "app", ""), 1, Coverage(7), image=image)
+def process(mm_id=1):
+    return Process(ProcessFacts(7, 1.0, "app", ""), 1, Coverage(7), mm_id=mm_id)
 
 
 def copied(reader, stack, of_call=False):
@@ -161,7 +161,7 @@ def test_an_exec_ends_the_heaps_but_not_those_of_calls(reader):
     one = process()
     reader.add(one, copied(reader, 1000))
     reader.add(one, copied(reader, 2000, of_call=True))
-    one.image = 2
+    one.mm_id = 2
     reader.finish(1)
     assert (list(one.heap_stacks.by_id), list(one.call_stacks.by_id)) == ([], [2000])
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping, file_of, parse_mapping, read_mappings
-from kwatch.symbols.mapped_files import Images
+from kwatch.symbols.mapped_files import MappedFiles
 
 
 def code(start: int, end: int, offset: int = 0, executable: bool = True) -> Mapping:
@@ -108,7 +108,7 @@ def test_our_files_are_none_of_a_process_that_sees_others(tmp_path: Path) -> Non
         assert process.stdout is not None
         process.stdout.readline()
         assert file_of(process.pid, mapping) == ""
-        assert Images().open(process.pid, mapping) is None
+        assert MappedFiles().open(process.pid, mapping) is None
         process.kill()
 
 

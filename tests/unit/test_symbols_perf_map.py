@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwatch.model.frame import Frame
-from kwatch.procfs.address_space import AddressSpace, Call
+from kwatch.procfs.address_space import AddressSpace, ReturnAddress
 from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.symbols import perf_map
 from kwatch.symbols.jit import JitCode
@@ -87,7 +87,7 @@ def test_of_a_very_large_map_the_end_is_read(tmp_path: Path) -> None:
 def test_a_line_whose_beginning_was_not_read_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perf_map, "_LARGEST_READ", 24)
+    monkeypatch.setattr(perf_map, "_MAX_READ", 24)
     known = a_map(tmp_path / "map", b"1000 10 first\n71000 10 second\n2000 10 last\n")
     assert [known.find(at) for at in (0x1000, 0x71000, 0x2000)] == [None, None, ("last", 0)]
     known.close()
@@ -147,7 +147,7 @@ def test_only_the_process_and_root_are_believed(mode: int, owner: int, trusted: 
 def name_at_4(jit: JitCode) -> Frame | None:
     """Of the return address 0x1004 in this process."""
     memory = Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)
-    call = Call(0x1004, 0x1003, memory)
+    call = ReturnAddress(0x1004, 0x1003, memory)
     stack = Stack(os.getpid(), (call,))
     jit.name(stack)
     return stack.made.get(call)

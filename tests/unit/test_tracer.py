@@ -44,25 +44,25 @@ def tracer(targets):
     return made
 
 
-def exec_of(targets, seed, flags):
+def exec_of(targets, mm_id, flags):
     """An exec that has made the process a target."""
-    targets.values[struct.pack("I", PID)] = bytes(Target(seed, flags, unmaps=3))
+    targets.values[struct.pack("I", PID)] = bytes(Target(mm_id, flags, unmaps=3))
 
 
 @pytest.mark.parametrize("flags", [TargetFlag.INHERIT, TargetFlag.INHERIT | TargetFlag.BY_COMM])
 def test_an_exec_that_came_first_has_named_the_image(tracer, targets, flags):
     exec_of(targets, 1234, TargetFlag.INHERIT | TargetFlag.BY_COMM)
-    assert tracer.add_target(PID, flags).seed == tracer.image(PID) == 1234
+    assert tracer.add_target(PID, flags).mm_id == tracer.mm_id(PID) == 1234
     found = Target.from_buffer_copy(targets.get(struct.pack("I", PID)))
     assert (found.flags, found.unmaps) == (flags, 3)
 
 
 def test_an_exec_in_the_same_moment(tracer, targets):
     targets.before_add = lambda: exec_of(targets, 1234, TargetFlag.INHERIT)
-    assert tracer.add_target(PID, TargetFlag.INHERIT).seed == tracer.image(PID) == 1234
+    assert tracer.add_target(PID, TargetFlag.INHERIT).mm_id == tracer.mm_id(PID) == 1234
 
 
 def test_every_image_is_another(tracer):
-    assert tracer.image(PID) == 0
-    assert tracer.add_target(PID, 0).seed == tracer.image(PID) != 0
-    assert tracer.add_target(PID + 1, 0).seed != tracer.image(PID)
+    assert tracer.mm_id(PID) == 0
+    assert tracer.add_target(PID, 0).mm_id == tracer.mm_id(PID) != 0
+    assert tracer.add_target(PID + 1, 0).mm_id != tracer.mm_id(PID)

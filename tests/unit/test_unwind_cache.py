@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kwatch.elf.elf import Elf
-from kwatch.system.cache_dir import default_folder
+from kwatch.system.cache_dir import default_dir
 from kwatch.unwind import table_cache as module
 from kwatch.unwind.table import build_table
 from kwatch.unwind.table_cache import TableCache
@@ -191,9 +191,9 @@ def build_table_of(image):
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "kwatch"
+    assert default_dir() == tmp_path / "kwatch"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert default_folder().parts[-2:] == (".cache", "kwatch")
+    assert default_dir().parts[-2:] == (".cache", "kwatch")
 
 
 @pytest.mark.needs("root")
@@ -201,4 +201,4 @@ def test_root_does_not_use_the_cache_of_another_user(monkeypatch, tmp_path):
     os.chown(tmp_path, 1, 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_folder() == Path("/root/.cache/kwatch")
+    assert default_dir() == Path("/root/.cache/kwatch")

@@ -11,7 +11,7 @@ import capstone
 import pytest
 
 from kwatch.procfs.mappings import read_mappings
-from kwatch.unwind.call_sites import LONGEST, follows_call
+from kwatch.unwind.call_sites import MAX_LENGTH, follows_call
 from kwatch.unwind.machines import ARM64, X86_64, Machine
 
 MOST = 1 << 20
@@ -34,7 +34,7 @@ def test_calls_of_libc() -> None:
     calls = others = wrong = 0
     for address, length, mnemonic, _ in disassembler.disasm_lite(code, 0):
         at = address + length
-        found = follows_call(ours, code[max(at - LONGEST, 0) : at])
+        found = follows_call(ours, code[max(at - MAX_LENGTH, 0) : at])
         if mnemonic in ("call", "bl", "blr", "blraa", "blraaz"):
             calls += 1
             assert found, (hex(address), mnemonic)

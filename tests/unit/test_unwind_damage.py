@@ -19,7 +19,7 @@ from kwatch.elf.elf import Elf, ElfError, Segment
 from kwatch.unwind.image import Image
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.table import build_table, table_of
-from kwatch.unwind.walk import Region, Regions, Registers, StackCopy, unwind
+from kwatch.unwind.walk import Region, Regions, Registers, StackMemory, unwind
 from kwatch.wire.unwind_rows import RowKind
 
 MANY = settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
@@ -301,7 +301,7 @@ def test_random_stacks(machine, pc, sp, fp, stack, instructions):
     eh_frame = section((0, SIZE, instructions), head=cie(column=machine.ra))
     table = table_of(image_of(eh_frame, machine))
     regions = Regions([Region(TEXT, TEXT + SIZE, TEXT, table)])
-    memory = StackCopy(0x8000, struct.pack(f"<{len(stack)}Q", *stack))
+    memory = StackMemory(0x8000, struct.pack(f"<{len(stack)}Q", *stack))
     found = unwind(machine, Registers(pc, sp, fp), memory, regions, limit=50)
     assert 1 <= len(found.frames) <= 50
     assert found.frames[0] == pc

@@ -17,7 +17,7 @@ from kwatch.elf.elf import Elf, Segment
 from kwatch.procfs.mappings import parse_mapping
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.table import Table, build_table
-from kwatch.unwind.walk import Region, Regions, Registers, StackCopy, Unwound, unwind
+from kwatch.unwind.walk import Region, Regions, Registers, StackMemory, Unwound, unwind
 from kwatch.wire import unwind_rows as fmt
 from kwatch.wire.unwind_rows import Arm64Ra, RowKind, StackEnd
 
@@ -64,7 +64,7 @@ def records_of(path):
         at += HEAD.size
         expected = struct.unpack_from(f"<{frames}Q", data, at)
         at += 8 * frames
-        yield Case(case), Registers(pc, sp, fp, lr), expected, StackCopy(sp, data[at : at + size])
+        yield Case(case), Registers(pc, sp, fp, lr), expected, StackMemory(sp, data[at : at + size])
         at += size
 
 
@@ -134,7 +134,7 @@ def words(start, **values):
     data = bytearray(4096)
     for name, value in values.items():
         struct.pack_into("<Q", data, int(name.removeprefix("at_")), value)
-    return StackCopy(start, bytes(data))
+    return StackMemory(start, bytes(data))
 
 
 def test_arm64_frames():

@@ -17,7 +17,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define MOST_FRAMES 400
+#define MAX_FRAMES 400
 #define NOINLINE __attribute__((noinline, noclone))
 
 struct head {
@@ -47,12 +47,12 @@ static void record(struct head head, void **frames)
 // The frames below this one are those of the record; its own first frame is this function.
 NOINLINE static void dump(int where)
 {
-	void *frames[MOST_FRAMES];
+	void *frames[MAX_FRAMES];
 	struct head head = {where};
 
 	if (stepping)
 		return;
-	head.frames = backtrace(frames, MOST_FRAMES);
+	head.frames = backtrace(frames, MAX_FRAMES);
 #if defined(__x86_64__)
 	__asm__ volatile("lea 0(%%rip), %0\n\tmov %%rsp, %1\n\tmov %%rbp, %2"
 			 : "=r"(head.pc), "=r"(head.sp), "=r"(head.fp));
@@ -140,9 +140,9 @@ static void on_signal(int number)
 
 static void from_context(int where, ucontext_t *context)
 {
-	void *frames[MOST_FRAMES];
+	void *frames[MAX_FRAMES];
 	struct head head = {where};
-	int skipped = 0, count = backtrace(frames, MOST_FRAMES);
+	int skipped = 0, count = backtrace(frames, MAX_FRAMES);
 
 #if defined(__x86_64__)
 	head.pc = context->uc_mcontext.gregs[REG_RIP];

@@ -17,7 +17,7 @@ from kwatch.probes.attach import Attacher
 from kwatch.probes.finder import Allocator, AllocatorFinder
 from kwatch.procfs.mappings import file_of, read_mappings
 from kwatch.programs.loader import Programs
-from kwatch.programs.source import Ways
+from kwatch.programs.source import AttachMethods
 
 _USER_STACK = 1 << 8  # BPF_F_USER_STACK, include/uapi/linux/bpf.h
 _GET_STACKID = 27  # the helper's number there
@@ -58,7 +58,7 @@ def _probes(pid: int, at_return: list[_Instruction]) -> Iterator[None]:
     ]
     empty, returning = loaded
     programs = defaultdict[str, int](lambda: empty, {"heap_return": returning})
-    attacher = Attacher(Programs({}, programs, Ways(links, False)))
+    attacher = Attacher(Programs({}, programs, AttachMethods(links, False)))
     try:
         for path, allocator in _allocators(pid):
             attacher.attach(pid, path, allocator)

@@ -93,15 +93,15 @@ static void chain(int frames)
 {
 	static void (*const links[])(int) = { link1, link2, link3, link4,
 					      link5, link6, link7, link8 };
-	static unsigned seed = 1;
+	static unsigned mm_id = 1;
 
 	if (!frames) {
 		sink = malloc(32);
 		free(sink);
 		return;
 	}
-	seed = seed * 1103515245 + 12345;
-	links[seed >> 16 & 7](frames - 1);
+	mm_id = mm_id * 1103515245 + 12345;
+	links[mm_id >> 16 & 7](frames - 1);
 }
 
 NOINLINE static void new_stacks(void)

@@ -8,18 +8,18 @@ import re
 from docs.reference import MADE, table, wrapped
 from kwatch.programs.tracepoints import TRACEPOINTS
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
-from kwatch.wire.maps import Shape
+from kwatch.wire.maps import AllocSignature
 
 _CALLS = {
-    Shape.MALLOC: "f(size)",
-    Shape.CALLOC: "f(n, size)",
-    Shape.REALLOC: "f(pointer, size)",
-    Shape.REALLOCARRAY: "f(pointer, n, size)",
-    Shape.ALIGNED: "f(alignment, size)",
-    Shape.POSIX_MEMALIGN: "f(&pointer, alignment, size)",
-    Shape.FREE: "f(pointer)",
-    Shape.DELETE: "f(pointer)",
-    Shape.NEW: "f(size)",
+    AllocSignature.MALLOC: "f(size)",
+    AllocSignature.CALLOC: "f(n, size)",
+    AllocSignature.REALLOC: "f(pointer, size)",
+    AllocSignature.REALLOCARRAY: "f(pointer, n, size)",
+    AllocSignature.ALIGNED: "f(alignment, size)",
+    AllocSignature.POSIX_MEMALIGN: "f(&pointer, alignment, size)",
+    AllocSignature.FREE: "f(pointer)",
+    AllocSignature.DELETE: "f(pointer)",
+    AllocSignature.NEW: "f(size)",
 }
 
 _TRACEPOINTS = {

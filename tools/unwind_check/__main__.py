@@ -69,7 +69,7 @@ class Recorder(Session):
         self._look_for_code()
         assert self._stacks is not None
         raw = self._stacks.assembled(data)
-        process = self.registry.get(raw.pid) if raw is not None else None
+        process = self.process_table.get(raw.pid) if raw is not None else None
         if raw is None or process is None:
             return
         self._stacks.await_tables(_PATIENCE_S)

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MOST_FRAMES 300
+#define MAX_FRAMES 300
 #define FILE_BYTES (64UL << 20)
 
 struct record {
@@ -81,7 +81,7 @@ static struct record *new_record(int frames)
 
 void *malloc(size_t size)
 {
-	void *frames[MOST_FRAMES], *result;
+	void *frames[MAX_FRAMES], *result;
 	struct record *record;
 	uint64_t before;
 	int count;
@@ -94,7 +94,7 @@ void *malloc(size_t size)
 	if (inside || !used)
 		return real(size);
 	inside = 1;
-	count = backtrace(frames, MOST_FRAMES);
+	count = backtrace(frames, MAX_FRAMES);
 	record = new_record(count);
 	before = now();
 	result = real(size);

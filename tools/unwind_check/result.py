@@ -12,7 +12,7 @@ from programs import Checked
 KINDS = ("exact", "truncated", "further", "wrong", "lost", "no event")
 
 #: Of the stacks that were compared: a resolver of lazy binding, some assembly.
-_MOST_TRUNCATED = 0.005
+_MAX_TRUNCATED = 0.005
 
 
 @dataclass(slots=True)
@@ -42,5 +42,5 @@ def faults(program: Checked, result: Result) -> Iterator[str]:
     for kind in ("wrong", "lost"):
         if counts[kind]:
             yield f"{counts[kind]} of {compared} stacks are {kind}"
-    if counts["truncated"] > _MOST_TRUNCATED * compared and not program.truncated_because:
+    if counts["truncated"] > _MAX_TRUNCATED * compared and not program.truncated_because:
         yield f"{counts['truncated']} of {compared} stacks are truncated"

@@ -24,7 +24,7 @@ from kwatch.kernel.privileges import (
 )
 from kwatch.programs import tracepoints
 from kwatch.programs.loader import BCC_HINT, Loader, Programs
-from kwatch.programs.source import ProgramConfig, Ways
+from kwatch.programs.source import AttachMethods, ProgramConfig
 from kwatch.programs.tracepoints import TRACEPOINTS
 
 _WITH_LINKS = "heap probes, cheap to remove"
@@ -196,7 +196,7 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
     kind = "uprobe links" if links else "perf uprobes"
     purpose = _WITH_LINKS if links else "heap probes on kernels without links"
     try:
-        ways = Ways(links, tracepoints.are_preemptible())
+        ways = AttachMethods(links, tracepoints.are_preemptible())
         with closing(Loader(ProgramConfig(heap=True, call_stacks=True), ways)) as loader:
             programs = loader.result()
     except (KwatchError, OSError) as error:

@@ -31,7 +31,7 @@ examples:
   kwatch --fail-on-leak -- ./tests  exits with 3 if the command leaked
 """
 
-_SMALLEST_BUFFER, _LARGEST_BUFFER = 4096, 1 << 30
+_MIN_BUFFER, _MAX_BUFFER = 4096, 1 << 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +187,7 @@ def _buffer(text: str | None) -> int:
     if text is None:
         return default_ring_size()
     size = parse_size(text)
-    if not _SMALLEST_BUFFER <= size <= _LARGEST_BUFFER:
+    if not _MIN_BUFFER <= size <= _MAX_BUFFER:
         raise UsageError(f"--buffer {text!r} is outside 4K to 1G", "try --buffer 16M")
     return max(os.sysconf("SC_PAGESIZE"), 1 << (size - 1).bit_length())
 

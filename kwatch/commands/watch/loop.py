@@ -205,7 +205,7 @@ class Watch:
     def _is_over(self) -> bool:
         signalled = self._signals.first_at is not None
         lasting = bool(self._options.comms) or self._options.system_wide
-        nobody_left = not len(self._session.registry) and (signalled or not lasting)
+        nobody_left = not len(self._session.process_table) and (signalled or not lasting)
         return nobody_left or self._is_told_to_end()
 
     def _is_told_to_end(self) -> bool:
@@ -248,7 +248,7 @@ class Watch:
         self._session.read_stacks(_LAST_TABLES_S if rest() else 0)
         self._draft_all("final")
         self._await_names()
-        nobody = bool(self._options.comms) and not self._session.registry.had_any
+        nobody = bool(self._options.comms) and not self._session.process_table.had_any
         if nobody:
             _say(nobody_line(self._options.comms))
         for prefix in self._tracees.unmatched_prefixes:
@@ -294,7 +294,10 @@ class Watch:
     def _status(self) -> int:
         if self._launched is None:
             return ExitCode.DONE
-        if self._session.registry.get(self._launched.pid) is None or self._launched.has_ended():
+        if (
+            self._session.process_table.get(self._launched.pid) is None
+            or self._launched.has_ended()
+        ):
             return self._launched.wait()  # its exit is seen a moment before it can be waited for
         _say(f"kwatch: {self._options.command[0]} (pid {self._launched.pid}) goes on running")
         return 128 + self._signals.last if self._signals.last else ExitCode.DONE
@@ -302,7 +305,7 @@ class Watch:
     def _process_ended(self, process: Process) -> None:
         self._reporter.refresh_of(process.pid)
         # While others go on, the rings fill up.
-        alone = len(self._session.registry) == 1
+        alone = len(self._session.process_table) == 1
         until_ns = process.ended_ns + 1 if process.ended_ns else self._tracer.stream.delivered_ns
         self._session.read_stacks(_LAST_TABLES_S if alone else _TABLES_S, until_ns)
         draft = self._reporter.draft(process, "final", now_ns())
@@ -312,7 +315,9 @@ class Watch:
     def _draft_all(self, kind: Literal["snapshot", "final"]) -> None:
         self._reporter.refresh()
         now = now_ns()
-        drafts = [self._reporter.draft(process, kind, now) for process in self._session.registry]
+        drafts = [
+            self._reporter.draft(process, kind, now) for process in self._session.process_table
+        ]
         if self._shows_busiest:
             drafts.sort(key=lambda draft: draft.activity, reverse=True)
             top = self._options.listing.top

@@ -13,16 +13,16 @@ from kwatch.session.tracees import Tracees, heap_of_32_bits
 from kwatch.targets.launch import Launched, is_32_bit
 from kwatch.wire.allocators import ESSENTIAL
 
-_MOST_PIDS = 8  # that are listed for people to copy
+_MAX_PIDS = 8  # that are listed for people to copy
 
 
 def attached_line(options: WatchOptions, tracees: Tracees, launched: Launched | None) -> str:
     """Scripts wait for this line."""
     parts = [f"attached to {_who(options, tracees, launched)}"]
-    if options.comms and launched is None and not len(tracees.registry):
+    if options.comms and launched is None and not len(tracees.process_table):
         return f"{parts[0]}: none is named {' or '.join(options.comms)}"
     if options.heap:
-        in_32_bits = [p for p in tracees.registry if p.has_32_bits or _will_have(launched, p)]
+        in_32_bits = [p for p in tracees.process_table if p.has_32_bits or _will_have(launched, p)]
         missed = _heaps_of_32_bits(options, [_named(p, options, launched) for p in in_32_bits])
         parts.append(f"heap: {_coverage(tracees, missed)}")
     if options.syscalls:
@@ -40,7 +40,7 @@ def nobody_line(comms: tuple[str, ...]) -> str:
 def _who(options: WatchOptions, tracees: Tracees, launched: Launched | None) -> str:
     if options.system_wide:
         return "every process"
-    traced = [_named(process, options, launched) for process in tracees.registry]
+    traced = [_named(process, options, launched) for process in tracees.process_table]
     if launched is not None:
         return next(name for name in traced if name.endswith(f"[{launched.pid}]"))
     if not traced:
@@ -68,7 +68,7 @@ def _heaps_of_32_bits(options: WatchOptions, names: list[str]) -> list[str]:
 
 def _coverage(tracees: Tracees, missed: list[str]) -> str:
     """What was hooked, by file, and what was refused."""
-    coverages = [tracees.system, *(process.coverage for process in tracees.registry)]
+    coverages = [tracees.system, *(process.coverage for process in tracees.process_table)]
     hooked = {line for coverage in coverages for line in coverage.hooked}
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     missed = [*(f"not {name} ({why})" for name, why in refused.items()), *missed]
@@ -96,7 +96,7 @@ def untraced_line(children: list[ProcessFacts]) -> str:
         "1 that runs already is" if len(children) == 1 else f"{len(children)} that run already are"
     )
     ways = []
-    if len(children) <= _MOST_PIDS:
+    if len(children) <= _MAX_PIDS:
         ways.append(f"--pid {','.join(str(child.pid) for child in children)}")
     if len(comms := {child.comm for child in children}) == 1:
         ways.append(f"--comm {shlex.quote(glob.escape(comms.pop()))}")

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from kwatch.model.frame import Frame
 from kwatch.model.snapshot import HeapProfile, Snapshot, StackTotals
-from kwatch.sinks.profiles.unit import Format, Unit, unit_of
-from kwatch.system.atomic_file import create_beside, write_whole
+from kwatch.sinks.profiles.unit import Format, ProcessProfile, unit_of
+from kwatch.system.atomic_file import create_beside, write_atomically
 
 #: Of the time that passes, at most so much goes into rewriting files before the end.
 _SHARE = 0.1
@@ -45,7 +45,7 @@ class Profiles:
     def __init__(self, formats: Mapping[str, Format]) -> None:
         """Formats by path. Whether the files can be written is tried now."""
         self._files = [(_file(path), made) for path, made in formats.items()]
-        self._units: dict[_Identity, Unit] = {}
+        self._units: dict[_Identity, ProcessProfile] = {}
         self._ended: deque[tuple[_Identity, int]] = deque()  # and how many frames it has
         self._frames = 0
         self._changed = True
@@ -107,7 +107,7 @@ def _compact(profile: HeapProfile) -> HeapProfile:
     return replace(profile, stacks=tuple(stacks))
 
 
-def _together(others: Unit | None, unit: Unit) -> Unit:
+def _together(others: ProcessProfile | None, unit: ProcessProfile) -> ProcessProfile:
     stacks = [*(others.profile.stacks if others else ()), *unit.profile.stacks]
     total = StackTotals(
         stack=0,
@@ -150,7 +150,7 @@ class _Replaced:
 
     def write(self, data: bytes) -> None:
         with _named(self._path):
-            write_whole(self._target, data, _MODE)
+            write_atomically(self._target, data, _MODE)
 
 
 class _Once:

@@ -14,7 +14,7 @@ from kwatch.sinks.profiles.unit import (
     INUSE_SPACE,
     MEASURES,
     Measure,
-    Unit,
+    ProcessProfile,
     frames_of,
     losses,
     name_of,
@@ -24,7 +24,7 @@ from kwatch.sinks.profiles.unit import (
 _TEMPLATE = "flamegraph.html"
 
 
-def flamegraph(units: Sequence[Unit]) -> bytes:
+def flamegraph(units: Sequence[ProcessProfile]) -> bytes:
     title = f"kwatch {', '.join(unit.name for unit in units[:3])}{' ...' * (len(units) > 3)}"
     tree = _Tree()
     for unit in units:
@@ -44,7 +44,7 @@ def flamegraph(units: Sequence[Unit]) -> bytes:
     return page.replace("{{data}}", embedded, 1).encode()
 
 
-def _shown(units: Sequence[Unit]) -> Measure:
+def _shown(units: Sequence[ProcessProfile]) -> Measure:
     """Outstanding bytes; where nothing is outstanding, what was allocated."""
     stacks = [stack for unit in units for stack in unit.profile.stacks]
     with_some = (one for one in (INUSE_SPACE, ALLOC_SPACE) if any(map(one.of, stacks)))
@@ -60,7 +60,7 @@ class _Tree:
         self._name_index: dict[str, int] = {}
         self._children: dict[tuple[int, int, int], int] = {}
 
-    def add(self, unit: Unit) -> None:
+    def add(self, unit: ProcessProfile) -> None:
         root = self._node(-1, unit.name, 0)
         for stack in unit.profile.stacks:
             values = [measure.of(stack) for measure in MEASURES]

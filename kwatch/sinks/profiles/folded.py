@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kwatch.model.frame import Frame
-from kwatch.sinks.profiles.unit import INUSE_SPACE, Unit, frames_of, name_of
+from kwatch.sinks.profiles.unit import INUSE_SPACE, ProcessProfile, frames_of, name_of
 
 
-def folded(units: Sequence[Unit]) -> bytes:
+def folded(units: Sequence[ProcessProfile]) -> bytes:
     """One line for each stack that holds outstanding bytes; inlined functions end in `_[i]`."""
     lines: Counter[str] = Counter()
     for unit in units:

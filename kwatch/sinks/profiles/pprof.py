@@ -17,7 +17,7 @@ from kwatch.sinks.profiles.protobuf import integer, nested, packed
 from kwatch.sinks.profiles.unit import (
     INUSE_SPACE,
     MEASURES,
-    Unit,
+    ProcessProfile,
     frames_of,
     losses,
     name_of,
@@ -25,7 +25,7 @@ from kwatch.sinks.profiles.unit import (
 )
 
 
-def pprof(units: Sequence[Unit]) -> bytes:
+def pprof(units: Sequence[ProcessProfile]) -> bytes:
     """The frame at the root of each stack, and a label of each sample, name its process."""
     tables = _Tables()
     samples = [row for unit in units for row in _Samples(tables, unit).rows()]
@@ -34,7 +34,7 @@ def pprof(units: Sequence[Unit]) -> bytes:
     return gzip.compress(b"".join(parts), mtime=0)
 
 
-def _about(tables: _Tables, units: Sequence[Unit]) -> bytes:
+def _about(tables: _Tables, units: Sequence[ProcessProfile]) -> bytes:
     """When the profile was taken, what it measures, what it lacks."""
     lost = losses(units)
     return (
@@ -133,7 +133,7 @@ class _Tables:
 class _Samples:
     """The samples of one process."""
 
-    def __init__(self, tables: _Tables, unit: Unit) -> None:
+    def __init__(self, tables: _Tables, unit: ProcessProfile) -> None:
         self._tables = tables
         self._unit = unit
         self._code = sorted(unit.profile.code, key=lambda code: code.start)

@@ -13,7 +13,7 @@ from kwatch.model.frame import Frame
 from kwatch.sinks.profiles.unit import (
     MEASURES,
     Measure,
-    Unit,
+    ProcessProfile,
     frames_of,
     losses,
     name_of,
@@ -23,7 +23,7 @@ from kwatch.sinks.profiles.unit import (
 _UNITS = {"bytes": "bytes", "count": "none"}
 
 
-def speedscope(units: Sequence[Unit]) -> bytes:
+def speedscope(units: Sequence[ProcessProfile]) -> bytes:
     frames = _Frames()
     profiles = [profile for unit in units for profile in _profiles(unit, frames)]
     title = f"kwatch {', '.join(unit.name for unit in units[:3])}{' ...' * (len(units) > 3)}"
@@ -63,7 +63,7 @@ def _row(name: str, file: str, line: int) -> dict[str, object]:
     return row
 
 
-def _profiles(unit: Unit, frames: _Frames) -> Iterator[dict[str, object]]:
+def _profiles(unit: ProcessProfile, frames: _Frames) -> Iterator[dict[str, object]]:
     stacks = unit.profile.stacks
     paths = [[frames.index(frame) for frame in reversed(frames_of(stack))] for stack in stacks]
     for measure in reversed(MEASURES):

@@ -16,7 +16,7 @@ LOST = Frame(0, "[stack lost]")
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class ProcessProfile:
     """The profile of one process. `time_ns` is since the epoch; `lost` counts events."""
 
     name: str
@@ -28,7 +28,7 @@ class Unit:
 
 
 #: Makes the contents of a file.
-Format = Callable[[Sequence[Unit]], bytes]
+Format = Callable[[Sequence[ProcessProfile]], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ INUSE_SPACE = MEASURES[3]
 ALLOC_SPACE = MEASURES[1]
 
 
-def unit_of(snapshot: Snapshot) -> Unit:
+def unit_of(snapshot: Snapshot) -> ProcessProfile:
     """Of a snapshot with a profile."""
     assert snapshot.profile is not None
-    return Unit(
+    return ProcessProfile(
         name=f"{_clean(snapshot.process.comm)}[{snapshot.process.pid}]",
         pid=snapshot.process.pid,
         profile=snapshot.profile,
@@ -84,7 +84,7 @@ def path_of(text: str) -> str:
     return _clean(text)
 
 
-def losses(units: Sequence[Unit]) -> str:
+def losses(units: Sequence[ProcessProfile]) -> str:
     """A sentence for the reader; empty if nothing was lost."""
     lost = sum(unit.lost for unit in units)
     return f"{lost} events were lost: the figures are lower bounds" if lost else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from kwatch.model.frame import Ending, Frame
-from kwatch.model.frame_roles import is_outermost, is_own, telling
+from kwatch.model.frame_roles import is_application, is_outermost, relevant_frames
 from kwatch.sinks.table.names import shortened
 from kwatch.sinks.table.screen import Screen, columns
 
@@ -53,7 +53,7 @@ def where(
 
 
 def _lines(frames: Sequence[Frame], screen: Screen, room: int, full: bool) -> list[str]:
-    runs = _runs(frames if full else telling(frames))
+    runs = _runs(frames if full else relevant_frames(frames))
     parts = [runs] if full or len(runs) <= _LINES else _shown(runs)
     first, *callers = (line for part in parts for line in _part(part, screen, room - len(_INDENT)))
     return [first, *(_INDENT + caller for caller in callers)]
@@ -61,7 +61,7 @@ def _lines(frames: Sequence[Frame], screen: Screen, room: int, full: bool) -> li
 
 def _shown(runs: list[_Run]) -> list[list[_Run] | int]:
     """The innermost ones, and the first of the program's own; a number of those between."""
-    own = next((i for i, (frame, _) in enumerate(runs) if is_own(frame)), 0)
+    own = next((i for i, (frame, _) in enumerate(runs) if is_application(frame)), 0)
     if own < _LINES - 1:
         return [runs[: _LINES - 1], _count(runs[_LINES - 1 :])]
     shown: list[list[_Run] | int] = [runs[: _LINES - 3]]

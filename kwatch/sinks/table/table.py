@@ -15,7 +15,7 @@ from kwatch.sinks.table.syscalls import syscall_lines, unfinished_text
 from kwatch.units import format_growth, format_seconds, format_size
 
 _GROW_WITH_BUFFER = ("syscall_ring_full", "heap_ring_full")
-_MOST_REMEMBERED = 4096  # processes; system-wide most have no last report with which they go
+_MAX_REMEMBERED = 4096  # processes; system-wide most have no last report with which they go
 _COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
 
 
@@ -67,7 +67,7 @@ class Tables:
         before = self._written.pop(key, None)
         if snapshot.kind == "snapshot":
             self._written[key] = now
-            if len(self._written) > _MOST_REMEMBERED:
+            if len(self._written) > _MAX_REMEMBERED:
                 del self._written[next(iter(self._written))]
         return before
 

@@ -13,7 +13,7 @@ from kwatch.symbols.demangle.rust_v0 import demangle_v0
 from kwatch.symbols.dwarf.libc import free
 
 #: Longer names are cut: nobody reads them, and a damaged file may hold any.
-LONGEST = 4096
+MAX_LENGTH = 4096
 
 
 @functools.lru_cache(maxsize=4096)
@@ -22,11 +22,11 @@ def demangle(name: str) -> str:
     if not name.startswith(("_Z", "_R")):
         return _clipped(name)
     readable = demangle_legacy(name) or demangle_v0(name)
-    return _clipped(readable or (_demangle_cpp(name) if len(name) <= LONGEST else name))
+    return _clipped(readable or (_demangle_cpp(name) if len(name) <= MAX_LENGTH else name))
 
 
 def _clipped(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 3] + "..."
+    return name if len(name) <= MAX_LENGTH else name[: MAX_LENGTH - 3] + "..."
 
 
 def _demangle_cpp(name: str) -> str:

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable
 
 _DEEPEST = 200
-_LONGEST = 8192
+_MAX_LENGTH = 8192
 _DIGITS = {c: i for i, c in enumerate(string.digits + string.ascii_letters)}
 _BASIC = {
     **{"a": "i8", "b": "bool", "c": "char", "d": "f64", "e": "str", "f": "f32", "h": "u8"},
@@ -316,7 +316,7 @@ class _Parser:
 
     def _put(self, text: str) -> None:
         self._length += max(len(text), 1)
-        if self._length > _LONGEST:
+        if self._length > _MAX_LENGTH:
             raise _Invalid
         self.out.append(text)
 

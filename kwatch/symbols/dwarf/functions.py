@@ -21,13 +21,13 @@ from kwatch.symbols.dwarf.libdw_api import (
 _HOLDERS = frozenset((0x02, 0x13, 0x17, 0x38, 0x1E, 0x39))
 #: Lexical block, inlined subroutine, catch block, try block.
 _BLOCKS = frozenset((0x0B, DW_TAG_INLINED_SUBROUTINE, 0x25, 0x32))
-_MOST_ENTRIES = 2_000_000
+_MAX_ENTRIES = 2_000_000
 _DEEPEST = 64
 
 
 class UnitFunctions:
     def __init__(self, unit: Die) -> None:
-        self._left = _MOST_ENTRIES
+        self._left = _MAX_ENTRIES
         found = list(self._functions(unit, 0))
         found.sort(key=lambda each: each[0])
         self._starts = [start for start, _, _ in found]

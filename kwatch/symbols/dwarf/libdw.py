@@ -14,7 +14,7 @@ from kwatch.symbols.dwarf.debuginfod import Debuginfod
 from kwatch.symbols.dwarf.inlines import Inlines
 from kwatch.symbols.dwarf.libc import free
 from kwatch.symbols.dwarf.libdw_api import Symbol, last_error, load_libdw, offline_callbacks
-from kwatch.symbols.dwarf.units import Unit, Units
+from kwatch.symbols.dwarf.units import CompilationUnit, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,12 @@ class Module:
         directory, name, line = found
         return _full_path(directory, name), line
 
-    def _unit(self, vaddr: int) -> Unit | None:
+    def _unit(self, vaddr: int) -> CompilationUnit | None:
         bias = c_uint64()
         die = self._dw.dwfl_module_addrdie(self._module, vaddr + self._bias, byref(bias))
-        return Unit(die, bias.value) if die else self._all_units().find(vaddr + self._bias)
+        return (
+            CompilationUnit(die, bias.value) if die else self._all_units().find(vaddr + self._bias)
+        )
 
     def _all_units(self) -> Units:
         if self._units is None:

@@ -14,11 +14,11 @@ from itertools import islice
 
 from kwatch.symbols.dwarf.libdw_api import DW_AT_COMP_DIR, Attribute, load_libdw
 
-_MOST_RANGES = 1 << 20
+_MAX_RANGES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class CompilationUnit:
     """A unit's Dwarf_Die; `bias` leads from the addresses of the debug information to libdw's."""
 
     die: int
@@ -31,16 +31,16 @@ class _Range:
 
     start: int
     end: int
-    unit: Unit = field(compare=False)
+    unit: CompilationUnit = field(compare=False)
 
 
 class Units:
     """The units of a Dwfl_Module, by address."""
 
     def __init__(self, module: int) -> None:
-        self._ranges = sorted(islice(_ranges(module), _MOST_RANGES))
+        self._ranges = sorted(islice(_ranges(module), _MAX_RANGES))
 
-    def find(self, address: int) -> Unit | None:
+    def find(self, address: int) -> CompilationUnit | None:
         index = bisect_right(self._ranges, address, key=lambda each: each.start) - 1
         if index < 0 or address >= self._ranges[index].end:
             return None
@@ -65,7 +65,7 @@ def _ranges(module: int) -> Iterator[_Range]:
     unit = dw.dwfl_module_nextcu(module, None, byref(bias))
     while unit:
         for start, end in _unit_ranges(unit):
-            yield _Range(start + bias.value, end + bias.value, Unit(unit, bias.value))
+            yield _Range(start + bias.value, end + bias.value, CompilationUnit(unit, bias.value))
         unit = dw.dwfl_module_nextcu(module, unit, byref(bias))
 
 

@@ -18,7 +18,7 @@ Job = Callable[[Symbolizer], None]
 _URGENT, _USUAL, _END = range(3)
 
 
-class Namer:
+class SymbolizerThread:
     """One thread that does jobs with the symbolizer, in their order."""
 
     def __init__(self, symbolizer: Symbolizer) -> None:

@@ -15,7 +15,7 @@ from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import WatchOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
-from kwatch.processes.process_table import Registry
+from kwatch.processes.process_table import ProcessTable
 from kwatch.procfs.mappings import Mapping
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
@@ -29,7 +29,10 @@ THROUGH = "32-bit program: its system calls are traced, its heap is not"
 def tracees():
     """Of nobody, before anything is hooked."""
     return SimpleNamespace(
-        system=Coverage(EVERY_PROCESS), registry=Registry(), unreadable=set(), unmatched_prefixes=[]
+        system=Coverage(EVERY_PROCESS),
+        process_table=ProcessTable(),
+        unreadable=set(),
+        unmatched_prefixes=[],
     )
 
 
@@ -38,7 +41,7 @@ def code(start):
 
 
 def add(tracees, pid, comm, start=1 << 44):
-    process = tracees.registry.add(ProcessFacts(pid, 1.0, comm, ""), heap=True)
+    process = tracees.process_table.add(ProcessFacts(pid, 1.0, comm, ""), heap=True)
     process.space.add(code(start))
     return process
 
@@ -87,7 +90,7 @@ def test_a_command_is_looked_at_before_its_exec(tracees, tmp_path, bits):
     script.write_text(f"#!{elf(tmp_path / 'interpreter', bits)}\n")
     for path in (str(script), str(tmp_path / "interpreter")):
         assert is_32_bit(path) == (bits == 32)
-    tracees.registry.add(ProcessFacts(7, 1.0, "python3", ""), heap=True)
+    tracees.process_table.add(ProcessFacts(7, 1.0, "python3", ""), heap=True)
     launched = SimpleNamespace(pid=7, path=str(script))
     line = attached_line(WatchOptions(command=("./script",)), tracees, launched)
     assert line.startswith("attached to ./script[7]; heap: ")

@@ -17,7 +17,7 @@ from kwatch.processes.process import Process
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.tables import publisher as module
-from kwatch.tables.publisher import Unwinder
+from kwatch.tables.publisher import TablePublisher
 from kwatch.tables.row_store import Placed
 from kwatch.unwind.table_cache import TableCache
 
@@ -44,7 +44,7 @@ class Code:
     def __init__(self, *maps):
         self.published = {}
 
-    def publish(self, pid, image, epoch, unmaps, code):
+    def publish(self, pid, mm_id, epoch, unmaps, code):
         self.published[pid] = code
         return True
 
@@ -52,11 +52,11 @@ class Code:
 @pytest.fixture
 def unwinder(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "RowStore", Rows)
-    monkeypatch.setattr(module, "CodeStore", Code)
+    monkeypatch.setattr(module, "MappingStore", Code)
     monkeypatch.setattr(module, "GracePeriods", lambda: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(module, "FileStore", lambda tables: SimpleNamespace(add=lambda *_: None))
     monkeypatch.setattr(module, "TableCache", lambda: TableCache(tmp_path))
-    made = Unwinder(SimpleNamespace(maps=defaultdict(lambda: None)), pytest.fail)
+    made = TablePublisher(SimpleNamespace(maps=defaultdict(lambda: None)), pytest.fail)
     yield made
     made.close()
 
@@ -67,7 +67,7 @@ def vdso():
 
 def blocks_of(unwinder, mapping, pid=7):
     """Of the table that the kernel is told of for a process with this mapping; 0: none."""
-    process = Process(ProcessFacts(pid, 1.0, "app", ""), 1, Coverage(pid), image=1)
+    process = Process(ProcessFacts(pid, 1.0, "app", ""), 1, Coverage(pid), mm_id=1)
     process.space = AddressSpace([mapping])
     unwinder.load(pid, [mapping])
     unwinder.update(process)

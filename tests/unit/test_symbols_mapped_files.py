@@ -20,7 +20,7 @@ from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.symbols import mapped_files
 from kwatch.symbols.demangle.demangle import demangle
-from kwatch.symbols.mapped_files import Images, mapped_build_id
+from kwatch.symbols.mapped_files import MappedFiles, mapped_build_id
 from kwatch.symbols.symbolizer import Symbolizer
 
 OTHER = INLINED.replace("inner", "wrong").replace("middle", "worse").replace("outer", "worst")
@@ -92,7 +92,7 @@ def test_another_file_with_the_same_inode_is_refused(tmp_path: Path) -> None:
         real = code_at(pid, addresses[0])
         with Elf.open(str(path)) as elf:
             assert mapped_build_id(pid, real) == elf.build_id
-        opener = Images()
+        opener = MappedFiles()
         elf = opener.open(pid, real)
         assert elf is not None
         elf.close()
@@ -114,7 +114,7 @@ def test_only_a_mapping_that_has_changed_is_looked_for_among_all(
         mapped_files, "read_mappings", lambda pid: looks.append(pid) or read_mappings(pid)
     )
     for mapping, expected in ((libc, []), (replace(libc, end=libc.end - 4096), [own])):
-        elf = Images().open(own, mapping)
+        elf = MappedFiles().open(own, mapping)
         assert elf is not None
         elf.close()
         assert looks == expected
@@ -140,7 +140,7 @@ def test_a_program_of_another_mount_namespace_is_found(
 
 def test_the_vdso_has_names(symbolizer: Symbolizer) -> None:
     [vdso] = [m for m in read_mappings(os.getpid()) if m.path == "[vdso]"]
-    elf = Images().open(os.getpid(), vdso)
+    elf = MappedFiles().open(os.getpid(), vdso)
     assert elf is not None
     with elf:
         wanted = ["__vdso_clock_gettime", "__kernel_clock_gettime"]

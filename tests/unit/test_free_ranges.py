@@ -6,14 +6,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.tables.free_ranges import Ranges
+from kwatch.tables.free_ranges import FreeRanges
 
 SIZE = 64
 
 
 @given(st.lists(st.integers(1, 20), max_size=40), st.randoms(use_true_random=False))
 def test_no_number_is_in_two_runs_and_all_come_back(counts, random):
-    ranges, taken = Ranges(SIZE), {}
+    ranges, taken = FreeRanges(SIZE), {}
     for count in counts:
         first = ranges.take(count)
         if first is None:

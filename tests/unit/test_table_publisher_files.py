@@ -13,7 +13,7 @@ import pytest
 
 from kwatch.procfs.mappings import Mapping
 from kwatch.tables import publisher as module
-from kwatch.tables.publisher import Unwinder
+from kwatch.tables.publisher import TablePublisher
 
 WITHOUT, WARNINGS = 20, 5
 
@@ -24,7 +24,7 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[Unwinder]:
+def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[TablePublisher]:
     store = SimpleNamespace(
         forget=lambda pid: None,
         publish=lambda *told: True,
@@ -33,14 +33,14 @@ def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[Unwi
         place=lambda rows, blocks: SimpleNamespace(blocks=0, block_count=1, size=len(rows)),
         add=lambda identity, code, placed: None,
     )
-    for name in ("RowStore", "CodeStore", "FileStore"):
+    for name in ("RowStore", "MappingStore", "FileStore"):
         monkeypatch.setattr(module, name, lambda *maps: store)
     monkeypatch.setattr(module, "GracePeriods", lambda: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(module, "_MOST_WITHOUT", WITHOUT)
-    monkeypatch.setattr(module, "_MOST_WARNINGS", WARNINGS)
+    monkeypatch.setattr(module, "_MAX_WITHOUT", WITHOUT)
+    monkeypatch.setattr(module, "_MAX_WARNINGS", WARNINGS)
     names = ("row_shards", "spaces", "code_mappings", "file_tables", "stacks_sent")
     programs = SimpleNamespace(maps=dict.fromkeys(names))
-    unwinder = Unwinder(programs, lines.append)
+    unwinder = TablePublisher(programs, lines.append)
     yield unwinder
     unwinder.close()
 
@@ -50,9 +50,9 @@ def mapping_of(path: Path, name: str = "") -> Mapping:
     return Mapping(0x1000, 0x2000, 0, name or str(path), inode, device, True, False)
 
 
-def mapped_and_gone(unwinder: Unwinder, mapping: Mapping) -> None:
+def mapped_and_gone(unwinder: TablePublisher, mapping: Mapping) -> None:
     """A process maps the file, is published, and is traced no more."""
-    process = SimpleNamespace(pid=os.getpid(), image=1, epoch=0, unmaps=0, space=[mapping])
+    process = SimpleNamespace(pid=os.getpid(), mm_id=1, epoch=0, unmaps=0, space=[mapping])
     unwinder.load(process.pid, process.space)
     unwinder.update(process)
     unwinder.publish()
@@ -60,7 +60,7 @@ def mapped_and_gone(unwinder: Unwinder, mapping: Mapping) -> None:
 
 
 def test_a_program_that_maps_a_fresh_file_for_each_closure(
-    tmp_path: Path, unwinder: Unwinder, lines: list[str]
+    tmp_path: Path, unwinder: TablePublisher, lines: list[str]
 ) -> None:
     for number in range(100):
         path = tmp_path / f"closure{number}"
@@ -73,7 +73,7 @@ def test_a_program_that_maps_a_fresh_file_for_each_closure(
 
 
 def test_nothing_is_said_of_what_a_program_writes_into_memory(
-    unwinder: Unwinder, lines: list[str]
+    unwinder: TablePublisher, lines: list[str]
 ) -> None:
     with open(os.memfd_create("code"), "wb") as file:
         path = Path(f"/proc/self/fd/{file.fileno()}")
@@ -82,7 +82,7 @@ def test_nothing_is_said_of_what_a_program_writes_into_memory(
 
 
 def test_a_process_that_ends_while_its_file_is_opened(
-    tmp_path: Path, unwinder: Unwinder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, unwinder: TablePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = Path(sys.executable).resolve()
     mapping = mapping_of(program)
