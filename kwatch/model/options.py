@@ -1,44 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user asked for: the command line as a frozen dataclass, checked."""
+"""What the user asked for: the command line as frozen dataclasses, checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 UNLIMITED = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Which outstanding blocks a snapshot lists; `full_stacks`: with every frame in tables."""
-
-    older_s: float = 0.5
-    min_size: int = 0
-    max_size: int = UNLIMITED
-    top: int = 10
-    full_stacks: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileFiles:
-    """Where profiles of the heap go, by format."""
-
-    folded: str | None = None
-    pprof: str | None = None
-    speedscope: str | None = None
-    flamegraph: str | None = None
-
-    @property
-    def wanted(self) -> bool:
-        return self != ProfileFiles()
-
-
-@dataclass(frozen=True, slots=True)
-class WatchOptions:
-    """Options of `kwatch` without a command.
+class TraceOptions:
+    """What is traced, and in which processes.
 
     `trace`: names of system calls, None for all. `buffer`: bytes of a ring, a power of two.
-    `heap_stacks` goes with `heap`, `call_stacks` with `syscalls`.
+    `heap_stacks` goes with `heap`, `call_stacks` with `syscalls`. `min_size` and `max_size`, in
+    bytes, select blocks. `alloc_totals`: count what each stack has allocated, too.
     """
 
     pids: tuple[int, ...] = ()
@@ -50,16 +27,11 @@ class WatchOptions:
     syscalls: bool = True
     call_stacks: bool = False
     trace: frozenset[str] | None = None
-    listing: Listing = Listing()
+    min_size: int = 0
+    max_size: int = UNLIMITED
     alloc_prefixes: tuple[str, ...] = ()
-    interval_s: float = 5.0
-    count: int | None = None
-    duration_s: float | None = None
-    json: bool = False
-    output: str | None = None
-    profiles: ProfileFiles = ProfileFiles()
+    alloc_totals: bool = False
     buffer: int = 8 << 20
-    fail_on_leak: bool = False
 
     @property
     def system_wide(self) -> bool:
@@ -67,18 +39,38 @@ class WatchOptions:
 
     @property
     def stacks(self) -> bool:
-        """Whether anything comes with its stack."""
+        """Whether any event comes with its stack."""
         return self.heap_stacks or self.call_stacks
 
     @property
     def mappings(self) -> bool:
-        """Whether it matters what the targets have mapped: for their probes, or their stacks."""
+        """Whether kwatch has to know what the targets map: for probes or for stacks."""
         return self.heap or self.stacks
 
     @property
     def names_programs(self) -> bool:
-        """Whether the kernel is to say what every process maps, and how it is named.
+        """Whether the kernel has to record what every process maps and how it is named.
 
-        Of a process that is gone by the time one looks, that alone tells which program it ran.
+        A process may be gone before kwatch looks: then only these records name its program.
         """
         return self.mappings or self.follow or bool(self.comms or self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """What reports show, when they come, and where they go.
+
+    Blocks are listed from the age of `older_s` on, by the `top` stacks. `profiles`: paths by the
+    name of a format (kwatch.sinks.formats).
+    """
+
+    older_s: float = 0.5
+    top: int = 10
+    full_stacks: bool = False
+    interval_s: float = 5.0
+    count: int | None = None
+    duration_s: float | None = None
+    json: bool = False
+    output: str | None = None
+    profiles: Mapping[str, str] = field(default_factory=dict)
+    fail_on_leak: bool = False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kwatch.aggregate.heap import HeapAccount
@@ -11,7 +12,9 @@ from kwatch.aggregate.memory import MemoryAccount
 from kwatch.model.frame import Ending
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
+from kwatch.processes.accounts import Accounts
 from kwatch.procfs.address_space import AddressSpace
+from kwatch.procfs.mappings import Mapping
 from kwatch.symbols.stack import Stack
 
 _END_OF_32_BITS = 1 << 32
@@ -46,35 +49,77 @@ class Stacks:
 
 
 @dataclass(slots=True)
+class CodeState:
+    """What the process's addresses mean.
+
+    `mm_id` names the address space as the BPF programs do, 0 while it is not known. `unmaps` counts
+    how often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
+    when the mappings were last read from /proc; older records say nothing new.
+    """
+
+    space: AddressSpace = field(default_factory=AddressSpace)
+    mm_id: int = 0
+    unmaps: int = 0
+    epoch: int = 0
+    reread_ns: int = 0
+
+    def map(self, code: Iterable[Mapping]) -> None:
+        """The process has mapped code, perhaps over other code."""
+        covered = [self.space.add(mapping) for mapping in code]
+        self.epoch += any(covered)
+
+    def unmap(self, start: int, end: int) -> None:
+        """Something was unmapped, or mapped over, where code lay."""
+        self.space.remove(start, end)
+        self.epoch += 1
+
+    def begin_exec(self) -> None:
+        """An exec has begun: the address space is a new one, with nothing mapped."""
+        self.space.clear()
+        self.mm_id = self.unmaps = self.epoch = self.reread_ns = 0
+
+    def restart(self, mm_id: int, unmaps: int) -> None:
+        """The mappings are about to be read again; the kernel has counted these unmaps."""
+        self.epoch += max(unmaps - self.unmaps, 0) + 1
+        self.mm_id, self.unmaps = mm_id, unmaps
+        self.space.clear()
+
+
+@dataclass(slots=True)
+class ExecState:
+    """`before_exec`: the facts while an exec is under way. `awaits_program`: it has mapped nothing
+    of the new program so far. `replaced`: an exec has made a target another program, no target.
+    """
+
+    before_exec: ProcessFacts | None = None
+    awaits_program: bool = False
+    replaced: bool = False
+
+    def begin(self, before: ProcessFacts) -> None:
+        self.before_exec, self.awaits_program = before, True
+
+    def end(self) -> None:
+        self.before_exec, self.awaits_program = None, False
+
+
+@dataclass(slots=True)
 class Process:
     """One process, a pid with a start time. `slot` is its index in the accounts of system calls.
 
-    `forked_ns`, on the clock of the events: blocks that are older came with the fork. `mm_id`
-    names the address space as the BPF programs do, 0 while it is not known; `unmaps` counts how
-    often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
-    when its mappings were read anew; what older records say of them is known. `attached_ns`: what
-    is older happened before kwatch looked at the process itself. `before_exec`: the facts while an
-    exec is under way. `awaits_program`: it has mapped nothing of its new image so far. `replaced`:
-    an exec has made another program of a target. `ended_ns`: when it ended, 0 if it has not, or if
-    that is not known.
+    Times are on the clock of the events. `forked_ns`: blocks that are older came with the fork.
+    `attached_ns`: what is older happened before kwatch looked at the process itself. `ended_ns`:
+    when it ended, 0 if it has not, or if that is not known.
     """
 
     facts: ProcessFacts
     slot: int
     coverage: Coverage
-    heap: HeapAccount | None = None
-    memory: MemoryAccount | None = None
-    space: AddressSpace = field(default_factory=AddressSpace)
+    accounts: Accounts = field(default_factory=Accounts)
+    code: CodeState = field(default_factory=CodeState)
+    exec_state: ExecState = field(default_factory=ExecState)
     forked_ns: int = 0
-    mm_id: int = 0
-    unmaps: int = 0
-    epoch: int = 0
-    reread_ns: int = 0
     attached_ns: int = 0
     ended_ns: int = 0
-    before_exec: ProcessFacts | None = None
-    awaits_program: bool = False
-    replaced: bool = False
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)
 
@@ -83,22 +128,28 @@ class Process:
         return self.facts.pid
 
     @property
+    def heap(self) -> HeapAccount | None:
+        return self.accounts.heap
+
+    @property
+    def memory(self) -> MemoryAccount | None:
+        return self.accounts.memory
+
+    @property
     def has_32_bits(self) -> bool:
         """Whether it runs 32-bit code: every 64-bit process has its vdso above that."""
-        return len(self.space) > 0 and all(m.end <= _END_OF_32_BITS for m in self.space)
+        space = self.code.space
+        return len(space) > 0 and all(m.end <= _END_OF_32_BITS for m in space)
 
     def inherit(self, parent: Process, forked_ns: int) -> None:
         """Begins as a copy of the process that has forked it, but for what that has called."""
         self.forked_ns = forked_ns
-        self.space, self.epoch = parent.space.copy(), parent.epoch
+        self.code.space, self.code.epoch = parent.code.space.copy(), parent.code.epoch
         self.heap_stacks = parent.heap_stacks.copy()
-        if parent.heap is not None and parent.memory is not None:
-            self.heap, self.memory = parent.heap.fork(), parent.memory.fork()
+        self.accounts = parent.accounts.fork()
 
     def forget_heap(self) -> None:
         """An exec has taken it away."""
         self.heap_stacks.clear()
         self.forked_ns = 0
-        if self.heap is not None and self.memory is not None:
-            self.heap.exec()
-            self.memory.exec()
+        self.accounts.exec()

@@ -3,32 +3,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from kwatch.aggregate.heap import HeapAccount
-from kwatch.aggregate.memory import MemoryAccount
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
+from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
-
-_PAGE_SIZE = os.sysconf("SC_PAGESIZE")
-
 
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h: kernel.pid_max may be raised
 
 
 class ProcessTable:
-    """Maps pids to processes, and event batches to slots without a Python step per event.
+    """Maps pids to processes, and event batches to slots without a Python step per event."""
 
-    `by_stack`: heaps also count what each stack has allocated.
-    """
-
-    def __init__(self, by_stack: bool = False) -> None:
-        self._by_stack = by_stack
+    def __init__(self) -> None:
         self._processes: dict[int, Process] = {}
         self._slot: npt.NDArray[np.intp] = np.zeros(_PID_LIMIT + 1, np.intp)
         self._free: list[int] = []
@@ -45,17 +36,18 @@ class ProcessTable:
         """Whether there ever was a process."""
         return self._slots > 1
 
+    def __contains__(self, pid: object) -> bool:
+        return pid in self._processes
+
     def get(self, pid: int) -> Process | None:
         return self._processes.get(pid)
 
-    def add(self, facts: ProcessFacts, heap: bool) -> Process:
+    def add(self, facts: ProcessFacts, accounts: Accounts) -> Process:
         """A new process; one of the same pid must have been removed."""
         if not self._free:
             self._free.append(self._slots)
             self._slots += 1
-        process = Process(facts, self._free.pop(), Coverage(facts.pid))
-        if heap:
-            process.heap, process.memory = HeapAccount(self._by_stack), MemoryAccount(_PAGE_SIZE)
+        process = Process(facts, self._free.pop(), Coverage(facts.pid), accounts)
         self._processes[facts.pid] = process
         self._slot[facts.pid] = process.slot
         return process

@@ -20,7 +20,6 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -31,26 +30,14 @@ from kwatch.kernel.privileges import refused
 from kwatch.programs import tracepoints
 from kwatch.programs.object_cache import Compiled, cache_key, captured, find, keep
 from kwatch.programs.source import AttachMethods, ProgramConfig, shim_directory, source_text
-from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.programs.sources import TAIL_CALLED, wanted_sources
 from kwatch.system import signals
 from kwatch.system.child import die_with_parent
 from kwatch.wire.maps import AllocSignature
 
 _MAX_MESSAGE = 1 << 16
-_MAX_DESCRIPTORS = 64
+_MAX_DESCRIPTORS = 128
 
-_MAPS = ("targets", "losses", "control_ring", "call_flags", "calls", "syscall_rings", "patterns")
-_STACK_MAPS = (
-    "stacks_sent",
-    "stack_ring",
-    "spaces",
-    "code_mappings",
-    "row_shards",
-    "file_tables",
-)
-
-#: Programs that are called by others and by themselves: in the only slot of a map.
-_TAIL_CALLED = {"unwind_allocation": "unwind_programs", "unwind_call": "unwind_call_programs"}
 _HOLDS = re.compile(r'^BPF_ARRAY_OF_MAPS\((\w+), "(\w+)"', re.MULTILINE)
 Answer = dict[str, Any]
 
@@ -147,8 +134,8 @@ def _die_with(parent: int) -> None:
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     maps = {name: bpf.Map(descriptors.pop(0), *sizes) for name, sizes in answer["maps"].items()}
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
-    for name in _TAIL_CALLED.keys() & programs.keys():
-        maps[_TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
+    for name in TAIL_CALLED.keys() & programs.keys():
+        maps[TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
     ways = AttachMethods(*answer["ways"])
     if ways.perf_tracepoints:
         want_unpreempted()
@@ -180,10 +167,8 @@ def _load(config: ProgramConfig, ways: AttachMethods) -> tuple[Answer, list[int]
     objects = compiled(config, ways)
     made = objects.make_maps()
     programs = _program_table(config, ways)
-    maps, descriptors = {}, []
-    for name in _map_names(config, programs):
-        maps[name] = objects.maps[name].shape[1:4]
-        descriptors.append(made[name])
+    maps = {name: objects.maps[name].shape[1:4] for name in made}
+    descriptors = list(made.values())
     for name, (kind, attach_type) in programs.items():
         descriptors.append(_load_one(name, objects.code(name, made), kind, attach_type))
     return {"maps": maps, "programs": list(programs), "ways": astuple(ways)}, descriptors
@@ -231,26 +216,23 @@ def _compile(config: ProgramConfig, ways: AttachMethods, text: str) -> Compiled:
     return captured(maps, dict(_HOLDS.findall(text)), programs)
 
 
-def _program_table(config: ProgramConfig, ways: AttachMethods) -> dict[str, tuple[int, int]]:
+def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, tuple[int, int]]:
     """Type and attach type by program. Those that call each other must agree in both."""
-    names = [*TRACEPOINTS, *["unwind_call"] * config.call_stacks]
-    table = dict.fromkeys(names, (tracepoints.program_type(ways.perf_tracepoints), 0))
-    if not config.heap:
-        return table
-    names = ["heap_return", "heap_exit", *["unwind_allocation"] * config.heap_stacks]
-    names += (
-        ["heap_entry"]
-        if ways.uprobe_links
-        else [f"heap_{shape.name.lower()}" for shape in AllocSignature]
-    )
-    attach_type = bpf.TRACE_UPROBE_MULTI if ways.uprobe_links else 0
-    return table | dict.fromkeys(names, (bpf.PROG_TYPE_KPROBE, attach_type))
+    of_tracepoints = tracepoints.program_type(methods.perf_tracepoints), 0
+    of_uprobes = bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI if methods.uprobe_links else 0
+    table: dict[str, tuple[int, int]] = {}
+    for source in wanted_sources(config):
+        names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
+        table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
+    entries = _heap_entries(methods) if config.heap else []
+    return table | dict.fromkeys(entries, of_uprobes)
 
 
-def _map_names(config: ProgramConfig, programs: Iterable[str]) -> Iterator[str]:
-    """Those that Python uses."""
-    yield from _MAPS + ("heap_rings",) * config.heap + _STACK_MAPS * config.stacks
-    yield from (_TAIL_CALLED[name] for name in programs if name in _TAIL_CALLED)
+def _heap_entries(methods: AttachMethods) -> list[str]:
+    """One program for all signatures where the kernel has cookies, else one for each."""
+    if methods.uprobe_links:
+        return ["heap_entry"]
+    return [f"heap_{signature.name.lower()}" for signature in AllocSignature]
 
 
 def _load_one(name: str, code: bytes, kind: int, attach_type: int) -> int:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from kwatch.kernel.cpus import possible_cpus
+from kwatch.programs.sources import wanted_sources
 from kwatch.wire.allocators import FIRST_FUNCTIONS
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
@@ -89,8 +90,8 @@ class ProgramConfig:
         flags = [f"-D{name}={value}ULL" for name, value in values.items()]
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
-        flags += ["-DHEAP"] * self.heap + ["-DHEAP_COOKIE"] * ways.uprobe_links
+        flags += ["-DHEAP_COOKIE"] * ways.uprobe_links
         flags += ["-DPERF_TRACEPOINTS"] * ways.perf_tracepoints
-        flags += ["-DHEAP_STACKS"] * self.heap_stacks + ["-DCALL_STACKS"] * self.call_stacks
+        flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         flags += ["-DSTACKS"] * self.stacks
         return flags

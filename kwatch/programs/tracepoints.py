@@ -17,16 +17,6 @@ from kwatch.kernel import bpf, perf
 from kwatch.kernel.privileges import refused
 from kwatch.kernel.tracefs import tracepoint_id
 
-#: By program, as tracefs names them. sys_enter and sys_exit, being in the subsystem `raw_syscalls`,
-#: are not those of single calls.
-TRACEPOINTS = {
-    "syscall_enter": "raw_syscalls/sys_enter",
-    "syscall_exit": "raw_syscalls/sys_exit",
-    "process_fork": "task/task_newtask",
-    "process_exec": "sched/sched_process_exec",
-    "process_exit": "sched/sched_process_exit",
-}
-
 
 def are_preemptible() -> bool:
     """Whether raw tracepoints' programs can be preempted here.

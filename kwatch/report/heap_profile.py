@@ -13,7 +13,7 @@ from kwatch.model.snapshot import CodeMapping, HeapProfile, StackTotals
 from kwatch.processes.process import Process
 from kwatch.procfs.mappings import Mapping, file_of, file_version
 from kwatch.report.stack_groups import StackGroups
-from kwatch.stacks.reader import stack_of
+from kwatch.stacks.lookup import alloc_stack
 from kwatch.system.lru import Lru
 
 _BUILD_IDS = 4096  # several times the libraries of a machine's services
@@ -23,18 +23,18 @@ class HeapProfiler:
     """Remembers build-ids, which are read while the files can be found."""
 
     def __init__(self, same: StackGroups) -> None:
-        self._same = same
+        self._groups = same
         self._build_ids: Lru[tuple[int, int], tuple[tuple[int, ...], str]] = Lru(_BUILD_IDS)
 
     def profile(self, process: Process, heap: HeapAccount) -> HeapProfile:
         """`heap` is the process's account, made to count by stack. The stacks are without names."""
-        code = [self._code(process.pid, mapping) for mapping in process.space]
+        code = [self._code(process.pid, mapping) for mapping in process.code.space]
         return HeapProfile(tuple(self._stacks(process, heap)), tuple(code))
 
     def _stacks(self, process: Process, heap: HeapAccount) -> Iterable[StackTotals]:
         """Stacks of the same code are one, however they end."""
         rows = heap.by_stack()
-        ids = self._same.of(process)([row.stack for row in rows])
+        ids = self._groups.of(process)([row.stack for row in rows])
         merged: dict[object, StackTotals] = {}
         for stack, row in zip(ids, rows, strict=True):
             key = _code_of(process, stack) or stack
@@ -63,7 +63,7 @@ class HeapProfiler:
 
 
 def _code_of(process: Process, stack: int) -> tuple[object, ...]:
-    known = stack_of(process, stack)
+    known = alloc_stack(process, stack)
     return tuple([call.place for call in known.addresses]) or known.frames
 
 

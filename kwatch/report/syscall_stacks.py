@@ -10,7 +10,7 @@ from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.model.snapshot import CallStackStats, SyscallSummary
 from kwatch.processes.process import Process
 from kwatch.report.stack_groups import StackGroups
-from kwatch.stacks.reader import call_stack_of
+from kwatch.stacks.lookup import syscall_stack
 
 
 class SyscallStackLister:
@@ -19,7 +19,7 @@ class SyscallStackLister:
     def __init__(self, account: CallStackAccount, name_of: Callable[[int, int], str]) -> None:
         self._account = account
         self._name_of = name_of
-        self._same = StackGroups(lambda process: process.call_stacks)
+        self._groups = StackGroups(lambda process: process.call_stacks)
 
     def with_stacks(self, summary: SyscallSummary, process: Process, top: int) -> SyscallSummary:
         """The summary with the stacks that took most time."""
@@ -30,17 +30,17 @@ class SyscallStackLister:
             summary,
             endings=endings,
             stacks=tuple(
-                replace(one, ending=call_stack_of(process, one.stack).ending) for one in stats[:top]
+                replace(one, ending=syscall_stack(process, one.stack).ending) for one in stats[:top]
             ),
             other_calls=self._account.others(process.slot),
         )
 
     def forget(self, process: Process) -> None:
-        self._same.forget(process)
+        self._groups.forget(process)
 
     def _merged(self, process: Process) -> list[CallStackStats]:
         rows = list(self._account.rows(process.slot))
-        stacks = self._same.of(process)([row.stack for row in rows])
+        stacks = self._groups.of(process)([row.stack for row in rows])
         merged: dict[tuple[str, int], CallStackStats] = {}
         for row, stack in zip(rows, stacks, strict=True):
             name = self._name_of(row.abi, row.nr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from kwatch.model.frame import Frame
 from kwatch.model.snapshot import (
@@ -19,32 +19,10 @@ from kwatch.model.snapshot import (
     SyscallSummary,
     Verdict,
 )
-from kwatch.report.verdict import is_caller, judge
+from kwatch.report.verdict import StackSymbolizer, VerdictInput, judge
 from kwatch.symbols.stack import Stack
 
 _Row = TypeVar("_Row", StackStats, StackTotals, CallStackStats)
-
-
-class Names(Protocol):
-    """What names stacks: see `Symbolizer`."""
-
-    def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]: ...
-
-    def first(
-        self, stacks: Sequence[Stack], wanted: Callable[[Frame], bool]
-    ) -> list[Frame | None]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictInput:
-    """What is to be judged: all blocks that are old enough to count, by stack; see `judge`."""
-
-    stacks: tuple[StackStats, ...]
-    program: str
-    exited: bool
-    killed_by: str
-    lost_heap_events: int
-    gap: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,53 +56,43 @@ class UnsymbolizedSnapshot:
         )
         return replace(self, snapshot=snapshot)
 
-    def complete(self, names: Names) -> Snapshot:
+    def symbolize(self, symbolizer: StackSymbolizer) -> Snapshot:
         """The snapshot with names and, if there is a case, with a verdict."""
-        verdict, reason = self._judged(self.case, names) if self.case else (None, "")
+        verdict, reason = judge(self.case, symbolizer) if self.case else (None, "")
         is_listed = verdict is Verdict.LEAK or not self.only_leaks
         snapshot = (self if is_listed else self.without_listing()).snapshot
         return replace(
             snapshot,
-            heap=self._heap(snapshot.heap, names),
-            syscalls=self._syscalls(snapshot.syscalls, names),
-            profile=self._profile(snapshot.profile, names),
+            heap=self._heap(snapshot.heap, symbolizer),
+            syscalls=self._syscalls(snapshot.syscalls, symbolizer),
+            profile=self._profile(snapshot.profile, symbolizer),
             verdict=verdict,
             reason=reason,
             kwatch=self.footprint() if self.footprint is not None else None,
         )
 
-    def _heap(self, heap: HeapStats | None, names: Names) -> HeapStats | None:
+    def _heap(self, heap: HeapStats | None, symbolizer: StackSymbolizer) -> HeapStats | None:
         if heap is None:
             return None
-        return replace(heap, stacks=_named(heap.stacks, self.heap_stacks, names))
+        return replace(heap, stacks=_named(heap.stacks, self.heap_stacks, symbolizer))
 
-    def _syscalls(self, syscalls: SyscallSummary | None, names: Names) -> SyscallSummary | None:
+    def _syscalls(
+        self, syscalls: SyscallSummary | None, symbolizer: StackSymbolizer
+    ) -> SyscallSummary | None:
         if syscalls is None or syscalls.stacks is None:
             return syscalls
-        return replace(syscalls, stacks=_named(syscalls.stacks, self.call_stacks, names))
+        return replace(syscalls, stacks=_named(syscalls.stacks, self.call_stacks, symbolizer))
 
-    def _profile(self, profile: HeapProfile | None, names: Names) -> HeapProfile | None:
+    def _profile(
+        self, profile: HeapProfile | None, symbolizer: StackSymbolizer
+    ) -> HeapProfile | None:
         if profile is None:
             return None
-        return replace(profile, stacks=_named(profile.stacks, self.heap_stacks, names))
-
-    def _judged(self, case: VerdictInput, names: Names) -> tuple[Verdict, str]:
-        rows = () if case.lost_heap_events else case.stacks  # which decide nothing then
-        callers = names.first([self.heap_stacks[row.stack] for row in rows], is_caller)
-        return judge(
-            list(zip(rows, callers, strict=True)),
-            lambda row: names.frames([self.heap_stacks[row.stack]])[0],
-            lambda rows, wanted: names.first([self.heap_stacks[r.stack] for r in rows], wanted),
-            program=case.program,
-            exited=case.exited,
-            killed_by=case.killed_by,
-            lost_heap_events=case.lost_heap_events,
-            gap=case.gap,
-        )
+        return replace(profile, stacks=_named(profile.stacks, self.heap_stacks, symbolizer))
 
 
 class NoSymbols:
-    """Names of stacks that have no code, such as of allocations whose stacks are off."""
+    """Frames of stacks that need no names, as where stacks are off."""
 
     def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
         return [stack.frames for stack in stacks]
@@ -133,6 +101,8 @@ class NoSymbols:
         return [next(filter(wanted, stack.frames), None) for stack in stacks]
 
 
-def _named(rows: Sequence[_Row], stacks: Mapping[int, Stack], names: Names) -> tuple[_Row, ...]:
-    frames = names.frames([stacks[row.stack] for row in rows])
+def _named(
+    rows: Sequence[_Row], stacks: Mapping[int, Stack], symbolizer: StackSymbolizer
+) -> tuple[_Row, ...]:
+    frames = symbolizer.frames([stacks[row.stack] for row in rows])
     return tuple(replace(row, frames=each) for row, each in zip(rows, frames, strict=True))

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import dropwhile
 from os.path import basename
+from typing import Protocol
 
 from kwatch.model.frame import Ending, Frame
 from kwatch.model.frame_roles import (
@@ -18,53 +20,67 @@ from kwatch.model.frame_roles import (
     relevant_frames,
 )
 from kwatch.model.snapshot import StackStats, Verdict
+from kwatch.symbols.stack import Stack
 from kwatch.units import format_size
 
-#: Blocks by stack, and the frame that allocated them (`is_caller`), if it is known.
-Outstanding = tuple[StackStats, Frame | None]
+
+class StackSymbolizer(Protocol):
+    """Names stacks: see `kwatch.symbols.symbolizer.Symbolizer`."""
+
+    def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
+        """All frames of each stack."""
+
+    def first(self, stacks: Sequence[Stack], wanted: Callable[[Frame], bool]) -> list[Frame | None]:
+        """The innermost frame of each stack that is `wanted`; None if there is none."""
 
 
-#: Of each stack the innermost frame that is wanted; None if there is none.
-First = Callable[[Sequence[StackStats], Callable[[Frame], bool]], Sequence[Frame | None]]
+@dataclass(frozen=True, slots=True)
+class VerdictInput:
+    """What is judged.
 
-
-def judge(
-    stacks: Sequence[Outstanding],
-    frames_of: Callable[[StackStats], Sequence[Frame]],
-    first: First,
-    *,
-    program: str,
-    exited: bool,
-    killed_by: str = "",
-    lost_heap_events: int = 0,
-    gap: str = "",
-) -> tuple[Verdict, str]:
-    """The verdict on what is outstanding, and the reason in one sentence.
-
-    `stacks`: all that hold blocks which are old enough to count, most bytes first; what a listing
-    cuts off is judged, too. `frames_of` gives all frames of one of them, `first` one frame of many.
-    `program` is the path of the process's executable, `killed_by` the signal that ended it, if one
-    did; `gap` says why some of the heap may not have been seen, if so.
+    `stacks`: all that hold blocks old enough to count, most bytes first, also those that a listing
+    cuts off. `program`: the path of the executable. `killed_by`: the signal that ended the process,
+    if one did. `gap`: why some of the heap may not have been seen; empty if all was.
     """
-    if lost_heap_events:
-        noun = "event was" if lost_heap_events == 1 else "events were"
-        return (
-            Verdict.UNSURE,
-            f"{lost_heap_events:,} {noun} lost on which its heap may depend",
-        )
-    leaks = _leaks(stacks, first, program)
+
+    stacks: tuple[tuple[StackStats, Stack], ...]
+    program: str
+    exited: bool
+    killed_by: str = ""
+    lost_heap_events: int = 0
+    gap: str = ""
+
+
+#: Blocks by stack, and the frame that allocated them (`is_caller`), if it is known.
+_Outstanding = tuple[StackStats, Stack, Frame | None]
+
+
+def judge(case: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict, str]:
+    """The verdict on what is outstanding, and the reason in one sentence."""
+    if case.lost_heap_events:
+        noun = "event was" if case.lost_heap_events == 1 else "events were"
+        return Verdict.UNSURE, f"{case.lost_heap_events:,} heap {noun} lost"
+    callers = symbolizer.first([stack for _, stack in case.stacks], is_caller)
+    outstanding = [(*row, caller) for row, caller in zip(case.stacks, callers, strict=True)]
+    leaks = _leaks(outstanding, symbolizer, case.program)
     if leaks:
-        place = _leaking_place(frames_of(leaks[0]), program)
-        return Verdict.LEAK, _describe(leaks, place, exited, killed_by)
-    if gap:
-        return Verdict.UNSURE, gap
-    unknown = [stack for stack, caller in stacks if caller is None or not caller.module]
+        (frames,) = symbolizer.frames([leaks[0][1]])
+        place = _leaking_place(frames, case.program)
+        return Verdict.LEAK, _describe([row for row, _ in leaks], place, case)
+    if case.gap:
+        return Verdict.UNSURE, case.gap
+    unknown = [row for row, _, caller in outstanding if caller is None or not caller.module]
     if unknown:
-        without = "without stacks " * (unknown[0].ending is Ending.OFF)
-        return Verdict.UNSURE, f"{without}nothing tells who allocated {_amount(unknown[0])}"
-    if stacks:
-        return Verdict.CLEAN, "what is left are blocks that system libraries keep"
+        return Verdict.UNSURE, _not_known(unknown[0])
+    if outstanding:
+        return Verdict.CLEAN, "only blocks that system libraries keep are outstanding"
     return Verdict.CLEAN, "no block that is old enough to count is outstanding"
+
+
+def _not_known(row: StackStats) -> str:
+    if row.ending is Ending.OFF:
+        return f"without stacks, kwatch cannot tell who allocated {_amount(row)}"
+    return f"the caller that allocated {_amount(row)} is not known"
 
 
 def is_caller(frame: Frame) -> bool:
@@ -83,11 +99,13 @@ def _is_leak(stack: StackStats, caller: Frame, program: str) -> bool:
     return is_application(caller, program) and not caller.symbol.startswith("_")
 
 
-def _leaks(stacks: Sequence[Outstanding], first: First, program: str) -> list[StackStats]:
-    """Those that are leaks, without what the C library has allocated for tables of its own.
+def _leaks(
+    outstanding: Sequence[_Outstanding], symbolizer: StackSymbolizer, program: str
+) -> list[tuple[StackStats, Stack]]:
+    """The leaks, without what the C library has allocated for its own tables.
 
-    Only where the C library may have called the allocator more names are looked for than the
-    callers': a program may have very many stacks.
+    Only where the C library may have called the allocator, frames beyond the caller are named: a
+    program may have very many stacks.
     """
 
     def is_programs(frame: Frame) -> bool:
@@ -96,11 +114,15 @@ def _leaks(stacks: Sequence[Outstanding], first: First, program: str) -> list[St
     def decides(frame: Frame) -> bool:
         return is_kept_table(frame.symbol) or (is_caller(frame) and is_programs(frame))
 
-    found = [(s, c) for s, c in stacks if c is not None and _is_leak(s, c, program)]
-    unsettled = [stack for stack, caller in found if not is_programs(caller)]
-    deciding = zip(unsettled, first(unsettled, decides), strict=True)
-    tables = {s.stack for s, frame in deciding if frame and is_kept_table(frame.symbol)}
-    return [stack for stack, _ in found if stack.stack not in tables]
+    found = [each for each in outstanding if each[2] and _is_leak(each[0], each[2], program)]
+    unsettled = [(row, stack) for row, stack, caller in found if caller and not is_programs(caller)]
+    deciding = symbolizer.first([stack for _, stack in unsettled], decides)
+    tables = {
+        row.stack
+        for (row, _), frame in zip(unsettled, deciding, strict=True)
+        if frame and is_kept_table(frame.symbol)
+    }
+    return [(row, stack) for row, stack, _ in found if row.stack not in tables]
 
 
 def _leaking_place(frames: Sequence[Frame], program: str) -> str:
@@ -117,7 +139,7 @@ def _leaking_place(frames: Sequence[Frame], program: str) -> str:
         return _place(None)
     caller = next(dropwhile(is_wrapper, own), own[0])
     means = own[0] if caller is not own[0] else _called(caller, frames)
-    return f"{_place(caller)} by way of {_place(means)}" if means else _place(caller)
+    return f"{_place(caller)} through {_place(means)}" if means else _place(caller)
 
 
 def _called(caller: Frame, frames: Sequence[Frame]) -> Frame | None:
@@ -129,11 +151,11 @@ def _called(caller: Frame, frames: Sequence[Frame]) -> Frame | None:
     return called
 
 
-def _describe(leaks: Sequence[StackStats], place: str, exited: bool, killed_by: str) -> str:
+def _describe(leaks: Sequence[StackStats], place: str, case: VerdictInput) -> str:
     largest = leaks[0]
-    ending = "were never freed" if exited else "are still not freed"
-    if killed_by:
-        ending = f"were not freed before {killed_by}"
+    ending = "were never freed" if case.exited else "are still not freed"
+    if case.killed_by:
+        ending = f"were not freed before {case.killed_by}"
     if largest.blocks == 1:
         ending = ending.replace("were", "was").replace("are", "is")
     others = len(leaks) - 1

@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kwatch.kernel.cpus import online_cpus
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.programs.loader import Programs
+from kwatch.programs.sources import EVENT_SOURCES, EventSource
 from kwatch.rings.bpf_ring import BpfRings
 from kwatch.rings.perf_ring import Control, ControlRecord, LostRecord, PerfRings, control_records
 from kwatch.wire import events
-from kwatch.wire.events import Batch, EventType, Loss, event_type
+from kwatch.wire.events import Batch, Loss
 
 _CONTROL_SIZE = 1 << 20
-_OF_STACKS = {EventType.STACK, EventType.STACK_MEMORY, EventType.CALL_STACK}
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
 _AT_ONCE = 512  # control records, each of which may take a millisecond: signals wait meanwhile
@@ -36,30 +36,35 @@ _MAX_S = 0.25  # that a new stack, which wakes nobody, waits for its names
 _UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
 _MIN_STACKS, _MAX_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
 
+_NO_EVENTS: Batch = np.empty(0, [("time_ns", "u8"), ("tgid", "u4")])
+
 
 @dataclass(slots=True)
 class Drained:
-    """One batch: control records and heap events in order of time, system calls in any order.
+    """One batch: records of control and of stacks in order of time, and events by their source.
 
-    Stacks are among the control records. The events are views of the rings.
+    The events of an ordered source (kwatch.programs.sources) are one array in order of time, those
+    of others one array for each CPU. They are views of the rings.
     """
 
     control: list[Control] = field(default_factory=list)
-    heap: Batch = field(default_factory=lambda: np.empty(0, events.HEAP))
-    syscalls: list[Batch] = field(default_factory=list)
+    stacks: list[ControlRecord] = field(default_factory=list)
+    ordered: dict[str, Batch] = field(default_factory=dict)
+    unordered: dict[str, list[Batch]] = field(default_factory=dict)
 
 
 class Stream:
     """Opens the rings of the loaded programs and reads them."""
 
-    def __init__(self, programs: Programs, options: WatchOptions) -> None:
-        maps, size = programs.maps, options.buffer
+    def __init__(self, programs: Programs, options: TraceOptions) -> None:
+        maps = programs.maps
         named = options.names_programs
         self._control = PerfRings(maps["control_ring"], _CONTROL_SIZE, mappings=named)
-        call = events.STACKED_SYSCALL if options.call_stacks else events.SYSCALL
-        self._syscalls = BpfRings(maps["syscall_rings"], size, call)
-        heap = maps.get("heap_rings")
-        self._heap = BpfRings(heap, size, events.HEAP) if heap else None
+        self._rings = {
+            source: BpfRings(maps[source.ring], options.buffer, event_of(source, options))
+            for source in EVENT_SOURCES
+            if source.ring in maps
+        }
         stacks = maps.get("stack_ring")
         size = _stack_ring_size()
         self._stacks = PerfRings(stacks, size, size // 4) if stacks else None
@@ -70,18 +75,13 @@ class Stream:
         self.delivered_ns = 0  # what happened before has been handed on
         self.lost_control_records = 0
         self.undelivered: Counter[Loss] = Counter()  # written, but never to be read
-        self.takes_stacks = True  # else they stay in their ring, as long as there is room
         self._poll = select.epoll()
         self._control_fds = set(self._control.descriptors)
         for fd in self._control_fds:
             self._poll.register(fd, select.EPOLLIN)
         for fd in self._stacks.descriptors if self._stacks is not None else ():
             self._poll.register(fd, select.EPOLLIN)
-        #: By what is counted when one is full.
-        self._data_rings = {Loss.SYSCALL_RING_FULL: self._syscalls}
-        if self._heap is not None:
-            self._data_rings[Loss.HEAP_RING_FULL] = self._heap
-        for ring in self._data_rings.values():
+        for ring in self._rings.values():
             for fd in ring.descriptors:
                 self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
 
@@ -112,9 +112,12 @@ class Stream:
         self._late_control += new
         return new
 
-    def deliver(self, apply: Callable[[Drained], None]) -> None:
-        """Hands on everything that happened until now; `apply` keeps no view of it."""
-        self._deliver(apply, self._now())
+    def deliver(self, apply: Callable[[Drained], None], with_stacks: bool = True) -> None:
+        """Hands on everything that happened until now; `apply` keeps no view of it.
+
+        Without stacks these stay in their ring, as long as it has room.
+        """
+        self._deliver(apply, self._now(), with_stacks=with_stacks)
 
     def deliver_rest(
         self, apply: Callable[[Drained], None], is_wanted: Callable[[], bool] = lambda: True
@@ -128,28 +131,39 @@ class Stream:
             if not self._has_more:
                 patient = time.monotonic_ns() - now < _PATIENCE_NS
                 time.sleep(0)
-        self.undelivered.update({cause: ring.left for cause, ring in self._data_rings.items()})
+        left = {Loss[source.loss]: ring.left for source, ring in self._rings.items()}
+        self.undelivered.update(left)
         # What the kernel tells of after that, it tells of others: kwatch traces nothing any more.
         unread = (*self._late_control, *self._drain_control())
         self.undelivered[Loss.CONTROL_RING_FULL] += sum(one.time_ns < now for one in unread)
 
     def _now(self) -> int:
-        for ring in self._data_rings.values():
+        for ring in self._rings.values():
             ring.mark()
         return time.monotonic_ns()
 
-    def _deliver(self, apply: Callable[[Drained], None], now: int, patient: bool = True) -> int:
+    def _deliver(
+        self,
+        apply: Callable[[Drained], None],
+        now: int,
+        patient: bool = True,
+        with_stacks: bool = True,
+    ) -> int:
         """Returns until when it was everything. `now` is what `_now` said last.
 
         Who is not `patient` gets also what is younger than an event that is hidden.
         """
-        complete = min(ring.complete_until(now) for ring in self._data_rings.values())
+        complete = min(ring.complete_until(now) for ring in self._rings.values())
         control, cut = self._control_until(complete if patient else now)
-        marked = cut == now
-        heap = self._heap.read(cut, marked) if self._heap is not None else []
-        calls = self._syscalls.read(cut, marked)
-        apply(Drained(control, _in_order(heap), calls))
-        for ring in self._data_rings.values():
+        drained = Drained(control, self.read_stacks(cut) if with_stacks else [])
+        for source, ring in self._rings.items():
+            batches = ring.read(cut, marked=cut == now)
+            if source.ordered:
+                drained.ordered[source.name] = _in_order(batches)
+            else:
+                drained.unordered[source.name] = batches
+        apply(drained)
+        for ring in self._rings.values():
             ring.release()
         self._is_behind = cut < now or bool(self._late_control or self._late_stacks)
         self.delivered_ns = cut
@@ -165,8 +179,6 @@ class Stream:
             cut = max(ordered[_AT_ONCE].time_ns, ordered[0].time_ns + 1)
             count = bisect_left(ordered, cut, key=_time_of)
         ready, self._late_control = ordered[:count], ordered[count:]
-        if self.takes_stacks:
-            ready = sorted([*ready, *self.read_stacks(cut)], key=_time_of)
         return ready, cut
 
     def _read_control(self) -> list[Control]:
@@ -195,9 +207,16 @@ class Stream:
 
     def close(self) -> None:
         self._poll.close()
-        for ring in (self._control, self._syscalls, self._heap, self._stacks):
-            if ring:
+        for ring in (self._control, *self._rings.values(), self._stacks):
+            if ring is not None:
                 ring.close()
+
+
+def event_of(source: EventSource, options: TraceOptions) -> np.dtype[np.void]:
+    """The dtype of a source's events."""
+    name = "STACKED_SYSCALL" if source.event == "SYSCALL" and options.call_stacks else source.event
+    dtype: np.dtype[np.void] = getattr(events, name)
+    return dtype
 
 
 def _stack_ring_size() -> int:
@@ -209,15 +228,10 @@ def _stack_ring_size() -> int:
 def _in_order(batches: list[Batch]) -> Batch:
     """The batches as one in order of time; one alone that is in order is not copied."""
     if not batches:
-        return np.empty(0, events.HEAP)
+        return _NO_EVENTS
     whole = batches[0] if len(batches) == 1 else np.concatenate(batches)
     times = np.ascontiguousarray(whole["time_ns"])
     return whole[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else whole
-
-
-def is_stack(record: ControlRecord) -> bool:
-    """Whether the record comes from the stacks' ring."""
-    return event_type(record.data) in _OF_STACKS
 
 
 def _time_of(record: Control) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.processes.process import Process
 from kwatch.procfs.address_space import AddressSpace
@@ -42,7 +42,7 @@ class Lifecycle:
     """
 
     def __init__(
-        self, options: WatchOptions, tracees: Tracees, on_reuse: Callable[[int], None]
+        self, options: TraceOptions, tracees: Tracees, on_reuse: Callable[[int], None]
     ) -> None:
         self.ending: list[Process] = []
         self.missed_unmaps = 0  # times that records of unmapped code are known to have been lost
@@ -101,7 +101,8 @@ class Lifecycle:
         previous = self._process_table.get(pid)
         if previous is not None:
             self._on_reuse(time_ns)
-            previous.facts = replace(previous.before_exec or previous.facts, exited=True)
+            known = previous.exec_state.before_exec or previous.facts
+            previous.facts = replace(known, exited=True)
             previous.ended_ns = previous.ended_ns or time_ns
             self._tracees.end([previous])
 
@@ -126,7 +127,7 @@ class Lifecycle:
             child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
         if parent is not None:
             child.inherit(parent, time_ns)
-        child.mm_id = int(record["mm_id"])
+        child.code.mm_id = int(record["mm_id"])
         self._tracees.joined(child)
 
     def _execed(self, data: bytes) -> None:
@@ -148,12 +149,12 @@ class Lifecycle:
             return
         if process is None:
             process = self._tracees.register(ProcessFacts(pid, started, comm, pending.exe))
-            process.space, process.mm_id = pending.space, int(record["mm_id"])
+            process.code.space, process.code.mm_id = pending.space, int(record["mm_id"])
             self._tracees.joined(process)
         else:
-            pending.exe = process.facts.exe if process.before_exec is not None else ""
-            process.mm_id, process.before_exec = int(record["mm_id"]), None
-            process.awaits_program = False
+            pending.exe = process.facts.exe if process.exec_state.before_exec is not None else ""
+            process.code.mm_id = int(record["mm_id"])
+            process.exec_state.end()
             self._tracees.new_image(process, int(record["old_tid"]))
         process.facts = replace(process.facts, comm=comm, exe=_exe_after(pid, comm, pending.exe))
 
@@ -177,12 +178,12 @@ class Lifecycle:
     def _code_unmapped(self, data: bytes) -> None:
         record = np.frombuffer(data, events.CODE_UNMAPPED, 1)[0]
         process = self._process_table.get(int(record["tgid"]))
-        if process is None or record["time_ns"] < process.reread_ns:
+        if process is None or record["time_ns"] < process.code.reread_ns:
             return
         start, unmaps = int(record["start"]), int(record["unmaps"])
-        if unmaps == process.unmaps + 1:
-            process.unmaps = unmaps
-        elif unmaps > process.unmaps:  # and until it is, the programs use no tables of it
+        if unmaps == process.code.unmaps + 1:
+            process.code.unmaps = unmaps
+        elif unmaps > process.code.unmaps:  # and until it is, the programs use no tables of it
             self.missed_unmaps += 1
         self._tracees.unmapped(process, start, start + int(record["size"]))
 
@@ -192,10 +193,10 @@ class Lifecycle:
             return
         mapping = mapping_of(record)
         if process is not None:
-            if process.awaits_program:
-                process.awaits_program = False
+            if process.exec_state.awaits_program:
+                process.exec_state.awaits_program = False
                 process.facts = replace(process.facts, exe=self._program(mapping))
-            if self._options.mappings and record.time_ns >= process.reread_ns:
+            if self._options.mappings and record.time_ns >= process.code.reread_ns:
                 process.coverage.mapped_at(record.time_ns)
                 self._tracees.mapped(process, [mapping])
         elif record.pid in self._pending_execs:
@@ -221,10 +222,9 @@ class Lifecycle:
                 self._pending_execs[record.pid] = _PendingExec()
             return
         if record.is_exec:
-            process.space.clear()
-            process.mm_id = process.unmaps = process.epoch = process.reread_ns = 0
+            process.code.begin_exec()
             process.coverage.forget_image()
-            process.before_exec, process.awaits_program = process.facts, True
+            process.exec_state.begin(process.facts)
             process.facts = replace(process.facts, exe="")
         if record.tid == record.pid:
             process.facts = replace(process.facts, comm=record.comm)

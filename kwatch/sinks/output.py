@@ -8,13 +8,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from kwatch.errors import NO_ROOM, KwatchError, UsageError
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import ReportOptions
 from kwatch.model.snapshot import Snapshot
 from kwatch.sinks import Sink
+from kwatch.sinks.formats import PROFILE_FORMATS
 
 if TYPE_CHECKING:
     from kwatch.sinks.profiles.files import Profiles
@@ -29,27 +29,21 @@ class Output:
     BrokenPipeError passes through, unless a verdict is waited for all the same.
     """
 
-    def __init__(self, options: WatchOptions) -> None:
+    def __init__(self, options: ReportOptions) -> None:
         self._options = options
         self._name = options.output or "standard output"
-        _require_distinct([options.output, *astuple(options.profiles)])
+        _require_distinct([options.output, *options.profiles.values()])
         self._profiles = self._profiles_for(options)
         self._stream = self._open(options.output)
         self._sink = self._make_sink()
 
-    def _profiles_for(self, options: WatchOptions) -> Profiles | None:
-        if not options.profiles.wanted:
+    def _profiles_for(self, options: ReportOptions) -> Profiles | None:
+        if not options.profiles:
             return None
         from kwatch.sinks.profiles.files import Profiles
-        from kwatch.sinks.profiles.flamegraph import flamegraph
-        from kwatch.sinks.profiles.folded import folded
-        from kwatch.sinks.profiles.pprof import pprof
-        from kwatch.sinks.profiles.speedscope import speedscope
 
-        formats = {"folded": folded, "pprof": pprof, "speedscope": speedscope}
-        formats["flamegraph"] = flamegraph
-        paths = asdict(options.profiles)
-        made = {path: formats[name] for name, path in paths.items() if path is not None}
+        formats = {each.name: each for each in PROFILE_FORMATS}
+        made = {path: formats[name].load() for name, path in options.profiles.items()}
         return self._translated(lambda: Profiles(made))
 
     def _open(self, path: str | None) -> TextIO:
@@ -72,7 +66,7 @@ class Output:
         from kwatch.sinks.table.table import Tables
 
         color = self._stream.isatty() and "NO_COLOR" not in os.environ
-        return Tables(self._stream, color=color, full_stacks=self._options.listing.full_stacks)
+        return Tables(self._stream, color=color, full_stacks=self._options.full_stacks)
 
     def _translated(self, action: Callable[[], _Result]) -> _Result:
         try:

@@ -69,9 +69,14 @@ class Symbolizer:
     either thread.
     """
 
-    def __init__(self, files: int = MAX_FILES, reader: Reader | None = None) -> None:
+    def __init__(
+        self,
+        files: int = MAX_FILES,
+        reader: Reader | None = None,
+        warn: Callable[[str], None] = _nobody,
+    ) -> None:
         load_libdw()
-        self.warn: Callable[[str], None] = _nobody
+        self.warn = warn
         self._files = OpenFiles(files, self._warn_nameless)
         self._reader = reader or Reader()
         self._frames: Lru[tuple[int, int, int], _Named] = Lru(_FRAMES_BYTES, weigh=_weight)

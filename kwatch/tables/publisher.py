@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -14,27 +12,21 @@ from functools import partial
 
 import numpy as np
 
-from kwatch.elf.elf import Elf
-from kwatch.elf.reader import Elf32Error
-from kwatch.errors import KwatchError
 from kwatch.processes.process import Process
-from kwatch.procfs.mappings import Mapping, file_of, file_version, files_of, read_mappings
-from kwatch.programs.loader import Programs
+from kwatch.procfs.mappings import Mapping, file_of, file_version
 from kwatch.system.lru import Lru
-from kwatch.tables.file_store import FileIdentity, FileStore
-from kwatch.tables.grace_period import GracePeriods, Retired
-from kwatch.tables.mapping_store import CODE_MAPPING, MAX_MAPPINGS, Code, MappingStore
-from kwatch.tables.row_store import Placed, RowStore
-from kwatch.unwind.table import Table, build_table_from_memory
-from kwatch.unwind.table_cache import TableCache
+from kwatch.tables.file_store import FileIdentity
+from kwatch.tables.mapping_store import CODE_MAPPING, MAX_MAPPINGS, Code
+from kwatch.tables.row_store import Placed
+from kwatch.tables.stores import TableStores
+from kwatch.tables.table_loader import VDSO, TableLoader
+from kwatch.unwind.table import Table
 
-_VDSO = "[vdso]"
 _END_OF_32_BITS = 1 << 32
 _LARGE_FILE = 24 << 20  # bytes; its table is made in the background
 _KEPT_TABLES = 16  # in memory, to finish stacks with
 _MAX_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
 _MAX_WITHOUT = 1024  # files without a table that are remembered
-_MAX_WARNINGS = 256
 _MASK = (1 << 64) - 1
 
 _Key = tuple[int, int, str]
@@ -58,33 +50,28 @@ class _File:
 class TablePublisher:
     """One for all processes, which share the tables of the files that they share.
 
-    `complain` is called with a line for people when a file has no table.
+    `complain` is called with a line for people when a process has no room for its mappings.
     """
 
-    def __init__(self, programs: Programs, complain: Callable[[str], None]) -> None:
-        maps = programs.maps
-        self._periods = GracePeriods()
-        self._rows = RowStore(maps["row_shards"])
-        self._code = MappingStore(maps["spaces"], maps["code_mappings"], self._periods)
-        self._of_files = FileStore(maps["file_tables"])
-        self._sent = maps["stacks_sent"]
+    def __init__(
+        self, stores: TableStores, loader: TableLoader, complain: Callable[[str], None]
+    ) -> None:
+        self._stores = stores
+        self._loader = loader
         self._complain = complain
-        self._warned: set[str] = set()
-        self._cache = TableCache()
         self._files: dict[_Key, _File] = {}  # the one used last is the last
         self._keys: dict[int, list[_Key]] = {}
         self._changed: dict[int, Process] = {}
         self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
-        self._retired: Retired[Placed] = Retired(self._periods)
         self._freed = 0  # tables whose room others have got
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
         self._coming: dict[_Key, Future[Table | None]] = {}
-        self._has_come = False  # some of these have, of which the programs have not been told
+        self._has_come = False  # some of these have, and the programs do not know it yet
 
     @property
     def kernel_bytes(self) -> int:
         """Memory of the kernel that the tables take."""
-        return self._rows.kernel_bytes
+        return self._stores.rows.kernel_bytes
 
     def load(self, pid: int, mappings: Iterable[Mapping]) -> None:
         """Makes the tables of files that a process maps. The programs find them by the files."""
@@ -99,7 +86,7 @@ class TablePublisher:
         """Tells the programs of all mappings that have changed."""
         changed, self._changed = self._changed, {}
         for process in changed.values():
-            if process.mm_id:
+            if process.code.mm_id:
                 self._publish(process)
 
     def prepare(self, paths: Iterable[str]) -> None:
@@ -109,33 +96,28 @@ class TablePublisher:
             key = status.st_dev, status.st_ino, path
             if key not in self._files:
                 self._files[key] = _File(version=_version(path))
-                self._came(key, partial(self._load, path, path))
+                self._came(key, partial(self._loader.load, path, path))
 
     def forget(self, process: Process) -> None:
         """The process is traced no more."""
         self._changed.pop(process.pid, None)
-        self._code.forget(process.pid)
+        self._stores.mappings.forget(process.pid)
         self._use(process.pid, [])
 
     def resend(self, process: Process, stacks: Iterable[int]) -> None:
         """The frames of these stacks are to be sent again when they occur again."""
-        for stack in stacks:
-            self._sent.delete(struct.pack("Q", stack))
-        self._code.renew(process.pid)
+        self._stores.forget_sent(stacks)
+        self._stores.mappings.renew(process.pid)
 
     def batch_done(self, processes: Iterable[Process]) -> None:
         """To be called after each batch, with all processes."""
-        before = self._freed
-        self._code.reclaim()
-        for placed in self._retired.released():
-            self._rows.remove(placed)
-            self._freed += 1
+        freed = self._stores.reclaim()
+        self._freed += freed
         self._collect()
         has_come, self._has_come = self._has_come, False
-        has_room = self._freed != before
-        waits = has_room and any(file.refused is not None for file in self._files.values())
+        waits = freed > 0 and any(file.refused is not None for file in self._files.values())
         for process in processes if has_come or waits else ():
-            self.load(process.pid, process.space)
+            self.load(process.pid, process.code.space)
             self.update(process)
         self.publish()
 
@@ -164,8 +146,7 @@ class TablePublisher:
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
-        self._rows.close()
-        self._periods.close()
+        self._stores.close()
 
     def _need(self, pid: int, mapping: Mapping) -> None:
         key = _key(mapping)
@@ -182,63 +163,26 @@ class TablePublisher:
             if file.refused is not None and file.refused != self._freed:
                 self._place(key, self._reload(pid, mapping))
             return
-        if not path and mapping.path != _VDSO:
+        if not path and mapping.path != VDSO:
             return  # it cannot be opened now; another process may lead to it
         self._files[key] = _File(version=_version(path))
         is_large = _size(mapping) > _LARGE_FILE
-        table = self._find(path) if is_large else None
+        table = self._loader.find(path) if is_large else None
         if table is None and is_large:
-            self._coming[key] = self._worker.submit(self._load_mapped, pid, mapping)
+            self._coming[key] = self._worker.submit(self._loader.load_mapped, pid, mapping)
         elif table is None:
-            self._came(key, partial(self._load_mapped, pid, mapping))
+            self._came(key, partial(self._loader.load_mapped, pid, mapping))
         else:
             self._place(key, table)
 
     def _reload(self, pid: int, mapping: Mapping) -> Table | None:
         try:
-            table = self._load_mapped(pid, mapping)
+            table = self._loader.load_mapped(pid, mapping)
         except FileNotFoundError:
             return None
         if table is not None:
             self._tables.put(_key(mapping), table)
         return table
-
-    def _load_mapped(self, pid: int, mapping: Mapping) -> Table | None:
-        """None if the file has no table: raises FileNotFoundError if nothing leads to it now."""
-        if mapping.path == _VDSO:
-            return _vdso_table()
-        for path in files_of(pid, mapping):
-            with contextlib.suppress(FileNotFoundError):  # the process ends meanwhile
-                return self._load(path, mapping.path)
-        raise FileNotFoundError(mapping.path)
-
-    def _find(self, path: str) -> Table | None:
-        """A table that takes no time."""
-        try:
-            with Elf.open(path) as elf:
-                return self._cache.find(elf)
-        except KwatchError:
-            return None  # to be told of when it is loaded
-
-    def _load(self, path: str, shown: str) -> Table | None:
-        """None if it has none: raises FileNotFoundError if the path is gone."""
-        try:
-            with Elf.open(path) as elf:
-                return self._cache.get(elf)
-        except Elf32Error:
-            return None  # as of all that the process runs, which the report says
-        except KwatchError as error:
-            if not os.path.exists(path):
-                raise FileNotFoundError(path) from error
-            self._warn(shown, f"no unwind table for {shown}: {error}")
-            return None
-
-    def _warn(self, shown: str, line: str) -> None:
-        """Once for a file, and not for what programs write for themselves."""
-        is_known = shown in self._warned or len(self._warned) >= _MAX_WARNINGS
-        if not is_known and not shown.startswith("/memfd:"):
-            self._warned.add(shown)
-            self._complain(line)
 
     def _collect(self) -> None:
         """Takes the tables that have been made in the background."""
@@ -261,7 +205,7 @@ class TablePublisher:
         self._tables.put(key, table)
         file.shape = replace(table, rows=table.rows[:0])
         try:
-            file.placed = self._rows.place(table.rows, table.blocks)
+            file.placed = self._stores.rows.place(table.rows, table.blocks)
             reason = "the tables have no more room"
         except OSError as error:
             reason = str(error.strerror)
@@ -269,16 +213,16 @@ class TablePublisher:
             file.refused = None
             code = file.shape.in_file
             if file.version and code is not None:
-                self._of_files.add(_identity(key, file), code, file.placed)
+                self._stores.files.add(_identity(key, file), code, file.placed)
             return
         if file.refused is None:
-            self._warn(key[2], f"the unwind table of {key[2]} was not loaded: {reason}")
+            self._loader.warn(key[2], f"the unwind table of {key[2]} was not loaded: {reason}")
         file.refused = self._freed
         self._limit_unused(0)
 
     def _publish(self, process: Process) -> None:
         keys, entries = [], []
-        for mapping in process.space:
+        for mapping in process.code.space:
             key = _key(mapping)
             file = self._files.get(key) if _has_code(mapping) else None
             if key in self._coming:
@@ -293,7 +237,9 @@ class TablePublisher:
             entries.append((mapping.start, mapping.end, bias & _MASK, *place))
             keys.append(key)
         code: Code = np.array(entries[:MAX_MAPPINGS], CODE_MAPPING)
-        if self._code.publish(process.pid, process.mm_id, process.epoch, process.unmaps, code):
+        if self._stores.mappings.publish(
+            process.pid, process.code.mm_id, process.code.epoch, process.code.unmaps, code
+        ):
             self._use(process.pid, keys)
         else:
             self._complain(f"no room for the mappings of process {process.pid}: short stacks")
@@ -324,8 +270,8 @@ class TablePublisher:
     def _give_up(self, key: _Key, file: _File) -> None:
         if file.placed is not None:
             if file.version:
-                self._of_files.remove(_identity(key, file), file.placed)
-            self._retired.add(file.placed)
+                self._stores.files.remove(_identity(key, file), file.placed)
+            self._stores.retired.add(file.placed)
 
 
 def _version(path: str) -> tuple[int, ...]:
@@ -346,7 +292,7 @@ def _key(mapping: Mapping) -> _Key:
 
 def _has_code(mapping: Mapping) -> bool:
     """Whether it has a table, as far as the mapping tells; a 32-bit process's vdso has none."""
-    return bool(mapping.inode) or (mapping.path == _VDSO and mapping.end >= _END_OF_32_BITS)
+    return bool(mapping.inode) or (mapping.path == VDSO and mapping.end >= _END_OF_32_BITS)
 
 
 def _size(mapping: Mapping) -> int:
@@ -355,17 +301,3 @@ def _size(mapping: Mapping) -> int:
         return os.stat(mapping.path).st_size if mapping.inode else 0
     except (OSError, ValueError):
         return mapping.end - mapping.start  # in another mount namespace
-
-
-def _vdso_table() -> Table:
-    """The kernel maps one image into every 64-bit process, so kwatch's own will do.
-
-    Raises FileNotFoundError if it cannot be read.
-    """
-    try:
-        mapping = next(each for each in read_mappings(os.getpid()) if each.path == _VDSO)
-        with open("/proc/self/mem", "rb", buffering=0) as memory:
-            image = os.pread(memory.fileno(), mapping.end - mapping.start, mapping.start)
-        return build_table_from_memory(image, _VDSO)
-    except (StopIteration, OSError, KwatchError) as error:
-        raise FileNotFoundError(_VDSO) from error

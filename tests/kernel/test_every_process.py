@@ -21,7 +21,7 @@ from kwatch.probes.finder import AllocatorFinder
 from kwatch.procfs.mappings import read_mappings
 from kwatch.programs.loader import Programs
 from kwatch.programs.source import AttachMethods
-from kwatch.session.tracees import _files_of
+from kwatch.session.tracees import files_of
 
 
 @pytest.fixture(params=["links", "events"])
@@ -65,18 +65,18 @@ def from_layers(libc, layers, mounted):
     return with_own_libc(f"{mount} && libc={mounted}/{os.path.basename(libc)}", libc)
 
 
-def files_of(target):
-    return list(_files_of(target.pid, read_mappings(target.pid)))
+def mapped_files(target):
+    return list(files_of(target.pid, read_mappings(target.pid)))
 
 
-def test_equal_files_of_two_containers(start, probes, libc, tmp_path):
+def test_equalfiles_of_two_containers(start, probes, libc, tmp_path):
     first, second = (
         start("leaky", prefix=copied(libc, tmp_path / name)) for name in ("first", "second")
     )
     system, unprobed = Coverage(EVERY_PROCESS), malloc_of(second.pid)
     for target in (first, second):
         assert unprobed.is_untouched()
-        (line,) = probes.probe(system, files_of(target))
+        (line,) = probes.probe(system, mapped_files(target))
         assert line.endswith(f"functions of {libc}")
         assert not malloc_of(target.pid).is_untouched()
     assert (system.nothing_found, system.own_gap) == ("", "")
@@ -93,15 +93,15 @@ def test_containers_that_share_a_layer(start, probes, libc, tmp_path):
         for name in ("first", "second")
     )
     system = Coverage(EVERY_PROCESS)
-    assert len(probes.probe(system, files_of(first))) == 1
+    assert len(probes.probe(system, mapped_files(first))) == 1
     assert not malloc_of(second.pid).is_untouched()
-    assert probes.probe(system, files_of(second)) == []
+    assert probes.probe(system, mapped_files(second)) == []
 
 
 def test_a_process_that_dies_while_it_leads_to_a_file(start, attacher, libc, tmp_path):
     target = start("leaky", prefix=copied(libc, tmp_path / "libc"))
     finder = AllocatorFinder()
-    found = {file.path: finder.find(*file) for file in files_of(target)}
+    found = {file.path: finder.find(*file) for file in mapped_files(target)}
     ((path, allocator),) = [item for item in found.items() if item[1]]
     target.kill()
     with pytest.raises(ProcessGone):

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from kwatch.cli import _parse
-from kwatch.commands.watch.command import options_from, program_config
+from kwatch.commands.startup import program_config
+from kwatch.commands.watch.command import options_from
 from kwatch.errors import KwatchError
 from kwatch.programs.loader import Loader
 from kwatch.system.signals import Signals
@@ -122,26 +123,26 @@ def signals():
     "part",
     [
         "commands.watch.loop.Output",
-        "commands.watch.loop.Launched",
+        "session.live.Launched",
         "session.tracer.Stream",
         "session.tracer.Attacher",
         "session.tracer.tracepoints.attach",
-        "commands.watch.loop.Session",
+        "session.live.Session",
         "commands.watch.loop.Reporter",
-        "commands.watch.loop.Connector",
-        "commands.watch.loop.program_files",
+        "session.live.Connector",
+        "session.live.program_files",
     ],
 )
 def test_a_start_that_fails_closes_what_it_opened(monkeypatch, signals, tmp_path, part):
     from kwatch.commands.watch.loop import Watch
 
     ran = tmp_path / "ran"
-    report = ["--json", "--output", str(tmp_path / "report")]
-    options = options_from(_parse("watch", [*report, "--comm", "no such", "--", "touch", str(ran)]))
+    arguments = ["--json", "--output", str(tmp_path / "report"), "--comm", "no such"]
+    traced, report = options_from(_parse("watch", [*arguments, "--", "touch", str(ran)]))
     monkeypatch.setattr(f"kwatch.{part}", failing)
     before = descriptors()
     with pytest.raises(KwatchError, match="made to fail"):
-        Watch(options, Loader(program_config(options)), signals)
+        Watch(traced, report, Loader(program_config(traced)), signals)
     assert descriptors() == before
     assert psutil.Process().children() == []
     assert not ran.exists()
@@ -153,10 +154,10 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
     with subprocess.Popen(["true"]) as gone:
         pass
     assert processes.facts(gone.pid) is None
-    options = options_from(_parse("watch", ["--pid", str(gone.pid)]))
+    traced, report = options_from(_parse("watch", ["--pid", str(gone.pid)]))
     before = descriptors()
     with pytest.raises(KwatchError, match="no process"):
-        Watch(options, Loader(program_config(options)), signals)
+        Watch(traced, report, Loader(program_config(traced)), signals)
     assert descriptors() == before
     assert psutil.Process().children() == []
 
@@ -165,9 +166,9 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
     "moment",
     [
         "commands.watch.loop.Output",
-        "commands.watch.loop.Tracer",
-        "commands.watch.loop.Session",
-        "session.tracees.Tracees.attach",
+        "session.live.Tracer",
+        "session.live.Session",
+        "session.attaching.Attaching.attach",
     ],
 )
 def test_a_target_that_ends_during_the_start_is_a_failed_start(
@@ -176,7 +177,7 @@ def test_a_target_that_ends_during_the_start_is_a_failed_start(
     """Whenever that is: one error, and no report. The last is after it has been probed."""
     from kwatch.commands.watch.loop import Watch
 
-    report = tmp_path / "report"
+    file = tmp_path / "report"
     target = subprocess.Popen(["sleep", "1000"])
     step = pkgutil.resolve_name(f"kwatch.{moment}")
 
@@ -186,12 +187,13 @@ def test_a_target_that_ends_during_the_start_is_a_failed_start(
         target.wait()
         return done
 
-    arguments = ["--json", "--output", str(report), "--pid", str(target.pid)]
-    options = options_from(_parse("watch", arguments))
+    arguments = ["--json", "--output", str(file), "--pid", str(target.pid)]
+    traced, report = options_from(_parse("watch", arguments))
     monkeypatch.setattr(f"kwatch.{moment}", ending)
-    with pytest.raises(KwatchError, match=rf"process {target.pid} \(sleep\) ended before"):
-        Watch(options, Loader(program_config(options)), signals)
-    assert report.read_text() == ""
+    known = rf"process {target.pid} \(sleep\) ended before|no process {target.pid}$"
+    with pytest.raises(KwatchError, match=known):
+        Watch(traced, report, Loader(program_config(traced)), signals)
+    assert file.read_text() == ""
     assert capsys.readouterr().err == ""
 
 
@@ -220,12 +222,12 @@ def test_a_bug_amid_a_batch_is_told_as_it_is(signals, tmp_path):
     from kwatch.commands.watch.loop import Watch
 
     arguments = ["--json", "--output", str(tmp_path / "report"), "--duration", "0.1", "--pid"]
-    options = options_from(_parse("watch", [*arguments, str(os.getppid())]))
-    watch = Watch(options, Loader(program_config(options)), signals)
+    traced, report = options_from(_parse("watch", [*arguments, str(os.getppid())]))
+    watch = Watch(traced, report, Loader(program_config(traced)), signals)
 
     def apply(drained):
-        raise ZeroDivisionError(len(drained.syscalls))
+        raise ZeroDivisionError(len(drained.unordered))
 
-    watch._session.apply = apply
+    watch._live.session.apply = apply
     with pytest.raises(ZeroDivisionError):
         watch.run()

@@ -123,14 +123,14 @@ def test_a_second_signal_ends_kwatch_alone(launch, tmp_path):
     wait_until(came.exists)
     kwatch.send_signal(signal.SIGTERM)
     assert kwatch.wait(DEADLINE) == 128 + signal.SIGTERM
-    assert "goes on running" in end(kwatch)[1]
+    assert "is still running" in end(kwatch)[1]
 
 
 def test_duration_ends_the_wait(launch):
     kwatch = launch("--interval", "0.1", "--duration", "1", *WAITS)
     head(kwatch)
     assert kwatch.wait(DEADLINE) == 0
-    assert "goes on running" in end(kwatch)[1]
+    assert "is still running" in end(kwatch)[1]
 
 
 def test_full_disk_is_told_while_the_command_runs(launch):
@@ -192,7 +192,7 @@ def test_a_command_that_does_not_end_at_a_signal_is_waited_for(launch, number):
     assert kwatch.wait(DEADLINE) == 128 + number
     _, stderr = kwatch.communicate(timeout=DEADLINE)  # lets the command end, too
     assert stderr.startswith("kwatch: sh (pid ")
-    assert stderr.endswith(") goes on running\n")
+    assert stderr.endswith(") is still running\n")
 
 
 COUNTS = """

@@ -20,16 +20,17 @@ from kwatch.kernel.bpf import has_uprobe_links
 SCRIPT = """
 import sys
 from kwatch.cli import _parse
-from kwatch.commands.watch.command import options_from, program_config
+from kwatch.commands.startup import program_config
+from kwatch.commands.watch.command import options_from
 from kwatch.commands.watch.loop import Watch
 from kwatch.programs.loader import Loader
 from kwatch.programs.source import AttachMethods
 from kwatch.system.signals import Signals
 
 links, perf, *arguments = sys.argv[1:]
-options = options_from(_parse("watch", arguments))
-loader = Loader(program_config(options), AttachMethods(links == "links", perf == "perf"))
-sys.exit(Watch(options, loader, Signals()).run())
+traced, report = options_from(_parse("watch", arguments))
+loader = Loader(program_config(traced), AttachMethods(links == "links", perf == "perf"))
+sys.exit(Watch(traced, report, loader, Signals()).run())
 """
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.session.tracer import call_flags
 from kwatch.syscalls.names import everything
 from kwatch.syscalls.select import numbers
 from kwatch.wire.events import Abi
 from kwatch.wire.maps import CALL_NUMBERS, CALL_ROLE_SHIFT, CallFlag, MemoryRole
 
-ONLY_READ = WatchOptions(trace=frozenset(["read"]))
+ONLY_READ = TraceOptions(trace=frozenset(["read"]))
 
 
 def flags_of(options, abi, name):
@@ -42,5 +42,5 @@ def test_what_is_chosen_is_traced_in_every_abi():
 
 
 def test_without_a_heap_only_what_is_chosen():
-    options = WatchOptions(heap=False, heap_stacks=False, trace=frozenset(["read"]))
+    options = TraceOptions(heap=False, heap_stacks=False, trace=frozenset(["read"]))
     assert flags_of(options, Abi.X86_64, "mmap") == 0

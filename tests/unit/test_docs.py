@@ -19,7 +19,7 @@ from kwatch.commands.doctor import features
 from kwatch.commands.watch.command import options_from
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model import snapshot
-from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.programs.sources import TRACEPOINTS
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import Loss
 

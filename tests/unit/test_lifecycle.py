@@ -11,11 +11,13 @@ import pytest
 from harness.records import control_record, heap_batch, typed
 
 from kwatch.errors import KwatchError
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.rings.perf_ring import MappingRecord, NameRecord
 from kwatch.session import tracees as module
+from kwatch.session.attaching import Attaching
 from kwatch.session.lifecycle import Lifecycle
+from kwatch.session.notices import Notices
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.wire.events import EventType
@@ -32,23 +34,22 @@ class Targets:
 
     def __init__(self):
         self.mm_ids = {}
+        self.targets = self
         self.attacher = SimpleNamespace(detach=lambda pid: None)
+        self.losses = SimpleNamespace(forget=lambda pid: None)
 
-    def add_target(self, pid, flags):
+    def add(self, pid, flags):
         self.mm_ids[pid] = 1000 + len(self.mm_ids)
         return Target(self.mm_ids[pid], flags)
 
     def mm_id(self, pid):
         return self.mm_ids.get(pid, 0)
 
-    def is_target(self, pid):
+    def __contains__(self, pid):
         return pid in self.mm_ids
 
-    def remove_target(self, pid, mm_id):
+    def remove(self, pid, mm_id):
         return self.mm_ids.get(pid) == mm_id and self.mm_ids.pop(pid) == mm_id
-
-    def forget_losses(self, pid):
-        pass
 
 
 class Story:
@@ -59,8 +60,10 @@ class Story:
         self.ended = []
         self.reused = []
         self.tracer = Targets()
-        options = WatchOptions(**{"comms": ("sh",), "heap_stacks": False, **options})
-        self.tracees = Tracees(options, self.tracer, None, lambda p: self.ended.append(p))
+        options = TraceOptions(**{"comms": ("sh",), "heap_stacks": False, **options})
+        notices = Notices(lambda line: None)
+        self.tracees = Tracees(options, self.tracer, None, notices, self.ended.append)
+        self.attaching = Attaching(options, self.tracer, None, self.tracees)
         self.lifecycle = Lifecycle(options, self.tracees, self.reused.append)
         monkeypatch.setattr(module, "read_mappings", lambda pid: [])
         monkeypatch.setattr(processes, "facts", self.running.get)
@@ -79,7 +82,7 @@ class Story:
         return self.tracees.process_table.get(PID)
 
     def attach(self):
-        self.tracees.attach(self.running[PID], by_comm=True)
+        self.attaching.attach(self.running[PID], by_comm=True)
         return self.process
 
     def renamed_by_exec(self, comm, time_ns):
@@ -117,12 +120,12 @@ def allocations():
 def test_an_exec_before_the_attach_is_no_news(story):
     before = time.monotonic_ns()
     process = story.attach()
-    mm_id = process.mm_id
+    mm_id = process.code.mm_id
     story.execs("other", before)
     story.execs("sh", before, mm_id=5)
     assert story.lifecycle.ending == []
     assert story.process is process
-    assert process.mm_id == mm_id == story.tracer.mm_id(PID)
+    assert process.code.mm_id == mm_id == story.tracer.mm_id(PID)
     assert process.facts == facts("sh")
 
 
@@ -138,7 +141,7 @@ def test_an_exec_after_the_attach_is_followed(story):
     process = story.attach()
     story.execs("sh", time.monotonic_ns(), mm_id=5)
     assert story.process is process
-    assert process.mm_id == 5
+    assert process.code.mm_id == 5
 
 
 def test_an_exec_out_of_the_name_ends_what_it_was(story):
@@ -159,7 +162,7 @@ def test_who_is_renamed_while_its_end_is_on_the_way_is_attached_anew(story):
     first.heap.add(*typed(allocations()))
     story.tracer.mm_ids.clear()  # by an exec into a name that does not match
     at_exec = time.monotonic_ns()
-    story.tracees.attach_named(PID, late=True)
+    story.attaching.attach_named(PID, late=True)
     story.execs("other", at_exec)
     assert [p.facts.exited for p in story.ended] == [True]
     assert story.ended == [first]
@@ -172,13 +175,13 @@ def test_who_is_renamed_while_its_end_is_on_the_way_is_attached_anew(story):
 def test_a_pid_that_ends_while_it_is_attached_is_an_error_and_no_report(story):
     gone = story.running.pop(PID)
     with pytest.raises(KwatchError, match=r"process 7 \(sh\) ended before"):
-        story.tracees.attach(gone)
+        story.attaching.attach(gone)
     assert story.ended == []
 
 
 def test_who_ends_while_it_is_attached_by_name_is_no_target(story):
     gone = story.running.pop(PID)
-    story.tracees.attach(gone, by_comm=True)
+    story.attaching.attach(gone, by_comm=True)
     assert story.tracer.mm_ids == {}
     assert [p.facts.exited for p in story.ended] == [True]
 
@@ -214,7 +217,7 @@ def test_an_exec_after_the_exit_is_of_another_process(story):
     story.execs("sh", time.monotonic_ns(), mm_id=5)
     assert story.ended == [first]
     assert story.process is not first
-    assert story.process.mm_id == 5
+    assert story.process.code.mm_id == 5
 
 
 def test_start_times_do_not_move_with_the_clock(monkeypatch):
@@ -233,7 +236,7 @@ class Birth(Story):
 
     def __init__(self, monkeypatch, **options):
         super().__init__(monkeypatch, comms=(), pids=(PID,), follow=True, **options)
-        self.tracees.attach(self.running[PID])
+        self.attaching.attach(self.running[PID])
         self.at = time.monotonic_ns()
 
     def forks(self):
@@ -341,7 +344,7 @@ def test_a_child_of_a_process_that_is_not_known(birth):
 
 def test_after_losses_a_process_is_what_it_is_now(birth):
     birth.running[PID] = facts("nginx")
-    birth.tracer.target = lambda pid: None
+    birth.tracer.get = lambda pid: None
     birth.tracees.reread(birth.process)
     assert birth.process.facts == facts("nginx")
 

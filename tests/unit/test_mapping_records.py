@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.rings.perf_ring import ControlRecord, MappingRecord
 from kwatch.session import tracees as module
 from kwatch.session.lifecycle import Lifecycle, mapping_of
+from kwatch.session.notices import Notices
 from kwatch.session.tracees import Tracees
 from kwatch.wire.events import CODE_UNMAPPED, EventType
 from kwatch.wire.maps import Target
@@ -39,18 +40,20 @@ class Life:
 
     def __init__(self):
         self.now, self.unmaps = [], 0
-        tracer = SimpleNamespace(attacher=None, target=lambda pid: Target(MM_ID, 0, self.unmaps))
-        self.tracees = Tracees(WatchOptions(heap=False), tracer, None, lambda process: None)
-        self.lifecycle = Lifecycle(WatchOptions(heap=False), self.tracees, lambda time_ns: None)
+        targets = SimpleNamespace(get=lambda pid: Target(MM_ID, 0, self.unmaps))
+        tracer = SimpleNamespace(attacher=None, targets=targets)
+        options, notices = TraceOptions(heap=False), Notices(lambda line: None)
+        self.tracees = Tracees(options, tracer, None, notices, lambda process: None)
+        self.lifecycle = Lifecycle(options, self.tracees, lambda time_ns: None)
         self.process = self.tracees.register(ProcessFacts(PID, 1.0, "app", "/app"))
-        self.process.mm_id = MM_ID
+        self.process.code.mm_id = MM_ID
 
     def apply(self, *records):
         for record in records:
             self.lifecycle.apply(record)
 
     def paths(self):
-        return [mapping.path for mapping in self.process.space]
+        return [mapping.path for mapping in self.process.code.space]
 
 
 @pytest.fixture
@@ -74,24 +77,24 @@ def test_what_is_mapped_over_other_code_stays(life):
     """The kernel tells of it inside the call, the programs of the other's end when it returns."""
     life.apply(mapped("/a.so"), mapped("/b.so"), unmapped(1, size=0))
     assert life.paths() == ["/b.so"]
-    assert life.process.unmaps == 1
+    assert life.process.code.unmaps == 1
 
 
 def test_a_lost_record_is_missed_when_the_next_one_comes(life):
     life.apply(mapped("/a.so"), unmapped(1))
-    assert (life.process.unmaps, life.lifecycle.missed_unmaps) == (1, 0)
+    assert (life.process.code.unmaps, life.lifecycle.missed_unmaps) == (1, 0)
     life.apply(unmapped(3))
-    assert (life.process.unmaps, life.lifecycle.missed_unmaps) == (1, 1)
+    assert (life.process.code.unmaps, life.lifecycle.missed_unmaps) == (1, 1)
 
 
 def test_mappings_that_were_lost_are_found_again(life):
     life.apply(mapped("/a.so"))
-    epoch = life.process.epoch
+    epoch = life.process.code.epoch
     life.now, life.unmaps = [mapped("/b.so")], 2  # of which nothing was heard
     life.tracees.reread(life.process)
     assert life.paths() == ["/b.so"]
-    assert life.process.unmaps == 2
-    assert life.process.epoch > epoch + 2  # with which the programs have gone on meanwhile
+    assert life.process.code.unmaps == 2
+    assert life.process.code.epoch > epoch + 2  # with which the programs have gone on meanwhile
 
 
 def test_records_from_before_say_nothing_new(life):
@@ -102,7 +105,7 @@ def test_records_from_before_say_nothing_new(life):
     later = time.monotonic_ns()
     life.apply(unmapped(2, time_ns=later), mapped("/c.so", time_ns=later))
     assert life.paths() == ["/c.so"]
-    assert (life.process.unmaps, life.lifecycle.missed_unmaps) == (2, 0)
+    assert (life.process.code.unmaps, life.lifecycle.missed_unmaps) == (2, 0)
 
 
 def test_a_process_that_has_ended_keeps_its_mappings(life):

@@ -12,11 +12,13 @@ import pytest
 
 from kwatch.commands.watch.messages import attached_line, untraced_line
 from kwatch.kernel.perf import EVERY_PROCESS
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
+from kwatch.processes.accounts import Accounts
 from kwatch.processes.process_table import ProcessTable
 from kwatch.procfs.mappings import Mapping
+from kwatch.session.notices import Notices
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.targets.launch import is_32_bit
@@ -41,8 +43,10 @@ def code(start):
 
 
 def add(tracees, pid, comm, start=1 << 44):
-    process = tracees.process_table.add(ProcessFacts(pid, 1.0, comm, ""), heap=True)
-    process.space.add(code(start))
+    process = tracees.process_table.add(
+        ProcessFacts(pid, 1.0, comm, ""), Accounts.wanted(TraceOptions())
+    )
+    process.code.space.add(code(start))
     return process
 
 
@@ -55,31 +59,31 @@ def elf(path, bits):
     ("globs", "said"), [(("nginx",), "nginx"), (("php*", "nginx"), "php* or nginx")]
 )
 def test_a_name_that_nobody_has(tracees, globs, said):
-    line = attached_line(WatchOptions(comms=globs), tracees, None)
+    line = attached_line(TraceOptions(comms=globs), tracees, None)
     assert line == f"attached to no process yet: none is named {said}"
 
 
 def test_a_name_that_somebody_has(tracees):
     add(tracees, 7, "nginx")
-    line = attached_line(WatchOptions(comms=("nginx",)), tracees, None)
+    line = attached_line(TraceOptions(comms=("nginx",)), tracees, None)
     assert line == "attached to nginx[7]; heap: no allocator found yet; system calls: all"
 
 
 def test_a_32_bit_program(tracees):
     add(tracees, 7, "wine", BELOW_4_GIB)
-    line = attached_line(WatchOptions(pids=(7,)), tracees, None)
+    line = attached_line(TraceOptions(pids=(7,)), tracees, None)
     assert line == f"attached to wine[7]; heap: not of wine[7] ({THROUGH}); system calls: all"
-    line = attached_line(WatchOptions(pids=(7,), syscalls=False), tracees, None)
+    line = attached_line(TraceOptions(pids=(7,), syscalls=False), tracees, None)
     assert line.endswith("(32-bit program: its heap is not traced)")
-    line = attached_line(WatchOptions(pids=(7,), heap=False), tracees, None)
+    line = attached_line(TraceOptions(pids=(7,), heap=False), tracees, None)
     assert "32-bit" not in line
 
 
 def test_32_bit_programs_among_others(tracees):
-    add(tracees, 7, "nginx").space.add(code(0x40_0000))  # not position-independent
+    add(tracees, 7, "nginx").code.space.add(code(0x40_0000))  # not position-independent
     for pid in (8, 9):
         add(tracees, pid, "wine", BELOW_4_GIB)
-    line = attached_line(WatchOptions(pids=(7, 8, 9)), tracees, None)
+    line = attached_line(TraceOptions(pids=(7, 8, 9)), tracees, None)
     assert "not of 2 processes such as wine[8] (32-bit programs: their system calls" in line
     assert "nginx" not in line
 
@@ -90,9 +94,9 @@ def test_a_command_is_looked_at_before_its_exec(tracees, tmp_path, bits):
     script.write_text(f"#!{elf(tmp_path / 'interpreter', bits)}\n")
     for path in (str(script), str(tmp_path / "interpreter")):
         assert is_32_bit(path) == (bits == 32)
-    tracees.process_table.add(ProcessFacts(7, 1.0, "python3", ""), heap=True)
+    tracees.process_table.add(ProcessFacts(7, 1.0, "python3", ""), Accounts.wanted(TraceOptions()))
     launched = SimpleNamespace(pid=7, path=str(script))
-    line = attached_line(WatchOptions(command=("./script",)), tracees, launched)
+    line = attached_line(TraceOptions(command=("./script",)), tracees, launched)
     assert line.startswith("attached to ./script[7]; heap: ")
     assert (f"not of ./script[7] ({THROUGH})" in line) == (bits == 32)
 
@@ -103,12 +107,15 @@ def test_a_file_that_cannot_be_read_has_no_bits(tmp_path):
 
 def test_the_verdict_on_a_32_bit_program():
     tracer = SimpleNamespace(attacher=None)
+    notices = Notices(lambda line: None)
     for syscalls, reason in ((True, THROUGH), (False, "32-bit program: its heap is not traced")):
-        tracees = Tracees(WatchOptions(syscalls=syscalls), tracer, None, lambda process: None)
+        tracees = Tracees(
+            TraceOptions(syscalls=syscalls), tracer, None, notices, lambda process: None
+        )
         process = tracees.register(ProcessFacts(7, 1.0, "wine", ""))
-        process.space.add(code(BELOW_4_GIB))
+        process.code.space.add(code(BELOW_4_GIB))
         assert tracees.gap(process) == reason
-        process.space.add(code(1 << 44))
+        process.code.space.add(code(1 << 44))
         assert "32-bit" not in tracees.gap(process)
 
 
@@ -136,10 +143,12 @@ def test_descendants_are_those_that_are_no_targets():
     assert parent.stdout.read(1) == "1"
     (child,) = processes.descendants({parent.pid})
     assert processes.descendants({parent.pid, child}) == []
-    tracer = SimpleNamespace(attacher=None, is_target=lambda pid: pid in targets)
-    tracees = Tracees(WatchOptions(follow=True), tracer, None, lambda process: None)
+    targets: set[int] = set()
+    tracer = SimpleNamespace(attacher=None, targets=targets)
+    notices = Notices(lambda line: None)
+    tracees = Tracees(TraceOptions(follow=True), tracer, None, notices, lambda process: None)
     tracees.register(processes.facts(parent.pid))
-    targets = {parent.pid}
+    targets.add(parent.pid)
     assert [facts.pid for facts in tracees.untraced_children()] == [child]
     targets.add(child)
     assert tracees.untraced_children() == []

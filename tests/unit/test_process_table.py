@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 from kwatch.model.process import ProcessFacts
+from kwatch.processes.accounts import Accounts
 from kwatch.processes.process_table import ProcessTable
 
 
 def test_a_childs_addresses_have_changed_their_meaning_as_often_as_its_parents():
     process_table = ProcessTable()
-    parent, child = (process_table.add(ProcessFacts(pid, 1.0, "app", ""), False) for pid in (7, 8))
-    parent.epoch, parent.unmaps = 5, 4
+    parent, child = (
+        process_table.add(ProcessFacts(pid, 1.0, "app", ""), Accounts()) for pid in (7, 8)
+    )
+    parent.code.epoch, parent.code.unmaps = 5, 4
     child.inherit(parent, 1)
-    assert (child.epoch, child.unmaps) == (5, 0)  # as inherit_space() does in bpf/lifecycle.bpf.c
+    assert (child.code.epoch, child.code.unmaps) == (
+        5,
+        0,
+    )  # as inherit_space() does in bpf/lifecycle.bpf.c

@@ -13,7 +13,8 @@ from kwatch.model.snapshot import HeapStats, Lost, Snapshot, StackStats, Verdict
 from kwatch.procfs.address_space import ReturnAddress
 from kwatch.procfs.mappings import Mapping
 from kwatch.report.queue import ReportQueue
-from kwatch.report.unsymbolized import UnsymbolizedSnapshot, VerdictInput
+from kwatch.report.unsymbolized import UnsymbolizedSnapshot
+from kwatch.report.verdict import VerdictInput
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 
@@ -65,7 +66,10 @@ def draft(pid, stacks, listed):
     heap = HeapStats(stacks=rows[:listed])
     facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
     snapshot = Snapshot("final", "", 1.0, facts, heap, None, None, Lost(), None)
-    case = VerdictInput(rows, program="/app", exited=True, killed_by="", lost_heap_events=0, gap="")
+    judged = tuple(zip(rows, stacks, strict=True))
+    case = VerdictInput(
+        judged, program="/app", exited=True, killed_by="", lost_heap_events=0, gap=""
+    )
     return UnsymbolizedSnapshot(snapshot, dict(enumerate(stacks)), case=case)
 
 

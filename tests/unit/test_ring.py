@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
+from kwatch.programs.sources import SYSCALLS
 from kwatch.rings import bpf_ring, stream
 from kwatch.rings.bpf_ring import CpuBpfRing
 from kwatch.rings.perf_ring import ControlRecord, MappingRecord, NameRecord, control_records
 from kwatch.stacks import pending
-from kwatch.stacks.pending import StackQueue
+from kwatch.stacks.pending import PendingStacks
 from kwatch.wire import events
 from kwatch.wire.events import EventType, Loss
 
@@ -102,7 +103,7 @@ def two_cpus(monkeypatch):
     monkeypatch.setattr(stream, "_PATIENCE_NS", 1_000_000)
     names = dict.fromkeys(["control_ring", "syscall_rings"], SimpleNamespace(set=lambda *_: None))
     programs = SimpleNamespace(maps=names)
-    made = stream.Stream(programs, WatchOptions(heap=False, heap_stacks=False))
+    made = stream.Stream(programs, TraceOptions(heap=False, heap_stacks=False))
     yield made, *writers
     made.close()
 
@@ -110,7 +111,9 @@ def two_cpus(monkeypatch):
 def delivered(made):
     """The times of what the stream hands on at its end."""
     times = []
-    made.deliver_rest(lambda batch: times.extend(t for b in batch.syscalls for t in b["time_ns"]))
+    made.deliver_rest(
+        lambda batch: times.extend(t for b in batch.unordered[SYSCALLS] for t in b["time_ns"])
+    )
     return sorted(times)
 
 
@@ -148,7 +151,7 @@ def test_many_control_records_come_in_slices(two_cpus, monkeypatch):
     seen = []
 
     def apply(drained):
-        calls = [int(t) - start for batch in drained.syscalls for t in batch["time_ns"]]
+        calls = [int(t) - start for batch in drained.unordered[SYSCALLS] for t in batch["time_ns"]]
         seen.append((len(drained.control), calls))
 
     made.deliver_rest(apply)
@@ -193,12 +196,12 @@ def with_stacks(two_cpus, monkeypatch):
 
 def test_each_end_of_a_batch_finds_the_stacks_from_before_it(with_stacks, monkeypatch):
     """Although too many wait to be taken, and the first one to look has emptied the ring."""
-    monkeypatch.setattr(pending, "_MAX_WAITING", 1)
+    monkeypatch.setattr(pending, "MAX_WAITING", 1)
     made, seen = with_stacks([10, 20, 30, 40, 50]), []
-    queue = StackQueue(made, seen.append)
-    queue.add(ControlRecord(5, b""))
+    queue = PendingStacks(made.read_stacks, seen.append)
+    queue.add([ControlRecord(5, b"")])
     queue.read_some(0)
-    assert not made.takes_stacks
+    assert not queue.has_room
     for end, known in ((15, 2), (45, 5), (46, 5), (math.inf, 6)):
         queue.read_before(end)
         assert len(seen) == known
@@ -211,7 +214,8 @@ def test_stacks_that_wait_hold_up_no_exit(with_stacks, monkeypatch):
     batches = []
     made._deliver(batches.append, 150)
     (batch,) = batches
-    assert [record.time_ns for record in batch.control] == [50, *range(100, 150)]
+    assert [record.time_ns for record in batch.control] == [50]
+    assert [record.time_ns for record in batch.stacks] == [*range(100, 150)]
 
 
 def test_views_that_an_exception_has_kept_do_not_hinder_the_close():

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from harness.records import control_record, heap_batch, syscall_record
 
-from kwatch.model.options import WatchOptions
-from kwatch.report.reporter import UNKNOWN_PROCESS, Reporter, call_name
+from kwatch.model.losses import PROCESS_UNKNOWN, TRACEPOINT_MISSED
+from kwatch.model.options import ReportOptions, TraceOptions
+from kwatch.programs.sources import HEAP, SYSCALLS
+from kwatch.report.reporter import Reporter, call_name
 from kwatch.rings.stream import Drained
+from kwatch.session.notices import Notices
 from kwatch.session.session import Session, now_ns
-from kwatch.session.tracer import MISSED_TRACEPOINTS
 from kwatch.targets import processes
 from kwatch.wire.events import SYSCALL, EventType
 
@@ -35,21 +37,18 @@ class Story:
         stream = SimpleNamespace(
             look_ahead=list,
             read_stacks=lambda before_ns: [],
-            takes_stacks=True,
             lost_control_records=0,
             delivered_ns=0,
         )
         self.tracer = SimpleNamespace(
             stream=stream,
             attacher=SimpleNamespace(detach=lambda pid: None),
-            losses=lambda: dict(self.losses),
-            forget_losses=lambda pid: None,
-            mm_id=lambda pid: 0,
-            remove_target=lambda pid, mm_id: False,
+            losses=SimpleNamespace(read=lambda: dict(self.losses), forget=lambda pid: None),
+            targets=SimpleNamespace(mm_id=lambda pid: 0, remove=lambda pid, mm_id: False),
         )
-        options = WatchOptions(heap_stacks=False)
-        self.session = Session(options, self.tracer, self.ended)
-        self.reporter = Reporter(self.session, self.tracer)
+        options = TraceOptions(heap_stacks=False)
+        self.session = Session(options, self.tracer, Notices(lambda line: None), self.ended)
+        self.reporter = Reporter(self.session, self.tracer, ReportOptions())
         monkeypatch.setattr(processes, "facts", lambda pid: None)
 
     def ended(self, process):
@@ -62,7 +61,8 @@ class Story:
         fields = [{"type": EventType.FREE, "address": 64 + i, "tgid": PID} for i in range(frees)]
         record = syscall_record(type=EventType.SYSCALL, tgid=PID, time_ns=50)
         syscalls = [np.array([record] * calls, SYSCALL)]
-        self.session.apply(Drained(list(control), heap_batch(fields), syscalls))
+        ordered, unordered = {HEAP: heap_batch(fields)}, {SYSCALLS: syscalls}
+        self.session.apply(Drained(list(control), [], ordered, unordered))
 
 
 @pytest.fixture
@@ -94,10 +94,10 @@ def test_what_nothing_is_known_of_is_lost(story):
     story.batch()
     story.batch(exit_of(b"sleep"))
     assert story.reports == [("sleep", 0, 0)]
-    story.reporter.refresh()
+    story.session.losses.refresh()
     process = story.session.tracees.register(processes.ProcessFacts(8, 1.0, "other", ""))
-    lost = story.reporter.draft(process, "snapshot", now_ns()).snapshot.lost
-    assert lost.by_cause == {UNKNOWN_PROCESS: CALLS + 2}
+    lost = story.reporter.snapshot(process, "snapshot", now_ns()).snapshot.lost
+    assert lost.by_cause == {PROCESS_UNKNOWN: CALLS + 2}
 
 
 def test_what_a_thread_does_after_the_exit_makes_no_process(story):
@@ -116,13 +116,14 @@ def test_what_kwatch_does_itself_is_not_lost(story, monkeypatch):
     assert story.session.unknown_events == 0
 
 
-@pytest.mark.parametrize("cause", ["control_ring_full", MISSED_TRACEPOINTS])
+@pytest.mark.parametrize("cause", ["control_ring_full", TRACEPOINT_MISSED])
 def test_an_exit_may_be_among_what_is_lost(story, cause):
-    story.reporter.refresh()
-    assert not story.reporter.lost_control
+    losses = story.session.losses
+    losses.refresh()
+    assert not losses.may_hide_exit
     story.losses[0] = {cause: 1}
-    story.reporter.refresh()
-    assert story.reporter.lost_control
+    losses.refresh()
+    assert losses.may_hide_exit
 
 
 def test_who_was_missing_before_what_has_been_handed_on_is_gone(story):
@@ -142,7 +143,7 @@ def test_after_a_loss_there_are_gaps_until_all_is_read_anew(story):
         story.batch()
         gaps.append(lifecycle.has_gaps)
     assert gaps == [False, True, True]
-    story.session._reread_at = 0.0
+    story.session._gaps._reread_at = 0.0
     story.batch()
     story.batch()
     assert not lifecycle.has_gaps

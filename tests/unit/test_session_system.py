@@ -9,9 +9,11 @@ import pytest
 
 from kwatch.commands.watch import messages
 from kwatch.errors import KwatchError
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.session import tracees as module
+from kwatch.session.attaching import Attaching
+from kwatch.session.notices import Notices
 from kwatch.session.tracees import Tracees
 
 NO_TARGET = 9
@@ -33,12 +35,12 @@ def tracees(monkeypatch):
     )
     tracer = SimpleNamespace(
         attacher=SimpleNamespace(detach=lambda pid: None),
-        forget_losses=lambda pid: None,
-        mm_id=lambda pid: pid % NO_TARGET,
-        remove_target=lambda pid, mm_id: True,
+        losses=SimpleNamespace(forget=lambda pid: None),
+        targets=SimpleNamespace(mm_id=lambda pid: pid % NO_TARGET, remove=lambda pid, mm_id: True),
     )
-    found = Tracees(WatchOptions(), tracer, stacks=None, on_end=lambda process: None)
-    found.attach_system()
+    options, notices = TraceOptions(), Notices(lambda line: None)
+    found = Tracees(options, tracer, None, notices, on_end=lambda process: None)
+    Attaching(options, tracer, None, found).attach_system()
     return found
 
 

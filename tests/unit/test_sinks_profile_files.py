@@ -14,7 +14,7 @@ import pytest
 
 from kwatch.errors import KwatchError, UsageError
 from kwatch.model.frame import Frame
-from kwatch.model.options import ProfileFiles, WatchOptions
+from kwatch.model.options import ReportOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import HeapProfile, Lost, Snapshot, StackTotals
 from kwatch.sinks.output import Output
@@ -205,11 +205,11 @@ def test_a_build_of_many_processes_fits_into_memory() -> None:
 def test_what_cannot_be_written_is_found_at_once(tmp_path: Path, name: str) -> None:
     path = str(tmp_path / name)
     with pytest.raises(KwatchError, match=f"{path} cannot be written: (No such file|Is a dir)"):
-        Output(WatchOptions(profiles=ProfileFiles(pprof=path)))
+        Output(ReportOptions(profiles={"pprof": path}))
 
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = Output(WatchOptions(json=True, profiles=ProfileFiles(folded="/dev/full")))
+    output = Output(ReportOptions(json=True, profiles={"folded": "/dev/full"}))
     output.profile([snapshot(1, 10)])
     with pytest.raises(KwatchError, match="/dev/full cannot be written: No space left on device"):
         output.close()
@@ -218,7 +218,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_options_do_not_share_a_file(tmp_path: Path) -> None:
     path, same = str(tmp_path / "profile"), f"{tmp_path}/./profile"
     with pytest.raises(UsageError, match="written twice"):
-        Output(WatchOptions(output=path, profiles=ProfileFiles(pprof=same)))
+        Output(ReportOptions(output=path, profiles={"pprof": same}))
 
 
 def test_snapshots_without_a_profile_change_nothing(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.model.frame import Ending
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
-from kwatch.processes.process import Process
+from kwatch.processes.process import CodeState, Process
 from kwatch.stacks.assembler import RawStack, StackAssembler
-from kwatch.stacks.reader import StackReader, stack_of
+from kwatch.stacks.lookup import alloc_stack
+from kwatch.stacks.reader import StackReader
 from kwatch.symbols.stack import Stack
 from kwatch.wire import events
 from kwatch.wire.events import EventType, StackCopy
@@ -116,14 +117,14 @@ def reader(tables):
 
 
 def process(mm_id=1):
-    return Process(ProcessFacts(7, 1.0, "app", ""), 1, Coverage(7), mm_id=mm_id)
+    return Process(ProcessFacts(7, 1.0, "app", ""), 1, Coverage(7), code=CodeState(mm_id=mm_id))
 
 
 def copied(reader, stack, of_call=False):
     """A stack that came to an unknown mapping, after the copy of its memory."""
     piece = np.zeros(1, events.STACK_PIECE)
     piece["stack"] = stack
-    reader.copied(piece.tobytes())
+    reader._copies.add(piece.tobytes())
     end = int(StackEnd.NO_MAPPING)
     return RawStack(7, stack, end, 1, StackCopy.SENT, of_call=of_call, addresses=[1, 2])
 
@@ -133,7 +134,7 @@ def test_a_stack_waits_for_a_table_that_is_being_made(reader, tables):
     reader.add(one, copied(reader, 1000))
     reader.batch_done([])
     assert not one.heap_stacks.by_id
-    assert stack_of(one, 1000).ending is Ending.NO_MAPPING  # for the time being
+    assert alloc_stack(one, 1000).ending is Ending.NO_MAPPING  # for the time being
     assert reader.has_unfinished
     tables.is_loading = False
     assert reader.is_behind
@@ -161,7 +162,7 @@ def test_an_exec_ends_the_heaps_but_not_those_of_calls(reader):
     one = process()
     reader.add(one, copied(reader, 1000))
     reader.add(one, copied(reader, 2000, of_call=True))
-    one.mm_id = 2
+    one.code.mm_id = 2
     reader.finish(1)
     assert (list(one.heap_stacks.by_id), list(one.call_stacks.by_id)) == ([], [2000])
 

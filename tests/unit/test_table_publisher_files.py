@@ -11,9 +11,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from kwatch.model.process import ProcessFacts
+from kwatch.probes.coverage import Coverage
+from kwatch.processes.process import CodeState, Process
+from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping
 from kwatch.tables import publisher as module
+from kwatch.tables import table_loader
+from kwatch.tables.grace_period import Retired
 from kwatch.tables.publisher import TablePublisher
+from kwatch.tables.stores import TableStores
+from kwatch.tables.table_loader import TableLoader
 
 WITHOUT, WARNINGS = 20, 5
 
@@ -24,7 +32,7 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[TablePublisher]:
+def publisher(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[TablePublisher]:
     store = SimpleNamespace(
         forget=lambda pid: None,
         publish=lambda *told: True,
@@ -33,16 +41,13 @@ def unwinder(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[Tabl
         place=lambda rows, blocks: SimpleNamespace(blocks=0, block_count=1, size=len(rows)),
         add=lambda identity, code, placed: None,
     )
-    for name in ("RowStore", "MappingStore", "FileStore"):
-        monkeypatch.setattr(module, name, lambda *maps: store)
-    monkeypatch.setattr(module, "GracePeriods", lambda: SimpleNamespace(close=lambda: None))
+    periods = SimpleNamespace(close=lambda: None)
+    stores = TableStores(store, store, store, None, periods, Retired(periods))
     monkeypatch.setattr(module, "_MAX_WITHOUT", WITHOUT)
-    monkeypatch.setattr(module, "_MAX_WARNINGS", WARNINGS)
-    names = ("row_shards", "spaces", "code_mappings", "file_tables", "stacks_sent")
-    programs = SimpleNamespace(maps=dict.fromkeys(names))
-    unwinder = TablePublisher(programs, lines.append)
-    yield unwinder
-    unwinder.close()
+    monkeypatch.setattr(table_loader, "_MAX_WARNINGS", WARNINGS)
+    publisher = TablePublisher(stores, TableLoader(lines.append), lines.append)
+    yield publisher
+    publisher.close()
 
 
 def mapping_of(path: Path, name: str = "") -> Mapping:
@@ -50,47 +55,48 @@ def mapping_of(path: Path, name: str = "") -> Mapping:
     return Mapping(0x1000, 0x2000, 0, name or str(path), inode, device, True, False)
 
 
-def mapped_and_gone(unwinder: TablePublisher, mapping: Mapping) -> None:
+def mapped_and_gone(publisher: TablePublisher, mapping: Mapping) -> None:
     """A process maps the file, is published, and is traced no more."""
-    process = SimpleNamespace(pid=os.getpid(), mm_id=1, epoch=0, unmaps=0, space=[mapping])
-    unwinder.load(process.pid, process.space)
-    unwinder.update(process)
-    unwinder.publish()
-    unwinder.forget(process)
+    code = CodeState(AddressSpace([mapping]), mm_id=1)
+    process = Process(ProcessFacts(os.getpid(), 1.0, "app", ""), 1, Coverage(1), code=code)
+    publisher.load(process.pid, process.code.space)
+    publisher.update(process)
+    publisher.publish()
+    publisher.forget(process)
 
 
 def test_a_program_that_maps_a_fresh_file_for_each_closure(
-    tmp_path: Path, unwinder: TablePublisher, lines: list[str]
+    tmp_path: Path, publisher: TablePublisher, lines: list[str]
 ) -> None:
     for number in range(100):
         path = tmp_path / f"closure{number}"
         path.write_bytes(b"no ELF file")
-        mapped_and_gone(unwinder, mapping_of(path))
-        mapped_and_gone(unwinder, mapping_of(path))
-    assert len(unwinder._files) == WITHOUT
+        mapped_and_gone(publisher, mapping_of(path))
+        mapped_and_gone(publisher, mapping_of(path))
+    assert len(publisher._files) == WITHOUT
     assert len(lines) == WARNINGS
     assert lines[0].startswith(f"no unwind table for {tmp_path}/closure0: ")
 
 
 def test_nothing_is_said_of_what_a_program_writes_into_memory(
-    unwinder: TablePublisher, lines: list[str]
+    publisher: TablePublisher, lines: list[str]
 ) -> None:
     with open(os.memfd_create("code"), "wb") as file:
         path = Path(f"/proc/self/fd/{file.fileno()}")
-        unwinder._load(str(path), "/memfd:code")
+        publisher._loader.load(str(path), "/memfd:code")
     assert lines == []
 
 
 def test_a_process_that_ends_while_its_file_is_opened(
-    tmp_path: Path, unwinder: TablePublisher, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, publisher: TablePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = Path(sys.executable).resolve()
     mapping = mapping_of(program)
     ways = [str(tmp_path / "gone")]
-    monkeypatch.setattr(module, "files_of", lambda pid, mapping: iter(ways))
-    unwinder.load(os.getpid(), [mapping])
-    assert not unwinder._files  # it is not known to have no table
+    monkeypatch.setattr(table_loader, "files_of", lambda pid, mapping: iter(ways))
+    publisher.load(os.getpid(), [mapping])
+    assert not publisher._files  # it is not known to have no table
     ways.append(str(program))
-    unwinder.load(os.getpid(), [mapping])
-    (file,) = unwinder._files.values()
+    publisher.load(os.getpid(), [mapping])
+    (file,) = publisher._files.values()
     assert file.placed is not None

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import struct
-from types import SimpleNamespace
 
 import pytest
 
-from kwatch.session.tracer import Tracer
+from kwatch.session.target_map import TargetMap
 from kwatch.wire.maps import Target, TargetFlag
 
 PID = 7
@@ -38,10 +37,8 @@ def targets():
 
 
 @pytest.fixture
-def tracer(targets):
-    made = Tracer.__new__(Tracer)  # without programs, which take root
-    made.programs = SimpleNamespace(maps={"targets": targets})
-    return made
+def target_map(targets):
+    return TargetMap(targets)
 
 
 def exec_of(targets, mm_id, flags):
@@ -50,19 +47,19 @@ def exec_of(targets, mm_id, flags):
 
 
 @pytest.mark.parametrize("flags", [TargetFlag.INHERIT, TargetFlag.INHERIT | TargetFlag.BY_COMM])
-def test_an_exec_that_came_first_has_named_the_image(tracer, targets, flags):
+def test_an_exec_that_came_first_has_named_the_image(target_map, targets, flags):
     exec_of(targets, 1234, TargetFlag.INHERIT | TargetFlag.BY_COMM)
-    assert tracer.add_target(PID, flags).mm_id == tracer.mm_id(PID) == 1234
+    assert target_map.add(PID, flags).mm_id == target_map.mm_id(PID) == 1234
     found = Target.from_buffer_copy(targets.get(struct.pack("I", PID)))
     assert (found.flags, found.unmaps) == (flags, 3)
 
 
-def test_an_exec_in_the_same_moment(tracer, targets):
+def test_an_exec_in_the_same_moment(target_map, targets):
     targets.before_add = lambda: exec_of(targets, 1234, TargetFlag.INHERIT)
-    assert tracer.add_target(PID, TargetFlag.INHERIT).mm_id == tracer.mm_id(PID) == 1234
+    assert target_map.add(PID, TargetFlag.INHERIT).mm_id == target_map.mm_id(PID) == 1234
 
 
-def test_every_image_is_another(tracer):
-    assert tracer.mm_id(PID) == 0
-    assert tracer.add_target(PID, 0).mm_id == tracer.mm_id(PID) != 0
-    assert tracer.add_target(PID + 1, 0).mm_id != tracer.mm_id(PID)
+def test_every_image_is_another(target_map):
+    assert target_map.mm_id(PID) == 0
+    assert target_map.add(PID, 0).mm_id == target_map.mm_id(PID) != 0
+    assert target_map.add(PID + 1, 0).mm_id != target_map.mm_id(PID)

@@ -64,7 +64,7 @@ def test_an_option_that_is_misspelt():
 
 @pytest.mark.parametrize("pids", ["12 34", "12\n34\n", "12,34", "12, 34"])
 def test_pids_as_other_tools_print_them(pids):
-    assert options_from(_parse("watch", ["-p", pids])).pids == (12, 34)
+    assert options_from(_parse("watch", ["-p", pids]))[0].pids == (12, 34)
 
 
 def test_a_selection_of_nothing():
@@ -73,10 +73,10 @@ def test_a_selection_of_nothing():
 
 def test_follow_without_a_target():
     error = usage_error("-f")
-    assert "without a target" in str(error)
+    assert "needs a target" in str(error)
     assert "--pid" in error.hint
     for target in ("-p 1", "--comm sh", "-- sh"):
-        assert options_from(_parse("watch", ["-f", *target.split()])).follow
+        assert options_from(_parse("watch", ["-f", *target.split()]))[0].follow
 
 
 def test_an_empty_name():

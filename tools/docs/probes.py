@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from docs.reference import MADE, table, wrapped
-from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.programs.sources import EVENT_SOURCES
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
 from kwatch.wire.maps import AllocSignature
 
@@ -20,14 +20,6 @@ _CALLS = {
     AllocSignature.FREE: "f(pointer)",
     AllocSignature.DELETE: "f(pointer)",
     AllocSignature.NEW: "f(size)",
-}
-
-_TRACEPOINTS = {
-    "sys_enter": "a system call's number, ABI and time; the arguments of mmap and its family",
-    "sys_exit": "its result and duration",
-    "task_newtask": "a target's child, with `--follow` or `--comm`",
-    "sched_process_exec": "a process's new name, and whether that makes it a target",
-    "sched_process_exit": "the end of a thread, and of a process",
 }
 
 #: Mangled names of C++ operators: their stems, and what can follow.
@@ -74,8 +66,8 @@ def page() -> str:
     for note in _HEAP_NOTES:
         lines += [*wrapped(note), ""]
     lines += ["## Tracepoints", "", *wrapped(_TRACEPOINT_NOTE), ""]
-    names = [path.rpartition("/")[2] for path in TRACEPOINTS.values()]
-    rows = [(f"`{name}`", _TRACEPOINTS[name]) for name in names]
+    tracepoints = [each for source in EVENT_SOURCES for each in source.tracepoints.values()]
+    rows = [(f"`{each.name.rpartition('/')[2]}`", each.meaning) for each in tracepoints]
     return "\n".join(lines + table(("tracepoint", "what it tells"), rows)).rstrip() + "\n"
 
 

@@ -16,6 +16,7 @@ of a program's are truncated, if a program fails, and if nothing was compared.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import subprocess
@@ -23,7 +24,6 @@ import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -33,88 +33,85 @@ from programs import Checked, programs
 from result import KINDS, Result, faults
 from tabulate import tabulate
 
-from kwatch.commands.watch import loop
-from kwatch.commands.watch.command import program_config
+from kwatch.commands.startup import compiling
 from kwatch.elf.elf import Elf
-from kwatch.kernel.privileges import raise_descriptor_limit
 from kwatch.model.frame import Ending
-from kwatch.model.options import WatchOptions
-from kwatch.programs.loader import Loader
-from kwatch.session.session import Session
+from kwatch.model.options import TraceOptions
+from kwatch.processes.process import Process
+from kwatch.programs.sources import HEAP
+from kwatch.session.event_loop import EventLoop
+from kwatch.session.live import LiveSession
+from kwatch.symbols.stack import Stack
 from kwatch.system.signals import Signals
-from kwatch.targets.launch import Launched
 from kwatch.wire import events
 from kwatch.wire.events import Batch, EventType
 
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
 _HEADERS = ("program", *KINDS, "distinct", "depth", "truncated by", "status")
 _RECORDS = "UNWIND_CHECK"  # the folder that record.c writes into, if this names one
-_PATIENCE_S = 60.0  # for a table, as a report would have before it is made
+_PATIENCE_S = 60.0  # for tables that stacks wait for
 _SHOWN = 3
 _HEAD = 6
 
 
-class Recorder(Session):
-    """Keeps every allocation and every stack, and names nothing."""
+class Recorder:
+    """Observes a session: keeps every allocation and the addresses of every stack."""
 
-    allocations: ClassVar[list[Batch]] = []
-    stacks: ClassVar[dict[int, tuple[list[int], Ending]]] = {}
-    frames: ClassVar[set[tuple[str, int]]] = set()  # file and offset, of all programs
+    def __init__(self) -> None:
+        self.allocations: list[Batch] = []
+        self.stacks: dict[int, tuple[list[int], Ending]] = {}
+        self.frames: set[tuple[str, int]] = set()  # file and offset
 
-    def _add_heap(self, batch: Batch) -> None:
-        super()._add_heap(batch)
-        self.allocations.append(batch[batch["type"] == EventType.ALLOC].copy())
+    def on_batch(self, source: str, batch: Batch) -> None:
+        if source == HEAP:
+            self.allocations.append(batch[batch["type"] == EventType.ALLOC].copy())
 
-    def _read_stack(self, data: bytes) -> None:
-        self._look_for_code()
-        assert self._stacks is not None
-        raw = self._stacks.assembled(data)
-        process = self.process_table.get(raw.pid) if raw is not None else None
-        if raw is None or process is None:
-            return
-        self._stacks.await_tables(_PATIENCE_S)
-        addresses, _ = self.stacks[raw.stack] = self._stacks.addresses(process.space, raw)
-        for address in addresses:
-            mapping = process.space.find(address - 1)
-            if mapping is not None and mapping.inode:
-                self.frames.add((mapping.path, address - 1 - mapping.start + mapping.offset))
+    def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
+        addresses = [each.address for each in stack.addresses]
+        self.stacks[identity] = addresses, stack.ending
+        for each in stack.addresses:
+            if each.mapping.inode:
+                offset = each.address - 1 - each.mapping.start + each.mapping.offset
+                self.frames.add((each.mapping.path, offset))
 
 
-class Recorded(Launched):
-    """The command alone is recorded, not the processes of kwatch."""
-
-    folder = ""
-
-    def __init__(self, command: tuple[str, ...]) -> None:
-        os.environ[_RECORDS] = self.folder
-        super().__init__(command)
-        del os.environ[_RECORDS]
-
-
-def _trace(program: Checked, directory: Path, library: Path, signals: Signals) -> tuple[Batch, int]:
-    """Runs it: the allocations in order, and what its kwatch returned."""
-    options = WatchOptions(
-        command=tuple(shlex.split(program.command)),
+def _trace(
+    program: Checked, directory: Path, library: Path, signals: Signals
+) -> tuple[Recorder, int]:
+    """Runs a program: what was recorded, and its exit status."""
+    options = TraceOptions(
+        command=("env", f"{_RECORDS}={directory}", *shlex.split(program.command)),
         follow=True,
         syscalls=False,
         buffer=1 << 26,
-        json=True,
-        output=os.devnull,
-        interval_s=3600.0,
     )
-    Recorder.allocations, Recorder.stacks = [], {}
+    recorder = Recorder()
     beside = subprocess.Popen(["sh", "-c", program.beside]) if program.beside else None
-    Recorded.folder = str(directory)
     os.environ["LD_PRELOAD"] = str(library)  # so that kwatch knows of it beforehand
     try:
-        with closing(Loader(program_config(options))) as loader:
-            watched = loop.Watch(options, loader, signals)
-        status = watched.run()
+        with (
+            compiling(options) as loader,
+            closing(LiveSession(options, loader, signals, _say, observers=[recorder])) as live,
+        ):
+            live.attach()
+            status = _run(live, signals)
     finally:
         del os.environ["LD_PRELOAD"]
     if beside is not None:
         beside.wait(60)
-    return np.concatenate([np.empty(0, events.HEAP), *Recorder.allocations]), status
+    return recorder, status
+
+
+def _run(live: LiveSession, signals: Signals) -> int:
+    loop = EventLoop(live, signals, _say)
+    loop.run(lambda: math.inf)
+    live.finish(loop.patience("reading what has come until now"))
+    live.session.read_stacks(_PATIENCE_S)
+    return loop.status()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _records(path: Path) -> list[tuple[int, int, int, int, int, list[int]]]:
@@ -133,8 +130,9 @@ def _records(path: Path) -> list[tuple[int, int, int, int, int, list[int]]]:
     return found
 
 
-def _compare(allocations: Batch, directory: Path, status: int) -> Result:
+def _compare(recorder: Recorder, directory: Path, status: int) -> Result:
     result = Result(status=status)
+    allocations = np.concatenate([np.empty(0, events.HEAP), *recorder.allocations])
     by_thread = {
         int(tid): allocations[allocations["tid"] == tid] for tid in np.unique(allocations["tid"])
     }
@@ -146,14 +144,14 @@ def _compare(allocations: Batch, directory: Path, status: int) -> Result:
             if event is None or (event["address"], event["size"]) != (address, size):
                 result.counts["no event"] += 1
             else:
-                _judge(result, int(event["stack"]), truth)
+                _judge(result, recorder, int(event["stack"]), truth)
         path.unlink()
     return result
 
 
-def _judge(result: Result, stack: int, truth: list[int]) -> None:
+def _judge(result: Result, recorder: Recorder, stack: int, truth: list[int]) -> None:
     """The first frames are both in the recording malloc, at two places of it."""
-    addresses, ending = Recorder.stacks.get(stack, ([], Ending.LOST))
+    addresses, ending = recorder.stacks.get(stack, ([], Ending.LOST))
     known, true = addresses[1:], truth[1:]
     if not addresses:
         kind = "lost"
@@ -180,12 +178,12 @@ def _row(name: str, result: Result) -> list[object]:
     return [name, *counts, len(result.distinct), depth, why, result.status or ""]
 
 
-def _named(path: Path) -> int:
+def _named(path: Path, frames: set[tuple[str, int]]) -> int:
     """Writes the distinct frames into a file, for symbols_check, whose exit status this is."""
     lines = []
-    for file in sorted({file for file, _ in Recorder.frames}):
+    for file in sorted({file for file, _ in frames}):
         with Elf.open(file) as elf:
-            for offset in sorted(at for name, at in Recorder.frames if name == file):
+            for offset in sorted(at for name, at in frames if name == file):
                 for segment in elf.segments:
                     if segment.executable and 0 <= offset - segment.offset < segment.filesz:
                         lines.append(f"{offset - segment.offset + segment.vaddr:#x} {file}\n")
@@ -194,8 +192,13 @@ def _named(path: Path) -> int:
     return subprocess.run([sys.executable, tool, "--frames", path], check=False).returncode
 
 
-def _check(names: list[str], directory: Path) -> tuple[list[list[object]], int, list[str]]:
-    """The rows of the table, how many stacks were compared, and what was wrong."""
+def _check(
+    names: list[str], directory: Path, frames: set[tuple[str, int]]
+) -> tuple[list[list[object]], int, list[str]]:
+    """The rows of the table, how many stacks were compared, and what was wrong.
+
+    Adds the distinct frames of all programs to `frames`.
+    """
     signals = Signals()
     rows, compared, wrong = [], 0, []
     library = directory / "record.so"
@@ -211,8 +214,9 @@ def _check(names: list[str], directory: Path) -> tuple[list[list[object]], int, 
             subprocess.run(shlex.split(program.build), check=True)
         records = directory / "records"
         records.mkdir(exist_ok=True)
-        allocations, status = _trace(program, records, library, signals)
-        result = _compare(allocations, records, status)
+        recorder, status = _trace(program, records, library, signals)
+        frames |= recorder.frames
+        result = _compare(recorder, records, status)
         rows.append(_row(program.name, result))
         compared += result.compared
         wrong += [f"{program.name}: {why}" for why in (*faults(program, result), *result.examples)]
@@ -225,14 +229,12 @@ def main() -> int:
     parser.add_argument("--symbols", action="store_true", help="then check the frames' names")
     parser.add_argument("names", nargs="*", metavar="NAME", help="programs; all by default")
     options = parser.parse_args()
-    raise_descriptor_limit()
-    loop.Session = Recorder  # type: ignore[misc]
-    loop.Launched = Recorded  # type: ignore[misc]
     with tempfile.TemporaryDirectory(prefix="unwind_check") as folder:
-        rows, compared, wrong = _check(options.names, Path(folder))
+        frames: set[tuple[str, int]] = set()
+        rows, compared, wrong = _check(options.names, Path(folder), frames)
         print(tabulate(rows, _HEADERS))
         print("\n".join([*wrong, f"{compared} stacks were compared"]))
-        named = _named(Path(folder) / "frames") if options.symbols else 0
+        named = _named(Path(folder) / "frames", frames) if options.symbols else 0
     return 1 if wrong or named or not compared else 0
 
 

@@ -25,7 +25,7 @@ from kwatch.kernel.privileges import (
 from kwatch.programs import tracepoints
 from kwatch.programs.loader import BCC_HINT, Loader, Programs
 from kwatch.programs.source import AttachMethods, ProgramConfig
-from kwatch.programs.tracepoints import TRACEPOINTS
+from kwatch.programs.sources import TRACEPOINTS
 
 _WITH_LINKS = "heap probes, cheap to remove"
 _LOCKDOWN = "/sys/kernel/security/lockdown"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import shlex
 
-from kwatch.model.options import WatchOptions
+from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.processes.process import Process
 from kwatch.session.tracees import Tracees, heap_of_32_bits
@@ -16,7 +16,7 @@ from kwatch.wire.allocators import ESSENTIAL
 _MAX_PIDS = 8  # that are listed for people to copy
 
 
-def attached_line(options: WatchOptions, tracees: Tracees, launched: Launched | None) -> str:
+def attached_line(options: TraceOptions, tracees: Tracees, launched: Launched | None) -> str:
     """Scripts wait for this line."""
     parts = [f"attached to {_who(options, tracees, launched)}"]
     if options.comms and launched is None and not len(tracees.process_table):
@@ -37,7 +37,7 @@ def nobody_line(comms: tuple[str, ...]) -> str:
     return f"kwatch: nothing was traced: no process was named {' or '.join(comms)}"
 
 
-def _who(options: WatchOptions, tracees: Tracees, launched: Launched | None) -> str:
+def _who(options: TraceOptions, tracees: Tracees, launched: Launched | None) -> str:
     if options.system_wide:
         return "every process"
     traced = [_named(process, options, launched) for process in tracees.process_table]
@@ -48,7 +48,7 @@ def _who(options: WatchOptions, tracees: Tracees, launched: Launched | None) -> 
     return traced[0] if len(traced) == 1 else f"{len(traced)} processes"
 
 
-def _named(process: Process, options: WatchOptions, launched: Launched | None) -> str:
+def _named(process: Process, options: TraceOptions, launched: Launched | None) -> str:
     """A command that waits for its exec is called by what it will be."""
     is_command = launched is not None and launched.pid == process.pid
     return f"{options.command[0] if is_command else process.facts.comm}[{process.pid}]"
@@ -59,7 +59,7 @@ def _will_have(launched: Launched | None, process: Process) -> bool:
     return launched is not None and launched.pid == process.pid and is_32_bit(launched.path)
 
 
-def _heaps_of_32_bits(options: WatchOptions, names: list[str]) -> list[str]:
+def _heaps_of_32_bits(options: TraceOptions, names: list[str]) -> list[str]:
     if not names:
         return []
     who = names[0] if len(names) == 1 else f"{len(names)} processes such as {names[0]}"

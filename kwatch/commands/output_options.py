@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that say where output goes, in which form, and how large the rings are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from kwatch.errors import UsageError
+from kwatch.kernel.cpus import default_ring_size
+from kwatch.sinks.formats import PROFILE_FORMATS
+from kwatch.units import parse_size
+
+_MIN_BUFFER, _MAX_BUFFER = 4096, 1 << 30
+
+
+def add_output_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--json", action="store_true", help="print one JSON object per line")
+    group.add_argument(
+        "-o", "--output", metavar="FILE", help="write reports to FILE (default: standard output)"
+    )
+    group.add_argument(
+        "--buffer",
+        metavar="SIZE",
+        help="set the ring size per CPU (default: 8M; less with many CPUs)",
+    )
+
+
+def add_profile_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "profiles of the heap", "all stacks of all processes, written at each interval and the end"
+    )
+    for profile_format in PROFILE_FORMATS:
+        group.add_argument(f"--{profile_format.name}", metavar="FILE", help=profile_format.help)
+
+
+def output_from(arguments: argparse.Namespace) -> str | None:
+    """The file for reports; None is standard output."""
+    return None if arguments.output == "-" else arguments.output
+
+
+def profiles_from(arguments: argparse.Namespace) -> dict[str, str]:
+    """Paths by the name of the format. Raises UsageError."""
+    given = {each.name: getattr(arguments, each.name) for each in PROFILE_FORMATS}
+    for name, path in given.items():
+        if path == "-":
+            raise UsageError(
+                f"--{name} cannot write to standard output", "give a file: reports go there"
+            )
+    return {name: path for name, path in given.items() if path is not None}
+
+
+def buffer_from(arguments: argparse.Namespace) -> int:
+    """Bytes of a ring, rounded up to a power of two of at least a page. Raises UsageError."""
+    if arguments.buffer is None:
+        return default_ring_size()
+    size = parse_size(arguments.buffer)
+    if not _MIN_BUFFER <= size <= _MAX_BUFFER:
+        raise UsageError(f"--buffer {arguments.buffer!r} is outside 4K to 1G", "try --buffer 16M")
+    return max(os.sysconf("SC_PAGESIZE"), 1 << (size - 1).bit_length())

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every command that traces does first: checks the machine, and starts to compile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from kwatch.errors import Refused
+from kwatch.model.options import TraceOptions
+from kwatch.programs.source import ProgramConfig
+
+if TYPE_CHECKING:
+    from kwatch.programs.loader import Loader
+
+
+@contextmanager
+def compiling(options: TraceOptions) -> Iterator[Loader]:
+    """A loader that compiles while the body imports what is heavy and attaches.
+
+    Raises KwatchError; what the machine refuses in the body gets the reason that `kwatch doctor`
+    finds. Install signal handlers before: a signal must not leave the compiler behind.
+    """
+    from kwatch.programs.loader import Loader
+
+    _check(options)
+    with closing(Loader(program_config(options))) as loader:
+        try:
+            yield loader
+        except Refused as error:
+            from kwatch.commands.doctor.features import diagnosed
+
+            raise diagnosed(error) from error
+
+
+def program_config(options: TraceOptions) -> ProgramConfig:
+    """What the BPF programs have to be built for."""
+    from kwatch.targets.globs import automaton
+
+    patterns = filter(None, map(automaton, options.comms))
+    return ProgramConfig(
+        heap=options.heap,
+        heap_stacks=options.heap_stacks,
+        call_stacks=options.call_stacks,
+        system_wide=options.system_wide,
+        comm_patterns=len(list(patterns)),
+        follow=options.follow,
+        min_size=options.min_size,
+        max_size=options.max_size,
+    )
+
+
+def _check(options: TraceOptions) -> None:
+    """Raises KwatchError for what cannot work, before anything is started."""
+    from kwatch.kernel.privileges import (
+        raise_descriptor_limit,
+        require_initial_pid_namespace,
+        require_root,
+    )
+    from kwatch.targets import processes
+    from kwatch.targets.launch import resolve
+
+    for pid in options.pids:
+        processes.require(pid)
+    if options.command:
+        resolve(options.command[0])
+    require_root()
+    require_initial_pid_namespace()
+    raise_descriptor_limit()

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the final verdicts come to: the exit status with --fail-on-leak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from kwatch.errors import ExitCode
+from kwatch.model.snapshot import Snapshot, Verdict
+
+
+class Outcome:
+    """Counts verdicts. `say` writes a line for people."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._found_leak = False
+        self._unsure = 0
+
+    def note(self, snapshots: Iterable[Snapshot]) -> None:
+        for snapshot in snapshots:
+            self._found_leak |= snapshot.verdict is Verdict.LEAK
+            self._unsure += snapshot.verdict is Verdict.UNSURE
+
+    def status(self, status: int, nobody: bool) -> int:
+        """The exit status with --fail-on-leak, `status` without. `nobody`: nothing was traced."""
+        if self._found_leak:
+            return ExitCode.LEAK
+        if self._unsure:
+            noun = "process" if self._unsure == 1 else "processes"
+            self._say(
+                f"kwatch: --fail-on-leak: no leak found, but {self._unsure:,} {noun} could not be "
+                "judged"
+            )
+        return ExitCode.FAILED if nobody else status

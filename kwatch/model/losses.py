@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The causes of lost events. Accounts, reports, tables and docs/semantics.md read this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kwatch.model.snapshot import Lost
+from kwatch.wire.events import Loss
+
+
+@dataclass(frozen=True, slots=True)
+class LossCause:
+    """One row. `meaning`: what was lost, in Markdown, for the documents.
+
+    `unsure`: the heap's numbers may be wrong afterwards, so the verdict is `unsure`. `buffer`: a
+    larger --buffer helps. `exit`: an exit may have been lost.
+    """
+
+    name: str
+    meaning: str
+    unsure: bool = False
+    buffer: bool = False
+    exit: bool = False
+
+
+def name_of(loss: Loss) -> str:
+    """The name of a cause that the BPF programs count."""
+    return loss.name.lower()
+
+
+CONTROL_RING_FULL = name_of(Loss.CONTROL_RING_FULL)
+MAPPING_RECORD_LOST = "mapping_record_lost"
+TRACEPOINT_MISSED = "tracepoint_missed"
+PROCESS_UNKNOWN = "process_unknown"
+
+_ROWS = (
+    LossCause(name_of(Loss.SYSCALL_RING_FULL), "a system call", buffer=True),
+    LossCause(
+        name_of(Loss.HEAP_RING_FULL),
+        "an allocation, a free, or a change of the mappings",
+        unsure=True,
+        buffer=True,
+    ),
+    LossCause(CONTROL_RING_FULL, "a fork, an exec or an exit", unsure=True, exit=True),
+    LossCause(
+        name_of(Loss.STACK_RING_FULL),
+        "the frames of a stack; its event arrived, and the frames are sent again with the next "
+        "event of that stack",
+    ),
+    LossCause(
+        name_of(Loss.STACK_MEMORY_RING_FULL),
+        "a copy of stack memory; the stack arrived, cut where the kernel had no table",
+    ),
+    LossCause(
+        name_of(Loss.STACK_SCRATCH_BUSY),
+        "a stack: too many threads were preempted on one CPU while their stacks were unwound; the "
+        "event arrived, with its function only",
+    ),
+    LossCause(name_of(Loss.CALLS_MAP_FULL), "a system call: there are more than 65,536 threads"),
+    LossCause(
+        name_of(Loss.THREADS_MAP_FULL),
+        "the heap events of a thread: there are more than 65,536 threads",
+        unsure=True,
+    ),
+    LossCause(
+        name_of(Loss.TARGETS_MAP_FULL),
+        "a whole process, counted at each of its events: there are more than 32,768 targets",
+        unsure=True,
+    ),
+    LossCause(
+        MAPPING_RECORD_LOST,
+        "the kernel's record of a new mapping or a new name: an allocator may have gone unprobed "
+        "for about a second, until kwatch has read the mappings again; not counted where only the "
+        "path of an executable depends on it",
+        unsure=True,
+    ),
+    LossCause(
+        TRACEPOINT_MISSED,
+        "a system call, a change of the mappings, a fork, an exec or an exit of an unknown "
+        "process: the kernel skipped a program, see [kernels](kernels.md#what-differs)",
+        unsure=True,
+        exit=True,
+    ),
+    LossCause(
+        PROCESS_UNKNOWN,
+        "an event of a process that had ended before kwatch could look at it and whose exit was "
+        "lost, or of a thread that outlived the report of its process; it is in no report, and "
+        "counts for every process",
+    ),
+    LossCause(
+        name_of(Loss.HEAP_CALL_ABANDONED),
+        "calls below an allocator function that an exception or `longjmp()` left, or in which the "
+        "thread ended: for up to a second they look like calls that the function makes itself. On "
+        "x86-64 an exception from `operator new` is noticed at the next call; the allocation of "
+        "the exception itself is lost",
+        unsure=True,
+    ),
+    LossCause(
+        name_of(Loss.RESULT_UNREADABLE),
+        "a block from `posix_memalign` whose address could not be read",
+        unsure=True,
+    ),
+)
+
+#: By name, in the order of the documents.
+LOSS_CAUSES = {row.name: row for row in _ROWS}
+
+
+def heap_losses(lost: Lost) -> int:
+    """How many events were lost that the heap's numbers depend on."""
+    return sum(count for cause, count in lost.by_cause.items() if LOSS_CAUSES[cause].unsure)
+
+
+def buffer_helps(lost: Lost) -> bool:
+    """Whether a larger --buffer would have prevented some of it."""
+    return any(count and LOSS_CAUSES[cause].buffer for cause, count in lost.by_cause.items())
+
+
+def may_hide_exit(by_cause: Mapping[str, int]) -> bool:
+    """Whether an exit may be among what was lost."""
+    return any(LOSS_CAUSES[cause].exit for cause in by_cause)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes processes targets: by pid, by name, a launched command, or every process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kwatch.model.options import TraceOptions
+from kwatch.model.process import ProcessFacts
+from kwatch.probes.coverage import MappedFile
+from kwatch.processes.process import Process
+from kwatch.procfs.mappings import read_mappings
+from kwatch.session.tracees import Tracees, code_of, files_of
+from kwatch.session.tracer import Tracer
+from kwatch.stacks.reader import StackReader
+from kwatch.targets import processes
+from kwatch.wire.maps import TargetFlag
+
+
+class Attaching:
+    """Raises KwatchError where the kernel refuses what the user asked for by pid or command."""
+
+    def __init__(
+        self, options: TraceOptions, tracer: Tracer, stacks: StackReader | None, tracees: Tracees
+    ) -> None:
+        self._options = options
+        self._tracer = tracer
+        self._stacks = stacks
+        self._tracees = tracees
+
+    def attach(self, facts: ProcessFacts, by_comm: bool = False, late: bool = False) -> None:
+        """Makes a running process a target and probes its allocators. `late`: see Coverage.
+
+        Raises KwatchError if the user named it by its pid and it has ended.
+        """
+        flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
+        if by_comm and not self._options.follow:
+            flags |= TargetFlag.BY_COMM
+        process = self._tracees.register(facts)
+        process.coverage.late = late
+        if self._stacks is not None:  # before the first event has a stack
+            self._stacks.load(facts.pid, code_of(self._tracees.mappings(facts.pid)))
+        self._tracees.make_target(process, flags)
+        found = processes.now(facts) if by_comm else processes.require_still(facts)
+        if found is not None and (not by_comm or self._is_named(found.pid)):
+            process.facts = found  # it may have exec'ed since the first look
+            self._tracees.join(process, read_mappings if not by_comm else self._tracees.mappings)
+        elif self._tracer.targets.remove(process.pid, process.code.mm_id):
+            process.facts = replace(process.facts, exited=True)
+            self._tracees.end([process])  # otherwise the control ring has its end
+
+    def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
+        """Makes a command a target before its exec; `files` are those that it will map."""
+        flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self._options.follow else 0)
+        process = self._tracees.register(facts)
+        self._tracees.make_target(process, flags)
+        self._tracees.probe(process.coverage, map(_file_to_come, files))
+        if self._stacks is not None:
+            self._stacks.prepare(files)
+        return process
+
+    def attach_system(self) -> None:
+        """Probes, for every process, the allocators that some process has mapped."""
+        for pid in processes.all_pids():
+            self._tracees.probe(self._tracees.system, files_of(pid, self._tracees.mappings(pid)))
+        self._tracees.system.late = True  # a process has run what is found later
+
+    def attach_named(self, pid: int, late: bool = False) -> None:
+        """Makes a process a target if its name matches now and it is not one yet."""
+        if pid == os.getpid() or pid in processes.OWN or pid in self._tracer.targets:
+            return
+        found = processes.facts(pid)
+        if found is None or not self._is_named(pid):
+            return
+        known = self._tracees.process_table.get(pid)
+        if known is not None and processes.same_start(known.facts.start_time, found.start_time):
+            self._tracees.replaced(known)  # the record of its exec is on its way
+        self.attach(found, by_comm=True, late=late)
+
+    def attach_all_named(self) -> Iterator[int]:
+        """The pids of processes whose names match now, each attached when it is yielded."""
+        for pid in processes.named(self._options.comms) if self._options.comms else ():
+            self.attach_named(pid)
+            yield pid
+
+    def _is_named(self, pid: int) -> bool:
+        return processes.name_matches(pid, self._options.comms)
+
+
+def _file_to_come(path: str) -> MappedFile:
+    """A file that is not mapped yet."""
+    status = os.stat(path)
+    return MappedFile((status.st_dev, status.st_ino), path, path)

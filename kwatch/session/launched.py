@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A launched command while it runs: it gets kwatch's signals, and kwatch its exit status."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+from kwatch.errors import ExitCode
+from kwatch.system.signals import Signals
+from kwatch.targets.launch import Launched
+
+GRACE_S = 5.0  # for a launched command to end after a signal
+_AT_ONCE_S = 0.5  # after that, kwatch says that it waits
+_LOOK_S = 0.1  # between two looks whether a command that is no longer traced has ended
+
+
+class LaunchedCommand:
+    """`name` is what the user called it; `say` writes a line for people."""
+
+    def __init__(
+        self, launched: Launched, name: str, signals: Signals, say: Callable[[str], None]
+    ) -> None:
+        self._launched = launched
+        self._name = name
+        self._signals = signals
+        self._say = say
+        self._said = False
+
+    @property
+    def is_given_time(self) -> bool:
+        """Whether a signal has come, and the command may still take its time to end."""
+        first = self._signals.first_at
+        if first is None or self._signals.count > 1:
+            return False
+        return time.monotonic() < first + GRACE_S
+
+    def pass_on_signal(self) -> None:
+        """Sends the last signal on, unless the terminal has sent it to both."""
+        if self._launched.has_ended():
+            return
+        number = self._signals.last
+        if number == signal.SIGINT and _in_foreground():
+            return
+        os.kill(self._launched.pid, number)
+
+    def say_if_waiting(self) -> None:
+        """Says once that kwatch waits, if the command does not end at the signal."""
+        first = self._signals.first_at
+        if first is None or self._said or self._signals.last == signal.SIGHUP:
+            return
+        if time.monotonic() < first + _AT_ONCE_S:
+            return
+        self._said = True
+        if not self._launched.has_ended() and self.is_given_time:
+            self._say(f"kwatch: waiting for {self._name} to end; ^C again ends kwatch now")
+
+    def see_out(self, is_over: Callable[[], bool]) -> None:
+        """Waits until the command ends or `is_over`; it is no longer traced."""
+        while not self._launched.has_ended() and not is_over():
+            if select.select([self._signals], [], [], _LOOK_S)[0]:
+                self._signals.read()
+                self.pass_on_signal()
+            self.say_if_waiting()
+
+    def status(self, is_known: bool) -> int:
+        """kwatch's exit status. `is_known`: the command's end has not been seen."""
+        if not is_known or self._launched.has_ended():
+            return self._launched.wait()  # the exit is seen a moment before it can be waited for
+        self._say(f"kwatch: {self._name} (pid {self._launched.pid}) is still running")
+        return 128 + self._signals.last if self._signals.last else ExitCode.DONE
+
+
+def _in_foreground() -> bool:
+    """Whether a terminal sends its signals to kwatch. Not all standard streams need be it."""
+    return any(_is_led_by_us(descriptor) for descriptor in range(3))
+
+
+def _is_led_by_us(descriptor: int) -> bool:
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
+        return False

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running session: loaded programs, attached targets, and one step of their event loop.
+
+Any command that traces uses this. Constructed, the rings are open; `attach` attaches the targets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+
+from kwatch.errors import KwatchError
+from kwatch.model.options import TraceOptions
+from kwatch.processes.process import Process
+from kwatch.programs.loader import Loader
+from kwatch.session.attaching import Attaching
+from kwatch.session.notices import Notices
+from kwatch.session.observer import Observer
+from kwatch.session.session import Session
+from kwatch.session.tracees import Tracees
+from kwatch.session.tracer import Tracer
+from kwatch.system.signals import Signals
+from kwatch.targets import processes
+from kwatch.targets.connector import Connector
+from kwatch.targets.launch import Launched, program_files
+
+_GONE_S = 1.0  # between two looks for processes whose exit was lost,
+_REST = 20  # or this many times as long as a look takes
+
+
+def _nobody(process: Process) -> None:
+    """Nobody reports the end of a process."""
+
+
+class LiveSession:
+    """Closing it detaches everything. A start that fails leaves nothing behind.
+
+    `say` writes a line for people. `on_exit` is called with each process that ends, while it is
+    still known. `observers` see every event and stack.
+    """
+
+    def __init__(
+        self,
+        options: TraceOptions,
+        loader: Loader,
+        signals: Signals,
+        say: Callable[[str], None],
+        on_exit: Callable[[Process], None] = _nobody,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Waits for the compiled programs. Raises KwatchError, or Interrupted by a signal."""
+        self.options = options
+        self._signals = signals
+        self._notices = Notices(say)
+        self._next_gone = 0.0
+        with ExitStack() as stack:
+            stack.callback(loader.close)
+            self._named = [processes.require(pid) for pid in options.pids]
+            self.launched = Launched(options.command) if options.command else None
+            if self.launched is not None:
+                stack.callback(self.launched.abandon)
+            signals.wait_for(loader)
+            self.tracer = stack.enter_context(closing(Tracer(options, loader.result())))
+            self.session = stack.enter_context(
+                closing(Session(options, self.tracer, self._notices, on_exit, observers))
+            )
+            self._attaching = Attaching(options, self.tracer, self.session.stacks, self.tracees)
+            self._connector = stack.enter_context(closing(Connector())) if options.comms else None
+            self._opened = stack.pop_all()
+
+    @property
+    def tracees(self) -> Tracees:
+        return self.session.tracees
+
+    def attach(self) -> None:
+        """Attaches the targets; a signal that comes before all are attached ends the start."""
+        for facts in self._named:
+            self._signals.check()
+            self._attaching.attach(facts)
+        if self.options.system_wide and self.options.heap:
+            self._attaching.attach_system()
+        if self.launched is not None:
+            self._attach_launched(self.launched)
+        for _ in self._attaching.attach_all_named():
+            self._signals.check()
+        for facts in self._named:  # the outcome must not depend on when it ended
+            processes.require_still(facts)
+        self._signals.check()
+        for source in (self._signals, self._connector):
+            if source is not None:
+                self.watch(source.fileno())
+
+    def _attach_launched(self, launched: Launched) -> None:
+        found = processes.facts(launched.pid)
+        if found is None:
+            raise KwatchError("the launched child died before its exec", "try again")
+        files = program_files(launched.path) if self.options.mappings else []
+        self._attaching.attach_launched(found, files)
+
+    def watch(self, fd: int) -> None:
+        """Lets `wait` also return when this descriptor is readable."""
+        self.tracer.stream.watch(fd)
+
+    def start(self) -> None:
+        """Lets a launched command run, and announces from now on what is attached later."""
+        if not self.options.system_wide:
+            self._notices.start_announcing()
+        if self.launched is not None:
+            self.launched.release()
+
+    def wait(self, seconds: float) -> set[int]:
+        """Waits for events for at most so long; returns the descriptors that are readable."""
+        longest = 0.0 if self.session.is_behind else seconds
+        return self.tracer.stream.wait(longest, self.session.concerns)
+
+    def step(self, ready: set[int]) -> None:
+        """Applies what has happened until now. `ready` is what `wait` has returned."""
+        renamed = self._renamed(ready)
+        stream = self.tracer.stream
+        stream.deliver(self.session.apply, with_stacks=self.session.takes_stacks)
+        self.tracees.end_gone(self._gone())
+        for pid in renamed:  # after the end that an exec was for a target
+            self._attaching.attach_named(pid, late=True)
+
+    def finish(self, is_wanted: Callable[[], bool]) -> None:
+        """Detaches the tracepoints and applies what is left, as long as that `is_wanted`."""
+        self.tracer.stop()
+        self.tracer.stream.deliver_rest(self.session.apply, is_wanted)
+        self.session.losses.finished = True
+        self.session.losses.refresh()
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def _renamed(self, ready: set[int]) -> Iterable[int]:
+        """Processes with a new name; all that match if some of the news were lost."""
+        if self._connector is None or self._connector.fileno() not in ready:
+            return ()
+        renamed = self._connector.renamed()
+        return processes.named(self.options.comms) if renamed is None else renamed
+
+    def _gone(self) -> list[Process]:
+        """Processes whose exit was lost; with many processes the look takes time."""
+        now = time.monotonic()
+        if now < self._next_gone:
+            return []
+        losses = self.session.losses
+        losses.refresh()
+        has_ended = self.launched is not None and self.launched.has_ended()
+        is_unsure = losses.may_hide_exit or has_ended
+        gone = self.tracees.gone(self.tracer.stream.delivered_ns) if is_unsure else []
+        took = time.monotonic() - now
+        self._next_gone = now + max(_GONE_S, took * _REST)
+        return gone

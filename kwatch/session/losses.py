@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was lost, by process and cause: read from the BPF programs, the rings and the session."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container
+
+from kwatch.kernel import bpf
+from kwatch.model.losses import (
+    CONTROL_RING_FULL,
+    MAPPING_RECORD_LOST,
+    PROCESS_UNKNOWN,
+    TRACEPOINT_MISSED,
+    may_hide_exit,
+    name_of,
+)
+from kwatch.model.snapshot import Lost
+from kwatch.rings.stream import Stream
+from kwatch.wire.events import Loss
+from kwatch.wire.maps import LossKey
+
+_REST = 20  # times as long as reading all losses takes, before all are read again
+
+_Causes = dict[str, int]
+
+
+class LossCounters:
+    """The counters in the kernel and in the stream; process 0 stands for an unknown process.
+
+    `mappings`: lost records of mappings and names matter. `tracepoints`: the attached programs.
+    """
+
+    def __init__(
+        self, counters: bpf.Map, stream: Stream, tracepoints: list[int], mappings: bool
+    ) -> None:
+        self._counters = counters
+        self._stream = stream
+        self._tracepoints = tracepoints
+        self._mappings = mappings
+        self._forgotten_control = 0  # control records lost of processes that have ended
+        self._disowned: Counter[Loss] = Counter()
+
+    def read(self) -> dict[int, _Causes]:
+        """Events lost since the start, by process and cause."""
+        found: dict[int, _Causes] = defaultdict(Counter)
+        for key, value in self._counters.items():
+            lost = LossKey.from_buffer_copy(key)
+            found[lost.tgid][name_of(Loss(lost.cause))] = struct.unpack("Q", value)[0]
+        _add(found[0], _named(self._disowned))
+        _add(found[0], self._lost_mappings(found))
+        _add(found[0], _named(+self._stream.undelivered))
+        if missed := sum(map(bpf.recursion_misses, self._tracepoints)):
+            found[0][TRACEPOINT_MISSED] = missed
+        return found
+
+    def of(self, pid: int) -> _Causes:
+        """Those of one process: little to read, where many processes have lost some."""
+        return _named(self._of(pid))
+
+    def forget(self, pid: int) -> None:
+        """The process has ended: another one may get its pid."""
+        self._forgotten_control += self._take(pid)[Loss.CONTROL_RING_FULL]
+
+    def disown(self, pid: int) -> None:
+        """The pid has no process: from now on its losses are of an unknown one."""
+        self._disowned += self._take(pid)
+
+    def _lost_mappings(self, found: dict[int, _Causes]) -> _Causes:
+        """The control records that were lost and are not of the BPF programs."""
+        of_programs = sum(causes.get(CONTROL_RING_FULL, 0) for causes in found.values())
+        rest = self._stream.lost_control_records - of_programs - self._forgotten_control
+        return {MAPPING_RECORD_LOST: rest} if rest > 0 and self._mappings else {}
+
+    def _of(self, pid: int) -> Counter[Loss]:
+        values = {cause: self._counters.get(bytes(LossKey(pid, cause))) for cause in Loss}
+        return Counter({cause: struct.unpack("Q", n)[0] for cause, n in values.items() if n})
+
+    def _take(self, pid: int) -> Counter[Loss]:
+        taken = self._of(pid)
+        for cause in taken:
+            self._counters.delete(bytes(LossKey(pid, cause)))
+        return taken
+
+
+class LossAccount:
+    """The losses as reports show them, read again by `refresh`.
+
+    `known`: the pids of the session's processes. `unknown_events`: how many events are in no
+    report so far. `finished`: nothing more will be delivered.
+    """
+
+    def __init__(
+        self,
+        counters: LossCounters,
+        stream: Stream,
+        known: Container[int],
+        unknown_events: Callable[[], int],
+    ) -> None:
+        self._counters = counters
+        self._stream = stream
+        self._known = known
+        self._unknown_events = unknown_events
+        self._losses: dict[int, _Causes] = {}
+        self._unknown_since: dict[int, int] = {}  # pids with losses and without a process
+        self._next_refresh = 0.0
+        self.finished = False
+
+    def refresh(self) -> None:
+        began = time.monotonic()
+        self._losses = self._counters.read()
+        of_unknown = self._losses.setdefault(0, {})
+        self._disown(of_unknown)
+        if events := self._unknown_events():
+            of_unknown[PROCESS_UNKNOWN] = events
+        now = time.monotonic()
+        self._next_refresh = now + _REST * (now - began)
+
+    def refresh_of(self, pid: int) -> None:
+        """Reads the losses of one process; all of them if the last time is long enough ago."""
+        if time.monotonic() >= self._next_refresh:
+            self.refresh()
+        else:  # also if there are none: an earlier process of the pid may have had some
+            self._losses[pid] = self._counters.of(pid)
+
+    def of(self, pid: int) -> Lost:
+        """Losses of the process, and those of unknown ones."""
+        causes: _Causes = {}
+        for owner in (pid, 0):
+            _add(causes, self._losses.get(owner, {}))
+        return Lost(sum(causes.values()), causes)
+
+    @property
+    def may_hide_exit(self) -> bool:
+        """Whether an exit may have gone unseen."""
+        return any(map(may_hide_exit, self._losses.values()))
+
+    def _disown(self, of_unknown: _Causes) -> None:
+        """Losses of processes that will never be known count for all processes."""
+        now = time.monotonic_ns()
+        unknown = [pid for pid in self._losses if pid and pid not in self._known]
+        self._unknown_since = {pid: self._unknown_since.get(pid, now) for pid in unknown}
+        for pid, since_ns in self._unknown_since.items():
+            if self.finished or since_ns < self._stream.delivered_ns:
+                self._counters.disown(pid)
+                _add(of_unknown, self._losses.pop(pid))
+            elif lost := self._losses[pid].get(CONTROL_RING_FULL):
+                _add(of_unknown, {CONTROL_RING_FULL: lost})  # perhaps the fork of the process
+
+
+def _named(losses: Counter[Loss]) -> _Causes:
+    return {name_of(cause): count for cause, count in losses.items()}
+
+
+def _add(total: _Causes, causes: _Causes) -> None:
+    for cause, count in causes.items():
+        total[cause] = total.get(cause, 0) + count

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events of unordered sources: found by process in bulk, and given to the accounts by slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from kwatch.aggregate.distinct import distinct_values
+from kwatch.aggregate.syscalls import CHUNK
+from kwatch.processes.process import Process
+from kwatch.processes.process_table import ProcessTable
+from kwatch.targets import processes
+from kwatch.wire.events import Batch
+
+Slots = npt.NDArray[np.intp]
+
+
+class SlotAccount(Protocol):
+    """One account for all processes, which it knows by their slots."""
+
+    def add(self, batch: Batch, slots: Slots) -> None:
+        """Takes events of the account's source, and the slot of the process of each."""
+
+    def drop(self, slot: int) -> None:
+        """Forgets a process; another one may get its slot."""
+
+
+class SlotEvents:
+    """The events of one source.
+
+    A batch is applied after its forks, which make processes known, and before its exits.
+    `discover` is called with a pid that is not known yet.
+    """
+
+    def __init__(
+        self,
+        accounts: Sequence[SlotAccount],
+        process_table: ProcessTable,
+        discover: Callable[[int], Process | None],
+    ) -> None:
+        self._accounts = accounts
+        self._process_table = process_table
+        self._discover = discover
+        self._batches: list[Batch] = []
+        self._unknown: list[Batch] = []
+        self._late: list[Batch] = []
+        self._unknown_events = 0
+
+    @property
+    def unknown_events(self) -> int:
+        """Events that are in no report, because nothing is known of their process."""
+        return self._unknown_events + sum(map(count_foreign, self._unknown))
+
+    def begin(self, batches: list[Batch]) -> None:
+        """Takes the events of a batch whose control records are about to be applied."""
+        self._batches = batches
+        self._late, self._unknown = self._unknown, []
+
+    def apply_until(self, time_ns: int) -> None:
+        """Applies what happened before a pid went to another process."""
+        batches, self._batches = self._batches, []
+        for batch in batches:
+            count = int(np.searchsorted(batch["time_ns"], np.uint64(time_ns)))
+            self._add(batch[:count])
+            self._batches.append(batch[count:])
+
+    def finish(self) -> None:
+        """Applies the rest, once all control records are."""
+        self._add_late()
+        batches, self._batches = self._batches, []
+        for batch in batches:
+            self._add(batch)
+
+    def drop(self, slot: int) -> None:
+        for account in self._accounts:
+            account.drop(slot)
+
+    def _add(self, batch: Batch) -> None:
+        for start in range(0, len(batch), CHUNK):
+            self._add_chunk(batch[start : start + CHUNK])
+
+    def _add_chunk(self, batch: Batch) -> None:
+        slots = self._process_table.slots(batch["tgid"])
+        if not slots.all():
+            for pid in distinct_values(batch["tgid"][slots == 0]):
+                self._discover(pid)
+            slots = self._process_table.slots(batch["tgid"])
+            self._unknown.append(batch[slots == 0])
+            batch, slots = batch[slots > 0], slots[slots > 0]
+        self._account(batch, slots)
+
+    def _add_late(self) -> None:
+        """Adds events of processes that had ended before kwatch looked and whose exits came now.
+
+        The rest comes from the last threads of processes whose end has been reported.
+        """
+        for batch in self._late:
+            slots = self._process_table.slots(batch["tgid"])
+            self._account(batch[slots > 0], slots[slots > 0])
+            self._unknown_events += count_foreign(batch[slots == 0])
+        self._late = []
+
+    def _account(self, batch: Batch, slots: Slots) -> None:
+        for account in self._accounts:
+            account.add(batch, slots)
+
+
+def count_foreign(batch: Batch) -> int:
+    """How many of the events are not of kwatch's own processes."""
+    return int(np.count_nonzero(~np.isin(batch["tgid"], list(processes.OWN))))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The map of target processes, which the BPF programs read and change."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+from kwatch.kernel import bpf
+from kwatch.wire.maps import Target, TargetFlag
+
+
+class TargetMap:
+    """A target's `mm_id` tells its address space from all others."""
+
+    def __init__(self, targets: bpf.Map) -> None:
+        self._targets = targets
+
+    def add(self, pid: int, flags: int) -> Target:
+        """From now on the process is traced.
+
+        One that an exec has made a target keeps the mm_id that the record of the exec has.
+        """
+        key = struct.pack("I", pid)
+        fresh = Target((time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1, flags)
+        while not self._targets.add(key, bytes(fresh)):
+            known = self.get(pid)
+            if known is not None:
+                if known.flags != flags:
+                    known.flags = flags
+                    self._targets.set(key, bytes(known))
+                return known
+        return fresh
+
+    def get(self, pid: int) -> Target | None:
+        """What the programs know of a process, if they trace it, or if it is kwatch's."""
+        found = self._targets.get(struct.pack("I", pid))
+        return Target.from_buffer_copy(found) if found is not None else None
+
+    def __contains__(self, pid: int) -> bool:
+        return self.get(pid) is not None
+
+    def mm_id(self, pid: int) -> int:
+        """0 if the process is no target."""
+        target = self.get(pid)
+        return target.mm_id if target is not None else 0
+
+    def remove(self, pid: int, mm_id: int) -> bool:
+        """Whether it was a target until now; another process that has its pid by now stays one."""
+        if not mm_id or self.mm_id(pid) != mm_id:
+            return False
+        self._targets.delete(struct.pack("I", pid))
+        return True
+
+    def add_own(self, pid: int) -> None:
+        """Adds a process of kwatch's: neither it nor its children become targets."""
+        self.add(pid, TargetFlag.OWN | TargetFlag.INHERIT)
+
+    def remove_own(self, pid: int) -> None:
+        """It is ending; its pid may come to another process."""
+        self._targets.delete(struct.pack("I", pid))

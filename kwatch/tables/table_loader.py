@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads unwind tables: from the cache, from the files that processes map, and of the vdso."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from kwatch.elf.elf import Elf
+from kwatch.elf.reader import Elf32Error
+from kwatch.errors import KwatchError
+from kwatch.procfs.mappings import Mapping, files_of, read_mappings
+from kwatch.unwind.table import Table, build_table_from_memory
+from kwatch.unwind.table_cache import TableCache
+
+VDSO = "[vdso]"
+_MAX_WARNINGS = 256
+
+
+class TableLoader:
+    """`warn` is called with a line for people, once for each file without a table.
+
+    `cache` keeps the tables of files between runs.
+    """
+
+    def __init__(self, warn: Callable[[str], None], cache: TableCache | None = None) -> None:
+        self._warn = warn
+        self._cache = cache or TableCache()
+        self._warned: set[str] = set()
+
+    def find(self, path: str) -> Table | None:
+        """The table of a file if the cache has it."""
+        try:
+            with Elf.open(path) as elf:
+                return self._cache.find(elf)
+        except KwatchError:
+            return None  # `load` says why
+
+    def load(self, path: str, shown: str) -> Table | None:
+        """None if the file has no table. Raises FileNotFoundError if the path is gone."""
+        try:
+            with Elf.open(path) as elf:
+                return self._cache.get(elf)
+        except Elf32Error:
+            return None  # the report says that 32-bit programs have no stacks
+        except KwatchError as error:
+            if not os.path.exists(path):
+                raise FileNotFoundError(path) from error
+            self.warn(shown, f"no unwind table for {shown}: {error}")
+            return None
+
+    def load_mapped(self, pid: int, mapping: Mapping) -> Table | None:
+        """The table of a mapped file; None if it has none.
+
+        Raises FileNotFoundError if nothing leads to the file now.
+        """
+        if mapping.path == VDSO:
+            return _vdso_table()
+        for path in files_of(pid, mapping):
+            with contextlib.suppress(FileNotFoundError):  # the process ends meanwhile
+                return self.load(path, mapping.path)
+        raise FileNotFoundError(mapping.path)
+
+    def warn(self, shown: str, line: str) -> None:
+        """Warns once for each file, and not about files that programs write for themselves."""
+        is_known = shown in self._warned or len(self._warned) >= _MAX_WARNINGS
+        if not is_known and not shown.startswith("/memfd:"):
+            self._warned.add(shown)
+            self._warn(line)
+
+
+def _vdso_table() -> Table:
+    """The kernel maps one vdso into every 64-bit process, so kwatch's own will do.
+
+    Raises FileNotFoundError if it cannot be read.
+    """
+    try:
+        mapping = next(each for each in read_mappings(os.getpid()) if each.path == VDSO)
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            image = os.pread(memory.fileno(), mapping.end - mapping.start, mapping.start)
+        return build_table_from_memory(image, VDSO)
+    except (StopIteration, OSError, KwatchError) as error:
+        raise FileNotFoundError(VDSO) from error
