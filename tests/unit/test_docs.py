@@ -109,6 +109,16 @@ def test_the_picture_shows_the_leak() -> None:
     assert "remember_session" in shown
 
 
+def test_quoted_messages_are_in_the_code() -> None:
+    """How a stack is cut, and why a verdict is unsure."""
+    said = text("troubleshooting.md")
+    quoted = re.findall(r"`\[(?:cut: )?([^\]`]+)\]`", said)
+    quoted += re.findall(r"`UNSURE: ([^`:]+):?`", said)
+    assert len(quoted) > 7
+    code = " ".join(path.read_text() for path in ROOT.glob("kwatch/**/*.py"))
+    assert [each for each in quoted if each not in code] == []
+
+
 _NO_FILE = 1 << 24  # a descriptor that is not open
 
 
