@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A small service that leaks, for `make demo`: it answers pretended requests until it is told to
- * stop. Its cache is bounded and gives back what it drops; its table of sessions forgets them.
+ * A small service that leaks, for `make demo`: it answers simulated requests until it is stopped.
+ * Its cache is bounded and frees what it drops; its sessions are lost and never freed.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static void stop(int signal)
 	stopped = signal;
 }
 
-/* The leak: the session before this one is forgotten, and never freed. */
+/* The leak: the pointer to the previous session is overwritten, and the session never freed. */
 __attribute__((noinline)) static void remember_session(unsigned request)
 {
 	latest = malloc(sizeof(*latest));
@@ -36,7 +36,7 @@ __attribute__((noinline)) static void remember_session(unsigned request)
 		snprintf(latest->user, sizeof(latest->user), "user-%u", request);
 }
 
-/* Not a leak: a page leaves the cache when another takes its slot. */
+/* Not a leak: a page is freed when another one takes its slot. */
 __attribute__((noinline)) static void cache_page(unsigned request, const char *page)
 {
 	char **slot = &cache[request % CACHE_SLOTS];

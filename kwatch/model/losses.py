@@ -36,65 +36,79 @@ TRACEPOINT_MISSED = "tracepoint_missed"
 PROCESS_UNKNOWN = "process_unknown"
 
 _ROWS = (
-    LossCause(name_of(Loss.SYSCALL_RING_FULL), "a system call", buffer=True),
+    LossCause(
+        name_of(Loss.SYSCALL_RING_FULL),
+        "a system call",
+        buffer=True,
+    ),
     LossCause(
         name_of(Loss.HEAP_RING_FULL),
-        "an allocation, a free, or a change of the mappings",
+        "an allocation, a free, or a change of the memory",
         unsure=True,
         buffer=True,
     ),
-    LossCause(CONTROL_RING_FULL, "a fork, an exec or an exit", unsure=True, exit=True),
+    LossCause(
+        CONTROL_RING_FULL,
+        "a fork, an exec or an exit",
+        unsure=True,
+        exit=True,
+    ),
     LossCause(
         name_of(Loss.STACK_RING_FULL),
-        "the frames of a stack; its event arrived, and the frames are sent again with the next "
-        "event of that stack",
+        "the frames of a stack; the event arrived, and the frames are sent again with its "
+        "next event",
     ),
     LossCause(
         name_of(Loss.STACK_MEMORY_RING_FULL),
-        "a copy of stack memory; the stack arrived, cut where the kernel had no table",
+        "a copy of a stack; the stack arrived, cut where the kernel had no table",
     ),
     LossCause(
         name_of(Loss.STACK_SCRATCH_BUSY),
-        "a stack: too many threads were preempted on one CPU while their stacks were unwound; the "
-        "event arrived, with its function only",
+        "a stack, because too many threads were preempted on one CPU while theirs were "
+        "unwound; the event arrived, with its function only",
     ),
-    LossCause(name_of(Loss.CALLS_MAP_FULL), "a system call: there are more than 65,536 threads"),
+    LossCause(
+        name_of(Loss.CALLS_MAP_FULL),
+        "a system call: more than 65,536 threads",
+    ),
     LossCause(
         name_of(Loss.THREADS_MAP_FULL),
-        "the heap events of a thread: there are more than 65,536 threads",
+        "heap events of a thread: more than 65,536 threads",
         unsure=True,
     ),
     LossCause(
         name_of(Loss.TARGETS_MAP_FULL),
-        "a whole process, counted at each of its events: there are more than 32,768 targets",
+        "a whole process, counted each time it is seen: more than 32,768 processes",
         unsure=True,
     ),
     LossCause(
         MAPPING_RECORD_LOST,
-        "the kernel's record of a new mapping or a new name: an allocator may have gone unprobed "
-        "for about a second, until kwatch has read the mappings again; not counted where only the "
-        "path of an executable depends on it",
+        "the kernel's record of a new mapping or name: an allocator may have been without "
+        "probes for about a second, until kwatch has read the mappings again; not counted "
+        "if only the path of an executable depends on it",
         unsure=True,
     ),
     LossCause(
         TRACEPOINT_MISSED,
-        "a system call, a change of the mappings, a fork, an exec or an exit of an unknown "
-        "process: the kernel skipped a program, see [kernels](kernels.md#what-differs)",
+        "a system call, a change of the memory, a fork, an exec or an exit, because the "
+        "kernel skipped a program, see [kernels](kernels.md#what-differs); the process is "
+        "unknown",
         unsure=True,
         exit=True,
     ),
     LossCause(
         PROCESS_UNKNOWN,
-        "an event of a process that had ended before kwatch could look at it and whose exit was "
-        "lost, or of a thread that outlived the report of its process; it is in no report, and "
-        "counts for every process",
+        "an event of a process that ended before kwatch could look at it and whose exit "
+        "was lost, or of a thread that outlived the report of its process; it is in no "
+        "report, and counts for every process",
     ),
     LossCause(
         name_of(Loss.HEAP_CALL_ABANDONED),
-        "calls below an allocator function that an exception or `longjmp()` left, or in which the "
-        "thread ended: for up to a second they look like calls that the function makes itself. On "
-        "x86-64 an exception from `operator new` is noticed at the next call; the allocation of "
-        "the exception itself is lost",
+        "calls below an allocator function that an exception or `longjmp()` left: until "
+        "kwatch notices, after at most a second, they look like calls that the function "
+        "makes; also, at the end of a thread, those below a call that it was in. On "
+        "x86-64 an exception from `operator new` is noticed at the next call; the "
+        "allocation of the exception itself is lost",
         unsure=True,
     ),
     LossCause(

@@ -60,9 +60,11 @@ EVENT_SOURCES = (
             # Of the subsystem `raw_syscalls`: `syscalls` has those of single calls.
             "syscall_enter": Tracepoint(
                 "raw_syscalls/sys_enter",
-                "a system call's number, ABI and time; the arguments of mmap and its family",
+                "number, ABI and time of a system call; arguments of mmap and similar calls",
             ),
-            "syscall_exit": Tracepoint("raw_syscalls/sys_exit", "its result and duration"),
+            "syscall_exit": Tracepoint(
+                "raw_syscalls/sys_exit", "result and duration of a system call"
+            ),
         },
         ring="syscall_rings",
         event="SYSCALL",
@@ -75,14 +77,14 @@ EVENT_SOURCES = (
         "lifecycle",
         tracepoints={
             "process_fork": Tracepoint(
-                "task/task_newtask", "a target's child, with `--follow` or `--comm`"
+                "task/task_newtask", "a new child of a target, with `--follow` or `--comm`"
             ),
             "process_exec": Tracepoint(
                 "sched/sched_process_exec",
-                "a process's new name, and whether that makes it a target",
+                "the new name of a process, and whether it matches `--comm`",
             ),
             "process_exit": Tracepoint(
-                "sched/sched_process_exit", "the end of a thread, and of a process"
+                "sched/sched_process_exit", "the end of a thread or a process"
             ),
         },
     ),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -93,6 +94,29 @@ def test_every_probe_is_named() -> None:
     names = [function.name for function in ALLOCATOR_FUNCTIONS]
     names += [path.rpartition("/")[2] for path in TRACEPOINTS.values()]
     assert all(f"| `{name}` |" in text("probes.md") for name in names)
+
+
+def test_every_folder_is_in_the_architecture() -> None:
+    folders = {path.parent.name for path in ROOT.glob("kwatch/*/__init__.py")}
+    said = text("architecture.md")
+    assert sorted(name for name in folders if f"| `{name}/` |" not in said) == []
+
+
+def test_the_picture_shows_the_leak() -> None:
+    picture = ElementTree.parse(ROOT / "docs" / "images" / "kwatch.svg")
+    shown = " ".join(picture.getroot().itertext())
+    assert "LEAK" in shown
+    assert "remember_session" in shown
+
+
+def test_quoted_messages_are_in_the_code() -> None:
+    """How a stack is cut, and why a verdict is unsure."""
+    said = text("troubleshooting.md")
+    quoted = re.findall(r"`\[(?:cut: )?([^\]`]+)\]`", said)
+    quoted += re.findall(r"`UNSURE: ([^`:]+):?`", said)
+    assert len(quoted) > 7
+    code = " ".join(path.read_text() for path in ROOT.glob("kwatch/**/*.py"))
+    assert [each for each in quoted if each not in code] == []
 
 
 _NO_FILE = 1 << 24  # a descriptor that is not open

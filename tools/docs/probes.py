@@ -37,25 +37,27 @@ _PARAMETERS = {
 _MANGLED = re.compile("|".join(_PARAMETERS))
 
 _INTRODUCTION = (
-    "What kwatch attaches to. Every probe of a function is optional: what a file does not have is "
-    "not probed, and the `attached` line says how many functions of which file are. A file is "
-    f"taken for an allocator if it defines {' and '.join(f'`{name}`' for name in ESSENTIAL)}; so "
-    "any libc, jemalloc, tcmalloc, mimalloc and static programs with a symbol table are."
+    "kwatch attaches to these functions and tracepoints. Each function is optional: kwatch probes "
+    "those that a file has, and the `attached` line says how many functions of which file it "
+    "probes. kwatch treats a file as an allocator if it defines "
+    f"{' and '.join(f'`{name}`' for name in ESSENTIAL)}. This includes any libc, jemalloc, "
+    "tcmalloc, mimalloc, and static programs with a symbol table."
 )
 _HEAP_NOTES = (
-    "*entry* is a uprobe at the function's first instruction, or at one soon after it that the "
-    "kernel emulates, if that is the same: see [architecture](architecture.md#probe-sites). "
-    "*return* is a uretprobe. *exits* are uprobes on the instructions by which the function "
-    "returns, because an exception may leave it.",
-    "C++ operators are probed only where the allocator's own file defines them, as jemalloc and "
-    "tcmalloc do. libstdc++'s call `malloc` and `free`, which are probed. One that is nothing but "
-    "a jump to a probed function is left out, and so is one name of two for the same code.",
+    "*entry* is a uprobe at the function's first instruction, or at an equivalent one soon after "
+    "it that the kernel emulates: see [architecture](architecture.md#probe-sites). *return* is a "
+    "uretprobe. *exits* are uprobes on the return instructions of the function, because an "
+    "exception may leave it.",
+    "C++ operators are probed only if the allocator's own file defines them, as in jemalloc and "
+    "tcmalloc. The operators of libstdc++ call `malloc` and `free`, which are probed. An operator "
+    "that only jumps to a probed function is not probed, and code with two names is probed once.",
     "`--alloc-prefix PREFIX` adds the functions marked *prefix* under the name PREFIX + name, in "
     f"every file that defines {' and '.join(f'PREFIX + {name}' for name in ESSENTIAL)}.",
 )
 _TRACEPOINT_NOTE = (
-    "These are attached once for the whole machine, as raw tracepoints or through perf events: see "
-    "[kernels](kernels.md#what-differs). The programs dismiss processes that are no targets first."
+    "kwatch attaches to these once for the whole machine, as raw tracepoints or through perf "
+    "events: see [kernels](kernels.md#what-differs). The programs first check whether the process "
+    "is a target."
 )
 
 
@@ -68,7 +70,7 @@ def page() -> str:
     lines += ["## Tracepoints", "", *wrapped(_TRACEPOINT_NOTE), ""]
     tracepoints = [each for source in EVENT_SOURCES for each in source.tracepoints.values()]
     rows = [(f"`{each.name.rpartition('/')[2]}`", each.meaning) for each in tracepoints]
-    return "\n".join(lines + table(("tracepoint", "what it tells"), rows)).rstrip() + "\n"
+    return "\n".join(lines + table(("tracepoint", "what it reports"), rows)).rstrip() + "\n"
 
 
 def _row(function: AllocatorFunction) -> tuple[str, ...]:

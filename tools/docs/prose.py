@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CLI reference and the man page say beside the parsers. `x` is literal text."""
+"""The text of the CLI reference and the man page that is not in the parsers. `x` is literal."""
 
 from __future__ import annotations
 
@@ -8,105 +8,106 @@ from kwatch.syscalls.classes import BARE, CLASSES
 from kwatch.wire.maps import MAX_PATTERNS
 
 DESCRIPTION = (
-    "kwatch attaches to running processes, or launches one, and reports which memory they have "
-    "allocated and not freed, by call stack, and which system calls they make, by name. The "
-    "programs are not stopped, restarted or changed.",
-    "A snapshot of each process is written at each interval, and a final report with a verdict "
-    "when the process ends or kwatch does. Reports go to standard output, all else to standard "
-    "error.",
-    "When every probe is in place, one line that begins with `attached` is written to standard "
-    "error; scripts can wait for it. It says which allocators were found, and which functions "
-    "could not be probed, with the reason.",
-    "kwatch needs root; `kwatch doctor` says what else.",
+    "kwatch reports the memory that running processes leak, by call stack and source line, and "
+    "their system calls with counts, errors and latency. It attaches to running processes or "
+    "launches a command. It does not stop, restart or modify them.",
+    "kwatch writes a snapshot of each process at each interval. It writes a final report with a "
+    "verdict when the process ends or kwatch does. Reports go to standard output, and all other "
+    "messages to standard error.",
+    "When all probes are in place, kwatch prints one line that begins with `attached` to standard "
+    "error. Scripts can wait for it. The line says which allocators were found, and which "
+    "functions could not be probed, with the reason.",
+    "kwatch must run as root. `kwatch doctor` checks the other requirements.",
 )
 
 TARGETS = (
-    "`--pid`, `--comm` and a command can be combined. Without any of them kwatch is system-wide: "
-    "it counts the system calls of every process but itself, and traces no heap unless `--heap` "
-    "asks for it. In tables it then shows only the busiest `--top` processes, and of those that "
-    "end only those whose verdict is `leak`."
+    "`--pid`, `--comm` and a command can be combined. Without any of them, kwatch traces the whole "
+    "system: it counts the system calls of every process except kwatch itself, and traces the heap "
+    "only if `--heap` is given. Tables then show only the busiest `--top` processes. Of the "
+    "processes that end, they show only those with the verdict `leak`."
 )
 
 VALUES = (
     (
         "SECONDS",
-        "A number, with `us`, `ms`, `s`, `m`, `h` or `d` behind it if it is not seconds: `0.5`, "
-        "`500ms`, `2m`. Only `--older` may be 0.",
+        "A number of seconds, or a number followed by `us`, `ms`, `s`, `m`, `h` or `d`: `0.5`, "
+        "`500ms`, `2m`. Only `--older` can be 0.",
     ),
     (
         "BYTES, SIZE",
-        "A number, with `K`, `M`, `G` or `T` behind it for powers of 1024: `4096`, `64K`, `1.5M`. "
-        "`--buffer` is rounded up to a power of two; there is a ring of that size for each CPU "
-        "and kind of event.",
+        "A number of bytes, or a number followed by `K`, `M`, `G` or `T` for powers of 1024: "
+        "`4096`, `64K`, `1.5M`. `--buffer` is rounded up to a power of two; each CPU and kind of "
+        "event has a ring of that size.",
     ),
     (
         "GLOB",
         "A name with `*`, `?`, `[abc]` and `[!abc]`, as in a shell; quote it. It is compared with "
-        "the comm, of which the kernel keeps 15 characters, and with the base name of the "
-        f"executable. At most {MAX_PATTERNS} can be given.",
+        "the comm, which the kernel cuts to 15 characters, and with the base name of the "
+        f"executable. You can give at most {MAX_PATTERNS}.",
     ),
     (
         "SET",
-        "As in strace: names, classes (`%file`) and `/regex`, separated by commas; `!` in front "
-        "takes all others; `?` in front of a name ignores it if there is no such call; `all` and "
-        "`none`. Unlike strace, a call has no number and no ABI suffix, and of several `-e` the "
-        "last one counts.",
+        "As in strace: names, classes (`%file`) and `/regex`, separated by commas. A leading `!` "
+        "selects all other calls. A `?` before a name ignores the name if there is no such call. "
+        "`all` and `none` are valid too. Unlike in strace, a call has no number and no ABI suffix, "
+        "and the last of several `-e` options replaces the others.",
     ),
 )
 
 CLASS_NAMES = [f"%{name}" for name in CLASSES]
 CLASSES_NOTE = (
-    "The classes are those of strace; "
-    f"{', '.join(f'`{name}`' for name in sorted(BARE))} are also understood without `%`."
+    "The classes are those of strace. "
+    f"{', '.join(f'`{name}`' for name in sorted(BARE))} also work without `%`."
 )
 
 STATUSES = {
-    ExitCode.DONE: "Done, or ended by SIGINT, SIGTERM or SIGHUP.",
-    ExitCode.FAILED: "kwatch could not do what was asked; the message says why and what to do. "
-    "With `--fail-on-leak`: no process had the name, so there was nothing to judge. From "
-    "`kwatch doctor`: something that is needed does not work.",
-    ExitCode.USAGE: "The command line cannot be understood.",
-    ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict is `leak`, of any process; "
-    "this goes before the status of a command. Verdicts that are `unsure` change no status; how "
-    "many there were is said on standard error.",
+    ExitCode.DONE: "Success, or ended by SIGINT, SIGTERM or SIGHUP.",
+    ExitCode.FAILED: "kwatch could not do what was asked; the message says why and how to fix it. "
+    "With `--fail-on-leak`: no process matched, so there was nothing to judge. With "
+    "`kwatch doctor`: something that kwatch needs does not work.",
+    ExitCode.USAGE: "The command line is not valid.",
+    ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict of any process is `leak`. This "
+    "replaces the status of a command. An `unsure` verdict does not change the status; kwatch "
+    "prints the number of such verdicts to standard error.",
 }
 OTHER_STATUSES = (
     (
         "N",
-        "With `-- COMMAND` that has ended: its own status, 128 + N if signal N ended it.",
+        "With `-- COMMAND`, if the command has ended: its own status, or 128 + N if signal N "
+        "ended it.",
     ),
     (
         "128 + N",
-        "With `-- COMMAND` that goes on running although signal N has ended kwatch. If `--count` "
-        "or `--duration` has ended it, the status is 0.",
+        "With `-- COMMAND`, if signal N ended kwatch and the command is still running. If "
+        "`--count` or `--duration` ended kwatch, the status is 0.",
     ),
     (
         "128 + N",
-        "Ended by signal N before anything was attached; the command, if there is one, never ran.",
+        "Signal N ended kwatch before anything was attached. The command, if any, was not run.",
     ),
 )
 
 SIGNALS = (
-    "SIGINT, SIGTERM and SIGHUP end kwatch with the final report. A launched command gets the "
-    "same signal, and kwatch waits up to 5 seconds for it to end, or until a second signal; if it "
-    "does not end at once, kwatch says so. "
-    "SIGKILL is safe at any moment: the kernel removes the probes, and the targets run on."
+    "SIGINT, SIGTERM and SIGHUP end kwatch with a final report. A launched command gets the same "
+    "signal. kwatch waits until the command ends, for up to 5 seconds or until a second signal, "
+    "and says so if it does not end at once. SIGKILL is safe at any time: the kernel removes the "
+    "probes, and the targets keep running."
 )
 
 UNREAD = (
-    "When the report cannot be written, kwatch says so, detaches and ends with status 1. When its "
-    "reader has gone, as `head` does, it detaches and ends quietly with status 0; with "
-    "`--fail-on-leak` it goes on all the same, for the verdict.",
-    "A launched command is seen out in both cases: it goes on untraced, kwatch passes signals on "
-    "to it and waits for its end, or until `--duration`. Without an error, its status is "
-    "kwatch's.",
-    "Standard error may be closed, full or without a reader.",
+    "If kwatch cannot write the report, it prints an error, detaches and exits with status 1. If "
+    "the reader of a pipe has exited, as `head` does, kwatch detaches and exits with status 0 and "
+    "no message. With `--fail-on-leak`, it continues to trace for the verdict.",
+    "In both cases, a launched command continues untraced. kwatch forwards signals to it and waits "
+    "until it ends, or until `--duration`. If there was no error, kwatch exits with the command's "
+    "status.",
+    "Standard error may be closed, full, or without a reader.",
 )
 
 ENVIRONMENT = (
-    ("NO_COLOR", "If set, tables are not coloured on a terminal."),
+    ("NO_COLOR", "If set, tables on a terminal have no colours."),
     (
         "DEBUGINFOD_URLS",
-        "If set, debug information that is not on this machine is asked of these servers.",
+        "If set, kwatch downloads debug information that this machine lacks from these servers.",
     ),
 )
