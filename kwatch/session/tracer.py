@@ -73,6 +73,7 @@ class Tracer:
         """Raises KwatchError."""
         self.programs = programs
         self._tracepoints: list[int] = []
+        self._attached = [name for name in TRACEPOINTS if name in programs.programs]
         self.targets = TargetMap(programs.maps["targets"])
         with ExitStack() as stack:
             stack.callback(programs.close)
@@ -85,14 +86,15 @@ class Tracer:
             self.losses = LossCounters(
                 programs.maps["losses"],
                 self.stream,
-                [programs.programs[name] for name in TRACEPOINTS],
+                [programs.programs[name] for name in self._attached],
                 has_mappings,
             )
             self.attacher = stack.enter_context(closing(Attacher(programs)))
             stack.callback(self.stop)
-            for name, tracepoint in TRACEPOINTS.items():
+            for name in self._attached:
                 program, through_perf = programs.programs[name], programs.ways.perf_tracepoints
-                self._tracepoints.append(tracepoints.attach(tracepoint, program, through_perf))
+                attached = tracepoints.attach(TRACEPOINTS[name], program, through_perf)
+                self._tracepoints.append(attached)
             self._opened = stack.pop_all()
 
     def _configure(self, options: TraceOptions) -> None:
