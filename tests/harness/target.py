@@ -43,6 +43,11 @@ class Target:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """A zombie has ended."""
+        return self._process.poll() is None
+
     def release(self) -> None:
         """Lets it go on to its next stage, and does not wait for that."""
         assert self._process.stdin is not None

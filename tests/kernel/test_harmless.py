@@ -8,7 +8,6 @@ import random
 import signal
 import time
 
-import psutil
 import pytest
 from harness.breakpoints import malloc_of
 from harness.libraries import library
@@ -38,7 +37,7 @@ def test_killed_at_any_moment_under_load(start, run_kwatch):
             kwatch.attached()
         time.sleep(choice.uniform(0, 0.6))
         kwatch.kill()
-        assert psutil.pid_exists(target.pid)
+        assert target.is_running
     wait_until_clean(target.pid)
     target.release()
     answers = target.reached()

@@ -54,10 +54,16 @@ def test_status_of_a_process_that_takes_long_to_tear_down(run_kwatch):
     assert result.status == 7
 
 
-def test_a_process_that_ends_while_kwatch_starts(run_kwatch):
-    with subprocess.Popen(["sleep", "0.3"]) as child:
+@pytest.mark.parametrize("seconds", ["0.2", "0.5", "0.8"])
+def test_a_process_that_ends_while_kwatch_starts(run_kwatch, seconds):
+    """It has a whole report, or there is an error and no report."""
+    with subprocess.Popen(["sleep", seconds]) as child:
         result = run_kwatch("--json", "--no-heap", "--pid", child.pid).finish()
-    assert result.status in (0, 1)
+    if result.status == 0:
+        assert result.final(child.pid)["process"]["exited"] is True
+    else:
+        assert (result.status, result.documents) == (1, [])
+        assert any(f"process {child.pid}" in line and "ended" in line for line in result.stderr)
 
 
 def test_children_that_run_already_are_named(start, run_kwatch):
