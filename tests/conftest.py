@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("KWATCH_REQUIRE_KERNEL") == "1":
         pytest.fail("; ".join(reasons), pytrace=False)
     pytest.skip("; ".join(reasons))
+
+
+@pytest.fixture(autouse=True)
+def no_compiler_here() -> Iterator[None]:
+    """bcc's compiler may crash, and would end all tests if it ran in their process."""
+    yield
+    assert "bcc" not in sys.modules, "compile in a child: see harness.bpf_objects"
 
 
 def _needs(item: pytest.Item) -> Iterator[str]:
