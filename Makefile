@@ -8,23 +8,23 @@ PYTHON := .venv/bin/python
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# tools/setup looks itself at what is missing or older than pyproject.toml.
+# tools/setup installs only what is missing or older than pyproject.toml.
 setup-run setup-test setup-bench setup-vm: setup-%:
 	@tools/setup $*
 
 demo: setup-run ## watch a leaking service: two snapshots and the final report (as root)
 	@tools/demo
 
-test: setup-test ## run the tests; those of the kernel need root
-	$(PYTHON) -m pytest -q tests/unit tests/kernel
+test: setup-test ## run the tests (tests/kernel needs root) and list the 25 slowest
+	$(PYTHON) -m pytest -q --durations=25 tests/unit tests/kernel
 
-test-vm: setup-vm ## boot each kernel of tests/kernels.txt and test there; K=arm64-6.1 for one
+test-vm: setup-vm ## test in a guest of each kernel in tests/kernels.txt; K=arm64-6.1 for one
 	$(PYTHON) tools/vm $(K)
 
 test-vm-setup: setup-vm ## run tools/setup in a fresh Debian with a network, as Vagrant does
 	$(PYTHON) tools/vm --setup
 
-test-vm-short: setup-vm # what CI has time for
+test-vm-short: setup-vm # the part of test-vm that CI runs
 	$(PYTHON) tools/vm --short
 
 lint: setup-test ## check style and types
@@ -38,6 +38,6 @@ bench: setup-bench ## measure what tracing costs (as root)
 docs: setup-run ## make the CLI reference, the man page and the list of probes
 	$(PYTHON) tools/docs
 
-clean: ## remove what the other targets made, .venv too
+clean: ## remove everything that the other targets made, .venv too
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

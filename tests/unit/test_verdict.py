@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What counts as a leak, and how it is said."""
+"""What counts as a leak, and the sentence that gives the reason."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from kwatch.model.frame import Frame
+from kwatch.model.frame import Ending, Frame
 from kwatch.model.frame_roles import is_wrapper
 from kwatch.model.snapshot import StackStats, Verdict
 from kwatch.report.unsymbolized import NoSymbols
@@ -17,6 +19,7 @@ LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 
 LEAK_HERE = Frame(0x1000, "leak_here", 5, PROGRAM, "/src/demo.c", 12)
 STDIO = Frame(0x2000, "_IO_file_doallocate", 7, LIBC)
+MALLOC = Frame(0x2500, "malloc", 7, LIBC)
 STRDUP = Frame(0x2100, "strdup", 7, LIBC)
 NEW = Frame(0x2200, "operator new(unsigned long)", 7, "/lib/libstdc++.so.6")
 OWN_NEW = Frame(0x1500, "operator new(unsigned long)", 5, PROGRAM, "/src/demo.c", 90)
@@ -87,12 +90,30 @@ def test_a_program_among_the_system_libraries_is_still_the_program():
     assert verdict(outstanding, program=daemon)[0] is Verdict.LEAK
 
 
-def test_loss_and_missing_probes_leave_it_open():
-    assert verdict(stack(LEAK_HERE), lost_heap_events=3) == (
-        Verdict.UNSURE,
-        "3 heap events were lost",
-    )
-    assert verdict(gap="not hooked: malloc")[0] is Verdict.UNSURE
+@pytest.mark.parametrize(
+    ("lost", "reason"), [(1, "1 heap event was lost"), (3000, "3,000 heap events were lost")]
+)
+def test_lost_events_leave_it_open(lost, reason):
+    assert verdict(stack(LEAK_HERE), lost_heap_events=lost) == (Verdict.UNSURE, reason)
+
+
+def test_missing_probes_leave_it_open():
+    """Unless a leak is known already."""
+    gap = "not hooked: malloc"
+    assert verdict(gap=gap) == (Verdict.UNSURE, gap)
+    assert verdict(stack(), gap=gap) == (Verdict.UNSURE, gap)
+    assert verdict(stack(LEAK_HERE), gap=gap)[0] is Verdict.LEAK
+
+
+def test_blocks_of_libraries_alone_are_clean():
+    reason = "only blocks that system libraries keep are outstanding"
+    assert verdict(stack(STDIO, LEAK_HERE)) == (Verdict.CLEAN, reason)
+
+
+def test_without_stacks_nobody_can_be_blamed():
+    row = replace(stack(blocks=5), ending=Ending.OFF)
+    reason = "without stacks, kwatch cannot tell who allocated 5 blocks (500 B)"
+    assert verdict(row) == (Verdict.UNSURE, reason)
 
 
 def test_a_known_leak_outweighs_an_unknown_stack():
@@ -146,6 +167,16 @@ def test_a_known_leak_outweighs_an_unknown_stack():
             True,
             "2 blocks (200 B) from leak_here (demo.c:12) through strdup (libc.so.6)"
             " were never freed",
+        ),
+        (
+            [stack(MALLOC, LEAK_HERE)],
+            True,
+            "1 block (100 B) from leak_here (demo.c:12) was never freed",
+        ),
+        (
+            [stack(NO_NAME, LEAK_HERE, blocks=2)],
+            True,
+            "2 blocks (200 B) from leak_here (demo.c:12) were never freed",
         ),
         ([stack()], True, "the caller that allocated 1 block (100 B) is not known"),
     ],
