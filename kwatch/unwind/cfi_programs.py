@@ -12,6 +12,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from kwatch.unwind import cfi_opcodes as op
 from kwatch.unwind.cfa import Columns, State, States
 from kwatch.unwind.eh_frame import Cie
 from kwatch.unwind.encoding import Malformed
@@ -28,22 +29,28 @@ _MAX_STEPS = 1 << 16
 MAX_ROWS = 1 << 23
 
 _LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
-# A block has its size in front, which a regular expression cannot use: one alternative for each.
+# A regular expression cannot use the size in front of a block: each size is an alternative.
 _BLOCK = b"(?:%s)" % b"|".join(b"\\x%02x.{%d}" % (size, size) for size in range(128))
-_STAYS = b"|".join(
-    [
-        rb"[\x80-\xbf]" + _LEB,
-        rb"[\xc0-\xff\x00\x0a\x0b\x2c\x2d]",
-        rb"[\x06-\x08\x0d\x0e\x13\x2e]" + _LEB,
-        rb"[\x05\x09\x0c\x11\x12\x14\x15\x2f]" + _LEB + _LEB,
-        rb"\x0f" + _BLOCK,
-        rb"[\x10\x16]" + _LEB + _BLOCK,
-    ]
-)
-_ADVANCES = rb"[\x40-\x7f]|\x02.|\x03..|\x04.{4}|\x1d.{8}"
-#: Quantifiers are possessive (no backtracking), and what cannot be read is the last match.
-_STEP = re.compile(b"((?:%s)*+)(%s|.*)" % (_STAYS, _ADVANCES), re.DOTALL)
-_WIDE_ADVANCES = {0x02: 2, 0x03: 3, 0x04: 5, 0x1D: 9}
+_OPERAND_PATTERNS = {"u": _LEB, "s": _LEB, "b": _BLOCK}
+
+
+def _stays_pattern() -> bytes:
+    """One instruction that does not advance the address."""
+    opcodes: dict[bytes, bytes] = {}
+    for opcode, kinds in op.OPERANDS.items():
+        operands = b"".join(_OPERAND_PATTERNS[kind] for kind in kinds)
+        opcodes[operands] = opcodes.get(operands, b"") + b"\\x%02x" % opcode
+    return b"|".join(b"[%s]%s" % (some, operands) for operands, some in opcodes.items())
+
+
+def _advances_pattern() -> bytes:
+    wide = (b"|\\x%02x.{%d}" % wide for wide in op.WIDE_ADVANCES.items())
+    return b"[\\x%02x-\\x%02x]" % (op.ADVANCE_LOC, op.OFFSET - 1) + b"".join(wide)
+
+
+#: The quantifier is possessive (no backtracking). The last match is what cannot be read.
+_STEP = re.compile(b"((?:%s)*+)(%s|.*)" % (_stays_pattern(), _advances_pattern()), re.DOTALL)
+_PACKED_DELTAS = {bytes([op.ADVANCE_LOC | delta]): delta for delta in range(op.PACKED_OPERAND + 1)}
 
 
 class Programs:
@@ -127,8 +134,9 @@ class _Runner:
                 rules[-1] = self._rules[state] if state in self._rules else self._rule_of(state)
                 if not advances:
                     break
-                first = advances[0]
-                delta = first & 0x3F if 0x40 <= first < 0x80 else _wide(advances)
+                delta = _PACKED_DELTAS.get(advances)
+                if delta is None:
+                    delta = _wide_delta(advances)
                 if delta:
                     offset += delta * align
                     if offset > _MAX_FUNCTION:
@@ -152,7 +160,7 @@ class _Runner:
         return self._rules[number]
 
 
-def _wide(advances: bytes) -> int:
-    if _WIDE_ADVANCES.get(advances[0]) != len(advances):
+def _wide_delta(advances: bytes) -> int:
+    if op.WIDE_ADVANCES.get(advances[0]) != len(advances) - 1:
         raise Malformed(f"the instruction {advances[0]:#x}")
     return int.from_bytes(advances[1:], "little")
