@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-
 from kwatch.model.snapshot import MemoryStats
+from kwatch.system.intervals import Intervals, Range
 from kwatch.wire.events import Batch, EventType, Types
 
 
@@ -18,8 +17,7 @@ class MemoryAccount:
 
     def __init__(self, page_size: int = 4096) -> None:
         self._page_size = page_size
-        self._starts: list[int] = []  # sorted; the mappings do not overlap
-        self._ends: list[int] = []
+        self._mappings = Intervals[Range]()
         self._mapped = 0
         self._first_break: int | None = None
         self._break = 0
@@ -52,7 +50,7 @@ class MemoryAccount:
         """Mappings that were there before the first event are not in it."""
         return MemoryStats(
             mapped_bytes=self._mapped,
-            mappings=len(self._starts),
+            mappings=len(self._mappings),
             mmap_calls=self.mmap_calls,
             munmap_calls=self.munmap_calls,
             brk_bytes=0 if self._first_break is None else self._break - self._first_break,
@@ -61,8 +59,7 @@ class MemoryAccount:
     def fork(self) -> MemoryAccount:
         """The account of a new child: it has the mappings and the break, and has called nothing."""
         child = MemoryAccount(self._page_size)
-        child._starts = self._starts.copy()
-        child._ends = self._ends.copy()
+        child._mappings = self._mappings.copy()
         child._mapped = self._mapped
         child._first_break = self._first_break
         child._break = self._break
@@ -83,24 +80,10 @@ class MemoryAccount:
 
     def _map(self, start: int, end: int) -> None:
         """What was mapped there is replaced: MAP_FIXED, or a munmap that was not seen."""
-        if start >= end:
-            return
-        self._unmap(start, end)
-        index = bisect_left(self._starts, start)
-        self._starts.insert(index, start)
-        self._ends.insert(index, end)
-        self._mapped += end - start
+        if start < end:
+            self._unmap(start, end, (Range(start, end),))
+            self._mapped += end - start
 
-    def _unmap(self, start: int, end: int) -> None:
-        if start >= end:
-            return
-        first = bisect_right(self._ends, start)
-        last = bisect_left(self._starts, end)
-        if first >= last:
-            return
-        before, after = self._starts[first], self._ends[last - 1]
-        touched = zip(self._starts[first:last], self._ends[first:last], strict=True)
-        self._mapped -= sum(min(b, end) - max(a, start) for a, b in touched)
-        pieces = [(a, b) for a, b in ((before, start), (end, after)) if a < b]
-        self._starts[first:last] = [a for a, _ in pieces]
-        self._ends[first:last] = [b for _, b in pieces]
+    def _unmap(self, start: int, end: int, new: tuple[Range, ...] = ()) -> None:
+        for old_start, old_end in self._mappings.replace(start, end, new):
+            self._mapped -= min(old_end, end) - max(old_start, start)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kwatch.model.frame import Frame
 from kwatch.procfs.mappings import Mapping
+from kwatch.system.intervals import Intervals
 
 _MAX_CALLS = 65536  # remembered in an address space
 
@@ -56,25 +56,17 @@ class ReturnAddress:
         return replace(self, looked_up=self.address) if inside else self
 
 
-class AddressSpace:
-    """The executable mappings of one process, none overlapping another.
+class AddressSpace(Intervals[Mapping]):
+    """The executable mappings of one process.
 
-    `call` remembers what it has found until anything changes.
+    `return_address` remembers what it has found until a mapping changes.
     """
 
-    def __init__(self, mappings: list[Mapping] | None = None) -> None:
+    def __init__(self, mappings: Iterable[Mapping] = ()) -> None:
+        super().__init__()
         self._calls: dict[int, ReturnAddress] = {}
-        self._mappings: list[Mapping] = []
-        self._starts: list[int] = []
-        for mapping in mappings or []:
+        for mapping in mappings:
             self.add(mapping)
-
-    def __len__(self) -> int:
-        return len(self._mappings)
-
-    def __iter__(self) -> Iterator[Mapping]:
-        """By address."""
-        return iter(self._mappings)
 
     def add(self, mapping: Mapping) -> bool:
         """Maps over what was there, as mmap() does; only executable mappings are kept.
@@ -82,25 +74,18 @@ class AddressSpace:
         Whether other code than the mapping's own lay there.
         """
         covers = self.has_other_code(mapping)
-        self._replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
+        self.replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
         return covers
 
     def has_other_code(self, mapping: Mapping) -> bool:
         """Whether code lies where the mapping goes that is not the mapping's own."""
         identity = _identity(mapping)
-        first = max(bisect_right(self._starts, mapping.start) - 1, 0)
-        touched = self._mappings[first : bisect_left(self._starts, mapping.end)]
-        return any(m.end > mapping.start and _identity(m) != identity for m in touched)
+        touched = self.overlapping(mapping.start, mapping.end)
+        return any(_identity(other) != identity for other in touched)
 
     def remove(self, start: int, end: int) -> None:
         """Unmaps a range, as munmap() does."""
-        self._replace(start, end, [])
-
-    def find(self, address: int) -> Mapping | None:
-        index = bisect_right(self._starts, address) - 1
-        if index >= 0 and address < self._mappings[index].end:
-            return self._mappings[index]
-        return None
+        self.replace(start, end)
 
     def return_address(self, address: int) -> ReturnAddress | None:
         """The call that returns to an address, if that lies in code.
@@ -114,37 +99,20 @@ class AddressSpace:
             found = self._calls[address] = ReturnAddress(address, address - 1, mapping)
         return found
 
+    def replace(self, start: int, end: int, new: Sequence[Mapping] = ()) -> list[Mapping]:
+        self._calls.clear()
+        return super().replace(start, end, new)
+
     def copy(self) -> AddressSpace:
         other = AddressSpace()
-        other._mappings = self._mappings.copy()
-        other._starts = self._starts.copy()
+        other._assign(self)
         return other
 
     def clear(self) -> None:
-        self._mappings.clear()
-        self._starts.clear()
+        super().clear()
         self._calls.clear()
-
-    def _replace(self, start: int, end: int, new: list[Mapping]) -> None:
-        if start >= end:
-            return
-        self._calls.clear()
-        first = max(bisect_right(self._starts, start) - 1, 0)
-        last = bisect_left(self._starts, end)
-        touched = self._mappings[first:last]
-        before = [part for old in touched for part in _part(old, old.start, min(old.end, start))]
-        after = [part for old in touched for part in _part(old, max(old.start, end), old.end)]
-        self._mappings[first:last] = kept = [*before, *new, *after]
-        self._starts[first:last] = [mapping.start for mapping in kept]
 
 
 def _identity(mapping: Mapping) -> tuple[int, int, str, int]:
     """Equal for mappings that put the same bytes at the same addresses."""
     return mapping.device, mapping.inode, mapping.path, mapping.start - mapping.offset
-
-
-def _part(mapping: Mapping, start: int, end: int) -> list[Mapping]:
-    if start >= end:
-        return []
-    offset = mapping.offset + start - mapping.start
-    return [replace(mapping, start=start, end=end, offset=offset)]

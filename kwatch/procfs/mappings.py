@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
 
@@ -42,6 +42,10 @@ class Mapping:
         """
         is_there = status.st_dev == self.device or not os.major(status.st_dev)
         return status.st_ino == self.inode and is_there
+
+    def part(self, start: int, end: int) -> Mapping:
+        """What is left of the mapping when the rest of it is unmapped."""
+        return replace(self, start=start, end=end, offset=self.offset + start - self.start)
 
     @property
     def is_made(self) -> bool:
