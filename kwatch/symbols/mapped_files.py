@@ -17,9 +17,9 @@ from kwatch.elf import layout as layout
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.errors import KwatchError
 from kwatch.procfs.mappings import Mapping, is_foreign, leading_to, link_to, paths_of, read_mappings
+from kwatch.procfs.vdso import is_vdso, read_vdso
 from kwatch.system.lru import Lru
 
-_VDSO = "[vdso]"
 _PROCESSES = 4096
 
 
@@ -32,8 +32,9 @@ class MappedFiles:
 
     def open(self, pid: int, mapping: Mapping) -> Elf | None:
         """None if the file is not within reach. Raises ElfError if it is no ELF file."""
-        if mapping.path == _VDSO:
-            return _vdso(mapping)
+        if is_vdso(mapping):
+            image = read_vdso()
+            return None if image is None else Elf.in_memory(image, "vdso")
         if not mapping.inode:
             return None
         foreign = self._is_foreign(pid)
@@ -135,15 +136,3 @@ def _build_id_at(memory: int, base: int) -> bytes | None:
     return layout.build_id(
         headers, lambda note, size: os.pread(memory, size, bias + int(note["vaddr"]))
     )
-
-
-def _vdso(mapping: Mapping) -> Elf | None:
-    """The kernel maps one image into every 64-bit process, so ours will do."""
-    if mapping.end < 1 << 32:
-        return None  # that of a 32-bit process
-    for own in _current(os.getpid()):
-        if own.path == _VDSO:
-            with open("/proc/self/mem", "rb", buffering=0) as memory:
-                image = os.pread(memory.fileno(), own.end - own.start, own.start)
-            return Elf.in_memory(image, "vdso")
-    return None
