@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kwatch.elf import layout as layout
-from kwatch.elf.reader import ElfError, ElfFile, ElfType
+from kwatch.elf.reader import ElfError, ElfFile
 from kwatch.elf.symtab import SymbolTable, Versions
 
-__all__ = ["Elf", "ElfError", "ElfType", "Function", "Segment"]
+__all__ = ["Elf", "ElfError", "Function", "Segment"]
 
 _PATH_MAX = 4096
 # What a file may claim: several times what the largest browsers have.
@@ -35,7 +35,6 @@ class Segment:
     offset: int
     vaddr: int
     filesz: int
-    memsz: int
     flags: int
 
     @property
@@ -56,8 +55,7 @@ class Function:
 class Elf:
     """An open ELF file; each method may raise ElfError. The attributes outlive `close()`.
 
-    `interpreter` is the dynamic loader's path, `needed` the DT_NEEDED names. `is_static` means a
-    program that no dynamic loader completes, static-pie included.
+    `interpreter` is the dynamic loader's path, `needed` the DT_NEEDED names.
     """
 
     def __init__(self, file: ElfFile) -> None:
@@ -65,7 +63,6 @@ class Elf:
         self._file = file
         self.path = file.path
         self.size = file.size
-        self.type = file.type
         self.machine: int = file.machine
         headers = file.program_headers()
         self._headers = headers
@@ -73,9 +70,7 @@ class Elf:
         self._code_first = sorted(self.segments, key=lambda segment: not segment.executable)
         self.interpreter = self._interpreter(headers)
         self.build_id = layout.build_id(headers, self._contents)
-        dynamic = self._dynamic(headers)
-        self.needed = self._needed(dynamic)
-        self.is_static = not (self.interpreter or self.needed) and self._is_program(dynamic)
+        self.needed = self._needed(self._dynamic(headers))
 
     @classmethod
     def open(cls, path: str) -> Elf:
@@ -251,12 +246,8 @@ class Elf:
         names = (self.read(strings + at, min(size - at, _PATH_MAX)) for at in places)
         return [layout.string_at(name, 0) for name in names]
 
-    def _is_program(self, dynamic: dict[int, list[int]]) -> bool:
-        flags = dynamic.get(layout.DT_FLAGS_1, [0])[0]
-        return self.type is ElfType.EXEC or bool(flags & layout.DF_1_PIE)
-
 
 def _segments(headers: layout.Records) -> list[Segment]:
     loads = headers[headers["type"] == layout.PT_LOAD]
-    fields = ("offset", "vaddr", "filesz", "memsz", "flags")
+    fields = ("offset", "vaddr", "filesz", "flags")
     return [Segment(*values) for values in zip(*(loads[f].tolist() for f in fields), strict=True)]

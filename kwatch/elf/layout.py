@@ -58,13 +58,13 @@ DYNAMIC: np.dtype[Any] = np.dtype([("tag", "<i8"), ("value", "<u8")])
 RELA = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 NOTE_HEADER = struct.Struct("<III")
 
+ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
 PF_X = 1
 PT_GNU_EH_FRAME = 0x6474E550
 SHT_NOBITS = 8
 SHT_SYMTAB, SHT_RELA, SHT_DYNSYM, SHT_GNU_VERSYM = 2, 4, 11, 0x6FFFFFFF
-DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_FLAGS_1 = 0, 1, 5, 10, 0x6FFFFFFB
-DF_1_PIE = 0x08000000
+DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ = 0, 1, 5, 10
 STB_LOCAL, STT_FUNC, SHN_UNDEF = 0, 2, 0
 VERSYM_HIDDEN = 0x8000
 NT_GNU_BUILD_ID = 3

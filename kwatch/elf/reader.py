@@ -6,7 +6,6 @@ The file is read, never mapped: truncating a mapped file would kill the reader w
 
 from __future__ import annotations
 
-import enum
 import io
 import os
 import stat
@@ -34,13 +33,8 @@ class Elf32Error(ElfError):
     """The file is a 32-bit program's."""
 
 
-class ElfType(enum.IntEnum):
-    EXEC = 2
-    DYN = 3
-
-
 class ElfFile:
-    """`type` and `machine` are the header's, `size` is the file's.
+    """`machine` is the header's, `size` is the file's.
 
     Every method may raise ElfError.
     """
@@ -123,9 +117,8 @@ class ElfFile:
         fields = layout.HEADER.unpack(self.read(0, size, size))
         ident, kind, self.machine = fields[:3]
         self._check_ident(ident)
-        if kind not in (ElfType.EXEC, ElfType.DYN):
+        if kind not in (layout.ET_EXEC, layout.ET_DYN):
             raise ElfError(self.path, "neither a program nor a shared library")
-        self.type = ElfType(kind)
         self._phoff, self._shoff = fields[5:7]
         self._phentsize, self._phnum, self._shentsize, self._shnum, self._shstrndx = fields[9:]
 

@@ -34,12 +34,11 @@ def _nobody(_: object) -> None:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What the symbolizer holds: open files, frames and their bytes, and the symbol reader's
-    resident bytes and starts."""
+    resident bytes."""
 
     files: int
     frame_bytes: int
     reader_bytes: int
-    reader_starts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +186,7 @@ class Symbolizer:
                 file.elf.close()
 
     def usage(self) -> Usage:
-        reader = self._reader
-        return Usage(len(self._files), self._frames.weight, reader.resident, reader.starts)
+        return Usage(len(self._files), self._frames.weight, self._reader.resident)
 
     def close(self) -> None:
         self._reader.stop()

@@ -29,7 +29,6 @@ from kwatch.wire.unwind_rows import (
     x86_fp,
 )
 
-MAX_FRAMES = 1024
 _MASK = (1 << 64) - 1
 # Where struct rt_sigframe has fp, sp, pc, and fp, lr, sp, pc: SIGNAL_* in bpf/unwind_rows.h
 _X86_SIGNAL = (120, 160, 168)
@@ -101,7 +100,7 @@ def unwind(
     registers: Registers,
     stack: StackMemory,
     regions: Regions,
-    limit: int = MAX_FRAMES,
+    limit: int,
 ) -> Unwound:
     """The frames of a stack, as many as can be known, and how they ended; at most `limit`."""
     walk = _Arm64Walk if machine is ARM64 else _X86Walk

@@ -52,7 +52,7 @@ def test_inlined_functions_are_frames_of_their_own(tmp_path: Path, symbolizer: S
     assert {frame.address for frame in frames} == set(addresses)
     assert len({frame.offset for frame in frames}) == 1
     usage = symbolizer.usage()
-    assert (usage.files, usage.reader_starts) == (1, 1)
+    assert usage.files == 1
     assert usage.frame_bytes > 0
     assert usage.reader_bytes > 1 << 20
 

@@ -28,7 +28,7 @@ MACHINES = st.sampled_from([X86_64, ARM64])
 
 
 def image_of(eh_frame, machine=X86_64):
-    segments = (Segment(TEXT, TEXT, SIZE, SIZE, 5),)
+    segments = (Segment(TEXT, TEXT, SIZE, 5),)
     return Image("damaged", machine, segments, bytes(eh_frame), EH_FRAME, (), None)
 
 
@@ -240,7 +240,7 @@ def test_a_table_begins_and_ends_with_its_functions(first, size):
 def far_apart(distance, count):
     """A file that claims much code, with `count` functions and another one at the other end."""
     places = [(0x100 * n, 1, b"\x0e" + bytes([8 * (n % 2)])) for n in range(count)]
-    segments = (Segment(0, TEXT, 1 << 31, 1 << 31, 5),)
+    segments = (Segment(0, TEXT, 1 << 31, 5),)
     eh_frame = absolute(*places, (distance, 16, b""))
     return table_of(Image("far", X86_64, segments, eh_frame, EH_FRAME, (), None))
 
