@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from ctypes import byref, c_uint64
+from ctypes import byref
 
 from kwatch.symbols.dwarf.libdw_api import (
     DW_TAG_INLINED_SUBROUTINE,
@@ -16,6 +16,7 @@ from kwatch.symbols.dwarf.libdw_api import (
     Die,
     load_libdw,
 )
+from kwatch.symbols.dwarf.units import ranges_of
 
 #: Class, structure, union, interface, module, namespace.
 _HOLDERS = frozenset((0x02, 0x13, 0x17, 0x38, 0x1E, 0x39))
@@ -51,21 +52,10 @@ class UnitFunctions:
                 return
             tag = dw.dwarf_tag(byref(die))
             if tag == DW_TAG_SUBPROGRAM:
-                for start, end in ranges_of(die):
+                for start, end in ranges_of(byref(die)):
                     yield start, end, Die.from_buffer_copy(die)
             elif tag in _HOLDERS and depth < _DEEPEST:
                 yield from self._functions(die, depth + 1)
-
-
-def ranges_of(die: Die) -> Iterator[tuple[int, int]]:
-    """Without functions that the linker dropped, whose ranges begin at 0."""
-    dw = load_libdw()
-    base, start, end = c_uint64(), c_uint64(), c_uint64()
-    at = dw.dwarf_ranges(byref(die), 0, byref(base), byref(start), byref(end))
-    while at > 0:
-        if start.value:
-            yield start.value, end.value
-        at = dw.dwarf_ranges(byref(die), at, byref(base), byref(start), byref(end))
 
 
 def _block_at(parent: Die, address: int) -> Die | None:

@@ -64,20 +64,23 @@ def _ranges(module: int) -> Iterator[_Range]:
     bias = c_uint64()
     unit = dw.dwfl_module_nextcu(module, None, byref(bias))
     while unit:
-        for start, end in _unit_ranges(unit):
+        for start, end in ranges_of(unit):
             yield _Range(start + bias.value, end + bias.value, CompilationUnit(unit, bias.value))
         unit = dw.dwfl_module_nextcu(module, unit, byref(bias))
 
 
-def _unit_ranges(unit: int) -> Iterator[tuple[int, int]]:
-    """Without functions that the linker dropped, whose ranges begin at 0."""
+def ranges_of(die: object) -> Iterator[tuple[int, int]]:
+    """(start, end) of each range of a Dwarf_Die or its address.
+
+    Functions that the linker dropped have ranges that begin at 0, which are left out.
+    """
     dw = load_libdw()
     base, start, end = c_uint64(), c_uint64(), c_uint64()
-    at = dw.dwarf_ranges(unit, 0, byref(base), byref(start), byref(end))
+    at = dw.dwarf_ranges(die, 0, byref(base), byref(start), byref(end))
     while at > 0:
         if start.value:
             yield start.value, end.value
-        at = dw.dwarf_ranges(unit, at, byref(base), byref(start), byref(end))
+        at = dw.dwarf_ranges(die, at, byref(base), byref(start), byref(end))
 
 
 def directory_of(unit: object) -> bytes:
