@@ -37,7 +37,7 @@ class ReturnAddress:
     @cached_property
     def is_made(self) -> bool:
         """Whether its code is the program's own making, and may be other code a moment later."""
-        return self.mapping.is_made
+        return self.mapping.is_generated
 
     @cached_property
     def place(self) -> tuple[int, str]:
@@ -46,9 +46,15 @@ class ReturnAddress:
 
     @cached_property
     def unnamed(self) -> Frame:
-        """What it is without a name."""
-        offset = self.offset + self.step if self.mapping.path else 0
-        return Frame(self.address, "", offset, self.mapping.path)
+        """Its frame if its file cannot be read."""
+        path = self.mapping.path
+        return self.frame(self.offset, path) if path else Frame(self.address)
+
+    def frame(
+        self, offset: int, module: str, symbol: str = "", file: str = "", line: int = 0
+    ) -> Frame:
+        """The frame of this address; `offset` is that of `looked_up` in the symbol or module."""
+        return Frame(self.address, symbol, offset + self.step, module, file, line)
 
     def interrupted(self) -> ReturnAddress:
         """The same, if it was no call but where a signal came."""

@@ -48,8 +48,8 @@ class Mapping:
         return replace(self, start=start, end=end, offset=self.offset + start - self.start)
 
     @property
-    def is_made(self) -> bool:
-        """Whether the program has made what is there: it is anonymous memory, or a memfd's."""
+    def is_generated(self) -> bool:
+        """Whether the program itself generates what is there: anonymous memory or a memfd."""
         if self.inode:
             return self.path.startswith("/memfd:")
         return not self.path or self.path.startswith(_ANONYMOUS)

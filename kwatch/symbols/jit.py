@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from kwatch.errors import KwatchError
-from kwatch.model.frame import Frame
 from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.symbols.perf_map import PerfMap, map_status, open_perf_map, start_ticks
 from kwatch.symbols.stack import Stack
@@ -36,7 +35,7 @@ class JitCode:
             found = known.find(call.looked_up) if call.is_made else None
             if found is not None:
                 name, offset = found
-                stack.made[call] = Frame(call.address, name, offset + call.step, module)
+                stack.generated[call] = call.frame(offset, module, name)
         if known.full:
             line = f"{module} has more functions than are kept; the oldest are shown as addresses"
             self._warn(module, line)
@@ -70,4 +69,4 @@ def executable_memory(pid: int) -> list[Mapping]:
         mappings = read_mappings(pid)
     except KwatchError:
         return []
-    return [each for each in mappings if each.executable and each.is_made]
+    return [each for each in mappings if each.executable and each.is_generated]

@@ -21,6 +21,6 @@ class Stack:
     pid: int = 0
     addresses: tuple[ReturnAddress, ...] = ()
     ending: Ending = Ending.COMPLETE
-    made: dict[ReturnAddress, Frame] = field(default_factory=dict)
+    generated: dict[ReturnAddress, Frame] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     seen_ns: int = 0

@@ -150,7 +150,7 @@ def name_at_4(jit: JitCode) -> Frame | None:
     call = ReturnAddress(0x1004, 0x1003, memory)
     stack = Stack(os.getpid(), (call,))
     jit.name(stack)
-    return stack.made.get(call)
+    return stack.generated.get(call)
 
 
 @pytest.fixture
