@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The code of a process by address."""
+"""The executable mappings of a process, and the return addresses in them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kwatch.model.frame import Frame
 from kwatch.procfs.mappings import Mapping
 from kwatch.system.intervals import Intervals
 
-_MAX_CALLS = 65536  # remembered in an address space
+_MAX_RETURN_ADDRESSES = 65536  # kept for each address space
 
 
 @dataclass(frozen=True, eq=False)
 class ReturnAddress:
-    """A return address; `looked_up` is in the call before it, or the address itself.
+    """A return address. `looked_up` is in the call instruction before it, or the address itself.
 
-    Of one address in one address space there is one object: see `AddressSpace.call`.
+    An address space has one object for each address: see `AddressSpace.return_address`.
     """
 
     address: int
@@ -27,21 +27,22 @@ class ReturnAddress:
 
     @property
     def offset(self) -> int:
-        """Of what is looked up, in the file."""
+        """The offset of `looked_up` in the file."""
         return self.looked_up - self.mapping.start + self.mapping.offset
 
     @property
     def step(self) -> int:
+        """Bytes from `looked_up` to the address."""
         return self.address - self.looked_up
 
     @cached_property
     def is_made(self) -> bool:
-        """Whether its code is the program's own making, and may be other code a moment later."""
+        """Whether its code is generated at run time, and may soon be replaced by other code."""
         return self.mapping.is_generated
 
     @cached_property
     def place(self) -> tuple[int, str]:
-        """Equal for calls to the same code; what anonymous memory is called changes."""
+        """Equal for the same code. The path of generated code is left out, as it may change."""
         return self.address, "" if self.is_made else self.mapping.path
 
     @cached_property
@@ -57,7 +58,7 @@ class ReturnAddress:
         return Frame(self.address, symbol, offset + self.step, module, file, line)
 
     def interrupted(self) -> ReturnAddress:
-        """The same, if it was no call but where a signal came."""
+        """The same address, looked up itself: a signal interrupted its function there."""
         inside = self.mapping.start <= self.address < self.mapping.end
         return replace(self, looked_up=self.address) if inside else self
 
@@ -70,21 +71,21 @@ class AddressSpace(Intervals[Mapping]):
 
     def __init__(self, mappings: Iterable[Mapping] = ()) -> None:
         super().__init__()
-        self._calls: dict[int, ReturnAddress] = {}
+        self._return_addresses: dict[int, ReturnAddress] = {}
         for mapping in mappings:
             self.add(mapping)
 
     def add(self, mapping: Mapping) -> bool:
-        """Maps over what was there, as mmap() does; only executable mappings are kept.
+        """Maps over what was there, as mmap() does. Only executable mappings are kept.
 
-        Whether other code than the mapping's own lay there.
+        Returns whether other code was there than that of the mapping.
         """
         covers = self.has_other_code(mapping)
         self.replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
         return covers
 
     def has_other_code(self, mapping: Mapping) -> bool:
-        """Whether code lies where the mapping goes that is not the mapping's own."""
+        """Whether other code than that of the mapping is where it will be mapped."""
         identity = _identity(mapping)
         touched = self.overlapping(mapping.start, mapping.end)
         return any(_identity(other) != identity for other in touched)
@@ -94,19 +95,19 @@ class AddressSpace(Intervals[Mapping]):
         self.replace(start, end)
 
     def return_address(self, address: int) -> ReturnAddress | None:
-        """The call that returns to an address, if that lies in code.
+        """A return address, if it is in code.
 
-        It is looked up one byte before: the code after a call may be another line or function.
+        It is looked up one byte lower: after a call instruction another line or function may begin.
         """
-        found = self._calls.get(address)
+        found = self._return_addresses.get(address)
         if found is None and (mapping := self.find(address - 1)) is not None:
-            if len(self._calls) >= _MAX_CALLS:
-                self._calls.clear()
-            found = self._calls[address] = ReturnAddress(address, address - 1, mapping)
+            if len(self._return_addresses) >= _MAX_RETURN_ADDRESSES:
+                self._return_addresses.clear()
+            found = self._return_addresses[address] = ReturnAddress(address, address - 1, mapping)
         return found
 
     def replace(self, start: int, end: int, new: Sequence[Mapping] = ()) -> list[Mapping]:
-        self._calls.clear()
+        self._return_addresses.clear()
         return super().replace(start, end, new)
 
     def copy(self) -> AddressSpace:
@@ -116,9 +117,9 @@ class AddressSpace(Intervals[Mapping]):
 
     def clear(self) -> None:
         super().clear()
-        self._calls.clear()
+        self._return_addresses.clear()
 
 
 def _identity(mapping: Mapping) -> tuple[int, int, str, int]:
-    """Equal for mappings that put the same bytes at the same addresses."""
+    """Equal for mappings of the same file that put the same bytes at the same addresses."""
     return mapping.device, mapping.inode, mapping.path, mapping.start - mapping.offset

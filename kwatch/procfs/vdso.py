@@ -13,7 +13,7 @@ _END_OF_32_BITS = 1 << 32
 
 
 def is_vdso(mapping: Mapping) -> bool:
-    """Whether a mapping is the vdso of a 64-bit process; that of a 32-bit process is another."""
+    """Whether a mapping is the vdso of a 64-bit process; 32-bit processes have another one."""
     return mapping.path == VDSO and mapping.end >= _END_OF_32_BITS
 
 

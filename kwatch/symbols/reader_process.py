@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The symbol reader: a process of its own in which libdw reads the files of traced programs.
+"""The symbol reader: a separate process in which libdw reads the files of traced programs.
 
-Debug information is code for a machine with loops, written by strangers. Whatever it does to
-libdw, it does it here: within limits, and kwatch goes on.
+Debug information contains programs with loops, and anyone may have written them. If libdw crashes,
+hangs or takes too much memory, only this process ends, and kwatch continues.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from kwatch.symbols.dwarf import debuginfod
 from kwatch.symbols.dwarf.libdw import Location, Module
 from kwatch.system.child import die_with_parent
 
-#: What one file may take in seconds of CPU time, and the process in bytes of private memory.
+#: Seconds of CPU time for one request, and bytes of private memory of the process.
 CPU_LIMIT_S = 5.0
 MEMORY_LIMIT = 2 << 30
-#: Above this, files that were used longest ago are closed; if that does not help, the process
-#: ends, and kwatch starts it again when it needs it.
+#: In bytes. Above it all modules are closed. If that does not help, the process exits, and kwatch
+#: starts it again when needed.
 RESIDENT_LIMIT = 384 << 20
-_MODULES = 64
+_MAX_MODULES = 64
 
 
 @dataclass(slots=True)
@@ -44,13 +44,13 @@ class _File:
 
 
 class Server:
-    """Answers one request after the other until the socket is closed."""
+    """Answers requests until the socket is closed."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._files: OrderedDict[int, _File] = OrderedDict()
         self._debuginfod = debuginfod.servers()
-        os.environ.pop(debuginfod.URLS, None)  # libdw itself would wait for the download
+        os.environ.pop(debuginfod.URLS, None)  # libdw itself would wait for downloads
 
     def run(self) -> None:
         while True:
@@ -94,9 +94,9 @@ class Server:
         return file.module
 
     def _make_room(self) -> bool:
-        """False if the memory cannot be had back."""
+        """Closes modules that take too much memory. False if that does not free enough."""
         read = [file for file in self._files.values() if file.module is not None]
-        for file in read[:-_MODULES]:
+        for file in read[:-_MAX_MODULES]:
             file.close()
         if _resident() < RESIDENT_LIMIT:
             return True
@@ -116,7 +116,7 @@ def _resident() -> int:
 
 
 def serve(descriptor: str) -> None:
-    """Serves a socket that the parent has made; ends with the parent."""
+    """Serves a socket that the parent has created. Exits with the parent."""
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -125,7 +125,7 @@ def serve(descriptor: str) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # before any other process, this one
+        file.write("1000")  # the OOM killer takes this process first
     with socket.socket(fileno=int(descriptor)) as sock:
         Server(sock).run()
-    os._exit(0)  # a download may be under way in a thread
+    os._exit(0)  # does not wait for downloads

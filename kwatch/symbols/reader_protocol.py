@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages between kwatch and its symbol reader: a length, then JSON; a file may come along."""
+"""Messages between kwatch and its symbol reader: a length, then JSON, and maybe a descriptor."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Message = dict[str, Any]
 
 
 class Closed(Exception):
-    """The other side is gone, or what it says is no message."""
+    """The other side has closed the socket, or sent something that is not a message."""
 
 
 def send(sock: socket.socket, message: Message, fd: int | None = None) -> None:
-    """Raises Closed; TimeoutError if the socket has a time limit."""
+    """Raises Closed, and TimeoutError if the socket has a timeout."""
     data = json.dumps(message).encode()
     files = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))] if fd is not None else []
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the registers of a caller are, as the instructions of `.eh_frame` say it: DWARF 5, 6.4.
+"""Executes call frame instructions: where the registers of the caller are. See DWARF 5, 6.4.
 
-Only what a row can need is kept: the CFA, and where the frame pointer and the return address are.
-A `State` has no addresses, so the few hundred of a file are shared by all its functions.
+Keeps only what a row can express: the CFA, the frame pointer and the return address. A `State`
+contains no addresses, so the functions of a file share a few hundred states.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ _MAX_STATES = 1 << 16
 
 
 class Where(enum.Enum):
-    """Where a caller's register is, if not at an offset from the CFA."""
+    """Where a register of the caller is, if it was not saved in memory."""
 
     SAME = enum.auto()
     UNDEFINED = enum.auto()
-    ELSEWHERE = enum.auto()  # in another register, or a value that is computed
+    ELSEWHERE = enum.auto()  # in another register, or computed
 
 
-#: int: at CFA + this; bytes: at the address that this expression gives
+#: int: saved at CFA + this; bytes: saved at the address that this expression computes
 Place = int | bytes | Where
-#: (register, offset), or an expression that gives the CFA itself
+#: (register, offset), or an expression that computes the CFA
 Cfa = tuple[int, int] | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The rules that hold at one instruction. `remembered` numbers the state that is saved."""
+    """The rules at one instruction. `remembered`: the number of the state on the stack, or -1."""
 
     cfa: Cfa = None
     fp: Place = Where.SAME
@@ -42,7 +42,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What numbers in instructions mean; `initial` is what DW_CFA_restore goes back to."""
+    """What the operands mean; DW_CFA_restore goes back to the rules of `initial`."""
 
     fp: int
     ra: int
@@ -51,7 +51,7 @@ class Columns:
 
 
 class States:
-    """Numbers states, so that each is examined once however many functions share it."""
+    """Numbers states, so that each is converted once however many functions share it."""
 
     def __init__(self) -> None:
         self._numbers: dict[State, int] = {}
@@ -61,7 +61,7 @@ class States:
         known = self._numbers.get(state)
         if known is None:
             if len(self._states) >= _MAX_STATES:
-                raise Malformed("more states than any compiler makes")
+                raise Malformed("too many states")
             known = self._numbers[state] = len(self._states)
             self._states.append(state)
         return known
@@ -70,12 +70,12 @@ class States:
         return self._states[number]
 
     def run(self, number: int, instructions: bytes, columns: Columns) -> int:
-        """The state after instructions that do not advance; raises Malformed."""
+        """The number of the state after instructions that do not advance. Raises Malformed."""
         state, at = self._states[number], 0
         while at < len(instructions):
             opcode = instructions[at]
             if opcode not in op.OPERANDS:
-                raise Malformed(f"the instruction {opcode:#x}")
+                raise Malformed(f"unknown instruction {opcode:#x}")
             operands, at = _read_operands(instructions, at + 1, op.OPERANDS[opcode])
             if opcode == op.REMEMBER_STATE:
                 state = replace(state, remembered=self.number(state))
@@ -87,7 +87,7 @@ class States:
 
     def _restored(self, state: State) -> State:
         if state.remembered < 0:
-            raise Malformed("a state is restored that was not remembered")
+            raise Malformed("DW_CFA_restore_state without DW_CFA_remember_state")
         return self._states[state.remembered]
 
 
@@ -114,7 +114,7 @@ def _read_operands(data: bytes, at: int, kinds: str) -> tuple[_Operands, int]:
             continue
         value, at = read_uleb(data, at)
         if kind == "b":
-            read_uint(data, at, value)  # raises where the block does not end in the data
+            read_uint(data, at, value)  # raises Malformed if the data ends inside the block
             operands.append(data[at : at + value])
             at += value
         else:
@@ -153,7 +153,7 @@ def _new_cfa(old: Cfa, opcode: int, operands: _Operands, data_align: int) -> Cfa
             return register, offset * (data_align if opcode == op.DEF_CFA_SF else 1)
     value = operands[0]
     if not isinstance(old, tuple) or isinstance(value, bytes):
-        raise Malformed("half of a CFA is changed where there is none")
+        raise Malformed("a change of the CFA's register or offset, but there is no CFA")
     if opcode == op.DEF_CFA_REGISTER:
         return value, old[1]
     return old[0], value * (data_align if opcode == op.DEF_CFA_OFFSET_SF else 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The call frame instructions of DWARF 5, 6.4.2, and of GNU and arm64: opcodes and operands."""
+"""Opcodes and operands of call frame instructions: DWARF 5, 6.4.2, with those of GNU and arm64."""
 
 from __future__ import annotations
 

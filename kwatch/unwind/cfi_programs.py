@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the instructions of FDEs, each distinct sequence once.
+"""Executes the instructions of FDEs, each distinct sequence once.
 
-Instructions are split at those that advance the address. Between two of these only the state
-changes, and there are few distinct (state, instructions) pairs: one look-up makes one row.
+A program is split at the instructions that advance the address. Between two of these only the
+state changes, and distinct (state, instructions) pairs are few: one look-up makes one row.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from kwatch.wire.unwind_rows import RowKind
 
 Ints = npt.NDArray[np.int64]
 
-#: Longer instructions than any function has; their function is not supported.
+#: Bytes. A function with a longer program is not supported; compilers make none.
 _MAX_PROGRAM = 1 << 18
 _MAX_FUNCTION = 1 << 31
-#: What is remembered of a file that means harm; others have hundreds.
+#: Pairs kept at a time. Files have hundreds, but a malicious one may have any number.
 _MAX_STEPS = 1 << 16
 MAX_ROWS = 1 << 23
 
@@ -56,8 +56,8 @@ _PACKED_DELTAS = {bytes([op.ADVANCE_LOC | delta]): delta for delta in range(op.P
 class Programs:
     """The rows of every distinct function, relative to its start.
 
-    `add` gives a program's number; `rows` gives (first, count) by program and (offset, rule) by
-    row. What cannot be understood is a program of one row, `UNSUP`.
+    `add` returns the program's number; `rows` returns (first, count) by program and (offset, rule)
+    by row. A program that cannot be understood has one row, `UNSUP`.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -78,7 +78,7 @@ class Programs:
         return known
 
     def add_rows(self, offsets: list[int], rules: list[int]) -> int:
-        """A program that is known by its rows."""
+        """Adds a program by its rows."""
         if len(self._rules) + len(rules) > MAX_ROWS:
             raise Malformed(f"more than {MAX_ROWS} rows")
         self._first.append(len(self._rules))
@@ -102,7 +102,7 @@ class Programs:
 
 
 class _Runner:
-    """The states of one CIE's functions, and how instructions lead from one to another."""
+    """Executes the programs of one CIE."""
 
     def __init__(self, cie: Cie, machine: Machine, states: States) -> None:
         self._states = states
@@ -111,16 +111,16 @@ class _Runner:
         self._columns = Columns(machine.fp, machine.ra, cie.data_align, State())
         self._rules: dict[int, int] = {}
         self._next: dict[tuple[int, bytes], int] = {}
-        # DWARF: a register is "same value" unless the CIE says otherwise
+        # DWARF: the rule of a register is "same value" unless the CIE sets another.
         self._first = states.run(states.number(State()), cie.instructions, self._columns)
         self._columns = Columns(machine.fp, machine.ra, cie.data_align, states[self._first])
         if cie.return_register != machine.ra:
-            raise Malformed("the return address is in another column")
+            raise Malformed(f"return address in column {cie.return_register}")
 
     def run(self, instructions: bytes) -> tuple[list[int], list[int]]:
-        """(offset from the function's start, rule) of each row, the first at 0.
+        """The offset from the function's start and the rule of each row; the first offset is 0.
 
-        Instructions that cannot be read make the rest of the function unsupported.
+        An instruction that cannot be read makes the rest of the function unsupported.
         """
         if len(instructions) > _MAX_PROGRAM:
             return [0], [int(RowKind.UNSUP)]
@@ -162,5 +162,5 @@ class _Runner:
 
 def _wide_delta(advances: bytes) -> int:
     if op.WIDE_ADVANCES.get(advances[0]) != len(advances) - 1:
-        raise Malformed(f"the instruction {advances[0]:#x}")
+        raise Malformed(f"unknown instruction {advances[0]:#x}")
     return int.from_bytes(advances[1:], "little")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that were built before, kept in files named by build-id.
+"""A cache of unwind tables on disk, in files named by build-id.
 
-The name also has a digest of all that the table is made from, so that a file which claims the
-build-id of another never gets or replaces that one's table. What is read is checked in full: a
-damaged file is built anew. A cache that cannot be used or written is no error.
+The name also contains a digest of all that the table is made from, so that a file with a false
+build-id cannot get or replace the table of another file. Every table that is read is checked in
+full, and a damaged one is built again. A cache that cannot be read or written is not an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kwatch.unwind.table import Table, sound_table, table_of
 from kwatch.wire.unwind_rows import ROW
 
 _MAGIC = b"kwatchU\0"
-_VERSION = 2  # another one for any change of rows, or of what is made of .eh_frame
+_VERSION = 2  # changes with the format of rows, and with the rows made from the same .eh_frame
 _HEADER = struct.Struct("<8sIIQ16s16s")  # magic, version, rows, base, digest, checksum
 _SUFFIX = ".unwind"
 _DEFAULT_LIMIT = 256 << 20
@@ -32,9 +32,9 @@ _MAX_SIZE = _HEADER.size + MAX_ROWS * ROW.itemsize + 1
 
 
 class TableCache:
-    """Tables by file. Those in use are shared; those of files with a build-id are kept on disk.
+    """Shares tables that are in use, and keeps those of files with a build-id on disk.
 
-    `limit` bounds the files' total size, in bytes; those unused for longest go first.
+    `limit` is the maximum size of all files in bytes; the least recently used are removed first.
     """
 
     def __init__(self, folder: Path | None = None, limit: int = _DEFAULT_LIMIT) -> None:
@@ -43,7 +43,7 @@ class TableCache:
         self._in_use: WeakValueDictionary[bytes, Table] = WeakValueDictionary()
 
     def get(self, elf: Elf) -> Table:
-        """The table of an open ELF file; raises ElfError as `build_table` does."""
+        """The table of an open ELF file. Raises ElfError, as `build_table` does."""
         image = read_image(elf)
         digest = image.digest()
         table = self._found(image, digest)
@@ -52,7 +52,7 @@ class TableCache:
         return table
 
     def find(self, elf: Elf) -> Table | None:
-        """The same if it was built before; else None, at once."""
+        """The table if it has been built before, else None. Takes little time."""
         image = read_image(elf)
         return self._found(image, image.digest())
 
@@ -84,7 +84,7 @@ class TableCache:
 
 
 def _name(image: Image, digest: bytes) -> str:
-    """Empty where the file has no build-id, and its table is not kept."""
+    """Empty if the file has no build-id; its table is not kept."""
     if not image.build_id:
         return ""
     return f"{image.build_id[:32].hex()}-{digest.hex()}{_SUFFIX}"
@@ -101,7 +101,7 @@ def _encoded(table: Table, digest: bytes) -> bytes:
 
 
 def _decoded(data: bytes, image: Image, digest: bytes) -> Table | None:
-    """The table in a file's contents, if it is whole and can be this image's."""
+    """The table in the contents of a file, if it is undamaged and made for this image."""
     if len(data) < _HEADER.size:
         return None
     magic, version, count, base, of, checksum = _HEADER.unpack_from(data)
