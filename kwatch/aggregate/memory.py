@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one process asked of the kernel with mmap, munmap and brk."""
+"""The memory that one process has got from the kernel with mmap, munmap and brk."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kwatch.wire.events import Batch, EventType, Types
 
 
 class MemoryAccount:
-    """Takes the events of one process in the order of time.
+    """Takes the events of one process in order of time.
 
-    A mapping is what one mmap gave and is still mapped in one piece: a munmap of its middle makes
-    two of it, and neighbours are never joined. Sizes are rounded up to pages, as the kernel does.
+    Each mmap makes a mapping, and a munmap of its middle splits it. Neighbors are never joined.
+    Sizes are rounded up to pages, as the kernel does.
     """
 
     def __init__(self, page_size: int = 4096) -> None:
@@ -25,13 +25,13 @@ class MemoryAccount:
         self.munmap_calls = 0
 
     def start(self, address: int) -> None:
-        """The break as it is before the first event."""
+        """Sets the program break before the first event."""
         self._first_break = self._break = address
 
     def add(self, batch: Batch, types: Types) -> None:
-        """Events of dtype `kwatch.wire.events.HEAP` and their `types_of`.
+        """Adds events of dtype `kwatch.wire.events.HEAP`; `types` are their `types_of`.
 
-        MAP, UNMAP and BRK count, others are ignored.
+        Ignores types other than MAP, UNMAP and BRK.
         """
         if types.max(initial=0) < EventType.MAP:
             return
@@ -47,7 +47,7 @@ class MemoryAccount:
                 self._unmap(address, self._end(address, size))
 
     def snapshot(self) -> MemoryStats:
-        """Mappings that were there before the first event are not in it."""
+        """The state now, without mappings from before the first event."""
         return MemoryStats(
             mapped_bytes=self._mapped,
             mappings=len(self._mappings),
@@ -57,7 +57,7 @@ class MemoryAccount:
         )
 
     def fork(self) -> MemoryAccount:
-        """The account of a new child: it has the mappings and the break, and has called nothing."""
+        """The account of a new child: it has the mappings and the break, and its counts are 0."""
         child = MemoryAccount(self._page_size)
         child._mappings = self._mappings.copy()
         child._mapped = self._mapped
@@ -66,20 +66,20 @@ class MemoryAccount:
         return child
 
     def exec(self) -> None:
-        """A new program image has an address space of its own: everything begins at zero."""
+        """Starts again at zero: a new program has a new address space."""
         vars(self).update(vars(MemoryAccount(self._page_size)))
 
     def _end(self, address: int, size: int) -> int:
         return address + -(-size // self._page_size) * self._page_size
 
     def _move_break(self, address: int) -> None:
-        """The first break seen is where it was at the attach; brk(0), a query, reports it too."""
+        """The first break seen is that at the attach: brk(0), a query, reports it too."""
         if self._first_break is None:
             self._first_break = address
         self._break = address
 
     def _map(self, start: int, end: int) -> None:
-        """What was mapped there is replaced: MAP_FIXED, or a munmap that was not seen."""
+        """Replaces what was mapped there: MAP_FIXED, or a munmap that was not seen."""
         if start < end:
             self._unmap(start, end, (Range(start, end),))
             self._mapped += end - start

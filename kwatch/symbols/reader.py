@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from kwatch.errors import KwatchError
 from kwatch.symbols import reader_protocol
-from kwatch.symbols.dwarf.libdw import Location, Place
+from kwatch.symbols.dwarf.libdw import Location
 from kwatch.symbols.reader_process import serve
 from kwatch.system import signals
 from kwatch.system.child import python_command
@@ -145,7 +145,7 @@ class Reader:
         if "error" in answer:
             raise Damaged(answer["error"])
         self.resident = answer["resident"]
-        return Answer([_location(each) for each in answer["found"]], answer["partial"])
+        return Answer([reader_protocol.decode(each) for each in answer["found"]], answer["partial"])
 
     def _reap(self) -> int:
         """Waits for a process that has ended or is ending, and returns its wait status."""
@@ -189,16 +189,6 @@ def _become_reader(sock: socket.socket) -> None:
 def _ended_by_others(status: int) -> bool:
     """Whether no file is to blame: the process gave its memory back, or was killed."""
     return status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
-
-
-def _location(plain: list[object]) -> Location:
-    offset, is_signal, *rest = plain
-    names, files, lines = rest[::3], rest[1::3], rest[2::3]
-    places = tuple(
-        Place(str(name), str(file), int(str(line)))
-        for name, file, line in zip(names, files, lines, strict=True)
-    )
-    return Location(places, offset if isinstance(offset, int) else None, bool(is_signal))
 
 
 def _cause(status: int) -> str:

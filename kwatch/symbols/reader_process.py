@@ -13,12 +13,11 @@ import signal
 import socket
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import chain
 
 from kwatch.errors import KwatchError
 from kwatch.symbols import reader_protocol
 from kwatch.symbols.dwarf import debuginfod
-from kwatch.symbols.dwarf.libdw import Location, Module
+from kwatch.symbols.dwarf.libdw import Module
 from kwatch.system.child import die_with_parent
 
 #: Seconds of CPU time for one request, and bytes of private memory of the process.
@@ -82,7 +81,7 @@ class Server:
             module = self._module(file)
         except KwatchError as error:
             return {"error": str(error)}
-        found = [_plain(module.locate(address)) for address in addresses]
+        found = [reader_protocol.encode(module.locate(address)) for address in addresses]
         signal.setitimer(signal.ITIMER_PROF, 0)
         return {"found": found, "partial": module.pending, "resident": _resident()}
 
@@ -103,11 +102,6 @@ class Server:
         for file in read:
             file.close()
         return _resident() < RESIDENT_LIMIT
-
-
-def _plain(location: Location) -> list[object]:
-    places = chain.from_iterable((p.name, p.file, p.line) for p in location.places)
-    return [location.offset, location.signal, *places]
 
 
 def _resident() -> int:

@@ -69,7 +69,9 @@ def test_a_dropped_slot_can_be_given_to_another_process():
 
 
 def test_beyond_the_bound_calls_are_counted_together():
-    given = account(call(READ, HERE), *(call(WRITE, stack) for stack in range(300, 310)), most=4)
+    given = account(
+        call(READ, HERE), *(call(WRITE, stack) for stack in range(300, 310)), max_rows=4
+    )
     give(given, 2, call(READ, HERE))
     give(given, 1, call(READ, 5000), call(READ, HERE), call(READ, 5000))
     rows = list(given.rows(1))

@@ -8,7 +8,7 @@ import pytest
 from harness.records import heap_record, typed
 
 from kwatch.aggregate import HeapAccount, Limits, heap
-from kwatch.aggregate.outstanding import LISTED
+from kwatch.aggregate.outstanding import MAX_LISTED
 from kwatch.wire.events import HEAP, EventType
 
 A, B, C = 0x55D0_0000_1010, 0x55D0_0000_2020, 0x7F00_1234_5670
@@ -239,12 +239,14 @@ def test_stacks_are_listed_by_their_bytes():
 
 
 def test_a_stack_lists_its_oldest_blocks():
-    count = LISTED + 5
+    count = MAX_LISTED + 5
     given = account([alloc(A + 16 * i, 100 - i, time=(count - i) * SECOND) for i in range(count)])
     (stack,) = given.snapshot((count + 1) * SECOND).stacks
     assert stack.blocks == count
-    assert stack.addresses == tuple(A + 16 * i for i in range(count - 1, count - 1 - LISTED, -1))
-    assert stack.sizes == tuple(100 - i for i in range(count - 1, count - 1 - LISTED, -1))
+    assert stack.addresses == tuple(
+        A + 16 * i for i in range(count - 1, count - 1 - MAX_LISTED, -1)
+    )
+    assert stack.sizes == tuple(100 - i for i in range(count - 1, count - 1 - MAX_LISTED, -1))
     assert stack.oldest_s == count
 
 
@@ -283,7 +285,7 @@ def test_the_oldest_of_very_many_blocks_are_listed():
     for stack in given.snapshot(count).stacks:
         newest = count - 2 + stack.stack
         assert stack.blocks == count // 2
-        assert stack.addresses == tuple(A + 16 * (newest - 2 * i) for i in range(LISTED))
+        assert stack.addresses == tuple(A + 16 * (newest - 2 * i) for i in range(MAX_LISTED))
 
 
 def by_stack(given):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Source lines of compilation units that `.debug_aranges` does not list.
+"""Source lines of compilation units that are not in `.debug_aranges`.
 
-libdw finds units by that section alone, and clang does not write it.
+libdw finds units only by that section, and clang does not write it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAX_RANGES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class CompilationUnit:
-    """A unit's Dwarf_Die; `bias` leads from the addresses of the debug information to libdw's."""
+    """A Dwarf_Die. `bias`: the address in libdw less the address in the debug information."""
 
     die: int
     bias: int
@@ -27,7 +27,7 @@ class CompilationUnit:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Range:
-    """Addresses are libdw's."""
+    """Addresses in libdw."""
 
     start: int
     end: int
@@ -47,7 +47,7 @@ class Units:
         return self._ranges[index].unit
 
     def source(self, address: int) -> tuple[bytes, bytes, int] | None:
-        """(directory, file, line); a line of 0 has no source."""
+        """(directory, file, line). Line 0: no source."""
         dw, unit = load_libdw(), self.find(address)
         if unit is None:
             return None
@@ -84,7 +84,7 @@ def ranges_of(die: object) -> Iterator[tuple[int, int]]:
 
 
 def directory_of(unit: object) -> bytes:
-    """Where the unit was compiled; `unit` is a Dwarf_Die or its address."""
+    """The directory of the compilation. `unit` is a Dwarf_Die or its address."""
     dw, attribute = load_libdw(), Attribute()
     if not dw.dwarf_attr(unit, DW_AT_COMP_DIR, byref(attribute)):
         return b""
