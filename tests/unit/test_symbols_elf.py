@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ELF files as compilers make them, compared with binutils, and as nobody should make them."""
+"""ELF files of compilers, compared with binutils, and damaged ones."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_a_program_needs_agrees_with_readelf(tmp_path: Path) -> None:
     assert len(re.findall(r"^ +LOAD ", shown, re.MULTILINE)) == len(elf.segments)
 
 
-def test_a_stripped_library_keeps_what_it_exports(tmp_path: Path) -> None:
+def test_a_stripped_library_keeps_its_exports(tmp_path: Path) -> None:
     path = compile_c(tmp_path, "-shared", "-fPIC", "-s")
 
     with Elf.open(path) as elf:
@@ -143,7 +143,7 @@ def test_another_file_is_refused_with_a_reason(tmp_path: Path, content: bytes, r
     assert caught.value.path == str(path)
 
 
-def test_what_is_no_regular_file_is_refused_without_blocking(tmp_path: Path) -> None:
+def test_special_files_are_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", tmp_path, tmp_path / "missing", Path("/dev/zero")):
         with pytest.raises(ElfError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks unwound from registers and memory are those that glibc's backtrace() gives."""
+"""Stacks unwound from registers and memory, compared with backtrace() of glibc."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ ONLY_X86 = {"lazy", "lazy, endbr", "realigned"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_stack_is_that_of_backtrace(tmp_path, name):
+def test_stacks_agree_with_backtrace(tmp_path, name):
     if name in ONLY_X86 and MACHINE is not X86_64:
         pytest.skip("options of x86-64")
     program = tmp_path / "program"
@@ -96,21 +96,21 @@ def test_every_stack_is_that_of_backtrace(tmp_path, name):
         seen[case] += 1
         expected = (registers.pc, *expected[1:])
         if kind_at(regions, registers.pc) == RowKind.NONE:
-            # linkage stubs of a static program, which nothing describes
+            # linkage stubs of a static program have no FDE
             assert name == "static"
             assert len(expected) == 1
             continue
         if found.end is StackEnd.COMPLETE:
             assert found == Unwound(expected, StackEnd.COMPLETE, False), case.name
             continue
-        # mostly lazy binding: the resolver's assembly has its CFA in rbx
+        # mostly lazy binding: the CFA of the resolver is in rbx
         truncated += 1
         assert (case, found.end) == (Case.STEP, StackEnd.UNSUPPORTED)
         assert found.frames == expected[: len(found.frames)]
         resolver = found.frames[-1] - 1
         assert kind_at(regions, resolver) == RowKind.UNSUP or resolver == registers.pc - 1
     assert set(seen) == set(Case) - ({Case.STEP} if MACHINE is ARM64 else set())
-    # without the resolver: prologues that realign the stack and have their CFA in r10
+    # the others are prologues that realign the stack, with the CFA in r10
     assert truncated < 20 or name not in ("static", "frames omitted, bound at once")
     assert MACHINE is ARM64 or seen[Case.STEP] - truncated > 400
 
@@ -192,8 +192,8 @@ def test_how_a_stack_ends(registers, end, frames, by_frame_pointer):
     assert (found.end, len(found.frames), found.by_frame_pointer) == (end, frames, by_frame_pointer)
 
 
-def test_code_of_no_file_is_known_to_have_no_rows():
-    """As the BPF programs say when they know the mapping, such as that of a JIT."""
+def test_code_without_a_file_has_no_rows():
+    """The BPF programs do the same for a mapping that they know, such as JIT code."""
     regions = Regions([Region(0x5000, 0x6000)])
     found = unwind(X86_64, Registers(0x5000, 0x8000, 0), words(0x8000), regions, MAX_FRAMES)
     assert found == Unwound((0x5000,), StackEnd.NO_ROW, False)
