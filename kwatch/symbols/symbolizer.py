@@ -51,7 +51,7 @@ class Symbolizer:
         warn: Callable[[str], None] = _ignore,
     ) -> None:
         load_libdw()
-        self.warn = warn
+        self._warn = warn
         self._files = OpenFiles(files, self._warn_nameless)
         self._reader = reader or Reader()
         self._cache = FrameCache(self._files, self._reader, self._warn_nameless)
@@ -187,7 +187,7 @@ class Symbolizer:
     def _warn_once(self, path: str, line: str) -> None:
         if path not in self._warned and len(self._warned) < MAX_FILES:
             self._warned.add(path)
-            self.warn(line)
+            self._warn(line)
 
 
 def _assembled(

@@ -25,7 +25,7 @@ class Where(enum.Enum):
 
 
 #: int: saved at CFA + this; bytes: saved at the address that this expression computes
-Place = int | bytes | Where
+RegisterRule = int | bytes | Where
 #: (register, offset), or an expression that computes the CFA
 Cfa = tuple[int, int] | bytes | None
 
@@ -35,8 +35,8 @@ class State:
     """The rules at one instruction. `remembered`: the number of the state on the stack, or -1."""
 
     cfa: Cfa = None
-    fp: Place = Where.SAME
-    ra: Place = Where.SAME
+    fp: RegisterRule = Where.SAME
+    ra: RegisterRule = Where.SAME
     remembered: int = -1
 
 
@@ -131,17 +131,17 @@ def _applied(state: State, opcode: int, operands: _Operands, columns: Columns) -
     match operands:
         case [int(register), int(factor)] if opcode in _FACTORED:
             sign = -1 if opcode == op.GNU_NEGATIVE_OFFSET_EXTENDED else 1
-            return _with_place(state, register, sign * factor * columns.data_align, columns)
+            return _with_rule(state, register, sign * factor * columns.data_align, columns)
         case [int(register), *_] if opcode in _ELSEWHERE:
-            return _with_place(state, register, Where.ELSEWHERE, columns)
+            return _with_rule(state, register, Where.ELSEWHERE, columns)
         case [int(register), bytes(expression)]:
-            return _with_place(state, register, expression, columns)
+            return _with_rule(state, register, expression, columns)
         case [int(register)] if opcode == op.RESTORE_EXTENDED:
             return _with_initial(state, register, columns)
         case [int(register)] if opcode == op.UNDEFINED:
-            return _with_place(state, register, Where.UNDEFINED, columns)
+            return _with_rule(state, register, Where.UNDEFINED, columns)
         case [int(register)] if opcode == op.SAME_VALUE:
-            return _with_place(state, register, Where.SAME, columns)
+            return _with_rule(state, register, Where.SAME, columns)
     return state
 
 
@@ -160,13 +160,13 @@ def _new_cfa(old: Cfa, opcode: int, operands: _Operands, data_align: int) -> Cfa
 
 
 def _with_initial(state: State, register: int, columns: Columns) -> State:
-    place = columns.initial.fp if register == columns.fp else columns.initial.ra
-    return _with_place(state, register, place, columns)
+    rule = columns.initial.fp if register == columns.fp else columns.initial.ra
+    return _with_rule(state, register, rule, columns)
 
 
-def _with_place(state: State, register: int, place: Place, columns: Columns) -> State:
+def _with_rule(state: State, register: int, rule: RegisterRule, columns: Columns) -> State:
     if register == columns.fp:
-        return replace(state, fp=place)
+        return replace(state, fp=rule)
     if register == columns.ra:
-        return replace(state, ra=place)
+        return replace(state, ra=rule)
     return state

@@ -53,7 +53,7 @@ _STEP = re.compile(b"((?:%s)*+)(%s|.*)" % (_stays_pattern(), _advances_pattern()
 _PACKED_DELTAS = {bytes([op.ADVANCE_LOC | delta]): delta for delta in range(op.PACKED_OPERAND + 1)}
 
 
-class Programs:
+class CfiPrograms:
     """The rows of every distinct function, relative to its start.
 
     `add` returns the program's number; `rows` returns (first, count) by program and (offset, rule)

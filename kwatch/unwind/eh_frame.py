@@ -29,7 +29,7 @@ _MAX_CIE = 4096  # bytes; compilers write less than 100
 
 
 class Cie(NamedTuple):
-    """What FDEs share. Equal CIEs have equal hashes, so `Programs` runs each once."""
+    """What FDEs share. Equal CIEs have equal hashes, so `CfiPrograms` runs each once."""
 
     code_align: int
     data_align: int

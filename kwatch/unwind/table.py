@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.elf.elf import Elf, ElfError, Segment
-from kwatch.unwind.cfi_programs import MAX_ROWS, Ints, Programs
+from kwatch.unwind.cfi_programs import MAX_ROWS, CfiPrograms, Ints
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
-from kwatch.unwind.image import Image, read_image
 from kwatch.unwind.machines import ARM64, Machine
+from kwatch.unwind.unwind_info import UnwindInfo, read_unwind_info
 from kwatch.wire.unwind_rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
 
 #: Bytes. A smaller gap between functions is padding, and belongs to the row before it.
@@ -86,7 +86,7 @@ def build_table(elf: Elf) -> Table:
 
     Raises ElfError for a file that is damaged, has no code, or is of another machine.
     """
-    return table_of(read_image(elf))
+    return table_of(read_unwind_info(elf))
 
 
 def build_table_from_memory(image: bytes, name: str) -> Table:
@@ -95,28 +95,28 @@ def build_table_from_memory(image: bytes, name: str) -> Table:
         return build_table(elf)
 
 
-def table_of(image: Image) -> Table:
+def table_of(info: UnwindInfo) -> Table:
     try:
-        base, rows = _rows(image)
+        base, rows = _rows(info)
     except Malformed as err:
-        raise ElfError(image.path, f"unwind information: {err}") from err
-    table = sound_table(image, base, rows)
+        raise ElfError(info.path, f"unwind information: {err}") from err
+    table = sound_table(info, base, rows)
     if table is None:
-        raise ElfError(image.path, "unwind information that makes no valid table")
+        raise ElfError(info.path, "invalid unwind information")
     return table
 
 
-def sound_table(image: Image, base: int, rows: Rows) -> Table | None:
+def sound_table(info: UnwindInfo, base: int, rows: Rows) -> Table | None:
     """The table of these rows, if they are as bpf/unwind_rows.h says: sorted, the first at 0, the
-    last one `NONE`, all of known kinds. They must lie in the image's code, and not be too few.
+    last one `NONE`, all of known kinds. They must lie in the file's code, and not be too few.
     """
     if not len(rows):
         return None
     size = max(int(rows["pc"][-1]), 1)
-    is_inside = image.base <= base and base + size <= image.base + image.size
+    is_inside = info.base <= base and base + size <= info.base + info.size
     is_dense = size // BLOCK_SIZE <= _FREE_BLOCKS + _BLOCKS_FOR_ROW * len(rows)
-    if is_inside and is_dense and not base % BLOCK_SIZE and _is_sorted(rows, image.machine):
-        return Table(image.machine, base, size, image.segments, rows)
+    if is_inside and is_dense and not base % BLOCK_SIZE and _is_sorted(rows, info.machine):
+        return Table(info.machine, base, size, info.segments, rows)
     return None
 
 
@@ -132,10 +132,10 @@ def _overlap(segment: Segment, offset: int, size: int) -> int:
     return end - max(segment.offset, offset)
 
 
-def _rows(image: Image) -> tuple[int, Rows]:
+def _rows(info: UnwindInfo) -> tuple[int, Rows]:
     """The address of the first function's block, and the rows, whose pcs count from there."""
-    programs = Programs(image.machine)
-    starts, ends, numbers = _functions(image, programs)
+    programs = CfiPrograms(info.machine)
+    starts, ends, numbers = _functions(info, programs)
     skipped = int(starts[0]) // BLOCK_SIZE * BLOCK_SIZE if len(starts) else 0
     starts, ends = starts - skipped, ends - skipped
     first, counts, offsets, rules = programs.rows()
@@ -150,7 +150,7 @@ def _rows(image: Image) -> tuple[int, Rows]:
     pcs = np.concatenate([[0], pcs[is_inside], holes])
     none = int(RowKind.NONE)
     values = np.concatenate([[none], rules[index[is_inside]], np.full(len(holes), none)])
-    return image.base + skipped, _assembled(pcs, values)
+    return info.base + skipped, _assembled(pcs, values)
 
 
 def _assembled(pcs: Ints, rules: Ints) -> Rows:
@@ -166,19 +166,19 @@ def _assembled(pcs: Ints, rules: Ints) -> Rows:
     return rows
 
 
-def _functions(image: Image, programs: Programs) -> tuple[Ints, Ints, Ints]:
+def _functions(info: UnwindInfo, programs: CfiPrograms) -> tuple[Ints, Ints, Ints]:
     """(start, end, program) of every function, sorted, none overlapping the next.
 
-    Addresses count from the image's base.
+    Addresses count from `info.base`.
     """
-    base, size = image.base, image.size
+    base, size = info.base, info.size
     found = []
-    for start, length, cie, instructions in read_entries(image.eh_frame, image.eh_frame_vaddr):
+    for start, length, cie, instructions in read_entries(info.eh_frame, info.eh_frame_vaddr):
         start -= base
         if 0 <= start < size and length > 0:  # sizes may be signed
             found.append((start, min(start + length, size), programs.add(cie, instructions)))
     signal = programs.add_rows([0], [int(RowKind.SIGNAL)])
-    for vaddr, length in image.trampolines:
+    for vaddr, length in info.trampolines:
         # A handler returns to the first byte of the trampoline; the look-up is one byte lower.
         start = max(vaddr - base - 1, 0)
         if not any(a <= start + 1 < b for a, b, _ in found):

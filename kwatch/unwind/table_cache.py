@@ -19,8 +19,8 @@ import numpy as np
 from kwatch.elf.elf import Elf
 from kwatch.system.cache_dir import CacheDir, default_dir
 from kwatch.unwind.cfi_programs import MAX_ROWS
-from kwatch.unwind.image import Image, read_image
 from kwatch.unwind.table import Table, sound_table, table_of
+from kwatch.unwind.unwind_info import UnwindInfo, read_unwind_info
 from kwatch.wire.unwind_rows import ROW
 
 _MAGIC = b"kwatchU\0"
@@ -44,36 +44,36 @@ class TableCache:
 
     def get(self, elf: Elf) -> Table:
         """The table of an open ELF file. Raises ElfError, as `build_table` does."""
-        image = read_image(elf)
-        digest = image.digest()
-        table = self._found(image, digest)
+        info = read_unwind_info(elf)
+        digest = info.digest()
+        table = self._found(info, digest)
         if table is None:
-            table = self._in_use[digest] = self._build(_name(image, digest), image, digest)
+            table = self._in_use[digest] = self._build(_name(info, digest), info, digest)
         return table
 
     def find(self, elf: Elf) -> Table | None:
         """The table if it has been built before, else None. Takes little time."""
-        image = read_image(elf)
-        return self._found(image, image.digest())
+        info = read_unwind_info(elf)
+        return self._found(info, info.digest())
 
-    def _found(self, image: Image, digest: bytes) -> Table | None:
-        table = self._in_use.get(digest) or self._load(_name(image, digest), image, digest)
+    def _found(self, info: UnwindInfo, digest: bytes) -> Table | None:
+        table = self._in_use.get(digest) or self._load(_name(info, digest), info, digest)
         if table is not None:
             self._in_use[digest] = table
         return table
 
-    def _load(self, name: str, image: Image, digest: bytes) -> Table | None:
+    def _load(self, name: str, info: UnwindInfo, digest: bytes) -> Table | None:
         if not name:
             return None
         with contextlib.suppress(OSError), CacheDir(self._folder) as folder:
-            table = _decoded(folder.read(name, _MAX_SIZE), image, digest)
+            table = _decoded(folder.read(name, _MAX_SIZE), info, digest)
             if table is not None:
                 folder.touch(name)
                 return table
         return None
 
-    def _build(self, name: str, image: Image, digest: bytes) -> Table:
-        table = table_of(image)
+    def _build(self, name: str, info: UnwindInfo, digest: bytes) -> Table:
+        table = table_of(info)
         if name:
             with contextlib.suppress(OSError):
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,11 +83,11 @@ class TableCache:
         return table
 
 
-def _name(image: Image, digest: bytes) -> str:
+def _name(info: UnwindInfo, digest: bytes) -> str:
     """Empty if the file has no build-id; its table is not kept."""
-    if not image.build_id:
+    if not info.build_id:
         return ""
-    return f"{image.build_id[:32].hex()}-{digest.hex()}{_SUFFIX}"
+    return f"{info.build_id[:32].hex()}-{digest.hex()}{_SUFFIX}"
 
 
 def _checksum(rows: bytes) -> bytes:
@@ -100,8 +100,8 @@ def _encoded(table: Table, digest: bytes) -> bytes:
     return _HEADER.pack(_MAGIC, _VERSION, *numbers, digest, _checksum(data)) + data
 
 
-def _decoded(data: bytes, image: Image, digest: bytes) -> Table | None:
-    """The table in the contents of a file, if it is undamaged and made for this image."""
+def _decoded(data: bytes, info: UnwindInfo, digest: bytes) -> Table | None:
+    """The table in the contents of a file, if it is undamaged and made from this information."""
     if len(data) < _HEADER.size:
         return None
     magic, version, count, base, of, checksum = _HEADER.unpack_from(data)
@@ -113,4 +113,4 @@ def _decoded(data: bytes, image: Image, digest: bytes) -> Table | None:
     ):
         return None
     rows = np.frombuffer(data, dtype=ROW, offset=_HEADER.size)
-    return sound_table(image, base, rows)
+    return sound_table(info, base, rows)

@@ -161,9 +161,8 @@ def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
     program = compile_c(tmp_path / "program")
     with waiting(program) as (pid, addresses):
         space = AddressSpace(read_mappings(pid))
-        symbolizer = Symbolizer()
         warnings: list[str] = []
-        symbolizer.warn = warnings.append
+        symbolizer = Symbolizer(warn=warnings.append)
         # libdw maps the file for the first name
         assert [f.symbol for f in frames_of(symbolizer, pid, space, addresses)] == CHAIN
         copy = tmp_path / "copy"
@@ -182,9 +181,8 @@ def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
 def test_a_damaged_file_causes_one_warning_and_has_no_symbols(tmp_path: Path) -> None:
     program = compile_c(tmp_path / "program")
     reader = Reader()
-    symbolizer = Symbolizer(reader=reader)
     warnings: list[str] = []
-    symbolizer.warn = warnings.append
+    symbolizer = Symbolizer(reader=reader, warn=warnings.append)
     with waiting(program) as (pid, addresses):
         space = AddressSpace(read_mappings(pid))
         for _ in range(3):

@@ -198,9 +198,8 @@ def test_a_map_is_forgotten_with_its_process(monkeypatch: pytest.MonkeyPatch) ->
 def test_missing_functions_cause_one_warning(tmp_path: Path) -> None:
     path = Path(f"/tmp/perf-{os.getpid()}.map")
     path.write_bytes(b"".join(b"%x 1 f\n" % at for at in range(1, 100_002)))
-    symbolizer = Symbolizer()
     warnings: list[str] = []
-    symbolizer.warn = warnings.append
+    symbolizer = Symbolizer(warn=warnings.append)
     space = AddressSpace([Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)])
     try:
         symbols = [

@@ -52,7 +52,7 @@ def builds(monkeypatch):
     """Counts the tables that are built."""
     made = []
     original = module.table_of
-    monkeypatch.setattr(module, "table_of", lambda image: made.append(image) or original(image))
+    monkeypatch.setattr(module, "table_of", lambda info: made.append(info) or original(info))
     return made
 
 
@@ -166,8 +166,8 @@ def test_a_damaged_file_is_built_again(tmp_path_factory, program, data):
 @pytest.mark.parametrize("change", ["unsorted", "no end", "unknown kind", "too far", "empty"])
 def test_a_correct_checksum_does_not_make_a_valid_table(folder, program, change):
     with Elf.open(str(program)) as elf:
-        image = module.read_image(elf)
-    table = build_table_of(image)
+        info = module.read_unwind_info(elf)
+    table = build_table_of(info)
     rows = table.rows.copy()
     if change == "unsorted":
         rows["pc"][2] = rows["pc"][1]
@@ -176,17 +176,17 @@ def test_a_correct_checksum_does_not_make_a_valid_table(folder, program, change)
     elif change == "unknown kind":
         rows["rule"][1] = 9
     elif change == "too far":
-        rows["pc"][-1] = image.size + 1
+        rows["pc"][-1] = info.size + 1
     else:
         rows = rows[:0]
-    digest = image.digest()
+    digest = info.digest()
     forged = type(table)(table.machine, table.base, table.size, table.segments, rows)
-    assert module._decoded(module._encoded(forged, digest), image, digest) is None
-    assert module._decoded(module._encoded(table, digest), image, digest) is not None
+    assert module._decoded(module._encoded(forged, digest), info, digest) is None
+    assert module._decoded(module._encoded(table, digest), info, digest) is not None
 
 
-def build_table_of(image):
-    return module.table_of(image)
+def build_table_of(info):
+    return module.table_of(info)
 
 
 def test_the_default_directory(monkeypatch, tmp_path):

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from kwatch.elf import layout as layout
 from kwatch.elf.elf import Elf, ElfError, Segment
-from kwatch.unwind.image import Image
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.table import build_table, table_of
+from kwatch.unwind.unwind_info import UnwindInfo
 from kwatch.unwind.walk import Region, Regions, Registers, StackMemory, unwind
 from kwatch.wire.unwind_rows import RowKind
 
@@ -29,7 +29,7 @@ MACHINES = st.sampled_from([X86_64, ARM64])
 
 def image_of(eh_frame, machine=X86_64):
     segments = (Segment(TEXT, TEXT, SIZE, 5),)
-    return Image("damaged", machine, segments, bytes(eh_frame), EH_FRAME, (), None)
+    return UnwindInfo("damaged", machine, segments, bytes(eh_frame), EH_FRAME, (), None)
 
 
 def check(table):
@@ -242,13 +242,13 @@ def far_apart(distance, count):
     places = [(0x100 * n, 1, b"\x0e" + bytes([8 * (n % 2)])) for n in range(count)]
     segments = (Segment(0, TEXT, 1 << 31, 5),)
     eh_frame = absolute(*places, (distance, 16, b""))
-    return table_of(Image("far", X86_64, segments, eh_frame, EH_FRAME, (), None))
+    return table_of(UnwindInfo("far", X86_64, segments, eh_frame, EH_FRAME, (), None))
 
 
 def test_few_rows_for_much_code_are_refused():
     """In the kernel each 256 bytes between them take as much memory as a row."""
     assert len(far_apart(40 << 20, 1).rows) == 4
-    with pytest.raises(ElfError, match="no table"):
+    with pytest.raises(ElfError, match="invalid unwind information"):
         far_apart(1 << 30, 1)
     assert len(far_apart(1 << 30, 40_000).rows) > 80_000
 
@@ -261,7 +261,7 @@ def test_code_beyond_the_end_of_the_file_is_refused(program):
     for more in (0, 1):
         headers["filesz"][code] += more
         with Elf.in_memory(bytes(data), "claim") as elf:
-            outcome = pytest.raises(ElfError, match="behind") if more else contextlib.nullcontext()
+            outcome = pytest.raises(ElfError, match="beyond") if more else contextlib.nullcontext()
             with outcome:
                 build_table(elf)
 

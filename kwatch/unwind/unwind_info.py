@@ -22,7 +22,7 @@ _SEGMENT = struct.Struct("<QQQ")
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class UnwindInfo:
     """`segments` are the executable ones; `eh_frame` is empty if the file has none.
 
     `trampolines` are (address, size) of code that returns from signals. Only a file that needs no
@@ -59,7 +59,7 @@ class Image:
         return digest.digest()
 
 
-def read_image(elf: Elf) -> Image:
+def read_unwind_info(elf: Elf) -> UnwindInfo:
     """Raises ElfError for a file that is damaged, has no code, or is of another machine."""
     machine = MACHINES.get(elf.machine)
     if machine is None:
@@ -71,10 +71,10 @@ def read_image(elf: Elf) -> Image:
         raise ElfError(elf.path, "code beyond the end of the file")
     vaddr, eh_frame = _eh_frame(elf)
     trampolines = tuple(_trampolines(elf, machine, segments))
-    image = Image(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
-    if image.size > _MAX_CODE:
-        raise ElfError(elf.path, f"code from {image.base:#x} spans {image.size} bytes")
-    return image
+    info = UnwindInfo(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
+    if info.size > _MAX_CODE:
+        raise ElfError(elf.path, f"code from {info.base:#x} spans {info.size} bytes")
+    return info
 
 
 def _eh_frame(elf: Elf) -> tuple[int, bytes]:
