@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of events in, the state of a process out: no clock, no I/O, no printing."""
+"""Turns batches of events into the state of a process, without clock, I/O or printing."""
 
 from kwatch.aggregate.blocks import Blocks, LiveBlocks
 from kwatch.aggregate.call_stacks import CallStackAccount

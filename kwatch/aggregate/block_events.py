@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The events of a batch that concern heap blocks, as contiguous columns."""
+"""The events of a batch that begin and end heap blocks, as columns."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kwatch.wire.events import Batch, EventType, Types
 
 
 class BlockEvents(NamedTuple):
-    """Only ALLOC, FREE, REALLOC_RELEASE and REALLOC_KEEP, in the order of time.
+    """ALLOC, FREE, REALLOC_RELEASE and REALLOC_KEEP events, in order of time.
 
-    The columns that only a few events are asked for are views of the records.
+    Columns that are read for few events only are views of the records.
     """
 
     types: Types
@@ -30,13 +30,13 @@ class BlockEvents(NamedTuple):
         return BlockEvents(self.types[index], *self.blocks(index), self.tids[index])
 
     def blocks(self, index: Index) -> Blocks:
-        """What ALLOC events say about the blocks that they began."""
+        """The blocks that ALLOC events began."""
         columns = (self.addresses, self.sizes, self.stacks, self.times)
         return Blocks(*(column[index] for column in columns))
 
 
 def block_events(batch: Batch, types: Types) -> BlockEvents:
-    """From events of dtype `kwatch.wire.events.HEAP` and their `types_of`."""
+    """`batch` has the dtype `kwatch.wire.events.HEAP`, `types` are its `types_of`."""
     hot = (np.ascontiguousarray(batch[name]) for name in ("address", "size"))
     events = BlockEvents(types, *hot, *(batch[name] for name in ("stack", "time_ns", "tid")))
     if types.max(initial=0) <= EventType.REALLOC_KEEP:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live blocks of one heap: sorted arrays that take and give blocks in batches."""
+"""The live blocks of one heap, in sorted arrays that are updated in batches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kwatch.aggregate.order import U64, Index, stable_argsort
 
 Mask = npt.NDArray[np.bool_]
 
-#: A run is merged into the next older one when that is at most so many times as long.
+#: A run is merged into the next older one if that is at most this many times as long.
 _MERGE_RATIO = 4
 
 
 class Blocks(NamedTuple):
-    """One column per property; `stacks` are the 64-bit ids of the wire format."""
+    """One column for each property. `stacks` are the 64-bit ids of the wire format."""
 
     addresses: U64
     sizes: U64
@@ -30,7 +30,7 @@ class Blocks(NamedTuple):
 
 
 class _Run:
-    """Blocks sorted by address, some of which have ended. Its columns are never written again."""
+    """Blocks sorted by address. Some may have ended. Its columns are never changed."""
 
     __slots__ = ("alive", "columns", "live")
 
@@ -43,7 +43,7 @@ class _Run:
         return len(self.columns.addresses)
 
     def locate(self, addresses: U64) -> tuple[Mask, Index]:
-        """Which of the addresses live in this run, and where."""
+        """Which of the addresses are live in this run, and their indexes in it."""
         at = self.columns.addresses.searchsorted(addresses)
         np.minimum(at, len(self) - 1, out=at)
         found = (self.columns.addresses.take(at) == addresses) & self.alive.take(at)
@@ -66,10 +66,10 @@ class _Run:
 
 
 class LiveBlocks:
-    """A log of sorted runs, the older the longer, merged as they grow.
+    """A log of sorted runs, which are merged as they grow. Older runs are longer.
 
-    A batch of b blocks costs O(b log² n), its merges included. A block takes 33 bytes, up to twice
-    as much while others around it have ended. The addresses of one call are distinct.
+    A batch of b blocks costs O(b log² n), including merges. A block takes 33 bytes, and up to twice
+    as much if others in its run have ended. The addresses that a method takes must be distinct.
     """
 
     def __init__(self) -> None:
@@ -86,12 +86,12 @@ class LiveBlocks:
 
     @property
     def nbytes(self) -> int:
-        """The memory that this object holds; what it shares with its copies counts in each."""
+        """The memory of this object, including what it shares with copies."""
         held = (column for run in self._runs for column in (*run.columns, run.alive))
         return sum(column.nbytes for column in held)
 
     def insert(self, addresses: U64, sizes: U64, stacks: U64, times: U64) -> int:
-        """How many of the addresses were live: those blocks are superseded by the new ones."""
+        """Adds blocks. Returns how many live blocks they supersede, those of the same address."""
         if len(addresses) == 0:
             return 0
         superseded, _ = self.discard(addresses)
@@ -104,9 +104,9 @@ class LiveBlocks:
         return superseded
 
     def find(self, addresses: U64) -> tuple[Mask, U64, U64, U64]:
-        """(found, sizes, stacks, times), an entry for each address; zeros where none is live.
+        """(found, sizes, stacks, times) for each address; zeros if no block is live there.
 
-        Sorted addresses are found several times faster.
+        Sorted addresses are several times faster.
         """
         found = np.zeros(len(addresses), bool)
         sizes, stacks, times = np.zeros((3, len(addresses)), np.uint64)
@@ -118,7 +118,7 @@ class LiveBlocks:
         return found, sizes, stacks, times
 
     def discard(self, addresses: U64) -> tuple[int, int]:
-        """Remove the blocks at these addresses: how many there were, and their bytes."""
+        """Removes the live blocks at these addresses. Returns their number and bytes."""
         count = total = 0
         for run, _, at in self._hits(addresses):
             count += len(at)
@@ -129,7 +129,7 @@ class LiveBlocks:
         return count, total
 
     def arrays(self) -> Blocks:
-        """All live blocks by address. Read-only views: they are this object's own columns."""
+        """All live blocks by address, as read-only views of the columns of this object."""
         while len(self._runs) > 1:
             self._merge(len(self._runs) - 1)
         if not self._runs:
@@ -141,7 +141,7 @@ class LiveBlocks:
         return Blocks(*views)
 
     def copy(self) -> LiveBlocks:
-        """An independent copy that shares memory: one byte a block until either changes."""
+        """An independent copy that shares memory: one byte per block until either changes."""
         twin = LiveBlocks()
         twin._runs = [run.copy() for run in self._runs]
         twin._bytes = self._bytes
@@ -152,7 +152,7 @@ class LiveBlocks:
         self._bytes = 0
 
     def _hits(self, addresses: U64) -> Iterator[tuple[_Run, Index, Index]]:
-        """For each run, which of the addresses live in it, and where."""
+        """For each run, which of the addresses are live in it, and their indexes in it."""
         missing = np.arange(len(addresses))
         for run in reversed(self._runs):
             if len(missing) == 0:
@@ -167,7 +167,7 @@ class LiveBlocks:
                 self._merge(index)
 
     def _merge(self, index: int) -> None:
-        """Put a run and the one before it into one."""
+        """Merges a run with the one before it."""
         new = self._runs.pop(index)
         old = self._runs.pop(index - 1)
         self._runs.insert(index - 1, _merged(old, new))
@@ -183,7 +183,7 @@ def _merged(old: _Run, new: _Run) -> _Run:
     older, newer = list(old.columns), list(new.columns)
     old.columns = new.columns = Blocks(*np.empty((4, 0), np.uint64))
     columns = []
-    while older:  # give each column back as soon as it is merged
+    while older:  # frees each column as soon as it is merged
         column = np.empty(len(from_old), np.uint64)
         column[from_old] = older.pop(0)
         column[at] = newer.pop(0)

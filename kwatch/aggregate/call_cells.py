@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives each (process slot, ABI, system call number, range of durations) that occurs a cell."""
+"""Numbers the (process slot, ABI, system call number, range of durations) that occur."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from kwatch.aggregate.histogram import RANGES
 from kwatch.aggregate.order import Index
 from kwatch.wire.events import Batch, Types
 
-#: No kernel has more; numbers beyond are counted together, as the last one of the first ABI.
-NUMBERS = 1024
+#: Kernels have fewer. Higher numbers are counted together, as the last one of the first ABI.
+MAX_SYSCALLS = 1024
 
 U32 = npt.NDArray[np.uint32]
 _I32 = npt.NDArray[np.int32]
 
-# A call is known by nr << 8 | abi, as a record has them behind the type; no larger ones are told
-# apart.
+# A system call is known by nr << 8 | abi, which follow the type in a record. Larger values are not
+# told apart.
 _TYPE_BITS = 8
 _ABI_BITS = 8
-_LAST = (NUMBERS - 1) << _ABI_BITS
+_LAST = (MAX_SYSCALLS - 1) << _ABI_BITS
 
 
 class Cell(NamedTuple):
-    """`number` is what the cell's counters are indexed by."""
+    """`number` is the index of the cell in columns of counters."""
 
     abi: int
     nr: int
@@ -38,17 +38,17 @@ class Cell(NamedTuple):
 
 
 class CallCells:
-    """Cells are small dense ints, given out from 0 and reused after `drop`."""
+    """Cells are small dense integers from 0 on, reused after `drop`."""
 
     def __init__(self) -> None:
         self.capacity = 0
-        self._calls: list[int] = [-1]  # by column; column 0 stands for none
+        self._calls: list[int] = [-1]  # by column; column 0 is unused
         self._column_of = np.zeros(_LAST + 1, np.int32)  # RANGES times the column
         self._cell_of = np.full((0, RANGES), -1, np.int32)  # by slot; then by column and range
         self._free: list[int] = []
 
     def cells_of(self, slots: Index, heads: U32, ranges: _I32) -> Index:
-        """The cell of each event, by its `heads_of`; new ones are made as needed."""
+        """The cell of each event, from its slot, `heads_of` and range. Makes cells as needed."""
         if len(slots) == 0:
             return np.empty(0, np.intp)
         calls = heads >> np.uint32(_TYPE_BITS)
@@ -62,7 +62,7 @@ class CallCells:
         return cells.astype(np.intp)
 
     def of_slot(self, slot: int) -> Iterator[Cell]:
-        """Everything that the slot has."""
+        """The cells of a slot."""
         if slot < len(self._cell_of):
             cell_of = self._cell_of[slot]
             for place in np.flatnonzero(cell_of >= 0).tolist():
@@ -75,7 +75,7 @@ class CallCells:
         return self._cell_of.nbytes + self._column_of.nbytes
 
     def drop(self, slot: int) -> Index:
-        """Give the slot's cells back; which ones they were."""
+        """Frees the cells of a slot, and returns their numbers."""
         cells = np.array([cell.number for cell in self.of_slot(slot)], np.intp)
         self._cell_of[slot : slot + 1] = -1
         self._free.extend(cells.tolist())
@@ -105,7 +105,7 @@ class CallCells:
         return self.capacity - 1
 
     def _widen(self, slots: int, columns: int) -> None:
-        """Room for so many, with some to spare: each time costs a copy."""
+        """Makes room for so many, and for some more: each time costs a copy."""
         held_slots, width = self._cell_of.shape
         held_columns = width // RANGES
         if slots > held_slots:
@@ -119,7 +119,7 @@ class CallCells:
 
 
 def heads_of(batch: Batch) -> U32:
-    """`type`, `abi` and `nr` of each in one number, read at once: they follow each other."""
+    """`type`, `abi` and `nr` of each event in one number, as adjacent fields."""
     return np.ascontiguousarray(batch.view(_heads(batch.dtype.itemsize))["head"])
 
 

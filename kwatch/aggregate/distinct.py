@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers equal keys, as np.unique does, but without sorting all of them."""
+"""Numbers distinct keys, as np.unique does, but without sorting all keys."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MIN_BITS, _MAX_BITS = 8, 20
 def distinct(keys: U64) -> tuple[U64, Index]:
     """The distinct keys in no order, and for each of `keys` its index among them.
 
-    Each key goes to a slot of a table by its hash, where the last one stays; only those that find
-    another key in their slot are sorted. About 15 ns a key, where np.unique takes up to 200.
+    Each key is hashed to a slot of a table, and the last key in a slot stays. Only keys that find
+    another key in their slot are sorted. Takes about 15 ns per key; np.unique takes up to 200.
     """
     bits = min(max(len(keys).bit_length(), _MIN_BITS), _MAX_BITS)
     slots = ((keys * _SPREAD) >> np.uint64(64 - bits)).astype(np.intp)
@@ -38,5 +38,5 @@ def distinct(keys: U64) -> tuple[U64, Index]:
 
 
 def distinct_values(few: npt.NDArray[np.integer]) -> list[int]:
-    """In their order. For this alone np.unique imports numpy.ma when it is first called: 15 ms."""
+    """Sorted. The first use of np.unique imports numpy.ma, which takes 15 ms."""
     return sorted(set(few.tolist()))

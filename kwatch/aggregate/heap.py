@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The heap of one process: what it allocated, freed, and still holds."""
+"""The heap of one process: what it has allocated, what it has freed, and its live blocks."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from kwatch.aggregate.totals import AllocTotals
 from kwatch.model.snapshot import HeapStats, StackTotals
 from kwatch.wire.events import Batch, EventType, Types
 
-#: Events handled at a time, which bounds the memory that takes. Large, because the end of a block
-#: is found cheapest in the chunk where it began.
+#: Events processed at a time, to limit memory. A large chunk is faster: a block that begins and
+#: ends in the same chunk costs least.
 _CHUNK = 1 << 18
 
 _NO_LIMITS = Limits()
 
 
 class HeapAccount:
-    """Takes the events of one process in the order of time.
+    """Takes the events of one process in order of time.
 
     `inherited + allocs - frees - superseded` is always the number of live blocks. `frees` counts
-    known blocks only; `superseded` counts blocks whose address was given out again although their
-    free was not seen. A realloc ends its block when it is entered; if it fails, the block is put
-    back as it was. With `by_stack` it also counts what each stack has allocated.
+    known blocks only. `superseded` counts blocks whose address was allocated again although their
+    free was not seen. A realloc ends its block at entry; if it fails, the block is restored. With
+    `by_stack`, the account also counts what each stack has allocated.
     """
 
     def __init__(self, by_stack: bool = False) -> None:
@@ -45,23 +45,22 @@ class HeapAccount:
         self.superseded = 0
 
     def add(self, batch: Batch, types: Types) -> None:
-        """Events of dtype `kwatch.wire.events.HEAP` and their `types_of`.
+        """Adds events of dtype `kwatch.wire.events.HEAP`; `types` are their `types_of`.
 
-        Types that concern no block are ignored.
+        Ignores types that do not concern blocks.
         """
         for start in range(0, len(batch), _CHUNK):
             self._add_chunk(batch[start : start + _CHUNK], types[start : start + _CHUNK])
 
     def live_blocks(self) -> Blocks:
-        """The live blocks by address, in arrays that must not be written."""
+        """The live blocks by address, in read-only arrays."""
         return self._live.arrays()
 
     def snapshot(
         self, now_ns: int, limits: Limits = _NO_LIMITS, same: GroupStacks | None = None
     ) -> HeapStats:
-        """`stacks` (without frames) lists the blocks within the limits; all else covers all blocks.
-
-        `now_ns` is on the clock of the events.
+        """The state now. `stacks`, without frames, lists the blocks within the limits; the other
+        fields cover all blocks. `now_ns` is on the clock of the events.
         """
         return HeapStats(
             live_bytes=self._live.bytes,
@@ -78,22 +77,22 @@ class HeapAccount:
         )
 
     def by_stack(self) -> list[StackTotals]:
-        """What every stack has allocated and still holds, without frames.
+        """What each stack has allocated and still has live, without frames.
 
-        Nothing is known as allocated unless the account was made to count it.
+        Without the option `by_stack`, only what is live is known.
         """
         totals = AllocTotals() if self._totals is None else self._totals
         return totals.with_live(self._live.arrays())
 
     def fork(self) -> HeapAccount:
-        """The account of a new child: it has the live blocks and has done nothing yet."""
+        """The account of a new child: it has the live blocks, and its counts are 0."""
         child = HeapAccount(self._totals is not None)
         child._live = self._live.copy()
         child.inherited = len(child._live)
         return child
 
     def exec(self) -> None:
-        """A new program image has a new heap: everything begins at zero."""
+        """Starts again at zero: a new program has a new heap."""
         vars(self).update(vars(HeapAccount(self._totals is not None)))
 
     def _add_chunk(self, batch: Batch, types: Types) -> None:
@@ -106,8 +105,8 @@ class HeapAccount:
             self._apply(events)
 
     def _apply(self, events: BlockEvents) -> None:
-        """ALLOC, and any other type as a release."""
-        is_alloc = events.types == EventType.ALLOC.value  # numpy widens for an IntEnum
+        """Counts the events. Every type but ALLOC is a release."""
+        is_alloc = events.types == EventType.ALLOC.value  # an IntEnum makes numpy widen the types
         left = cancel_pairs(events.addresses, is_alloc)
         allocs = int(np.count_nonzero(is_alloc))
         alloc_bytes = int(events.sizes.sum())  # releases have none
@@ -135,10 +134,10 @@ class HeapAccount:
         self.unknown_frees += len(addresses) - known
 
     def _settle_reallocs(self, events: BlockEvents) -> BlockEvents:
-        """Undo the releases that were taken back; the other events, without REALLOC_KEEP."""
+        """Undoes the releases of failed reallocs. Returns all other events but REALLOC_KEEP."""
         reallocs = match_reallocs(events)
         for index in reallocs.orphans:
-            self._take_back(int(events.tids[index]), int(events.addresses[index]))
+            self._restore(int(events.tids[index]), int(events.addresses[index]))
         for tid in self._open_reallocs.keys() & set(reallocs.threads.tolist()):
             del self._open_reallocs[tid]
         for index in reallocs.open.tolist():
@@ -149,7 +148,7 @@ class HeapAccount:
         return events.at(np.flatnonzero(reallocs.stands))
 
     def _open_realloc(self, events: BlockEvents, stands: Mask, index: int) -> OpenRealloc:
-        """What to put back if the release at `index`, not yet applied, is taken back."""
+        """What to restore if the realloc of the release at `index` fails."""
         address = events.addresses[index : index + 1]
         same = (events.addresses[:index] == address) & stands[:index]
         earlier = np.flatnonzero(same)[-1:]
@@ -159,8 +158,8 @@ class HeapAccount:
         found, sizes, stacks, times = self._live.find(address)
         return OpenRealloc(int(address[0]), Blocks(address, sizes, stacks, times).where(found))
 
-    def _take_back(self, tid: int, address: int) -> None:
-        """The realloc that was open when the last batch ended has failed."""
+    def _restore(self, tid: int, address: int) -> None:
+        """Restores the block of a realloc that was open at the end of the last batch."""
         opened = self._open_reallocs.pop(tid, None)
         if opened is None or opened.address != address:
             return

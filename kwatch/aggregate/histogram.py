@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-linear histograms of durations: 16 buckets for each power of two.
 
-A bucket stands for its middle, which is within 3.2 % of every duration in it from 16 ns to
-2**44 ns (4.9 hours). What lies outside counts in the first or the last bucket.
+The value of a bucket is its middle, within 3.2 % of every duration in it from 16 ns to 2**44 ns
+(4.9 hours). Shorter and longer durations count in the first and the last bucket.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ _BUCKETS_LOG2 = 4
 _LOWEST_LOG2 = 4
 _HIGHEST_LOG2 = 44
 
-#: The number of buckets.
 BUCKETS = (_HIGHEST_LOG2 - _LOWEST_LOG2) << _BUCKETS_LOG2
 
-#: Buckets that are stored together: a range of 4 powers of two, most of what one call spans.
+#: Buckets that are stored together: 4 powers of two, which most system calls do not exceed.
 RANGE_LOG2 = 6
 RANGE = 1 << RANGE_LOG2
 RANGES = BUCKETS // RANGE
 
-# The top bits of a float32 are its exponent and then its mantissa: a log-linear scale as it is.
+# The top bits of a float32 are its exponent and mantissa, which is a log-linear scale.
 _FLOAT_BIAS = 127
 _FLOAT_SHIFT = 23 - _BUCKETS_LOG2
 _FIRST = (_FLOAT_BIAS + _LOWEST_LOG2) << _BUCKETS_LOG2
@@ -48,7 +47,7 @@ def value_of(bucket: int) -> int:
 
 
 def percentile(counts: Counts, q: float) -> int:
-    """The duration that `q` percent of those counted do not exceed; 0 when there are none."""
+    """The duration that `q` percent of all durations do not exceed; 0 if there are none."""
     reached = np.cumsum(counts)
     total = int(reached[-1])
     rank = max(math.ceil(total * q / 100), 1)

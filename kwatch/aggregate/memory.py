@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one process asked of the kernel with mmap, munmap and brk."""
+"""The memory that one process has got from the kernel with mmap, munmap and brk."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-
 from kwatch.model.snapshot import MemoryStats
+from kwatch.system.intervals import Intervals, Range
 from kwatch.wire.events import Batch, EventType, Types
 
 
 class MemoryAccount:
-    """Takes the events of one process in the order of time.
+    """Takes the events of one process in order of time.
 
-    A mapping is what one mmap gave and is still mapped in one piece: a munmap of its middle makes
-    two of it, and neighbours are never joined. Sizes are rounded up to pages, as the kernel does.
+    Each mmap makes a mapping, and a munmap of its middle splits it. Neighbors are never joined.
+    Sizes are rounded up to pages, as the kernel does.
     """
 
     def __init__(self, page_size: int = 4096) -> None:
         self._page_size = page_size
-        self._starts: list[int] = []  # sorted; the mappings do not overlap
-        self._ends: list[int] = []
+        self._mappings = Intervals[Range]()
         self._mapped = 0
         self._first_break: int | None = None
         self._break = 0
@@ -27,13 +25,13 @@ class MemoryAccount:
         self.munmap_calls = 0
 
     def start(self, address: int) -> None:
-        """The break as it is before the first event."""
+        """Sets the program break before the first event."""
         self._first_break = self._break = address
 
     def add(self, batch: Batch, types: Types) -> None:
-        """Events of dtype `kwatch.wire.events.HEAP` and their `types_of`.
+        """Adds events of dtype `kwatch.wire.events.HEAP`; `types` are their `types_of`.
 
-        MAP, UNMAP and BRK count, others are ignored.
+        Ignores types other than MAP, UNMAP and BRK.
         """
         if types.max(initial=0) < EventType.MAP:
             return
@@ -49,58 +47,43 @@ class MemoryAccount:
                 self._unmap(address, self._end(address, size))
 
     def snapshot(self) -> MemoryStats:
-        """Mappings that were there before the first event are not in it."""
+        """The state now, without mappings from before the first event."""
         return MemoryStats(
             mapped_bytes=self._mapped,
-            mappings=len(self._starts),
+            mappings=len(self._mappings),
             mmap_calls=self.mmap_calls,
             munmap_calls=self.munmap_calls,
             brk_bytes=0 if self._first_break is None else self._break - self._first_break,
         )
 
     def fork(self) -> MemoryAccount:
-        """The account of a new child: it has the mappings and the break, and has called nothing."""
+        """The account of a new child: it has the mappings and the break, and its counts are 0."""
         child = MemoryAccount(self._page_size)
-        child._starts = self._starts.copy()
-        child._ends = self._ends.copy()
+        child._mappings = self._mappings.copy()
         child._mapped = self._mapped
         child._first_break = self._first_break
         child._break = self._break
         return child
 
     def exec(self) -> None:
-        """A new program image has an address space of its own: everything begins at zero."""
+        """Starts again at zero: a new program has a new address space."""
         vars(self).update(vars(MemoryAccount(self._page_size)))
 
     def _end(self, address: int, size: int) -> int:
         return address + -(-size // self._page_size) * self._page_size
 
     def _move_break(self, address: int) -> None:
-        """The first break seen is where it was at the attach; brk(0), a query, reports it too."""
+        """The first break seen is that at the attach: brk(0), a query, reports it too."""
         if self._first_break is None:
             self._first_break = address
         self._break = address
 
     def _map(self, start: int, end: int) -> None:
-        """What was mapped there is replaced: MAP_FIXED, or a munmap that was not seen."""
-        if start >= end:
-            return
-        self._unmap(start, end)
-        index = bisect_left(self._starts, start)
-        self._starts.insert(index, start)
-        self._ends.insert(index, end)
-        self._mapped += end - start
+        """Replaces what was mapped there: MAP_FIXED, or a munmap that was not seen."""
+        if start < end:
+            self._unmap(start, end, (Range(start, end),))
+            self._mapped += end - start
 
-    def _unmap(self, start: int, end: int) -> None:
-        if start >= end:
-            return
-        first = bisect_right(self._ends, start)
-        last = bisect_left(self._starts, end)
-        if first >= last:
-            return
-        before, after = self._starts[first], self._ends[last - 1]
-        touched = zip(self._starts[first:last], self._ends[first:last], strict=True)
-        self._mapped -= sum(min(b, end) - max(a, start) for a, b in touched)
-        pieces = [(a, b) for a, b in ((before, start), (end, after)) if a < b]
-        self._starts[first:last] = [a for a, _ in pieces]
-        self._ends[first:last] = [b for _, b in pieces]
+    def _unmap(self, start: int, end: int, new: tuple[Range, ...] = ()) -> None:
+        for old_start, old_end in self._mappings.replace(start, end, new):
+            self._mapped -= min(old_end, end) - max(old_start, start)

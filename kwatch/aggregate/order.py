@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stable argsort of large integers, in radix passes; numpy has one for 16 bits only."""
+"""A stable argsort of large integers by radix passes, which numpy has for 16 bits only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _DIGIT = 16  # bits
 
 
 def stable_argsort(keys: npt.NDArray[np.uint32] | U64) -> Index:
-    """The indices that sort `keys`, equal ones in the order they came.
+    """The indices that sort `keys`; equal keys keep their order.
 
-    One pass for each 16 bits between the lowest and the highest in which the keys differ (blocks
-    are aligned, and the low bits of their addresses equal), 6 ns an element; numpy's argsort takes
+    Makes one pass for each 16 bits between the lowest and the highest bit in which the keys differ
+    (the low bits of block addresses are equal). A pass takes 6 ns per key; numpy's argsort takes
     50 ns or more.
     """
     differing = int(np.bitwise_or.reduce(keys ^ keys[:1])) if len(keys) else 0

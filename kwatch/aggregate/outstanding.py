@@ -15,17 +15,17 @@ from kwatch.aggregate.order import U64, Index, stable_argsort
 from kwatch.model.snapshot import StackStats
 
 #: Blocks listed for each stack.
-LISTED = 16
+MAX_LISTED = 16
 
-#: From so many blocks on, the oldest ones of a stack are picked before they are sorted.
-_MANY = 1024
+#: If a stack has at least so many blocks, the oldest are selected before they are sorted.
+_MIN_SELECTED = 1024
 
-#: For each stack id, the id of the stack that it is counted with.
+#: Returns for each stack id the id of the stack with which it is counted.
 GroupStacks = Callable[[Sequence[int]], Sequence[int]]
 
 
 class Limits(NamedTuple):
-    """Which blocks are listed, and of how many stacks. `since_ns` is on the events' clock."""
+    """Which blocks are listed, and for how many stacks. `since_ns` is on the events' clock."""
 
     older_ns: int = 0
     min_size: int = 0
@@ -37,9 +37,9 @@ class Limits(NamedTuple):
 def outstanding(
     blocks: Blocks, now_ns: int, limits: Limits, same: GroupStacks | None = None
 ) -> tuple[StackStats, ...]:
-    """The stacks that hold the most bytes, largest first.
+    """The stacks with the most live bytes, largest first.
 
-    A stack lists its oldest blocks: a leak is among them, while the youngest may only be in use.
+    A stack lists its oldest blocks: they may be leaked, while the youngest may still be in use.
     """
     chosen = _chosen(blocks, now_ns, limits)
     if not chosen.all():
@@ -48,7 +48,7 @@ def outstanding(
         return ()
     stacks, numbers = _numbered(blocks.stacks, same)
     count = np.bincount(numbers, minlength=len(stacks))
-    # Floating point is exact here: no process holds 2**53 bytes.
+    # Floating point is exact here: no process has 2**53 bytes.
     size = np.bincount(numbers, weights=blocks.sizes, minlength=len(stacks))
     ranked = np.lexsort((stacks, -count, -size))[: max(limits.top, 0)]
     members, bounds = _oldest(blocks.times, numbers, ranked, count)
@@ -74,7 +74,7 @@ def _chosen(blocks: Blocks, now_ns: int, limits: Limits) -> Mask:
 
 
 def _numbered(ids: U64, same: GroupStacks | None) -> tuple[U64, Index]:
-    """The stacks, and for each block the index of its stack among them."""
+    """The distinct stacks, and for each block the index of its stack among them."""
     found, numbers = distinct(ids)
     if same is None:
         return found, numbers
@@ -83,9 +83,9 @@ def _numbered(ids: U64, same: GroupStacks | None) -> tuple[U64, Index]:
 
 
 def _oldest(times: U64, numbers: Index, ranked: Index, count: Index) -> tuple[Index, Index]:
-    """The oldest LISTED blocks of each ranked stack by age, and where each stack begins (and ends).
+    """The MAX_LISTED oldest blocks of each ranked stack by age, and the bounds of each stack.
 
-    Only the blocks of stacks that have many are picked one stack at a time.
+    Only stacks with many blocks are processed one at a time.
     """
     rank_of = np.full(len(count), len(ranked), np.uint32)
     rank_of[ranked] = np.arange(len(ranked), dtype=np.uint32)
@@ -95,22 +95,22 @@ def _oldest(times: U64, numbers: Index, ranked: Index, count: Index) -> tuple[In
     counts = count[ranked]
     ends = np.cumsum(counts)
     keep = np.ones(len(order), bool)
-    for rank in np.flatnonzero(counts >= _MANY).tolist():
+    for rank in np.flatnonzero(counts >= _MIN_SELECTED).tolist():
         part = slice(ends[rank] - counts[rank], ends[rank])
         keep[part] = False
-        oldest = np.argpartition(times[order[part]], LISTED)[:LISTED]
+        oldest = np.argpartition(times[order[part]], MAX_LISTED)[:MAX_LISTED]
         keep[part][oldest] = True
     order = order[keep]
     by_time = order[stable_argsort(times[order])]
     order = by_time[stable_argsort(ranks[by_time])]
-    counts = np.where(counts >= _MANY, LISTED, counts)
+    counts = np.where(counts >= _MIN_SELECTED, MAX_LISTED, counts)
     return order, np.append(0, np.cumsum(counts))
 
 
 def _stack_stats(
     blocks: Blocks, now_ns: int, stack: int, size: int, count: int, members: Index
 ) -> StackStats:
-    listed = members[:LISTED]
+    listed = members[:MAX_LISTED]
     return StackStats(
         stack=stack,
         bytes=size,

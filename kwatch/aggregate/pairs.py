@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cancels the blocks that begin and end inside one batch, so that only survivors are looked up."""
+"""Cancels blocks that begin and end in the same batch, so that only the others are looked up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kwatch.aggregate.order import U64, Index, stable_argsort
 
 
 class Survivors(NamedTuple):
-    """What is left of a batch; the indices of events, each by ascending address."""
+    """What remains of a batch: indices of events, by ascending address."""
 
     begun: Index  #: allocations whose block is live at the end of the batch
     passing: Index  #: the first of several events of an address, if an allocation
@@ -22,10 +22,10 @@ class Survivors(NamedTuple):
 
 
 def cancel_pairs(addresses: U64, is_alloc: Mask) -> Survivors:
-    """`addresses` and `is_alloc` (else a release) describe events in the order of time.
+    """`addresses` and `is_alloc` (else a release) describe events in order of time.
 
-    In the order of (address, time) an allocation directly followed by a release is one block. Only
-    `begun` and `passing` may give out an address that the live set has, as its free was not seen.
+    In order of (address, time), an allocation followed directly by a release is one block. Only
+    `begun` and `passing` can have an address that is still live, if its free was not seen.
     """
     order = stable_argsort(addresses)
     addresses = addresses.take(order)

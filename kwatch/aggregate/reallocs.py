@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Failed reallocs: a thread's REALLOC_RELEASE that its very next event takes back."""
+"""Finds failed reallocs: a REALLOC_RELEASE that the next event of the thread cancels."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from kwatch.wire.events import EventType
 
 
 class Reallocs(NamedTuple):
-    """What the thread order says about one batch; all but `stands` are indices of events."""
+    """The reallocs of one batch; all fields but `stands` and `threads` are indices of events."""
 
-    stands: Mask  #: events that count: no REALLOC_KEEP, no release taken back
+    stands: Mask  #: events that count: no REALLOC_KEEP, no canceled release
     orphans: Index  #: REALLOC_KEEP events whose release is not in this batch
-    open: Index  #: releases that the first event of the next batch may still take back
+    open: Index  #: releases that the next event of the thread, in a later batch, may cancel
     threads: npt.NDArray[np.uint32]  #: the threads that appear in the batch
 
 
 class OpenRealloc(NamedTuple):
-    """A release at the end of a batch, the last event of its thread so far."""
+    """A release that is the last event of its thread so far."""
 
     address: int
-    block: Blocks  #: what it ended; empty if the address was not known to be live
+    block: Blocks  #: the block that it ended; empty if none was known
 
 
 def match_reallocs(events: BlockEvents) -> Reallocs:
-    """Finds the release of each REALLOC_KEEP: the same thread's event before it."""
+    """Finds the release of each REALLOC_KEEP: the event of the same thread before it."""
     order = stable_argsort(events.tids)
     tids = events.tids.take(order)
     kind = events.types.take(order)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""System calls counted and timed for each process, by ABI and number."""
+"""Counts and times the system calls of each process, by ABI and number."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from kwatch.aggregate.order import U64, Index
 from kwatch.model.snapshot import SyscallStats, SyscallSummary
 from kwatch.wire.events import Batch, EventType
 
-#: Events to add at a time: fewer, and numpy's own work for each call shows; more, and columns
-#: leave the processor's caches before they are used.
+#: Events to add at a time. With fewer, the fixed cost of numpy functions dominates; with more,
+#: columns do not fit into the caches of the processor.
 CHUNK = 1 << 15
 
 _COUNTERS = ("errors", "total_ns", "max_ns", "unfinished")
 
-#: A result in [-4095, -1], as the kernel has it, is an error.
+#: A result in [-4095, -1] is an error, as in the kernel.
 FIRST_ERROR = np.uint64(2**64 - 4095)
 
-_ONE = np.uint64(1)  # add.at is 50 times slower when the types differ
+_ONE = np.uint64(1)  # np.add.at is 50 times slower if the types differ
 
 
 class SyscallAccount:
-    """All processes of a session; the caller gives each a slot, a small dense int.
+    """All processes of a session. The user gives each a slot, a small dense integer.
 
-    Everything is counted by cell: a process, a call, and a range of durations. A cell has a piece
-    of the call's histogram, so the calls of each process that occur take little memory, and an
-    event needs one look-up.
+    Counters are indexed by cell: process, system call, and range of durations. A cell has a part of
+    the histogram of the call, so rare calls take little memory, and an event needs one look-up.
     """
 
     def __init__(self) -> None:
@@ -41,21 +40,23 @@ class SyscallAccount:
 
     @property
     def nbytes(self) -> int:
-        """The memory that this object holds."""
+        """The memory of this object."""
         counters = sum(column.nbytes for column in self._counters.values())
         return counters + self._cells.nbytes + self._histogram.nbytes
 
     def add(self, batch: Batch, slots: Index) -> None:
-        """Events of dtype `kwatch.wire.events.SYSCALL`, and the slot of the process of each.
+        """Adds events of dtype `kwatch.wire.events.SYSCALL`, with the slot of each process.
 
-        Many are added fastest by CHUNK.
+        Large batches are added fastest in parts of CHUNK.
         """
         durations = np.ascontiguousarray(batch["duration_ns"])
         buckets = bucket_of(durations)
         heads = heads_of(batch)
         cells = self._cells.cells_of(slots, heads, buckets >> RANGE_LOG2)
         self._make_room()
-        finished = types_in(heads) == EventType.SYSCALL.value  # numpy widens for an IntEnum
+        finished = (
+            types_in(heads) == EventType.SYSCALL.value
+        )  # an IntEnum makes numpy widen the types
         if not finished.all():
             self._count("unfinished", cells[~finished])
             cells, durations, buckets = cells[finished], durations[finished], buckets[finished]
@@ -69,7 +70,7 @@ class SyscallAccount:
         np.add.at(self._histogram, cells, 1)
 
     def summary(self, slot: int, name_of: Callable[[int, int], str]) -> SyscallSummary:
-        """`name_of(abi, nr)`; calls that have one name are counted together."""
+        """The system calls of a process; those with the same `name_of(abi, nr)` count together."""
         cells_of: dict[str, list[Cell]] = defaultdict(list)
         for cell in self._cells.of_slot(slot):
             cells_of[name_of(cell.abi, cell.nr)].append(cell)
@@ -82,7 +83,7 @@ class SyscallAccount:
         )
 
     def drop(self, slot: int) -> None:
-        """Forget a process; its slot may be given to another one."""
+        """Removes a process, so that its slot can be reused."""
         cells = self._cells.drop(slot)
         for column in self._counters.values():
             column[cells] = 0

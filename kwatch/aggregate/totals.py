@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each stack has allocated since the attach, whether it has been freed or not."""
+"""What each stack has allocated since the attach, whether freed or not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _I64 = npt.NDArray[np.int64]
 
 
 class AllocTotals:
-    """Blocks and bytes by the id of the stack, in arrays sorted by it: 24 bytes a stack."""
+    """Blocks and bytes by stack, in arrays sorted by stack id: 24 bytes per stack."""
 
     def __init__(self) -> None:
         self._stacks: U64 = np.empty(0, np.uint64)
         self._totals: _I64 = np.empty((2, 0), np.int64)
 
     def add(self, stacks: U64, sizes: U64) -> None:
-        """One allocation for each element."""
+        """Adds one allocation for each element."""
         if not len(stacks):
             return
         found, totals = _by_stack(stacks, sizes)
@@ -36,9 +36,9 @@ class AllocTotals:
             self._totals = np.insert(self._totals, at[~known], totals[:, ~known], axis=1)
 
     def with_live(self, live: Blocks) -> list[StackTotals]:
-        """Every stack that has allocated or that holds live blocks, without frames.
+        """Every stack that has allocated or that has live blocks, without frames.
 
-        A stack whose blocks came with a fork has allocated nothing here.
+        A stack whose blocks were inherited in a fork may have allocated nothing.
         """
         holding, held = _by_stack(live.stacks, live.sizes)
         both = np.union1d(self._stacks, holding)
@@ -50,10 +50,10 @@ class AllocTotals:
 
 
 def _by_stack(stacks: U64, sizes: U64) -> tuple[U64, _I64]:
-    """The distinct stacks, sorted, and a row of their blocks and one of their bytes."""
+    """The distinct stacks, sorted, with a row of their block counts and a row of their bytes."""
     found, numbers = distinct(stacks)
     blocks = np.bincount(numbers, minlength=len(found))
-    # Floating point is exact here: no batch asks for 2**53 bytes.
+    # Floating point is exact here: no batch has 2**53 bytes.
     size = np.bincount(numbers, weights=sizes, minlength=len(found))
     order = found.argsort()
     return found[order], np.stack([blocks, size.astype(np.int64)])[:, order]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a tracer needs of an ELF file: segments, needed libraries, functions, code.
+"""Reads what a tracer needs from an ELF file: segments, needed libraries, functions, code.
 
-The file may be anything that a traced process maps, so nothing in it is trusted.
+A traced process may map any file, so nothing in it is trusted.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from kwatch.elf import layout as layout
-from kwatch.elf.reader import ElfError, ElfFile, ElfType
+from kwatch.elf.reader import ElfError, ElfFile
 from kwatch.elf.symtab import SymbolTable, Versions
 
-__all__ = ["Elf", "ElfError", "ElfType", "Function", "Segment"]
+__all__ = ["Elf", "ElfError", "Function", "Segment"]
 
 _PATH_MAX = 4096
-# What a file may claim: several times what the largest browsers have.
+# Limits in bytes, but for needed libraries. They are several times what browsers have.
 _MAX_DYNAMIC = 1 << 20
 _MAX_NEEDED = 4096
 _MAX_SYMBOLS = 128 << 20
 _MAX_STRINGS = 256 << 20
-_MAX_RELOCATIONS = 32 << 20  # of all sections, of which there are two
-_MAX_RELOCATED = 8
+_MAX_RELOCATIONS = 32 << 20  # of all sections together
+_MAX_RELOCATION_SECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,6 @@ class Segment:
     offset: int
     vaddr: int
     filesz: int
-    memsz: int
     flags: int
 
     @property
@@ -45,7 +44,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`vaddr` is the file's own virtual address, `offset` the place in the file."""
+    """`vaddr` is the virtual address in the file, `offset` the position in the file."""
 
     name: str
     vaddr: int
@@ -54,10 +53,9 @@ class Function:
 
 
 class Elf:
-    """An open ELF file; each method may raise ElfError. The attributes outlive `close()`.
+    """An open ELF file. Every method may raise ElfError. The attributes stay valid after `close`.
 
-    `interpreter` is the dynamic loader's path, `needed` the DT_NEEDED names. `is_static` means a
-    program that no dynamic loader completes, static-pie included.
+    `interpreter` is the dynamic loader's path, `needed` the DT_NEEDED names.
     """
 
     def __init__(self, file: ElfFile) -> None:
@@ -65,7 +63,6 @@ class Elf:
         self._file = file
         self.path = file.path
         self.size = file.size
-        self.type = file.type
         self.machine: int = file.machine
         headers = file.program_headers()
         self._headers = headers
@@ -73,9 +70,7 @@ class Elf:
         self._code_first = sorted(self.segments, key=lambda segment: not segment.executable)
         self.interpreter = self._interpreter(headers)
         self.build_id = layout.build_id(headers, self._contents)
-        dynamic = self._dynamic(headers)
-        self.needed = self._needed(dynamic)
-        self.is_static = not (self.interpreter or self.needed) and self._is_program(dynamic)
+        self.needed = self._needed(self._dynamic(headers))
 
     @classmethod
     def open(cls, path: str) -> Elf:
@@ -88,7 +83,7 @@ class Elf:
 
     @classmethod
     def in_memory(cls, image: bytes, name: str) -> Elf:
-        """An ELF file that is nowhere else, such as the vdso."""
+        """An ELF image that is in no file, such as the vdso."""
         with open(os.memfd_create(name, os.MFD_CLOEXEC), "wb") as file:
             file.write(image)
             file.flush()
@@ -107,9 +102,9 @@ class Elf:
         return self._file.fileno()
 
     def functions(self, names: Iterable[str]) -> dict[str, Function]:
-        """The functions of these names that the file defines, without IFUNCs.
+        """The functions of these names that the file defines, except IFUNCs.
 
-        A name that is in both tables is taken from `.dynsym`.
+        `.dynsym` has precedence over `.symtab`.
         """
         missing = set(names)
         found = {}
@@ -122,7 +117,7 @@ class Elf:
         return found
 
     def read(self, vaddr: int, size: int) -> bytes:
-        """What the file holds at `vaddr`: less than `size` bytes where the segment ends."""
+        """What the file has at `vaddr`: less than `size` bytes if the segment ends there."""
         for segment in self._code_first:
             skipped = vaddr - segment.vaddr
             if 0 <= skipped < segment.filesz:
@@ -130,16 +125,16 @@ class Elf:
                 return self._file.read(segment.offset + skipped, held, size)
         raise ElfError(self.path, f"nothing at address {vaddr:#x}")
 
-    def section(self, name: bytes, most: int) -> tuple[int, bytes] | None:
-        """(address, contents) of the first section of this name that the file holds.
+    def section(self, name: bytes, max_size: int) -> tuple[int, bytes] | None:
+        """(address, contents) of the first section of this name with contents in the file.
 
-        Raises ElfError if it has more than `most` bytes.
+        Raises ElfError if it has more than `max_size` bytes.
         """
         header = self._file.section(name)
         if header is None:
             return None
         offset, size = int(header["offset"]), int(header["size"])
-        return int(header["addr"]), self._file.read(offset, size, most)
+        return int(header["addr"]), self._file.read(offset, size, max_size)
 
     def address_of_segment(self, kind: int) -> int | None:
         """The virtual address of the first program header of this type."""
@@ -154,21 +149,22 @@ class Elf:
         return None
 
     def vaddr_of(self, file_offset: int) -> int | None:
-        """Where two segments hold the same offset, the address in the executable one."""
+        """The address of an offset; in the executable segment, if two contain the offset."""
         for segment in self._code_first:
             if 0 <= file_offset - segment.offset < segment.filesz:
                 return file_offset - segment.offset + segment.vaddr
         return None
 
     def slot_targets(self) -> dict[int, int]:
-        """Where the linkage table's slots lead, by their addresses, if to this file's own symbols.
+        """The addresses to which slots of the linkage table lead, by the addresses of the slots.
 
-        Another file may define the symbol first; the dynamic loader would then choose that one.
+        Lists only slots of symbols that this file defines. The dynamic loader may still choose the
+        definition of another file.
         """
         sections = self._file.section_headers()
         found: dict[int, int] = {}
         room = _MAX_RELOCATIONS
-        for section in sections[sections["type"] == layout.SHT_RELA][:_MAX_RELOCATED]:
+        for section in sections[sections["type"] == layout.SHT_RELA][:_MAX_RELOCATION_SECTIONS]:
             if section["link"] >= len(sections) or section["size"] > room:
                 continue
             table = sections[section["link"]]
@@ -184,8 +180,8 @@ class Elf:
             )
         return found
 
-    def _records(self, section: np.void, dtype: np.dtype[np.void], most: int) -> layout.Records:
-        return self._file.records(int(section["offset"]), int(section["size"]), dtype, most)
+    def _records(self, section: np.void, dtype: np.dtype[np.void], max_size: int) -> layout.Records:
+        return self._file.records(int(section["offset"]), int(section["size"]), dtype, max_size)
 
     def _symbol_tables(self) -> list[SymbolTable]:
         sections = self._file.section_headers()
@@ -206,7 +202,7 @@ class Elf:
         self, section: np.void, sections: layout.Records, versions: Versions
     ) -> SymbolTable:
         if section["link"] >= len(sections):
-            raise ElfError(self.path, "a symbol table without its strings")
+            raise ElfError(self.path, "a symbol table without a string table")
         strings = sections[section["link"]]
         return SymbolTable(
             self._records(section, layout.SYMBOL, _MAX_SYMBOLS),
@@ -245,18 +241,14 @@ class Elf:
         if layout.DT_NEEDED not in dynamic:
             return []
         if layout.DT_STRTAB not in dynamic or layout.DT_STRSZ not in dynamic:
-            raise ElfError(self.path, "needed libraries without their names")
+            raise ElfError(self.path, "needed libraries without a string table")
         strings, size = dynamic[layout.DT_STRTAB][0], dynamic[layout.DT_STRSZ][0]
         places = [at for at in dynamic[layout.DT_NEEDED][:_MAX_NEEDED] if at < size]
         names = (self.read(strings + at, min(size - at, _PATH_MAX)) for at in places)
         return [layout.string_at(name, 0) for name in names]
 
-    def _is_program(self, dynamic: dict[int, list[int]]) -> bool:
-        flags = dynamic.get(layout.DT_FLAGS_1, [0])[0]
-        return self.type is ElfType.EXEC or bool(flags & layout.DF_1_PIE)
-
 
 def _segments(headers: layout.Records) -> list[Segment]:
     loads = headers[headers["type"] == layout.PT_LOAD]
-    fields = ("offset", "vaddr", "filesz", "memsz", "flags")
+    fields = ("offset", "vaddr", "filesz", "flags")
     return [Segment(*values) for values in zip(*(loads[f].tolist() for f in fields), strict=True)]

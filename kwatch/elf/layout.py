@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The on-disk shapes of 64-bit little-endian ELF, as in elf(5), and two parsers of plain bytes."""
+"""The structures of 64-bit little-endian ELF, as in elf(5), and parsers of plain bytes."""
 
 from __future__ import annotations
 
@@ -58,37 +58,37 @@ DYNAMIC: np.dtype[Any] = np.dtype([("tag", "<i8"), ("value", "<u8")])
 RELA = np.dtype([("offset", "<u8"), ("type", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 NOTE_HEADER = struct.Struct("<III")
 
+ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
 PF_X = 1
 PT_GNU_EH_FRAME = 0x6474E550
 SHT_NOBITS = 8
 SHT_SYMTAB, SHT_RELA, SHT_DYNSYM, SHT_GNU_VERSYM = 2, 4, 11, 0x6FFFFFFF
-DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_FLAGS_1 = 0, 1, 5, 10, 0x6FFFFFFB
-DF_1_PIE = 0x08000000
+DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ = 0, 1, 5, 10
 STB_LOCAL, STT_FUNC, SHN_UNDEF = 0, 2, 0
 VERSYM_HIDDEN = 0x8000
 NT_GNU_BUILD_ID = 3
 
-#: Of what a file claims, no more is looked at. Those of compilers have a dozen program headers,
-#: and notes of some hundred bytes.
+#: What is read of a file at most. Usual files have a dozen program headers, and some hundred bytes
+#: of notes.
 MAX_HEADERS = 64
 MAX_NOTES = 1 << 16
 
 
 def program_headers(table: bytes) -> Records:
-    """As many as the bytes hold whole."""
+    """The complete program headers in the bytes."""
     whole = len(table) - len(table) % PROGRAM_HEADER.itemsize
     return np.frombuffer(table[:whole], dtype=PROGRAM_HEADER)
 
 
 def string_at(table: bytes, offset: int) -> str:
-    """The NUL-terminated string at `offset`; empty where there is none."""
+    """The NUL-terminated string at `offset`; empty if there is none."""
     end = table.find(b"\0", offset)
     return os.fsdecode(table[offset:end]) if end >= 0 else ""
 
 
 def build_id(headers: Records, read: Callable[[np.void, int], bytes]) -> bytes | None:
-    """The build-id in the first notes; `read` gives so many bytes of what a header describes."""
+    """The build-id in the first notes. `read` returns so many bytes of a header's segment."""
     room = MAX_NOTES
     for header in headers[headers["type"] == PT_NOTE][:MAX_HEADERS]:
         size = min(int(header["filesz"]), room)
@@ -100,7 +100,7 @@ def build_id(headers: Records, read: Callable[[np.void, int], bytes]) -> bytes |
 
 
 def _build_id_in(notes: bytes, align: int) -> bytes | None:
-    """The descriptor of the GNU build-id note, if the notes hold one."""
+    """The descriptor of the GNU build-id note, if there is one."""
     at = 0
     while at + NOTE_HEADER.size <= len(notes):
         name_size, size, kind = NOTE_HEADER.unpack_from(notes, at)

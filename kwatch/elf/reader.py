@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An open ELF file as bytes and header tables, each read checked against the file's size.
+"""Reads bytes and header tables from an ELF file; checks each read against the size of the file.
 
-The file is read, never mapped: truncating a mapped file would kill the reader with SIGBUS.
+The file is read, never mapped: when a mapped file is truncated, SIGBUS kills the reader.
 """
 
 from __future__ import annotations
 
-import enum
 import io
 import os
 import stat
@@ -18,7 +17,7 @@ from kwatch.elf import layout as layout
 from kwatch.errors import KwatchError
 
 _MAX_SECTIONS = 1 << 16
-_MAX_NAMES = 1 << 20  # of sections
+_MAX_NAMES = 1 << 20  # bytes of section names
 
 
 class ElfError(KwatchError):
@@ -31,16 +30,11 @@ class ElfError(KwatchError):
 
 
 class Elf32Error(ElfError):
-    """The file is a 32-bit program's."""
-
-
-class ElfType(enum.IntEnum):
-    EXEC = 2
-    DYN = 3
+    """The file is a 32-bit program or library."""
 
 
 class ElfFile:
-    """`type` and `machine` are the header's, `size` is the file's.
+    """`machine` is the header's, `size` is the file's.
 
     Every method may raise ElfError.
     """
@@ -61,9 +55,9 @@ class ElfFile:
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def read(self, offset: int, size: int, most: int) -> bytes:
-        """`most` is what the caller has room for: the size is the file's own claim."""
-        if offset + size > self.size or size > most:
+    def read(self, offset: int, size: int, max_size: int) -> bytes:
+        """Reads at most `max_size` bytes: `size` may be a false number from the file."""
+        if offset + size > self.size or size > max_size:
             raise ElfError(self.path, "truncated, or the sizes in it are wrong")
         try:
             data = os.pread(self.fileno(), size, offset)
@@ -73,10 +67,12 @@ class ElfFile:
             raise ElfError(self.path, "truncated while it was read")
         return data
 
-    def records(self, offset: int, size: int, dtype: np.dtype[Any], most: int) -> layout.Records:
-        """`most` bytes, as in `read`."""
+    def records(
+        self, offset: int, size: int, dtype: np.dtype[Any], max_size: int
+    ) -> layout.Records:
+        """The complete records in `size` bytes."""
         whole = size - size % dtype.itemsize
-        return np.frombuffer(self.read(offset, whole, most), dtype=dtype)
+        return np.frombuffer(self.read(offset, whole, max_size), dtype=dtype)
 
     def program_headers(self) -> layout.Records:
         size = layout.PROGRAM_HEADER.itemsize
@@ -87,21 +83,21 @@ class ElfFile:
         return self._table(self._phoff, self._phnum, layout.PROGRAM_HEADER)
 
     def section_headers(self) -> layout.Records:
-        """Empty where the file was stripped of them."""
+        """Empty if they have been stripped."""
         size = layout.SECTION_HEADER.itemsize
         if not self._shoff:
             return np.empty(0, dtype=layout.SECTION_HEADER)
         if self._shentsize != size:
             raise ElfError(self.path, f"section headers of {self._shentsize} bytes, not {size}")
         first = self._table(self._shoff, 1, layout.SECTION_HEADER)[0]
-        # From 65,280 sections on, the count is in the first section's size: elf(5).
+        # From 65,280 sections on, the size of the first section is their number: elf(5).
         count = self._shnum or int(first["size"])
         if count > _MAX_SECTIONS:
             raise ElfError(self.path, f"{count} sections")
         return self._table(self._shoff, count, layout.SECTION_HEADER)
 
     def section(self, name: bytes) -> np.void | None:
-        """The header of the first section of this name that has contents in the file."""
+        """The header of the first section of this name with contents in the file."""
         sections = self.section_headers()
         if self._shstrndx >= len(sections):
             return None
@@ -123,9 +119,8 @@ class ElfFile:
         fields = layout.HEADER.unpack(self.read(0, size, size))
         ident, kind, self.machine = fields[:3]
         self._check_ident(ident)
-        if kind not in (ElfType.EXEC, ElfType.DYN):
+        if kind not in (layout.ET_EXEC, layout.ET_DYN):
             raise ElfError(self.path, "neither a program nor a shared library")
-        self.type = ElfType(kind)
         self._phoff, self._shoff = fields[5:7]
         self._phentsize, self._phnum, self._shentsize, self._shnum, self._shstrndx = fields[9:]
 
@@ -139,7 +134,7 @@ class ElfFile:
 
 
 def _open(path: str) -> io.FileIO:
-    """Only regular files: opening a device may have effects, and a FIFO would block."""
+    """Opens regular files only: opening a device may have side effects."""
     try:
         file = io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
     except (OSError, ValueError) as err:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding functions by name in an ELF symbol table, without a Python loop over the symbols."""
+"""Finds functions by name in an ELF symbol table, without a Python loop over the symbols."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Versions = npt.NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class SymbolTable:
-    """One symbol section, its string table, and its versions (`.dynsym` only, else empty)."""
+    """A symbol section, its string table, and its versions (empty except for `.dynsym`)."""
 
     symbols: Records
     strings: bytes
@@ -26,8 +26,7 @@ class SymbolTable:
     def find(self, names: Iterable[str]) -> Iterator[tuple[str, int, int]]:
         """(name, vaddr, size) of each defined STT_FUNC among `names`, once per name.
 
-        Of several definitions, a symbol's default version goes before the others, and a global
-        symbol before a local one.
+        A global symbol has precedence over a local one, and then the default version over others.
         """
         is_function = self._is_function()
         functions, rank = self.symbols[is_function], self._rank()[is_function]
@@ -51,7 +50,7 @@ class SymbolTable:
 def _named(
     starts: npt.NDArray[np.uint32], strings: bytes, names: Iterable[str]
 ) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
-    """Each name that occurs, with the indexes in `starts` at which it does."""
+    """Each name that occurs, with the indexes in `starts` of its occurrences."""
     text = np.frombuffer(strings, dtype=np.uint8)
     for length, group in _by_length(names).items():
         rows = _ended(text, starts, length)
@@ -68,7 +67,7 @@ def _named(
 def _ended(
     text: npt.NDArray[np.uint8], starts: npt.NDArray[np.uint32], length: int
 ) -> npt.NDArray[np.intp]:
-    """The indexes in `starts` of strings that may have this length: a NUL is there."""
+    """The indexes in `starts` of strings that have a NUL after this many bytes."""
     ends = starts.astype(np.int64) + length
     inside = np.flatnonzero(ends < len(text))
     found: npt.NDArray[np.intp] = inside[text[ends[inside]] == 0]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /proc says of a process: its mappings and its address space."""
+"""What /proc tells about a process: its mappings, and the files that are mapped."""

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The code of a process by address."""
+"""The executable mappings of a process, and the return addresses in them."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kwatch.model.frame import Frame
 from kwatch.procfs.mappings import Mapping
+from kwatch.system.intervals import Intervals
 
-_MAX_CALLS = 65536  # remembered in an address space
+_MAX_RETURN_ADDRESSES = 65536  # kept for each address space
 
 
 @dataclass(frozen=True, eq=False)
 class ReturnAddress:
-    """A return address; `looked_up` is in the call before it, or the address itself.
+    """A return address. `looked_up` is in the call instruction before it, or the address itself.
 
-    Of one address in one address space there is one object: see `AddressSpace.call`.
+    An address space has one object for each address: see `AddressSpace.return_address`.
     """
 
     address: int
@@ -27,124 +27,99 @@ class ReturnAddress:
 
     @property
     def offset(self) -> int:
-        """Of what is looked up, in the file."""
+        """The offset of `looked_up` in the file."""
         return self.looked_up - self.mapping.start + self.mapping.offset
 
     @property
     def step(self) -> int:
+        """Bytes from `looked_up` to the address."""
         return self.address - self.looked_up
 
     @cached_property
     def is_made(self) -> bool:
-        """Whether its code is the program's own making, and may be other code a moment later."""
-        return self.mapping.is_made
+        """Whether its code is generated at run time, and may soon be replaced by other code."""
+        return self.mapping.is_generated
 
     @cached_property
     def place(self) -> tuple[int, str]:
-        """Equal for calls to the same code; what anonymous memory is called changes."""
+        """Equal for the same code. The path of generated code is left out, as it may change."""
         return self.address, "" if self.is_made else self.mapping.path
 
     @cached_property
     def unnamed(self) -> Frame:
-        """What it is without a name."""
-        offset = self.offset + self.step if self.mapping.path else 0
-        return Frame(self.address, "", offset, self.mapping.path)
+        """Its frame if its file cannot be read."""
+        path = self.mapping.path
+        return self.frame(self.offset, path) if path else Frame(self.address)
+
+    def frame(
+        self, offset: int, module: str, symbol: str = "", file: str = "", line: int = 0
+    ) -> Frame:
+        """The frame of this address; `offset` is that of `looked_up` in the symbol or module."""
+        return Frame(self.address, symbol, offset + self.step, module, file, line)
 
     def interrupted(self) -> ReturnAddress:
-        """The same, if it was no call but where a signal came."""
+        """The same address, looked up itself: a signal interrupted its function there."""
         inside = self.mapping.start <= self.address < self.mapping.end
         return replace(self, looked_up=self.address) if inside else self
 
 
-class AddressSpace:
-    """The executable mappings of one process, none overlapping another.
+class AddressSpace(Intervals[Mapping]):
+    """The executable mappings of one process.
 
-    `call` remembers what it has found until anything changes.
+    `return_address` remembers what it has found until a mapping changes.
     """
 
-    def __init__(self, mappings: list[Mapping] | None = None) -> None:
-        self._calls: dict[int, ReturnAddress] = {}
-        self._mappings: list[Mapping] = []
-        self._starts: list[int] = []
-        for mapping in mappings or []:
+    def __init__(self, mappings: Iterable[Mapping] = ()) -> None:
+        super().__init__()
+        self._return_addresses: dict[int, ReturnAddress] = {}
+        for mapping in mappings:
             self.add(mapping)
 
-    def __len__(self) -> int:
-        return len(self._mappings)
-
-    def __iter__(self) -> Iterator[Mapping]:
-        """By address."""
-        return iter(self._mappings)
-
     def add(self, mapping: Mapping) -> bool:
-        """Maps over what was there, as mmap() does; only executable mappings are kept.
+        """Maps over what was there, as mmap() does. Only executable mappings are kept.
 
-        Whether other code than the mapping's own lay there.
+        Returns whether other code was there than that of the mapping.
         """
         covers = self.has_other_code(mapping)
-        self._replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
+        self.replace(mapping.start, mapping.end, [mapping] if mapping.executable else [])
         return covers
 
     def has_other_code(self, mapping: Mapping) -> bool:
-        """Whether code lies where the mapping goes that is not the mapping's own."""
+        """Whether other code than that of the mapping is where it will be mapped."""
         identity = _identity(mapping)
-        first = max(bisect_right(self._starts, mapping.start) - 1, 0)
-        touched = self._mappings[first : bisect_left(self._starts, mapping.end)]
-        return any(m.end > mapping.start and _identity(m) != identity for m in touched)
+        touched = self.overlapping(mapping.start, mapping.end)
+        return any(_identity(other) != identity for other in touched)
 
     def remove(self, start: int, end: int) -> None:
         """Unmaps a range, as munmap() does."""
-        self._replace(start, end, [])
-
-    def find(self, address: int) -> Mapping | None:
-        index = bisect_right(self._starts, address) - 1
-        if index >= 0 and address < self._mappings[index].end:
-            return self._mappings[index]
-        return None
+        self.replace(start, end)
 
     def return_address(self, address: int) -> ReturnAddress | None:
-        """The call that returns to an address, if that lies in code.
+        """A return address, if it is in code.
 
-        It is looked up one byte before: the code after a call may be another line or function.
+        It is looked up one byte lower: after a call instruction another line or function may begin.
         """
-        found = self._calls.get(address)
+        found = self._return_addresses.get(address)
         if found is None and (mapping := self.find(address - 1)) is not None:
-            if len(self._calls) >= _MAX_CALLS:
-                self._calls.clear()
-            found = self._calls[address] = ReturnAddress(address, address - 1, mapping)
+            if len(self._return_addresses) >= _MAX_RETURN_ADDRESSES:
+                self._return_addresses.clear()
+            found = self._return_addresses[address] = ReturnAddress(address, address - 1, mapping)
         return found
+
+    def replace(self, start: int, end: int, new: Sequence[Mapping] = ()) -> list[Mapping]:
+        self._return_addresses.clear()
+        return super().replace(start, end, new)
 
     def copy(self) -> AddressSpace:
         other = AddressSpace()
-        other._mappings = self._mappings.copy()
-        other._starts = self._starts.copy()
+        other._assign(self)
         return other
 
     def clear(self) -> None:
-        self._mappings.clear()
-        self._starts.clear()
-        self._calls.clear()
-
-    def _replace(self, start: int, end: int, new: list[Mapping]) -> None:
-        if start >= end:
-            return
-        self._calls.clear()
-        first = max(bisect_right(self._starts, start) - 1, 0)
-        last = bisect_left(self._starts, end)
-        touched = self._mappings[first:last]
-        before = [part for old in touched for part in _part(old, old.start, min(old.end, start))]
-        after = [part for old in touched for part in _part(old, max(old.start, end), old.end)]
-        self._mappings[first:last] = kept = [*before, *new, *after]
-        self._starts[first:last] = [mapping.start for mapping in kept]
+        super().clear()
+        self._return_addresses.clear()
 
 
 def _identity(mapping: Mapping) -> tuple[int, int, str, int]:
-    """Equal for mappings that put the same bytes at the same addresses."""
+    """Equal for mappings of the same file that put the same bytes at the same addresses."""
     return mapping.device, mapping.inode, mapping.path, mapping.start - mapping.offset
-
-
-def _part(mapping: Mapping, start: int, end: int) -> list[Mapping]:
-    if start >= end:
-        return []
-    offset = mapping.offset + start - mapping.start
-    return [replace(mapping, start=start, end=end, offset=offset)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process has mapped, and a path by which the mapped file itself can be opened."""
+"""The mappings of a process, and paths that open the mapped files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
 
-#: What the kernel puts behind the path of a file that has been unlinked.
+#: The kernel appends this to the path of a file that has been unlinked.
 DELETED = " (deleted)"
 _ANONYMOUS = ("//anon", "[anon", "[heap", "[stack")
 _LINE = re.compile(
@@ -21,9 +21,9 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One mapping; `path` is as the kernel names it, without the mark of a deleted file.
+    """One mapping. `path` is the name that the kernel shows, without ` (deleted)`.
 
-    `inode` and `device` are 0 where no file is mapped.
+    `inode` and `device` are 0 if no file is mapped.
     """
 
     start: int
@@ -36,23 +36,27 @@ class Mapping:
     deleted: bool
 
     def may_be(self, status: os.stat_result) -> bool:
-        """Whether the mapped file can be the one of this status.
+        """Whether the mapped file can be the one with this status.
 
-        By stat(), btrfs and overlayfs show other devices than in maps; these have no major number.
+        btrfs and overlayfs have other devices in stat() than in maps, without a major number.
         """
-        is_there = status.st_dev == self.device or not os.major(status.st_dev)
-        return status.st_ino == self.inode and is_there
+        is_same_device = status.st_dev == self.device or not os.major(status.st_dev)
+        return status.st_ino == self.inode and is_same_device
+
+    def part(self, start: int, end: int) -> Mapping:
+        """What remains of the mapping when the rest of it is unmapped."""
+        return replace(self, start=start, end=end, offset=self.offset + start - self.start)
 
     @property
-    def is_made(self) -> bool:
-        """Whether the program has made what is there: it is anonymous memory, or a memfd's."""
+    def is_generated(self) -> bool:
+        """Whether its code is generated at run time: it is anonymous memory, or a memfd."""
         if self.inode:
             return self.path.startswith("/memfd:")
         return not self.path or self.path.startswith(_ANONYMOUS)
 
 
 def read_mappings(pid: int) -> list[Mapping]:
-    """All mappings of a process, by address; none if it is gone."""
+    """All mappings of a process, by address; none if it has exited."""
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
             return [parse_mapping(line) for line in file]
@@ -65,7 +69,7 @@ def read_mappings(pid: int) -> list[Mapping]:
 
 
 def parse_mapping(line: bytes) -> Mapping:
-    """One line of /proc/PID/maps. The kernel escapes nothing but newlines (show_map_vma())."""
+    """Parses a line of /proc/PID/maps. The kernel escapes only newlines: show_map_vma()."""
     match = _LINE.fullmatch(line)
     if match is None:
         raise ValueError(f"not a line of /proc/PID/maps: {line!r}")
@@ -84,15 +88,16 @@ def parse_mapping(line: bytes) -> Mapping:
 
 
 def file_of(pid: int, mapping: Mapping) -> str:
-    """A path that opens the mapped file now, also a deleted one or one of another mount namespace.
+    """A path that opens the mapped file now, even a deleted one or one in another mount namespace.
 
-    Empty if there is none: no file is mapped, or the process is gone and its path is not ours.
+    Empty if there is none: no file is mapped, or the process has exited and its path leads kwatch
+    to no such file.
     """
     return next(files_of(pid, mapping), "")
 
 
 def files_of(pid: int, mapping: Mapping) -> Iterator[str]:
-    """Every such path, the best first: one may be gone with the process when it is used."""
+    """Every such path, the best first: some become invalid when the process exits."""
     if not mapping.inode:
         return
     if link := link_to(pid, mapping):
@@ -101,9 +106,9 @@ def files_of(pid: int, mapping: Mapping) -> Iterator[str]:
 
 
 def link_to(pid: int, mapping: Mapping) -> str:
-    """The kernel's own link to the mapped file, while the mapping is as it was; else empty.
+    """The link of the kernel to the mapped file; empty if the mapping has changed.
 
-    Anyone may read the link; following it takes a capability, see proc_map_files_get_link().
+    Anyone may read the link, but opening it takes a capability: proc_map_files_get_link().
     """
     link = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
     try:
@@ -115,15 +120,16 @@ def link_to(pid: int, mapping: Mapping) -> str:
 
 
 def paths_of(pid: int, mapping: Mapping, foreign: bool | None) -> Iterator[str]:
-    """Paths that may lead to the mapped file, as the process and as we see it.
+    """Paths of the mapped file, as seen by the process and then as seen by kwatch.
 
-    `foreign`: it is of another mount namespace, and our files are none of its.
+    `foreign`: the process is in another mount namespace, so kwatch sees other files.
     """
     paths = (f"/proc/{pid}/root{mapping.path}", mapping.path)
     return leading_to(mapping, paths[:1] if foreign else paths)
 
 
 def leading_to(mapping: Mapping, paths: Iterable[str]) -> Iterator[str]:
+    """The paths that may lead to the mapped file."""
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
             if mapping.may_be(os.stat(path)):
@@ -131,7 +137,7 @@ def leading_to(mapping: Mapping, paths: Iterable[str]) -> Iterator[str]:
 
 
 def is_foreign(pid: int) -> bool | None:
-    """Whether a process sees other file systems than we do; None if it is gone."""
+    """Whether a process is in another mount namespace than kwatch; None if it has exited."""
     try:
         return os.stat(f"/proc/{pid}/ns/mnt").st_ino != os.stat("/proc/self/ns/mnt").st_ino
     except OSError:
@@ -139,9 +145,9 @@ def is_foreign(pid: int) -> bool | None:
 
 
 def file_version(path: str) -> tuple[int, int, int]:
-    """Tells a file from one that was written in its place, or got its inode later: raises OSError.
+    """The size of a file, and its modification and inode change times in nanoseconds.
 
-    Its size, and when it and its inode were changed, in nanoseconds.
+    It differs for a file that replaced another one, or that got its inode later. Raises OSError.
     """
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From addresses to names: ELF files, mappings, debug information."""
+"""Names of addresses, from the symbols and debug information of mapped files."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Perf maps by process, opened when an address in memory without a file is asked for."""
+"""The perf maps of processes, opened when a stack leads through generated code."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ import time
 from collections.abc import Callable
 
 from kwatch.errors import KwatchError
-from kwatch.model.frame import Frame
 from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.symbols.perf_map import PerfMap, map_status, open_perf_map, start_ticks
 from kwatch.symbols.stack import Stack
 from kwatch.system.lru import Lru
 
-_PROCESSES = 8
-_REMEMBERED = 1024
-_LOOK_S = 0.05  # between two looks for the map of a process, which most have not
+_MAX_MAPS = 8
+_MAX_PROCESSES = 1024  # whose last search is remembered
+_LOOK_S = 0.05  # between two searches for the map of a process; most processes have none
 
 
 class JitCode:
-    """`warn` gets a map's name and a line for people when functions of it are not known."""
+    """`warn` gets the name of a map and a line for people when functions are missing from it."""
 
     def __init__(self, warn: Callable[[str, str], None]) -> None:
         self._warn = warn
-        self._maps: Lru[int, PerfMap] = Lru(_PROCESSES, on_evict=PerfMap.close)
-        self._looked: Lru[int, float] = Lru(_REMEMBERED)
+        self._maps: Lru[int, PerfMap] = Lru(_MAX_MAPS, on_evict=PerfMap.close)
+        self._looked: Lru[int, float] = Lru(_MAX_PROCESSES)
 
     def name(self, stack: Stack) -> None:
-        """Names the calls of a stack that lead through what the process has made."""
+        """Names the return addresses of a stack that are in generated code."""
         known = self._map(stack.pid)
         if known is None:
             return
         module = f"perf-{stack.pid}.map"
-        for call in stack.addresses:
-            found = known.find(call.looked_up) if call.is_made else None
+        for address in stack.addresses:
+            found = known.find(address.looked_up) if address.is_made else None
             if found is not None:
                 name, offset = found
-                stack.made[call] = Frame(call.address, name, offset + call.step, module)
+                stack.generated[address] = address.frame(offset, module, name)
         if known.full:
             line = f"{module} has more functions than are kept; the oldest are shown as addresses"
             self._warn(module, line)
@@ -46,7 +45,7 @@ class JitCode:
             known.close()
 
     def _map(self, pid: int) -> PerfMap | None:
-        """The map that was there a moment ago; the last one if the process is gone."""
+        """The map as of the last search; after the exit of the process, the last one found."""
         now = time.monotonic()
         if now < (self._looked.get(pid) or 0.0) + _LOOK_S:
             return self._maps.get(pid)
@@ -65,9 +64,9 @@ class JitCode:
 
 
 def executable_memory(pid: int) -> list[Mapping]:
-    """What a process can execute now and what no file holds."""
+    """The executable mappings of a process that contain generated code."""
     try:
         mappings = read_mappings(pid)
     except KwatchError:
         return []
-    return [each for each in mappings if each.executable and each.is_made]
+    return [each for each in mappings if each.executable and each.is_generated]

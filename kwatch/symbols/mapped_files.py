@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens the file that a process has mapped: that very file, or none.
+"""Opens the file that a process has mapped, and never another file in its place.
 
-A path proves nothing, for a file may have been replaced since it was mapped, and the number of an
-inode may have been given out again. The kernel's own link to the mapped file does; beside it, the
-build-id in the process's memory.
+A path is no proof: the file may have been replaced since it was mapped, and its inode number may
+have been reused. The link of the kernel to the mapped file is proof, and so is the build-id in the
+memory of the process.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from kwatch.elf import layout as layout
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.errors import KwatchError
 from kwatch.procfs.mappings import Mapping, is_foreign, leading_to, link_to, paths_of, read_mappings
+from kwatch.procfs.vdso import is_vdso, read_vdso
 from kwatch.system.lru import Lru
 
-_VDSO = "[vdso]"
-_PROCESSES = 4096
+_MAX_PROCESSES = 4096
 
 
 class MappedFiles:
-    """Files are trusted by name alone, for a process that is gone, if they are older than this."""
+    """After the exit of a process, trusts only files that are older than this object by name."""
 
     def __init__(self) -> None:
         self._started = time.time()
-        self._foreign: Lru[int, bool] = Lru(_PROCESSES)
+        self._foreign: Lru[int, bool] = Lru(_MAX_PROCESSES)
 
     def open(self, pid: int, mapping: Mapping) -> Elf | None:
-        """None if the file is not within reach. Raises ElfError if it is no ELF file."""
-        if mapping.path == _VDSO:
-            return _vdso(mapping)
+        """None if the file is out of reach. Raises ElfError if it is not an ELF file."""
+        if is_vdso(mapping):
+            image = read_vdso()
+            return None if image is None else Elf.in_memory(image, "vdso")
         if not mapping.inode:
             return None
         foreign = self._is_foreign(pid)
@@ -58,16 +59,16 @@ class MappedFiles:
         return None
 
     def _is_foreign(self, pid: int) -> bool:
-        """Of a process that is gone, what it was when a file of it was last looked for."""
+        """After the exit of a process, the last known state."""
         now = is_foreign(pid)
         if now is not None:
             self._foreign.put(pid, now)
         return bool(self._foreign.get(pid))
 
     def _is_mapped(self, pid: int, mapping: Mapping, elf: Elf, status: os.stat_result) -> bool:
-        image = mapped_build_id(pid, mapping)
-        if image is not None and elf.build_id is not None:
-            return image == elf.build_id
+        build_id = mapped_build_id(pid, mapping)
+        if build_id is not None and elf.build_id is not None:
+            return build_id == elf.build_id
         return status.st_ctime < self._started
 
 
@@ -81,13 +82,14 @@ def _opened(path: str) -> Elf | None:
 
 
 def _links(pid: int, mapping: Mapping) -> Iterator[str]:
-    """Links to the file at the same place; the kernel may have split or joined the mapping.
+    """The kernel's links to the file. It may have split or joined the mapping since.
 
-    Reading all mappings for each of many libraries takes a time that grows with their square.
+    The link of the mapping itself comes first, because reading all mappings for each of n
+    libraries takes a time that grows with n squared.
     """
     if link := link_to(pid, mapping):
         yield link
-    for current in _current(pid):
+    for current in _mappings(pid):
         same_place = current.start - current.offset == mapping.start - mapping.offset
         if same_place and _same_file(current, mapping):
             yield f"/proc/{pid}/map_files/{current.start:x}-{current.end:x}"
@@ -97,7 +99,7 @@ def _same_file(one: Mapping, other: Mapping) -> bool:
     return (one.device, one.inode, one.path) == (other.device, other.inode, other.path)
 
 
-def _current(pid: int) -> list[Mapping]:
+def _mappings(pid: int) -> list[Mapping]:
     try:
         return read_mappings(pid)
     except KwatchError:
@@ -105,10 +107,10 @@ def _current(pid: int) -> list[Mapping]:
 
 
 def mapped_build_id(pid: int, mapping: Mapping) -> bytes | None:
-    """The build-id of the mapped image, from the process's memory; None if it is out of reach."""
+    """The build-id in the memory of the process; None if it is out of reach."""
     starts = [
         current.start
-        for current in _current(pid)
+        for current in _mappings(pid)
         if _same_file(current, mapping) and not current.offset and current.start <= mapping.start
     ]
     if not starts:
@@ -135,15 +137,3 @@ def _build_id_at(memory: int, base: int) -> bytes | None:
     return layout.build_id(
         headers, lambda note, size: os.pread(memory, size, bias + int(note["vaddr"]))
     )
-
-
-def _vdso(mapping: Mapping) -> Elf | None:
-    """The kernel maps one image into every 64-bit process, so ours will do."""
-    if mapping.end < 1 << 32:
-        return None  # that of a 32-bit process
-    for own in _current(os.getpid()):
-        if own.path == _VDSO:
-            with open("/proc/self/mem", "rb", buffering=0) as memory:
-                image = os.pread(memory.fileno(), own.end - own.start, own.start)
-            return Elf.in_memory(image, "vdso")
-    return None

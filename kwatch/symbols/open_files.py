@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that processes have mapped, held open for names that are asked for later."""
+"""The mapped files of processes, kept open for names that are asked for later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kwatch.symbols.mapped_files import MappedFiles
 from kwatch.system.lru import Lru
 
 MAX_FILES = 1024
-_SHARE = 4  # of the descriptors, one in so many
+_SHARE = 4  # at most a quarter of the file descriptors
 
 #: Device, inode and path.
 _Key = tuple[int, int, str]
@@ -28,12 +28,12 @@ _numbers = count(1)
 
 @dataclass(slots=True)
 class OpenFile:
-    """A mapped file. `number` tells it from all others, also from later ones of the same path.
+    """A mapped file. `number` is unique, also among files that have had the same path.
 
-    `elf` is None where the file is no ELF file that kwatch can read. `root`: where a process of
-    another mount namespace sees its files. `since_ns`: when it was found written anew, 0 if it was
-    not. `is_readable`: the symbol reader has not failed at it. `has_debug_file`: that, if there is
-    one, has been looked for.
+    `elf` is None if kwatch cannot read the file as ELF. `root`: the root directory of a process in
+    another mount namespace, else empty. `since_ns`: when kwatch found the file rewritten, 0 if it
+    has not. `is_readable`: the symbol reader has not failed to read it. `has_debug_file`: its debug
+    file has been searched for.
     """
 
     path: str
@@ -64,24 +64,24 @@ class OpenFile:
 
 
 class OpenFiles:
-    """At most `most`; of more, those that were used longest ago are closed.
+    """At most `max_files`; the least recently used are closed.
 
     Any thread may call `get`. `on_error` gets the path of a file that cannot be read, and why.
     """
 
-    def __init__(self, most: int, on_error: Callable[[str, str], None]) -> None:
-        most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+    def __init__(self, max_files: int, on_error: Callable[[str, str], None]) -> None:
+        max_files = min(max_files, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._on_error = on_error
-        self._images = MappedFiles()
+        self._mapped_files = MappedFiles()
         self._lock = threading.Lock()
-        self._files: Lru[_Key, OpenFile] = Lru(most, on_evict=self._retire)
+        self._files: Lru[_Key, OpenFile] = Lru(max_files, on_evict=self._retire)
         self._retired: SimpleQueue[OpenFile] = SimpleQueue()
 
     def __len__(self) -> int:
         return len(self._files)
 
     def get(self, pid: int, mapping: Mapping) -> OpenFile | None:
-        """None if the file cannot be found now; another process may still lead to it later."""
+        """None if the file cannot be found now. It may be found later, by another process."""
         key = mapping.device, mapping.inode, mapping.path
         with self._lock:
             file = self._files.get(key)
@@ -101,7 +101,7 @@ class OpenFiles:
         return not self._retired.empty()
 
     def retired(self) -> Iterator[OpenFile]:
-        """Files that are needed no more; the thread that uses them closes them."""
+        """Files that are no longer needed; the thread that uses them closes them."""
         while not self._retired.empty():
             yield self._retired.get()
 
@@ -114,9 +114,11 @@ class OpenFiles:
 
     def _open(self, pid: int, mapping: Mapping) -> OpenFile | None:
         try:
-            elf = self._images.open(pid, mapping)
+            elf = self._mapped_files.open(pid, mapping)
         except Elf32Error:
-            return OpenFile(mapping.path, None)  # the process has no stacks, as the report says
+            return OpenFile(
+                mapping.path, None
+            )  # a 32-bit process: the report says that it has no stacks
         except ElfError as error:
             if not mapping.path.startswith("/memfd:"):
                 self._on_error(mapping.path, f"{mapping.path}: {error.reason}")

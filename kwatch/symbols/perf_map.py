@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of code that runtimes make while they run, from the perf maps that they write for it.
+"""Names of JIT code, from the perf maps that runtimes write.
 
 CPython (`-X perf`), node (`--perf-basic-prof`) and agents of JVMs append a line for each function
 to `/tmp/perf-PID.map`: start and size in hexadecimal, then the name. Later lines are newer.
@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 _LINE = re.compile(rb"(?:0x)?([0-9a-fA-F]{1,16}) (?:0x)?([0-9a-fA-F]{1,16}) ([^\r\n]+)")
-_MAX_READ = 32 << 20  # at once, from the end
+_MAX_READ = 32 << 20  # bytes at a time, from the end
 _MAX_FUNCTIONS = 100_000
 _MAX_NAME = 512
 _MAX_FUNCTION = 1 << 30
 _MAX_ADDRESS = 1 << 63
-_CLOCKS_DIFFER_S = 0.1  # at most: a file's times and a process's are rounded, both down
+_MAX_CLOCK_ERROR_S = 0.1  # the times of files and processes are rounded down
 
 Addresses = npt.NDArray[np.uint64]
 Ages = npt.NDArray[np.int64]
@@ -37,10 +37,10 @@ class JitFunction(NamedTuple):
 
 
 class PerfMap:
-    """The map of one process. Whatever is in it, reading it raises nothing.
+    """The map of one process. Reading it raises nothing, whatever it contains.
 
-    `full`: the map has more functions than are kept, and the oldest are not known. `started` is
-    the process's `start_ticks`.
+    `full`: the map has more functions than are kept, and the oldest have been dropped. `started`:
+    the `start_ticks` of the process.
     """
 
     def __init__(self, fd: int, started: int = 0) -> None:
@@ -57,7 +57,7 @@ class PerfMap:
         return (own.st_dev, own.st_ino) == (status.st_dev, status.st_ino)
 
     def find(self, address: int) -> tuple[str, int] | None:
-        """(name, offset) of the function that holds the address; of several, the newest."""
+        """(name, offset) of the newest function that contains the address."""
         self._read_on()
         index = int(np.searchsorted(self._starts, np.uint64(address), "right")) - 1
         if index < 0 or address >= int(self._ends[index]):
@@ -73,17 +73,17 @@ class PerfMap:
 
     def _read_on(self) -> None:
         size = os.fstat(self._fd).st_size
-        if size < self._done:  # written anew
+        if size < self._done:  # rewritten
             self._forget()
         if size - self._done > _MAX_READ:
-            self._done, self._rest = size - _MAX_READ, b"#"  # the line there has no beginning
+            self._done, self._rest = size - _MAX_READ, b"#"  # the first line is incomplete
             self.full = True
         found = list(filter(None, map(_function, self._lines(size))))
         if found:
             self._merge(found)
 
     def _lines(self, size: int) -> deque[bytes]:
-        """Those that have come, or the last of them."""
+        """The new lines, or the last ones if they are too many."""
         last: deque[bytes] = deque(maxlen=_MAX_FUNCTIONS)
         while self._done < size:
             data = os.pread(self._fd, 1 << 20, self._done)
@@ -97,7 +97,7 @@ class PerfMap:
         return last
 
     def _merge(self, newer: list[JitFunction]) -> None:
-        """Of too many, the newest stay: a name that has been replaced must not be given."""
+        """Adds functions. If they are too many, keeps the newest: an old name would be wrong."""
         names = self._names + [function.name for function in newer]
         starts = np.array([function.start for function in newer], dtype=np.uint64)
         ends = np.array([function.end for function in newer], dtype=np.uint64)
@@ -113,14 +113,14 @@ class PerfMap:
 
 
 def without_overlaps(starts: Addresses, ends: Addresses) -> npt.NDArray[np.intp]:
-    """The indexes of the functions over which no later one lies, by address.
+    """The indexes of the functions that no later one overlaps, by address.
 
-    A function's code is gone when another is written over any of it.
+    A function is gone as soon as another one is written over any part of it.
     """
     order = np.lexsort((np.arange(len(starts)), starts))
     ages, points = order.astype(np.int64), starts[order]
     first = np.searchsorted(points, points, "left")
-    last = np.searchsorted(points, ends[order], "left")  # of those that begin inside, and itself
+    last = np.searchsorted(points, ends[order], "left")  # it and those that begin inside
     latest_inside = _maxima(ages, first, last)
     latest_around = _spread_maxima(ages, first, last)
     kept: npt.NDArray[np.intp] = order[np.maximum(latest_inside, latest_around) <= ages]
@@ -128,7 +128,7 @@ def without_overlaps(starts: Addresses, ends: Addresses) -> npt.NDArray[np.intp]
 
 
 def _maxima(values: Ages, first: Indexes, last: Indexes) -> Ages:
-    """The maximum of each values[first:last], none of them empty, by a sparse table."""
+    """The maximum of each values[first:last], which is never empty, by a sparse table."""
     level = _level(last - first)
     found = values[first].copy()
     table, step = values, 1
@@ -140,7 +140,7 @@ def _maxima(values: Ages, first: Indexes, last: Indexes) -> Ages:
 
 
 def _spread_maxima(values: Ages, first: Indexes, last: Indexes) -> Ages:
-    """For each place the maximum of the values whose first:last holds it: the table backwards."""
+    """For each index the maximum of the values whose first:last contains it: a reversed table."""
     level = _level(last - first)
     above = np.full(len(values), -1, dtype=np.int64)
     for height in range(int(level.max()), -1, -1):
@@ -156,7 +156,7 @@ def _spread_maxima(values: Ages, first: Indexes, last: Indexes) -> Ages:
 
 
 def _level(lengths: Indexes) -> Indexes:
-    """The exponent of the largest power of two that is not larger."""
+    """The logarithm to base 2, rounded down."""
     level: Indexes = np.frexp(lengths.astype(np.float64))[1].astype(np.intp) - 1
     return level
 
@@ -172,17 +172,17 @@ def _function(line: bytes) -> JitFunction | None:
 
 
 def open_perf_map(pid: int) -> PerfMap | None:
-    """The map of a process, where it sees it; only if it or root has written it.
+    """The map of a process in its own mount namespace, if the process or root has written it.
 
-    In a container, pids and a folder for temporary files are soon those of an earlier process: what
-    was last written before this one began is not its map.
+    Containers reuse pids and directories for temporary files: a map that was last written before
+    the process started belongs to an earlier process.
     """
     own_pid = _innermost_pid(pid)
     return None if own_pid is None else _open(f"/proc/{pid}/root/tmp/perf-{own_pid}.map", pid)
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process began, in the unit of /proc/PID/stat since boot; None if it is gone."""
+    """When a process started, in clock ticks since boot; None if it has exited."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[19])
@@ -219,14 +219,14 @@ def _is_trusted(status: os.stat_result, owner: int) -> bool:
 
 
 def _is_older(status: os.stat_result, started: int) -> bool:
-    """Whether the file was last written before the process began."""
+    """Whether the file was last written before the process started."""
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    began = boot + started / os.sysconf("SC_CLK_TCK")
-    return status.st_mtime < began - _CLOCKS_DIFFER_S
+    start_s = boot + started / os.sysconf("SC_CLK_TCK")
+    return status.st_mtime < start_s - _MAX_CLOCK_ERROR_S
 
 
 def _innermost_pid(pid: int) -> int | None:
-    """The pid by which the process knows itself, in its own pid namespace."""
+    """The pid of the process in its own pid namespace."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             for line in file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kwatch side of the symbol reader: starts it, asks it, and survives it."""
+"""The client of the symbol reader process: starts it, sends requests, and survives its crashes."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ from dataclasses import dataclass
 
 from kwatch.errors import KwatchError
 from kwatch.symbols import reader_protocol
-from kwatch.symbols.dwarf.libdw import Location, Place
+from kwatch.symbols.dwarf.libdw import Location
 from kwatch.symbols.reader_process import serve
 from kwatch.system import signals
 from kwatch.system.child import python_command
 
-#: For one request, in seconds; the reader itself limits its CPU time (reader_process.CPU_LIMIT_S).
+#: Of one request; the process itself limits its CPU time (reader_process.CPU_LIMIT_S).
 _TIMEOUT_S = 20.0
 _DESCRIPTOR = 3
 
 
-def _nobody(_: int) -> None:
-    """Who need not be told."""
+def _ignore(_: int) -> None:
+    """Drops a notification."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`partial`: a server may still deliver debug information, so ask again later."""
+    """`partial`: a server may still deliver debug information; ask again later."""
 
     locations: list[Location]
     partial: bool
 
 
 class Damaged(KwatchError):
-    """libdw cannot read the file, or the reader died of it."""
+    """libdw cannot read the file, or the process died while reading it."""
 
 
 class NotStarted(KwatchError):
-    """There is no process for the reader now, such as for want of memory or descriptors."""
+    """The process cannot be started now: memory or descriptors have run out."""
 
 
 class Reader:
-    """`starts` and `resident` (bytes, at the last answer) are for reports.
+    """`starts` counts processes; `resident` is the process's resident bytes at the last answer.
 
-    `on_start` is called with the pid of each process before it runs any program, `on_end` when
-    nobody else can have that pid yet.
+    `on_start` is called with the pid of each process before its exec, `on_end` before its pid can
+    be reused.
     """
 
     def __init__(
         self,
-        on_start: Callable[[int], None] = _nobody,
-        on_end: Callable[[int], None] = _nobody,
+        on_start: Callable[[int], None] = _ignore,
+        on_end: Callable[[int], None] = _ignore,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self._on_start = on_start
         self._on_end = on_end
         self._timeout_s = timeout_s
         self._pid = 0
-        self._lock = threading.Lock()  # of the pid, which is another process's once it is reaped
+        self._lock = threading.Lock()  # of the pid, which may be reused once the process is reaped
         self._given_up = False
         self._socket: socket.socket | None = None
         self._opened: set[int] = set()
@@ -74,7 +74,7 @@ class Reader:
         return self._pid
 
     def start(self) -> None:
-        """Begins to start the process, without waiting for it. Raises NotStarted."""
+        """Starts the process if there is none; does not wait for it. Raises NotStarted."""
         if self._socket is not None:
             return
         if self._given_up:
@@ -95,9 +95,10 @@ class Reader:
     def locate(
         self, number: int, fd: int, path: str, root: str, addresses: Sequence[int]
     ) -> Answer:
-        """What is at addresses of a file that `number` identifies. Raises Damaged, NotStarted.
+        """The locations of virtual addresses in a file. Raises Damaged, NotStarted.
 
-        `path` is its name, `root` where its debug files may be beside the usual places, or empty.
+        `number` identifies the file, `path` is its name. `root`: a directory with more debug files
+        in the usual subdirectories, or empty.
         """
         for attempt in (1, 2):
             self.start()
@@ -109,7 +110,7 @@ class Reader:
             except reader_protocol.Closed:
                 status = self._reap()
                 if self._given_up:
-                    continue  # which `start` refuses
+                    continue  # `start` raises NotStarted
                 if attempt == 2 or not _ended_by_others(status):
                     raise Damaged(f"{path}: {_cause(status)}") from None
         raise AssertionError("the second attempt returns or raises")
@@ -121,7 +122,7 @@ class Reader:
                 reader_protocol.send(self._socket, {"close": number})
 
     def give_up(self) -> None:
-        """Ends the process for good, also amid `locate`; for any thread."""
+        """Ends the process for good, even during `locate`. Any thread may call it."""
         self._given_up = True
         with self._lock:
             if self._pid:
@@ -144,10 +145,10 @@ class Reader:
         if "error" in answer:
             raise Damaged(answer["error"])
         self.resident = answer["resident"]
-        return Answer([_location(each) for each in answer["found"]], answer["partial"])
+        return Answer([reader_protocol.decode(each) for each in answer["found"]], answer["partial"])
 
     def _reap(self) -> int:
-        """The process has ended or is about to; its wait status."""
+        """Waits for a process that has ended or is ending, and returns its wait status."""
         if self._socket is not None:
             self._socket.close()
         self._socket = None
@@ -170,34 +171,24 @@ def _fork(ours: socket.socket, theirs: socket.socket) -> int:
 
 
 def _become_reader(sock: socket.socket) -> None:
-    """In the child: waits until the parent has made it known, then runs the program."""
+    """In the child: waits until `on_start` has been called, then executes the program."""
     try:
-        os.setsid()  # a terminal's SIGINT is for kwatch
+        os.setsid()  # SIGINT from the terminal is for kwatch only
         if not sock.recv(1):
             os._exit(1)
         descriptor = os.dup2(sock.fileno(), _DESCRIPTOR)
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
-        os.closerange(_DESCRIPTOR + 1, 1 << 30)  # what a C library opened may not close on exec
+        os.closerange(_DESCRIPTOR + 1, 1 << 30)  # libraries may have opened some without O_CLOEXEC
         os.execv(sys.executable, python_command(serve, str(descriptor)))
     finally:
         os._exit(1)
 
 
 def _ended_by_others(status: int) -> bool:
-    """The reader gave its memory back, or someone killed it: no file is to blame."""
+    """Whether no file is to blame: the process gave its memory back, or was killed."""
     return status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
-
-
-def _location(plain: list[object]) -> Location:
-    offset, is_signal, *rest = plain
-    names, files, lines = rest[::3], rest[1::3], rest[2::3]
-    places = tuple(
-        Place(str(name), str(file), int(str(line)))
-        for name, file, line in zip(names, files, lines, strict=True)
-    )
-    return Location(places, offset if isinstance(offset, int) else None, bool(is_signal))
 
 
 def _cause(status: int) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The symbol reader: a process of its own in which libdw reads the files of traced programs.
+"""The symbol reader: a separate process in which libdw reads the files of traced programs.
 
-Debug information is code for a machine with loops, written by strangers. Whatever it does to
-libdw, it does it here: within limits, and kwatch goes on.
+Debug information contains programs with loops, and anyone may have written them. If libdw crashes,
+hangs or takes too much memory, only this process ends, and kwatch continues.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import signal
 import socket
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import chain
 
 from kwatch.errors import KwatchError
 from kwatch.symbols import reader_protocol
 from kwatch.symbols.dwarf import debuginfod
-from kwatch.symbols.dwarf.libdw import Location, Module
+from kwatch.symbols.dwarf.libdw import Module
 from kwatch.system.child import die_with_parent
 
-#: What one file may take in seconds of CPU time, and the process in bytes of private memory.
+#: Seconds of CPU time for one request, and bytes of private memory of the process.
 CPU_LIMIT_S = 5.0
 MEMORY_LIMIT = 2 << 30
-#: Above this, files that were used longest ago are closed; if that does not help, the process
-#: ends, and kwatch starts it again when it needs it.
+#: In bytes. Above it all modules are closed. If that does not help, the process exits, and kwatch
+#: starts it again when needed.
 RESIDENT_LIMIT = 384 << 20
-_MODULES = 64
+_MAX_MODULES = 64
 
 
 @dataclass(slots=True)
@@ -44,13 +43,13 @@ class _File:
 
 
 class Server:
-    """Answers one request after the other until the socket is closed."""
+    """Answers requests until the socket is closed."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._files: OrderedDict[int, _File] = OrderedDict()
         self._debuginfod = debuginfod.servers()
-        os.environ.pop(debuginfod.URLS, None)  # libdw itself would wait for the download
+        os.environ.pop(debuginfod.URLS, None)  # libdw itself would wait for downloads
 
     def run(self) -> None:
         while True:
@@ -82,7 +81,7 @@ class Server:
             module = self._module(file)
         except KwatchError as error:
             return {"error": str(error)}
-        found = [_plain(module.locate(address)) for address in addresses]
+        found = [reader_protocol.encode(module.locate(address)) for address in addresses]
         signal.setitimer(signal.ITIMER_PROF, 0)
         return {"found": found, "partial": module.pending, "resident": _resident()}
 
@@ -94,9 +93,9 @@ class Server:
         return file.module
 
     def _make_room(self) -> bool:
-        """False if the memory cannot be had back."""
+        """Closes modules that take too much memory. False if that does not free enough."""
         read = [file for file in self._files.values() if file.module is not None]
-        for file in read[:-_MODULES]:
+        for file in read[:-_MAX_MODULES]:
             file.close()
         if _resident() < RESIDENT_LIMIT:
             return True
@@ -105,18 +104,13 @@ class Server:
         return _resident() < RESIDENT_LIMIT
 
 
-def _plain(location: Location) -> list[object]:
-    places = chain.from_iterable((p.name, p.file, p.line) for p in location.places)
-    return [location.offset, location.signal, *places]
-
-
 def _resident() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def serve(descriptor: str) -> None:
-    """Serves a socket that the parent has made; ends with the parent."""
+    """Serves a socket that the parent has created. Exits with the parent."""
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -125,7 +119,7 @@ def serve(descriptor: str) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # before any other process, this one
+        file.write("1000")  # the OOM killer takes this process first
     with socket.socket(fileno=int(descriptor)) as sock:
         Server(sock).run()
-    os._exit(0)  # a download may be under way in a thread
+    os._exit(0)  # does not wait for downloads

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stack: where its return addresses lie. Names come later, if a report shows it."""
+"""A stack of return addresses. It gets names later, if a report shows it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from kwatch.procfs.address_space import ReturnAddress
 
 @dataclass(slots=True)
 class Stack:
-    """Calls, innermost first, of a process that may be gone when they are named.
+    """Return addresses, innermost first, of a process that may have exited when they are named.
 
-    `made` has the frames of code that the program itself has made, named as soon as can be: other
-    code may take its place. `frames` is empty until the names are known for good. `seen_ns`, on
-    the clock of the events: what a file was then is where its calls lie.
+    `generated` has the frames of generated code. They are named at once, because other code may
+    replace it. `frames` is empty until the names are final. `seen_ns`, on the clock of the events,
+    is when the stack was seen: its addresses refer to the files as they were then.
     """
 
     pid: int = 0
     addresses: tuple[ReturnAddress, ...] = ()
     ending: Ending = Ending.COMPLETE
-    made: dict[ReturnAddress, Frame] = field(default_factory=dict)
+    generated: dict[ReturnAddress, Frame] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     seen_ns: int = 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does what takes the symbolizer long, beside the loop that reads the rings.
+"""A thread for the slow work of the symbolizer, so that the loop goes on reading the rings.
 
-The first stack that leads into a file with much debug information takes tens of milliseconds, and
-a server of such files seconds. The rings would be full by then.
+The first stack in a file with much debug information takes tens of milliseconds, and a process of
+many such files takes seconds. The rings would overflow in that time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _URGENT, _USUAL, _END = range(3)
 
 
 class SymbolizerThread:
-    """One thread that does jobs with the symbolizer, in their order."""
+    """Runs jobs with the symbolizer one after another."""
 
     def __init__(self, symbolizer: Symbolizer) -> None:
         self._symbolizer = symbolizer
@@ -27,29 +27,29 @@ class SymbolizerThread:
         self._numbers = count()
         self._failure: BaseException | None = None
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="namer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="symbolizer", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not been begun, about."""
+        """The number of jobs that have not started, about."""
         return self._jobs.qsize()
 
     def submit(self, job: Job, urgent: bool = False) -> None:
-        """What is `urgent`, because its names may go, comes before all that is not."""
+        """Jobs whose names may soon be lost are `urgent`: they run before all others."""
         self._jobs.put((_URGENT if urgent else _USUAL, next(self._numbers), job))
 
     def check(self) -> None:
-        """Raises what a job has raised."""
+        """Raises the exception of a job that failed."""
         if self._failure is not None:
             raise self._failure
 
     def hurry(self) -> None:
-        """No more debug information is read: what has no name yet gets none."""
+        """From now on no debug information is read: what has no name yet gets none."""
         self._symbolizer.hurry()
 
     def close(self) -> None:
-        """Jobs that have not been begun are not done."""
+        """Ends the thread. Jobs that have not started are dropped."""
         self._closing = True
         self.hurry()
         self._jobs.put((_END, next(self._numbers), None))
@@ -60,5 +60,5 @@ class SymbolizerThread:
             try:
                 if not self._closing:
                     job(self._symbolizer)
-            except BaseException as error:  # the main thread is to end of it
+            except BaseException as error:  # `check` raises it in the main thread
                 self._failure = error

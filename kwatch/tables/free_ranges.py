@@ -1,41 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which numbers out of a fixed range are taken: first fit, with neighbours joined when freed."""
+"""Which numbers of a fixed range are free: first fit, and neighbors are joined when freed."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from kwatch.system.intervals import Intervals, Range
 
 
 class FreeRanges:
     """Hands out runs of the numbers from 0 to `size`."""
 
     def __init__(self, size: int) -> None:
-        self._free: list[tuple[int, int]] = [(0, size)]  # (first, end), sorted, never touching
+        self._free = Intervals[Range]()
+        self._free.replace(0, size, [Range(0, size)])
 
     def take(self, count: int) -> int | None:
         """The first of `count` free numbers in a row; None if there are none."""
-        for index, (first, end) in enumerate(self._free):
+        for first, end in self._free:
             if end - first >= count:
-                rest = [(first + count, end)] if end - first > count else []
-                self._free[index : index + 1] = rest
+                self._free.replace(first, first + count)
                 return first
         return None
 
     def give_back(self, first: int, count: int) -> None:
-        """What `take` gave."""
+        """Frees what `take` returned."""
         if not count:
             return
         end = first + count
-        index = bisect_left(self._free, (first, end))
-        after = index
-        if index and self._free[index - 1][1] == first:
-            index -= 1
-            first = self._free[index][0]
-        if after < len(self._free) and self._free[after][0] == end:
-            end = self._free[after][1]
-            after += 1
-        self._free[index:after] = [(first, end)]
+        before, after = self._free.find(first - 1), self._free.find(end)
+        start, end = before.start if before else first, after.end if after else end
+        self._free.replace(start, end, [Range(start, end)])
 
     def is_free(self, first: int, end: int) -> bool:
-        """Whether all of [first, end) is."""
-        return any(start <= first and end <= stop for start, stop in self._free)
+        """Whether all of [first, end) is free."""
+        found = self._free.find(first)
+        return found is not None and end <= found.end

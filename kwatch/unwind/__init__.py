@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unwinding user stacks without frame pointers: tables from `.eh_frame`, and their use."""
+"""Unwinds user stacks without frame pointers, by tables made from `.eh_frame`."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a call can return to an address: what a wrong frame pointer leads to, hardly any does."""
+"""Tells whether a call instruction ends at an address, so that a function can return there.
+
+A wrong frame pointer rarely leads to such an address.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,20 @@ import struct
 
 from kwatch.unwind.machines import ARM64, Machine
 
-#: The longest call, with a prefix, and more than arm64's.
+#: Bytes of the longest x86-64 call instruction, prefix included; those of arm64 are shorter.
 MAX_LENGTH = 8
 
 _X86_CALL, _X86_GROUP_5, _X86_CALL_OF_GROUP = 0xE8, 0xFF, 2
 _X86_NEAR_SIZE = 5
-#: Of an indirect call without prefixes: opcode, ModRM, SIB and displacement.
+#: Bytes of an indirect call without prefixes: opcode, ModRM, SIB and displacement.
 _X86_INDIRECT_SIZES = (2, 3, 4, 6, 7)
 _BL, _BL_MASK = 0x94000000, 0xFC000000
-#: BLR and, with pointer authentication, BLRAA and its like.
+#: BLR and its variants with pointer authentication (BLRAA and others).
 _BLR, _BLR_MASK = 0xD63F0000, 0xFEFFF000
 
 
 def follows_call(machine: Machine, before: bytes) -> bool:
-    """`before`: the MAX_LENGTH bytes of code before the address; fewer at the start of a file."""
+    """`before`: the MAX_LENGTH bytes of code before the address, fewer at the start of a file."""
     return _follows_arm64_call(before) if machine is ARM64 else _follows_x86_call(before)
 
 
@@ -39,7 +42,7 @@ def _follows_x86_call(before: bytes) -> bool:
 
 
 def _is_indirect_call(code: bytes) -> bool:
-    """By the opcode, and the length that its ModRM byte stands for."""
+    """Whether the bytes are one indirect call: its ModRM byte says how long it is."""
     mode, operation, register = code[1] >> 6, code[1] >> 3 & 7, code[1] & 7
     if code[0] != _X86_GROUP_5 or operation != _X86_CALL_OF_GROUP:
         return False

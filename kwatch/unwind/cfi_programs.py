@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the instructions of FDEs, each distinct sequence once.
+"""Executes the instructions of FDEs, each distinct sequence once.
 
-Instructions are split at those that advance the address. Between two of these only the state
-changes, and there are few distinct (state, instructions) pairs: one look-up makes one row.
+A program is split at the instructions that advance the address. Between two of these only the
+state changes, and distinct (state, instructions) pairs are few: one look-up makes one row.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from kwatch.unwind import cfi_opcodes as op
 from kwatch.unwind.cfa import Columns, State, States
 from kwatch.unwind.eh_frame import Cie
 from kwatch.unwind.encoding import Malformed
@@ -20,37 +21,43 @@ from kwatch.wire.unwind_rows import RowKind
 
 Ints = npt.NDArray[np.int64]
 
-#: Longer instructions than any function has; their function is not supported.
+#: Bytes. A function with a longer program is not supported; compilers make none.
 _MAX_PROGRAM = 1 << 18
 _MAX_FUNCTION = 1 << 31
-#: What is remembered of a file that means harm; others have hundreds.
+#: Pairs kept at a time. Files have hundreds, but a malicious one may have any number.
 _MAX_STEPS = 1 << 16
 MAX_ROWS = 1 << 23
 
 _LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
-# A block has its size in front, which a regular expression cannot use: one alternative for each.
+# A regular expression cannot use the size in front of a block: each size is an alternative.
 _BLOCK = b"(?:%s)" % b"|".join(b"\\x%02x.{%d}" % (size, size) for size in range(128))
-_STAYS = b"|".join(
-    [
-        rb"[\x80-\xbf]" + _LEB,
-        rb"[\xc0-\xff\x00\x0a\x0b\x2c\x2d]",
-        rb"[\x06-\x08\x0d\x0e\x13\x2e]" + _LEB,
-        rb"[\x05\x09\x0c\x11\x12\x14\x15\x2f]" + _LEB + _LEB,
-        rb"\x0f" + _BLOCK,
-        rb"[\x10\x16]" + _LEB + _BLOCK,
-    ]
-)
-_ADVANCES = rb"[\x40-\x7f]|\x02.|\x03..|\x04.{4}|\x1d.{8}"
-#: Quantifiers are possessive (no backtracking), and what cannot be read is the last match.
-_STEP = re.compile(b"((?:%s)*+)(%s|.*)" % (_STAYS, _ADVANCES), re.DOTALL)
-_WIDE_ADVANCES = {0x02: 2, 0x03: 3, 0x04: 5, 0x1D: 9}
+_OPERAND_PATTERNS = {"u": _LEB, "s": _LEB, "b": _BLOCK}
 
 
-class Programs:
+def _stays_pattern() -> bytes:
+    """One instruction that does not advance the address."""
+    opcodes: dict[bytes, bytes] = {}
+    for opcode, kinds in op.OPERANDS.items():
+        operands = b"".join(_OPERAND_PATTERNS[kind] for kind in kinds)
+        opcodes[operands] = opcodes.get(operands, b"") + b"\\x%02x" % opcode
+    return b"|".join(b"[%s]%s" % (some, operands) for operands, some in opcodes.items())
+
+
+def _advances_pattern() -> bytes:
+    wide = (b"|\\x%02x.{%d}" % wide for wide in op.WIDE_ADVANCES.items())
+    return b"[\\x%02x-\\x%02x]" % (op.ADVANCE_LOC, op.OFFSET - 1) + b"".join(wide)
+
+
+#: The quantifier is possessive (no backtracking). The last match is what cannot be read.
+_STEP = re.compile(b"((?:%s)*+)(%s|.*)" % (_stays_pattern(), _advances_pattern()), re.DOTALL)
+_PACKED_DELTAS = {bytes([op.ADVANCE_LOC | delta]): delta for delta in range(op.PACKED_OPERAND + 1)}
+
+
+class CfiPrograms:
     """The rows of every distinct function, relative to its start.
 
-    `add` gives a program's number; `rows` gives (first, count) by program and (offset, rule) by
-    row. What cannot be understood is a program of one row, `UNSUP`.
+    `add` returns the program's number; `rows` returns (first, count) by program and (offset, rule)
+    by row. A program that cannot be understood has one row, `UNSUP`.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -71,7 +78,7 @@ class Programs:
         return known
 
     def add_rows(self, offsets: list[int], rules: list[int]) -> int:
-        """A program that is known by its rows."""
+        """Adds a program by its rows."""
         if len(self._rules) + len(rules) > MAX_ROWS:
             raise Malformed(f"more than {MAX_ROWS} rows")
         self._first.append(len(self._rules))
@@ -95,7 +102,7 @@ class Programs:
 
 
 class _Runner:
-    """The states of one CIE's functions, and how instructions lead from one to another."""
+    """Executes the programs of one CIE."""
 
     def __init__(self, cie: Cie, machine: Machine, states: States) -> None:
         self._states = states
@@ -104,16 +111,16 @@ class _Runner:
         self._columns = Columns(machine.fp, machine.ra, cie.data_align, State())
         self._rules: dict[int, int] = {}
         self._next: dict[tuple[int, bytes], int] = {}
-        # DWARF: a register is "same value" unless the CIE says otherwise
+        # DWARF: the rule of a register is "same value" unless the CIE sets another.
         self._first = states.run(states.number(State()), cie.instructions, self._columns)
         self._columns = Columns(machine.fp, machine.ra, cie.data_align, states[self._first])
         if cie.return_register != machine.ra:
-            raise Malformed("the return address is in another column")
+            raise Malformed(f"return address in column {cie.return_register}")
 
     def run(self, instructions: bytes) -> tuple[list[int], list[int]]:
-        """(offset from the function's start, rule) of each row, the first at 0.
+        """The offset from the function's start and the rule of each row; the first offset is 0.
 
-        Instructions that cannot be read make the rest of the function unsupported.
+        An instruction that cannot be read makes the rest of the function unsupported.
         """
         if len(instructions) > _MAX_PROGRAM:
             return [0], [int(RowKind.UNSUP)]
@@ -127,8 +134,9 @@ class _Runner:
                 rules[-1] = self._rules[state] if state in self._rules else self._rule_of(state)
                 if not advances:
                     break
-                first = advances[0]
-                delta = first & 0x3F if 0x40 <= first < 0x80 else _wide(advances)
+                delta = _PACKED_DELTAS.get(advances)
+                if delta is None:
+                    delta = _wide_delta(advances)
                 if delta:
                     offset += delta * align
                     if offset > _MAX_FUNCTION:
@@ -152,7 +160,7 @@ class _Runner:
         return self._rules[number]
 
 
-def _wide(advances: bytes) -> int:
-    if _WIDE_ADVANCES.get(advances[0]) != len(advances):
-        raise Malformed(f"the instruction {advances[0]:#x}")
+def _wide_delta(advances: bytes) -> int:
+    if op.WIDE_ADVANCES.get(advances[0]) != len(advances) - 1:
+        raise Malformed(f"unknown instruction {advances[0]:#x}")
     return int.from_bytes(advances[1:], "little")

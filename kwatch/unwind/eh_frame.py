@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entries of `.eh_frame`: which code each describes, and by which instructions.
+"""Reads the entries of `.eh_frame`: the code that each describes, and its instructions.
 
-Layout: LSB Core, "Exception Frames". A damaged entry ends the reading, because the next one is
-found by its length; an entry of an unknown kind is skipped, and its code has no rows.
+Layout: LSB Core, "Exception Frames". Reading stops at a damaged entry, because its length leads to
+the next one. An entry of an unknown kind is skipped, and its code has no rows.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SIZE_OF_64_BIT = 0xFFFFFFFF
 _ENTRY = struct.Struct("<II")
 _FAST_FDE = struct.Struct("<iIB")
 _MASK = (1 << 64) - 1
-_MAX_CIE = 4096  # those of compilers have less than 100 bytes
+_MAX_CIE = 4096  # bytes; compilers write less than 100
 
 
 class Cie(NamedTuple):
-    """What FDEs share; equal ones are the same key for whoever runs the instructions."""
+    """What FDEs share. Equal CIEs have equal hashes, so `CfiPrograms` runs each once."""
 
     code_align: int
     data_align: int
@@ -41,7 +41,7 @@ class Cie(NamedTuple):
 
 
 class Fde(NamedTuple):
-    """The instructions for the code at [start, start + size), an address of the file."""
+    """The instructions for the code at [start, start + size), a virtual address of the file."""
 
     start: int
     size: int
@@ -50,7 +50,7 @@ class Fde(NamedTuple):
 
 
 def read_entries(data: bytes, vaddr: int) -> Iterator[Fde]:
-    """Every FDE of a section at address `vaddr`, in the section's order, up to the first damage."""
+    """Each FDE of a section at address `vaddr`, in order, up to the first damaged entry."""
     cies: dict[int, Cie | None] = {}
     at, end = 0, len(data)
     while at + 8 <= end:
@@ -64,7 +64,7 @@ def read_entries(data: bytes, vaddr: int) -> Iterator[Fde]:
             body = at + 16
         following = body - 4 + length
         if length < 4 or following > end:
-            return  # also the zero that ends the section
+            return  # damaged, or the zero that ends the section
         if reference:
             cie_at = body - 4 - reference
             if cie_at not in cies:
@@ -99,7 +99,7 @@ def _read_any_fde(data: bytes, cie: Cie, vaddr: int) -> Fde:
 
 
 def _cie_at(data: bytes, at: int, vaddr: int) -> Cie | None:
-    """None where there is none, or one that cannot be understood."""
+    """None if no CIE is there, or one that cannot be understood."""
     if at < 0:
         return None
     try:
@@ -119,12 +119,12 @@ def _read_cie(data: bytes, vaddr: int) -> Cie:
     version, at = read_uint(data, 0, 1)
     end = data.find(b"\0", at)
     if version not in (1, 3, 4) or end < 0:
-        raise Malformed(f"a CIE of version {version}")
+        raise Malformed(f"CIE of version {version}")
     augmentation, at = data[at:end], end + 1
     if augmentation and augmentation[:1] != b"z":
-        raise Malformed("an augmentation of unknown size")
+        raise Malformed("augmentation of unknown size")
     if version == 4:
-        at += 2  # sizes of addresses and of segment selectors
+        at += 2  # the sizes of addresses and segment selectors
     code_align, at = read_uleb(data, at)
     data_align, at = read_format(data, at, 0x09)
     return_register, at = read_uint(data, at, 1) if version == 1 else read_uleb(data, at)
@@ -146,7 +146,7 @@ def _read_cie(data: bytes, vaddr: int) -> Cie:
 
 
 def _read_augmentation(data: bytes, at: int, letters: bytes, vaddr: int) -> tuple[int, bool]:
-    """(encoding of the addresses in FDEs, whether these are signal frames)."""
+    """(encoding of addresses in FDEs, whether the FDEs describe signal frames)."""
     encoding, is_signal = 0, False
     for letter in letters:
         match chr(letter):
@@ -160,7 +160,7 @@ def _read_augmentation(data: bytes, at: int, letters: bytes, vaddr: int) -> tupl
             case "S":
                 is_signal = True
             case "B" | "G":
-                pass  # arm64: which key signs return addresses; tagged memory
+                pass  # arm64: the key that signs return addresses; tagged memory
             case _:
-                break  # the size of the augmentation data says where it ends
+                break  # the size of the augmentation data tells where it ends
     return encoding, is_signal

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers and pointers as DWARF and `.eh_frame` write them.
+"""Reads numbers and pointers as DWARF and `.eh_frame` encode them.
 
-Every reader takes the data and a position and gives the value and the position behind it; it
-raises `Malformed` where the data ends or the encoding is not one that occurs in linked files.
+Every function takes the data and a position, and returns the value and the position after it. It
+raises `Malformed` if the data ends, or if linked files do not use the encoding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT_MASK = 0x0F
 
 
 class Malformed(Exception):
-    """The unwind information is damaged, or of a kind that does not occur in linked files."""
+    """The unwind information is damaged, or of a kind that linked files do not have."""
 
 
 def read_uint(data: bytes, at: int, size: int) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def read_uleb(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * position
         if byte < 0x80:
             return value, at
-    raise Malformed("a number of more than 64 bits")
+    raise Malformed("LEB128 number of more than 64 bits")
 
 
 def read_sleb(data: bytes, at: int) -> tuple[int, int]:
@@ -54,14 +54,14 @@ def read_sleb(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_pointer(data: bytes, at: int, encoding: int, vaddr: int) -> tuple[int, int]:
-    """An encoded address; `vaddr` is the address of `data[0]`. What is indirect is not followed."""
+    """An encoded address; `vaddr` is that of `data[0]`. Does not follow indirect pointers."""
     if encoding == _OMITTED:
         return 0, at
     relative = encoding & 0x70
     if relative == _ALIGNED:
         at += -(vaddr + at) % 8
     elif relative not in (_ABSOLUTE, _PCREL):
-        raise Malformed(f"a pointer encoded as {encoding:#x}")
+        raise Malformed(f"pointer encoded as {encoding:#x}")
     value, end = read_format(data, at, encoding & FORMAT_MASK)
     if relative == _PCREL:
         value += vaddr + at
@@ -69,13 +69,13 @@ def read_pointer(data: bytes, at: int, encoding: int, vaddr: int) -> tuple[int, 
 
 
 def read_format(data: bytes, at: int, form: int) -> tuple[int, int]:
-    """A number in one of the formats that the low bits of a pointer encoding name."""
+    """A number in the format that the low bits of a pointer encoding name."""
     if form == _ULEB:
         return read_uleb(data, at)
     if form == _SLEB:
         return read_sleb(data, at)
     if form not in _FIXED:
-        raise Malformed(f"a pointer of format {form:#x}")
+        raise Malformed(f"pointer of format {form:#x}")
     size, signed = _FIXED[form]
     value, end = read_uint(data, at, size)
     return value - (1 << 8 * size) if signed and value >> (8 * size - 1) else value, end

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rule of a row says the same as a state: where x86-64 and arm64 differ."""
+"""Converts a state to the rule of a row, for x86-64 and arm64."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ EM_X86_64, EM_AARCH64 = 62, 183
 _RBP, _RSP, _RIP = 6, 7, 16
 _X29, _X30, _ARM64_SP = 29, 30, 31
 _DW_OP_BREG0, _DW_OP_DEREF = 0x70, 0x06
-# The linker's own for .plt: sp + 8 + ((pc & 15) >= N) * 8, N a literal (0x30 is DW_OP_lit0)
+# The linker's expression for .plt: sp + 8 + ((pc & 15) >= N) * 8, N a literal (0x30 is DW_OP_lit0)
 _PLT = re.compile(rb"\x77\x08\x80\x00\x3f\x1a([\x30-\x3f])\x2a\x33\x24\x22", re.DOTALL)
-# glibc's __restore_rt: the interrupted frame's registers are in the struct ucontext at sp
+# glibc's __restore_rt: the registers of the interrupted frame are in the struct ucontext at sp
 _SIGNAL_CFA, _SIGNAL_RA = b"\x77\xa0\x01\x06", b"\x77\xa8\x01"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`fp` and `ra` are DWARF numbers; `rule` is for states of ordinary, then of signal frames.
+    """`fp` and `ra` are DWARF register numbers. `rule` converts states, `signal_rule` those of
+    signal frames.
 
-    `trampolines` are the instructions of a signal's return, for libraries that do not describe
-    them: musl, and the arm64 vdso (arch/arm64/kernel/vdso/sigreturn.S says why).
+    `trampolines` are the instructions that return from a signal, for code that has no FDE for them:
+    musl, and the arm64 vdso (arch/arm64/kernel/vdso/sigreturn.S says why).
     """
 
     number: int
@@ -75,7 +76,7 @@ def _x86_expression(expression: bytes, fp: int) -> int | None:
 
 
 def _register_plus(expression: bytes) -> tuple[int, int, bytes] | None:
-    """(register, offset, what follows) of an expression that begins with DW_OP_bregN."""
+    """(register, offset, rest) of an expression that begins with DW_OP_bregN."""
     if not expression or not _DW_OP_BREG0 <= expression[0] < _DW_OP_BREG0 + 32:
         return None
     try:
@@ -101,7 +102,7 @@ def _arm64_rule(state: State) -> int | None:
 
 
 def _arm64_saved(state: State) -> tuple[Arm64Ra, int] | None:
-    """Where x30 is, and how far below the CFA what is saved begins."""
+    """Where x30 is, and how far below the CFA the saved registers begin."""
     match state.fp, state.ra:
         case Where.SAME, Where.SAME:
             return Arm64Ra.REG, 0
@@ -115,7 +116,7 @@ def _arm64_saved(state: State) -> tuple[Arm64Ra, int] | None:
 
 
 def _arm64_signal(_: State) -> int | None:
-    """Only the kernel's own trampoline is one; it describes a chain of frame records."""
+    """Only the trampoline of the kernel is a signal frame. Its FDE describes frame records."""
     return int(RowKind.SIGNAL)
 
 

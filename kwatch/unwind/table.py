@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unwind table of one file: rows, an index into them, and where mappings put them."""
+"""The unwind table of one file: rows, an index into them, and the bias of a mapping."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.elf.elf import Elf, ElfError, Segment
-from kwatch.unwind.cfi_programs import MAX_ROWS, Ints, Programs
+from kwatch.unwind.cfi_programs import MAX_ROWS, CfiPrograms, Ints
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
-from kwatch.unwind.image import Image, read_image
 from kwatch.unwind.machines import ARM64, Machine
+from kwatch.unwind.unwind_info import UnwindInfo, read_unwind_info
 from kwatch.wire.unwind_rows import BLOCK_SIZE, ROW, Blocks, RowKind, Rows
 
-#: Between functions, padding of less belongs to the row before it: nothing is executed there.
+#: Bytes. A smaller gap between functions is padding, and belongs to the row before it.
 _HOLE = 32
-# A block without rows takes as much of the kernel's room as a row. What this allows is several
-# times what any file has; beyond it, a few small files would leave no room for others.
+# In the kernel a block without rows takes as much room as a row. These limits are several times
+# what any file has; without them, a few small files could take the room of all others.
 _FREE_BLOCKS = 1 << 18
 _BLOCKS_FOR_ROW = 64
 
@@ -29,8 +29,8 @@ _BLOCKS_FOR_ROW = 64
 class Table:
     """Rows as bpf/unwind_rows.h describes them, read-only.
 
-    A row's pc is the file's virtual address less `base`. `size` is that of the code from there to
-    the last row, in bytes, and never 0.
+    The pc of a row is the file's virtual address less `base`. `size` is the number of bytes from
+    `base` to the last row, and never 0.
     """
 
     machine: Machine
@@ -41,7 +41,7 @@ class Table:
 
     @cached_property
     def blocks(self) -> Blocks:
-        """uint32[ceil(size / 256) + 1]: the row that holds at the start of each 256 bytes."""
+        """uint32[ceil(size / 256) + 1]: the row that applies at the start of each 256 bytes."""
         starts = np.arange(-(-self.size // BLOCK_SIZE) + 1) * BLOCK_SIZE
         found = np.searchsorted(self._pcs, starts, side="right") - 1
         blocks: Blocks = found.astype(np.uint32)
@@ -52,9 +52,9 @@ class Table:
         return np.ascontiguousarray(self.rows["pc"])
 
     def bias(self, start: int, end: int, offset: int) -> int | None:
-        """What to take from an address in a mapping to get a pc of `rows`; it may be negative.
+        """What to subtract from an address in a mapping to get a pc of `rows`; may be negative.
 
-        The mapping is of this file, from `offset` on. None if it holds none of the file's code.
+        The mapping is of this file, from `offset` on. None if it contains no code of the file.
         """
         best = max(self.segments, key=lambda each: _overlap(each, offset, end - start))
         if _overlap(best, offset, end - start) <= 0:
@@ -63,8 +63,8 @@ class Table:
 
     @property
     def in_file(self) -> tuple[int, int, int] | None:
-        """Offset and size of the code in the file, and what is to be added to the address of offset
-        0 for the bias; None if no such number holds for all of the code.
+        """Offset and size of the code in the file, and what to add to the address of offset 0 to
+        get the bias. None if that number differs between parts of the code.
         """
         shifts = {each.offset - each.vaddr + self.base for each in self.segments}
         if len(shifts) != 1:
@@ -74,49 +74,49 @@ class Table:
         return start, end - start, shifts.pop()
 
     def rule_at(self, pc: int) -> int:
-        """The rule that holds at a pc; `RowKind.NONE` outside the code."""
+        """The rule that applies at a pc; `RowKind.NONE` outside the code."""
         if not 0 <= pc < self.size:
             return int(RowKind.NONE)
-        key = self._pcs.dtype.type(pc)  # of another type, all pcs would be converted first
+        key = self._pcs.dtype.type(pc)  # any other type converts all pcs first
         return int(self.rows["rule"][np.searchsorted(self._pcs, key, side="right") - 1])
 
 
 def build_table(elf: Elf) -> Table:
-    """The table of an open ELF file. Without unwind information it is one row, `NONE`.
+    """The table of an open ELF file: one row, `NONE`, if it has no unwind information.
 
     Raises ElfError for a file that is damaged, has no code, or is of another machine.
     """
-    return table_of(read_image(elf))
+    return table_of(read_unwind_info(elf))
 
 
 def build_table_from_memory(image: bytes, name: str) -> Table:
-    """The table of an ELF image as it is mapped, such as the vdso; raises ElfError."""
+    """The table of an ELF image in memory, such as the vdso. Raises ElfError."""
     with Elf.in_memory(image, name) as elf:
         return build_table(elf)
 
 
-def table_of(image: Image) -> Table:
+def table_of(info: UnwindInfo) -> Table:
     try:
-        base, rows = _rows(image)
+        base, rows = _rows(info)
     except Malformed as err:
-        raise ElfError(image.path, f"unwind information: {err}") from err
-    table = sound_table(image, base, rows)
+        raise ElfError(info.path, f"unwind information: {err}") from err
+    table = sound_table(info, base, rows)
     if table is None:
-        raise ElfError(image.path, "unwind information of which no table can be made")
+        raise ElfError(info.path, "invalid unwind information")
     return table
 
 
-def sound_table(image: Image, base: int, rows: Rows) -> Table | None:
-    """The table of these rows, if they are what bpf/unwind_rows.h promises: sorted, from 0 on,
-    ended by `NONE`, of known kinds; if they lie in the image's code, and are not too few for it.
+def sound_table(info: UnwindInfo, base: int, rows: Rows) -> Table | None:
+    """The table of these rows, if they are as bpf/unwind_rows.h says: sorted, the first at 0, the
+    last one `NONE`, all of known kinds. They must lie in the file's code, and not be too few.
     """
     if not len(rows):
         return None
     size = max(int(rows["pc"][-1]), 1)
-    is_inside = image.base <= base and base + size <= image.base + image.size
+    is_inside = info.base <= base and base + size <= info.base + info.size
     is_dense = size // BLOCK_SIZE <= _FREE_BLOCKS + _BLOCKS_FOR_ROW * len(rows)
-    if is_inside and is_dense and not base % BLOCK_SIZE and _is_sorted(rows, image.machine):
-        return Table(image.machine, base, size, image.segments, rows)
+    if is_inside and is_dense and not base % BLOCK_SIZE and _is_sorted(rows, info.machine):
+        return Table(info.machine, base, size, info.segments, rows)
     return None
 
 
@@ -132,10 +132,10 @@ def _overlap(segment: Segment, offset: int, size: int) -> int:
     return end - max(segment.offset, offset)
 
 
-def _rows(image: Image) -> tuple[int, Rows]:
-    """The rows, and the address that their pcs count from: where the first function's block is."""
-    programs = Programs(image.machine)
-    starts, ends, numbers = _functions(image, programs)
+def _rows(info: UnwindInfo) -> tuple[int, Rows]:
+    """The address of the first function's block, and the rows, whose pcs count from there."""
+    programs = CfiPrograms(info.machine)
+    starts, ends, numbers = _functions(info, programs)
     skipped = int(starts[0]) // BLOCK_SIZE * BLOCK_SIZE if len(starts) else 0
     starts, ends = starts - skipped, ends - skipped
     first, counts, offsets, rules = programs.rows()
@@ -150,11 +150,11 @@ def _rows(image: Image) -> tuple[int, Rows]:
     pcs = np.concatenate([[0], pcs[is_inside], holes])
     none = int(RowKind.NONE)
     values = np.concatenate([[none], rules[index[is_inside]], np.full(len(holes), none)])
-    return image.base + skipped, _assembled(pcs, values)
+    return info.base + skipped, _assembled(pcs, values)
 
 
 def _assembled(pcs: Ints, rules: Ints) -> Rows:
-    """Sorted; of rows with the same pc the last, of neighbours with the same rule the first."""
+    """Sorts rows. Of equal pcs it keeps the last row, of neighbors with equal rules the first."""
     order = np.argsort(pcs, kind="stable")
     pcs, rules = pcs[order], rules[order]
     is_last = np.append(pcs[1:] != pcs[:-1], True)
@@ -166,20 +166,20 @@ def _assembled(pcs: Ints, rules: Ints) -> Rows:
     return rows
 
 
-def _functions(image: Image, programs: Programs) -> tuple[Ints, Ints, Ints]:
+def _functions(info: UnwindInfo, programs: CfiPrograms) -> tuple[Ints, Ints, Ints]:
     """(start, end, program) of every function, sorted, none overlapping the next.
 
-    Addresses count from the image's base.
+    Addresses count from `info.base`.
     """
-    base, size = image.base, image.size
+    base, size = info.base, info.size
     found = []
-    for start, length, cie, instructions in read_entries(image.eh_frame, image.eh_frame_vaddr):
+    for start, length, cie, instructions in read_entries(info.eh_frame, info.eh_frame_vaddr):
         start -= base
-        if 0 <= start < size and length > 0:  # some encodings of sizes are signed
+        if 0 <= start < size and length > 0:  # sizes may be signed
             found.append((start, min(start + length, size), programs.add(cie, instructions)))
     signal = programs.add_rows([0], [int(RowKind.SIGNAL)])
-    for vaddr, length in image.trampolines:
-        # A handler returns to the trampoline's first byte, and is looked up one byte before it.
+    for vaddr, length in info.trampolines:
+        # A handler returns to the first byte of the trampoline; the look-up is one byte lower.
         start = max(vaddr - base - 1, 0)
         if not any(a <= start + 1 < b for a, b, _ in found):
             found.append((start, start + 1 + length, signal))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unwinds one stack from registers and a copy of its memory. Pure: no process, no file.
+"""Unwinds one stack from registers and a copy of its memory, without access to the process.
 
-The rules are those of bpf/unwind_rows.h, which the BPF programs follow too.
+The rules are those of bpf/unwind_rows.h, and the BPF programs apply the same.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ from kwatch.wire.unwind_rows import (
     x86_fp,
 )
 
-MAX_FRAMES = 1024
 _MASK = (1 << 64) - 1
-# Where struct rt_sigframe has fp, sp, pc, and fp, lr, sp, pc: SIGNAL_* in bpf/unwind_rows.h
+# Offsets in struct rt_sigframe of fp, sp, pc, and of fp, lr, sp, pc: bpf/unwind_rows.h SIGNAL_*
 _X86_SIGNAL = (120, 160, 168)
 _ARM64_SIGNAL = (544, 552, 560, 568)
 
 
 @dataclass(frozen=True, slots=True)
 class Registers:
-    """`lr` is arm64's x30, 0 if it is not known. `pc` is an instruction, not a return address."""
+    """`lr` is x30 of arm64, 0 if unknown. `pc` is an instruction, not a return address."""
 
     pc: int
     sp: int
@@ -48,7 +47,7 @@ class Registers:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A mapping of code and how its table, if it has one, applies: pc of a row = address - bias."""
+    """A mapping of code, and its table if there is one: pc of a row = address - bias."""
 
     start: int
     end: int
@@ -58,7 +57,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Unwound:
-    """`frames` are the pc and then the return addresses, innermost first."""
+    """`frames` are the pc and the return addresses, innermost first."""
 
     frames: tuple[int, ...]
     end: StackEnd
@@ -66,7 +65,7 @@ class Unwound:
 
 
 class Regions:
-    """The code of an address space; the regions must not overlap."""
+    """The code of an address space. Regions must not overlap."""
 
     def __init__(self, regions: Iterable[Region]) -> None:
         self._regions = sorted(regions, key=lambda region: region.start)
@@ -81,9 +80,9 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class StackMemory:
-    """`data` is the memory at address `start`, which lies at or below the sp.
+    """`data` is the memory at address `start`, which is at or below sp.
 
-    On x86-64 it should begin 128 bytes below, as functions may save registers in the red zone.
+    On x86-64 it should begin 128 bytes below sp: functions may save registers in the red zone.
     """
 
     start: int
@@ -101,9 +100,9 @@ def unwind(
     registers: Registers,
     stack: StackMemory,
     regions: Regions,
-    limit: int = MAX_FRAMES,
+    limit: int,
 ) -> Unwound:
-    """The frames of a stack, as many as can be known, and how they ended; at most `limit`."""
+    """The frames of a stack, as many as can be unwound but at most `limit`, and how they end."""
     walk = _Arm64Walk if machine is ARM64 else _X86Walk
     return walk(registers, stack, regions).run(limit)
 
@@ -114,7 +113,7 @@ class _Ended(Exception):
 
 
 class _Walk(ABC):
-    """The frame that the walk has reached. `exact` is false if `pc` is a return address."""
+    """The frame that the walk has reached. `exact`: `pc` is an instruction, no return address."""
 
     def __init__(self, registers: Registers, stack: StackMemory, regions: Regions) -> None:
         self.pc, self.sp, self.fp = registers.pc, registers.sp, registers.fp
@@ -125,10 +124,10 @@ class _Walk(ABC):
         self._by_frame_pointer = False
 
     def saved(self, address: int) -> int:
-        """The caller's fp, by where it was saved.
+        """The caller's fp, from where it was saved.
 
-        In an epilogue it has been popped, while the rules still name its place, now below sp; that
-        may not have been copied, but the register holds the same.
+        In an epilogue it has been popped, but the rules still name its slot, which is below sp by
+        then. The copy may not contain that slot, but the register has the same value.
         """
         try:
             return self.word(address)
@@ -155,7 +154,7 @@ class _Walk(ABC):
 
     @abstractmethod
     def follow(self, rule: int) -> None:
-        """Goes to the caller by a rule of the machine's own kinds."""
+        """Goes to the caller by a rule of the machine."""
 
     @abstractmethod
     def after_signal(self) -> None:
@@ -189,7 +188,7 @@ class _Walk(ABC):
                 self.follow(rule)
 
     def _by_chain(self, otherwise: StackEnd) -> None:
-        """To the caller by the frame pointer, where there are no rows."""
+        """Goes to the caller by the frame pointer, because there are no rows."""
         if not self.fp and self._by_frame_pointer:
             raise _Ended(StackEnd.COMPLETE)
         if self.fp % 8 or self.fp < self.sp:
@@ -202,7 +201,7 @@ class _Walk(ABC):
         self._by_frame_pointer = True
 
     def return_address(self, value: int) -> int:
-        """An address as the processor uses it."""
+        """The return address without the bits that sign it."""
         return value
 
 
@@ -235,7 +234,7 @@ class _X86Walk(_Walk):
         raise _Ended(StackEnd.UNSUPPORTED)
 
     def after_signal(self) -> None:
-        # The interrupted frame may be on another stack, so its sp may be below this one.
+        # The interrupted frame may be on another stack, so its sp may be lower than this one.
         self.fp, self.sp, self.pc = (self.word(self.sp + at) for at in _X86_SIGNAL)
 
 

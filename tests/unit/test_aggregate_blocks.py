@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LiveBlocks against a dict, at sizes where runs are merged and thinned out."""
+"""LiveBlocks compared with a dict, at sizes where runs are merged and compacted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def column(values):
 
 
 def put(blocks, addresses, first=0):
-    """Insert blocks whose size, stack and time follow from `first`; the dict of them."""
+    """Inserts blocks with sizes, stacks and times that follow from `first`; returns their dict."""
     sizes = np.arange(first, first + len(addresses), dtype=np.uint64)
     superseded = blocks.insert(column(addresses), sizes, sizes + 1, sizes + 2)
     rows = {int(a): (int(s), int(s) + 1, int(s) + 2) for a, s in zip(addresses, sizes, strict=True)}
@@ -57,7 +57,7 @@ def test_find_returns_what_is_there():
     assert len(blocks) == 3
 
 
-def test_discard_says_how_much_there_was():
+def test_discard_returns_number_and_bytes():
     blocks = LiveBlocks()
     put(blocks, [1, 2, 3], first=10)
     assert blocks.discard(column([4, 3, 1])) == (2, 12 + 10)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""System calls by call and stack."""
+"""Counts of system calls by call and stack."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nothing_yet():
     assert (list(given.rows(1)), given.others(1), given.stacks(1)) == ([], 0, set())
 
 
-def test_calls_are_told_apart_by_name_and_by_stack():
+def test_calls_are_counted_by_name_and_stack():
     given = account(call(READ, HERE, 10), call(READ, THERE, 20), call(WRITE, HERE, 40))
     give(given, 1, call(READ, HERE, 80, result=-9))
     assert sorted(given.rows(1)) == [
@@ -59,7 +59,7 @@ def test_unfinished_calls_do_not_count():
     assert list(given.rows(1)) == []
 
 
-def test_a_dropped_slot_can_be_given_to_another_process():
+def test_a_dropped_slot_can_be_reused():
     given = account(call(READ, HERE), slot=1)
     give(given, 2, call(READ, HERE, 70))
     given.drop(1)
@@ -68,8 +68,10 @@ def test_a_dropped_slot_can_be_given_to_another_process():
     assert [row.total_ns for row in given.rows(2)] == [70]
 
 
-def test_beyond_the_bound_calls_are_counted_together():
-    given = account(call(READ, HERE), *(call(WRITE, stack) for stack in range(300, 310)), most=4)
+def test_calls_beyond_the_limit_are_counted_together():
+    given = account(
+        call(READ, HERE), *(call(WRITE, stack) for stack in range(300, 310)), max_rows=4
+    )
     give(given, 2, call(READ, HERE))
     give(given, 1, call(READ, 5000), call(READ, HERE), call(READ, 5000))
     rows = list(given.rows(1))

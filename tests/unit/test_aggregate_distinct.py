@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers for equal keys, and totals by stack, compared with what is simple and slow."""
+"""Numbers of distinct keys, and totals by stack, compared with a simple and slow way."""
 
 from __future__ import annotations
 

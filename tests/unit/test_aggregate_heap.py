@@ -8,7 +8,7 @@ import pytest
 from harness.records import heap_record, typed
 
 from kwatch.aggregate import HeapAccount, Limits, heap
-from kwatch.aggregate.outstanding import LISTED
+from kwatch.aggregate.outstanding import MAX_LISTED
 from kwatch.wire.events import HEAP, EventType
 
 A, B, C = 0x55D0_0000_1010, 0x55D0_0000_2020, 0x7F00_1234_5670
@@ -42,7 +42,7 @@ def keep(address, **more):
 
 
 def account(*batches):
-    """An account that was given these batches, each a list of events."""
+    """An account that has got these batches, each a list of events."""
     given = HeapAccount()
     for events in batches:
         given.add(*typed(np.array(events, HEAP)))
@@ -83,13 +83,13 @@ def test_an_address_is_used_again_and_again():
     assert counters(given) == {"allocs": 3, "alloc_bytes": 7, "frees": 2, "freed_bytes": 3}
 
 
-def test_a_block_of_an_earlier_batch_is_freed_and_its_address_given_out_again():
+def test_a_block_of_an_earlier_batch_is_freed_and_its_address_reused():
     given = account([alloc(A, 5)], [free(A), alloc(A, 6)])
     assert live(given) == {A: (6, 0, 0)}
     assert counters(given) == {"allocs": 2, "alloc_bytes": 11, "frees": 1, "freed_bytes": 5}
 
 
-def test_a_free_of_what_was_there_before_the_attach_is_unknown():
+def test_a_free_of_a_block_from_before_the_attach_is_unknown():
     assert counters(account([free(A)])) == {"unknown_frees": 1}
 
 
@@ -102,7 +102,7 @@ def test_the_second_free_of_a_block_is_unknown(cut):
 
 
 @pytest.mark.parametrize("cut", range(3))
-def test_an_address_given_out_twice_had_a_free_that_was_not_seen(cut):
+def test_an_address_allocated_twice_had_a_free_that_was_not_seen(cut):
     events = [alloc(A, 10), alloc(A, 20)]
     given = account(events[:cut], events[cut:])
     assert given.superseded == 1
@@ -120,7 +120,7 @@ def test_a_block_whose_free_was_not_seen_does_not_stay(cut):
     assert counters(given) == {"allocs": 2, "alloc_bytes": 30, "frees": 1, "freed_bytes": 20}
 
 
-def test_a_failed_malloc_is_no_allocation():
+def test_a_failed_malloc_is_not_an_allocation():
     given = account([failed(), alloc(A), failed(size=1 << 60)])
     assert given.snapshot(0).failed_allocs == 2
     assert counters(given)["allocs"] == 1
@@ -184,7 +184,7 @@ def test_a_failed_realloc_of_an_unknown_block_changes_nothing(cut):
 
 
 @pytest.mark.parametrize("cut", range(4))
-def test_another_thread_may_be_given_the_block_while_realloc_moves_it(cut):
+def test_another_thread_may_get_the_address_while_realloc_moves_the_block(cut):
     events = [alloc(A, 10), release(A), alloc(A, 20, tid=2), alloc(B, 30)]
     given = account(events[:cut], events[cut:])
     assert live(given) == {A: (20, 0, 0), B: (30, 0, 0)}
@@ -207,7 +207,7 @@ def test_a_child_has_the_blocks_of_its_parent_but_not_its_history():
     assert live(parent) == {B: (20, 0, 0)}
 
 
-def test_a_new_image_has_a_new_heap():
+def test_exec_clears_the_heap():
     given = account([alloc(A), free(B), failed()])
     given.exec()
     assert live(given) == {}
@@ -216,12 +216,12 @@ def test_a_new_image_has_a_new_heap():
 
 
 @pytest.mark.parametrize("base", [0, 1, 0xFFFF_F000_0000_0000])
-def test_any_address_will_do(base):
+def test_any_address_is_valid(base):
     given = account([alloc(base + step) for step in range(100)], [free(base), alloc(2**64 - 1)])
     assert sorted(live(given)) == [*range(base + 1, base + 100), 2**64 - 1]
 
 
-def test_a_batch_is_handled_in_chunks(monkeypatch):
+def test_a_batch_is_processed_in_chunks(monkeypatch):
     monkeypatch.setattr(heap, "_CHUNK", 3)
     addresses = range(A, A + 160, 16)
     given = account([alloc(address) for address in addresses] + [free(a) for a in addresses[1:]])
@@ -239,12 +239,14 @@ def test_stacks_are_listed_by_their_bytes():
 
 
 def test_a_stack_lists_its_oldest_blocks():
-    count = LISTED + 5
+    count = MAX_LISTED + 5
     given = account([alloc(A + 16 * i, 100 - i, time=(count - i) * SECOND) for i in range(count)])
     (stack,) = given.snapshot((count + 1) * SECOND).stacks
     assert stack.blocks == count
-    assert stack.addresses == tuple(A + 16 * i for i in range(count - 1, count - 1 - LISTED, -1))
-    assert stack.sizes == tuple(100 - i for i in range(count - 1, count - 1 - LISTED, -1))
+    assert stack.addresses == tuple(
+        A + 16 * i for i in range(count - 1, count - 1 - MAX_LISTED, -1)
+    )
+    assert stack.sizes == tuple(100 - i for i in range(count - 1, count - 1 - MAX_LISTED, -1))
     assert stack.oldest_s == count
 
 
@@ -283,7 +285,7 @@ def test_the_oldest_of_very_many_blocks_are_listed():
     for stack in given.snapshot(count).stacks:
         newest = count - 2 + stack.stack
         assert stack.blocks == count // 2
-        assert stack.addresses == tuple(A + 16 * (newest - 2 * i) for i in range(LISTED))
+        assert stack.addresses == tuple(A + 16 * (newest - 2 * i) for i in range(MAX_LISTED))
 
 
 def by_stack(given):
@@ -302,7 +304,7 @@ def counted(*batches):
 
 
 @pytest.mark.parametrize("cut", range(9))
-def test_stacks_are_counted_whether_their_blocks_live_or_not(cut):
+def test_stacks_are_counted_whether_their_blocks_are_live_or_not(cut):
     events = [
         alloc(A, 10, stack=7),
         free(A),
@@ -321,7 +323,7 @@ def test_stacks_are_counted_whether_their_blocks_live_or_not(cut):
     assert totals == [stats.allocs, stats.alloc_bytes, stats.live_blocks, stats.live_bytes]
 
 
-def test_a_child_holds_what_it_did_not_allocate_and_an_exec_clears_both():
+def test_a_child_has_blocks_that_it_did_not_allocate_and_exec_clears_them():
     parent = counted([alloc(A, 10, stack=7), alloc(B, 20, stack=8), free(B)])
     child = parent.fork()
     child.add(*typed(np.array([alloc(B, 3, stack=8)], HEAP)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HeapAccount against a dict, on random events in random batches."""
+"""HeapAccount compared with a dict, on random events in random batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACTIONS = st.tuples(
 
 
 class Program:
-    """Turns actions into events that can happen; a thread in realloc ends it with its next one."""
+    """Turns actions into possible events. The next action of a thread in realloc ends it."""
 
     def __init__(self):
         self.events = []
@@ -49,7 +49,7 @@ class Program:
             self.in_realloc[tid] = (address, action == "realloc that fails")
 
     def held(self):
-        """Nobody can get or end a block that a failing realloc will put back."""
+        """No thread can get or end a block that a failing realloc will restore."""
         return {address for address, fails in self.in_realloc.values() if fails}
 
     def end_realloc(self, tid, address, size):
@@ -74,7 +74,7 @@ class Program:
 
 
 class Model:
-    """One event at a time."""
+    """The model: takes one event at a time."""
 
     def __init__(self):
         self.live = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The histogram's error bound."""
+"""The error bound of the histogram."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_buckets_are_in_order_and_contain_their_value():
     assert bucket_of(durations(*values))[16:].tolist() == list(range(16, BUCKETS))
 
 
-def test_what_lies_outside_counts_at_the_ends():
+def test_other_durations_count_in_the_outer_buckets():
     edges = bucket_of(durations(0, 1, 15, 2**44, 2**64 - 1)).tolist()
     assert edges == [0, 0, 0, BUCKETS - 1, BUCKETS - 1]
 
@@ -40,5 +40,5 @@ def test_percentiles_are_those_of_the_values(q):
     assert percentile(counts, q) == pytest.approx(expected, rel=0.032)
 
 
-def test_nothing_has_no_percentile():
+def test_the_percentile_of_nothing_is_0():
     assert percentile(np.zeros(BUCKETS, np.int64), 50) == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mappings and the break: stories, and a comparison with a set of pages."""
+"""Mappings and the break: examples, and a comparison with a set of pages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mapped(*events):
     return stats.mappings, stats.mapped_bytes / PAGE
 
 
-def test_what_is_mapped_and_unmapped_is_gone():
+def test_a_mapping_that_is_unmapped_is_gone():
     stats = account(map_pages(0, 4), map_pages(8, 2), unmap_pages(0, 4)).snapshot()
     assert stats == MemoryStats(2 * PAGE, mappings=1, mmap_calls=2, munmap_calls=1)
 
@@ -59,7 +59,7 @@ def test_one_munmap_ends_several_mappings():
     assert mapped(map_pages(0, 2), map_pages(2, 2), map_pages(6, 2), unmap_pages(1, 6)) == (2, 2)
 
 
-def test_what_was_mapped_before_the_attach_does_not_count():
+def test_mappings_from_before_the_attach_do_not_count():
     assert mapped(unmap_pages(0, 100)) == (0, 0)
     assert mapped(map_pages(10, 2), unmap_pages(0, 11)) == (1, 1)
 
@@ -95,7 +95,7 @@ def test_a_child_has_the_mappings_of_its_parent():
     assert parent.snapshot() == MemoryStats(4 * PAGE, 1, 1, 0, 100)
 
 
-def test_a_new_image_has_no_mappings_and_a_new_break():
+def test_exec_clears_the_mappings_and_the_break():
     memory = account(map_pages(0, 4), brk(BASE), brk(BASE + 100))
     memory.exec()
     assert memory.snapshot() == MemoryStats()
@@ -108,7 +108,7 @@ CALLS = st.tuples(st.booleans(), st.integers(0, 30), st.integers(0, 12))
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(CALLS, max_size=40))
-def test_mappings_are_those_of_a_page_table(calls):
+def test_mappings_agree_with_a_page_table(calls):
     memory, pages = MemoryAccount(), {}
     for number, (is_map, first, count) in enumerate(calls):
         memory.add(*typed(np.array([(map_pages if is_map else unmap_pages)(first, count)], HEAP)))

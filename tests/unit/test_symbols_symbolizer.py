@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and lines compared with nm and addr2line, for processes that live and that are gone."""
+"""Names and lines compared with nm and addr2line, before and after the exit of the process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kwatch.symbols.dwarf.libdw import Module
 from kwatch.symbols.reader import Answer, Reader
 from kwatch.symbols.symbolizer import Symbolizer
 
-# Prints the two return addresses above spot(), then waits to be told to end.
+# Prints the two return addresses above spot(), then waits for its standard input.
 SOURCE = """
 #include <cstdio>
 namespace shop {
@@ -56,7 +56,7 @@ def compile_cpp(folder: Path, *options: str, source: str = SOURCE) -> Path:
 
 @contextmanager
 def running(path: Path) -> Iterator[tuple[int, list[int]]]:
-    """The process's pid and the return addresses that it printed."""
+    """The pid of the process and the return addresses that it printed."""
     pipe = subprocess.PIPE
     with subprocess.Popen([path], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
@@ -104,7 +104,9 @@ def test_return_addresses_agree_with_addr2line(
 CALLS = ("till->spot", "shop::sell(&")
 
 
-def test_a_chain_is_cut_where_it_leaves_the_code(tmp_path: Path, symbolizer: Symbolizer) -> None:
+def test_a_stack_ends_at_the_first_address_outside_code(
+    tmp_path: Path, symbolizer: Symbolizer
+) -> None:
     with running(compile_cpp(tmp_path)) as (pid, addresses):
         space = AddressSpace(read_mappings(pid))
         garbage = [addresses[0], 0, addresses[1], (1 << 64) - 1]
@@ -130,8 +132,8 @@ def test_a_prefetched_file_outlives_its_process_and_its_name(
     fresh.close()
 
 
-def test_no_more_is_named_than_who_is_looked_for(tmp_path: Path) -> None:
-    """Reading debug information is what takes time."""
+def test_first_names_no_more_frames_than_needed(tmp_path: Path) -> None:
+    """Reading debug information takes most of the time."""
     asked: list[int] = []
 
     class Counting(Reader):
@@ -157,7 +159,7 @@ def test_no_more_is_named_than_who_is_looked_for(tmp_path: Path) -> None:
     symbolizer.close()
 
 
-def test_who_is_in_a_hurry_gets_what_is_known(tmp_path: Path, symbolizer: Symbolizer) -> None:
+def test_hurry_returns_what_is_known(tmp_path: Path, symbolizer: Symbolizer) -> None:
     with running(compile_cpp(tmp_path)) as (pid, addresses):
         stack = symbolizer.stack(pid, AddressSpace(read_mappings(pid)), addresses)
         symbolizer.first([stack], lambda frame: True)
@@ -169,7 +171,7 @@ def test_who_is_in_a_hurry_gets_what_is_known(tmp_path: Path, symbolizer: Symbol
     assert [frame.address for frame in frames] == addresses
 
 
-def test_what_cannot_be_read_has_no_name(tmp_path: Path, symbolizer: Symbolizer) -> None:
+def test_code_that_cannot_be_read_has_no_name(tmp_path: Path, symbolizer: Symbolizer) -> None:
     text = tmp_path / "text"
     text.write_text("no program" * 1000)
     inode = text.stat().st_ino
@@ -214,7 +216,7 @@ extern "C" int last(int x) { return hidden(x); }
 """
 
 
-def test_a_stripped_function_is_nameless_and_never_its_neighbour(tmp_path: Path) -> None:
+def test_a_stripped_function_is_nameless_and_never_its_neighbor(tmp_path: Path) -> None:
     options = ("-shared", "-fPIC", "-fno-toplevel-reorder")
     path = compile_cpp(tmp_path, *options, source=STRIPPED)
     stripped = tmp_path / "stripped"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache of tables: used when it is sound, and never trusted."""
+"""The table cache is used when it is intact, and its files are never trusted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def builds(monkeypatch):
     """Counts the tables that are built."""
     made = []
     original = module.table_of
-    monkeypatch.setattr(module, "table_of", lambda image: made.append(image) or original(image))
+    monkeypatch.setattr(module, "table_of", lambda info: made.append(info) or original(info))
     return made
 
 
@@ -75,7 +75,7 @@ def test_a_table_in_use_is_shared(folder, program):
         assert cache.get(elf) is table
 
 
-def test_without_a_build_id_nothing_is_kept(folder, program):
+def test_a_table_without_a_build_id_is_not_kept(folder, program):
     bare = program.with_name("bare")
     subprocess.run(["objcopy", "-R", ".note.gnu.build-id", program, bare], check=True)
     assert get(folder, bare).rows.tolist() == expected(bare)
@@ -95,7 +95,7 @@ def test_the_same_build_id_with_other_contents_has_its_own_table(folder, program
     assert len(list(folder.iterdir())) == 2
 
 
-def test_what_others_may_write_is_not_used(folder, program, builds):
+def test_a_directory_that_others_can_write_is_not_used(folder, program, builds):
     get(folder, program)
     the_file(folder).chmod(0o620)
     get(folder, program)
@@ -106,7 +106,7 @@ def test_what_others_may_write_is_not_used(folder, program, builds):
 
 
 @pytest.mark.needs("root")
-def test_what_belongs_to_others_is_not_used(folder, program, builds):
+def test_a_directory_of_another_user_is_not_used(folder, program, builds):
     get(folder, program)
     os.chown(the_file(folder), 1, 1)
     get(folder, program)
@@ -129,11 +129,11 @@ def test_links_are_not_followed(folder, program, builds, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["/dev/null/kwatch", "/proc/kwatch"])
-def test_a_cache_that_cannot_be_written_is_no_error(where, program):
+def test_a_cache_that_cannot_be_written_is_not_an_error(where, program):
     assert get(Path(where), program).rows.tolist() == expected(program)
 
 
-def test_the_oldest_files_go_first(folder, program):
+def test_the_oldest_files_are_removed_first(folder, program):
     folder.mkdir(mode=0o700)
     for age in (30, 20, 10):
         path = folder / f"{age}.unwind"
@@ -148,7 +148,7 @@ def test_the_oldest_files_go_first(folder, program):
 
 @given(st.data())
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_damaged_file_is_built_anew(tmp_path_factory, program, data):
+def test_a_damaged_file_is_built_again(tmp_path_factory, program, data):
     folder = tmp_path_factory.getbasetemp() / "damaged"
     table = get(folder, program)
     path = the_file(folder)
@@ -164,10 +164,10 @@ def test_a_damaged_file_is_built_anew(tmp_path_factory, program, data):
 
 
 @pytest.mark.parametrize("change", ["unsorted", "no end", "unknown kind", "too far", "empty"])
-def test_a_sound_checksum_does_not_make_a_table(folder, program, change):
+def test_a_correct_checksum_does_not_make_a_valid_table(folder, program, change):
     with Elf.open(str(program)) as elf:
-        image = module.read_image(elf)
-    table = build_table_of(image)
+        info = module.read_unwind_info(elf)
+    table = build_table_of(info)
     rows = table.rows.copy()
     if change == "unsorted":
         rows["pc"][2] = rows["pc"][1]
@@ -176,20 +176,20 @@ def test_a_sound_checksum_does_not_make_a_table(folder, program, change):
     elif change == "unknown kind":
         rows["rule"][1] = 9
     elif change == "too far":
-        rows["pc"][-1] = image.size + 1
+        rows["pc"][-1] = info.size + 1
     else:
         rows = rows[:0]
-    digest = image.digest()
+    digest = info.digest()
     forged = type(table)(table.machine, table.base, table.size, table.segments, rows)
-    assert module._decoded(module._encoded(forged, digest), image, digest) is None
-    assert module._decoded(module._encoded(table, digest), image, digest) is not None
+    assert module._decoded(module._encoded(forged, digest), info, digest) is None
+    assert module._decoded(module._encoded(table, digest), info, digest) is not None
 
 
-def build_table_of(image):
-    return module.table_of(image)
+def build_table_of(info):
+    return module.table_of(info)
 
 
-def test_where_the_cache_is(monkeypatch, tmp_path):
+def test_the_default_directory(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_dir() == tmp_path / "kwatch"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every call of a real library, by another disassembler, and what only looks like one."""
+"""Call instructions of a real library, compared with a disassembler."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_calls_of_libc() -> None:
             others += 1
             wrong += found
     assert calls > 1000
-    assert wrong < others / 100  # operands may look like a call
+    assert wrong < others / 100  # operands may look like a call instruction
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged and hostile unwind information: a table or an ElfError, soon and in bounded memory."""
+"""Damaged unwind information makes a table or an ElfError, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from kwatch.elf import layout as layout
 from kwatch.elf.elf import Elf, ElfError, Segment
-from kwatch.unwind.image import Image
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.table import build_table, table_of
+from kwatch.unwind.unwind_info import UnwindInfo
 from kwatch.unwind.walk import Region, Regions, Registers, StackMemory, unwind
 from kwatch.wire.unwind_rows import RowKind
 
@@ -28,12 +28,12 @@ MACHINES = st.sampled_from([X86_64, ARM64])
 
 
 def image_of(eh_frame, machine=X86_64):
-    segments = (Segment(TEXT, TEXT, SIZE, SIZE, 5),)
-    return Image("damaged", machine, segments, bytes(eh_frame), EH_FRAME, (), None)
+    segments = (Segment(TEXT, TEXT, SIZE, 5),)
+    return UnwindInfo("damaged", machine, segments, bytes(eh_frame), EH_FRAME, (), None)
 
 
 def check(table):
-    """What bpf/unwind_rows.h promises."""
+    """Checks what bpf/unwind_rows.h guarantees."""
     pcs, kinds = table.rows["pc"].astype(np.int64), table.rows["rule"] & 15
     assert pcs[0] == 0
     assert pcs[-1] <= table.size
@@ -58,11 +58,11 @@ def cie(instructions=b"\x0c\x07\x08\x90\x01", encoding=0x1B, column=16, letters=
     )
 
 
-SIGNED = 0x0B  # addresses and sizes of four bytes, signed, not relative to their place
+SIGNED = 0x0B  # addresses and sizes of four bytes, signed and absolute
 
 
 def absolute(*fdes):
-    """As `section`, with addresses of the file."""
+    """As `section`, with virtual addresses of the file."""
     data = bytearray(cie(encoding=SIGNED))
     for start, size, instructions in fdes:
         place = struct.pack("<iiB", TEXT + start, size, 0)
@@ -85,7 +85,7 @@ def rows_of(eh_frame, machine=X86_64):
     check(table)
     skipped = table.base - TEXT
     rows = [(pc + skipped, rule & 15) for pc, rule in table.rows.tolist()]
-    return rows if rows[0][0] == 0 else [(0, NONE), *rows]  # outside the table there is none
+    return rows if rows[0][0] == 0 else [(0, NONE), *rows]  # outside the table no row applies
 
 
 SP, FP, NONE, UNSUP = RowKind.SP, RowKind.FP, RowKind.NONE, RowKind.UNSUP
@@ -113,24 +113,24 @@ def test_rows_behind_the_function_and_holes_of_padding_are_left_out():
 @pytest.mark.parametrize(
     "instructions",
     [
-        b"\x0b",  # a state restored that was not remembered
+        b"\x0b",  # DW_CFA_restore_state without a remembered state
         b"\x3f",  # an unknown instruction
-        b"\x86",  # an operand missing
+        b"\x86",  # a missing operand
         b"\x0f\x7f\x77",  # an expression longer than the function's instructions
         b"\x01\0\0\0\0\0\0\0\0",  # DW_CFA_set_loc
         b"\x0c\x0a\x00",  # the CFA in r10
         b"\x09\x10\x01",  # the return address in a register
-        b"\x0e" + b"\xff" * 12,  # a number without an end
+        b"\x0e" + b"\xff" * 12,  # an unterminated number
     ],
 )
-def test_what_cannot_be_said_is_unsupported_in_its_own_function_only(instructions):
+def test_only_the_function_of_an_unsupported_rule_is_unsupported(instructions):
     fdes = [(0x100, 64, b"\x44" + instructions), (0x140, 64, b"")]
     found = rows_of(section(*fdes))
     assert found == [(0, NONE), (0x100, SP), (0x104, UNSUP), (0x140, SP), (0x180, NONE)]
 
 
 def test_functions_of_a_negative_size_are_left_out():
-    """Its end would be before the code, and rows would be looked up in other files' tables."""
+    """Otherwise it would end before the code, and look-ups would use the tables of other files."""
     assert rows_of(absolute((0x100, -0x101, b""))) == [(0, NONE)]
     found = rows_of(absolute((0x100, 64, b""), (0x200, -0x7FFFFFFF, b""), (0x300, 16, b"")))
     assert [pc for pc, _ in found] == [0, 0x100, 0x140, 0x300, 0x310]
@@ -140,7 +140,7 @@ def test_the_end_of_a_thread():
     assert rows_of(section((0x100, 64, b"\x07\x10")))[1] == (0x100, RowKind.END)
 
 
-def test_an_unknown_encoding_leaves_its_functions_out():
+def test_functions_of_an_unknown_encoding_are_left_out():
     for head in (cie(encoding=0x3B), cie(letters=b"xR"), cie(encoding=0x07)):
         assert rows_of(section((0x100, 64, b""), head=head)) == [(0, NONE)]
 
@@ -180,7 +180,7 @@ NUMBER = st.integers(-(1 << 31), (1 << 31) - TEXT - 1) | st.integers(-SIZE, SIZE
 
 @MANY
 @given(st.lists(st.tuples(NUMBER, NUMBER, st.binary(max_size=12)), max_size=8))
-def test_random_places_and_sizes(fdes):
+def test_random_addresses_and_sizes(fdes):
     check(table_of(image_of(absolute(*fdes))))
 
 
@@ -238,22 +238,22 @@ def test_a_table_begins_and_ends_with_its_functions(first, size):
 
 
 def far_apart(distance, count):
-    """A file that claims much code, with `count` functions and another one at the other end."""
+    """A file with a large code size, `count` functions at the start and one at the end."""
     places = [(0x100 * n, 1, b"\x0e" + bytes([8 * (n % 2)])) for n in range(count)]
-    segments = (Segment(0, TEXT, 1 << 31, 1 << 31, 5),)
+    segments = (Segment(0, TEXT, 1 << 31, 5),)
     eh_frame = absolute(*places, (distance, 16, b""))
-    return table_of(Image("far", X86_64, segments, eh_frame, EH_FRAME, (), None))
+    return table_of(UnwindInfo("far", X86_64, segments, eh_frame, EH_FRAME, (), None))
 
 
 def test_few_rows_for_much_code_are_refused():
-    """Each 256 bytes between them take as much of the kernel's room as a row."""
+    """In the kernel each 256 bytes between them take as much memory as a row."""
     assert len(far_apart(40 << 20, 1).rows) == 4
-    with pytest.raises(ElfError, match="no table"):
+    with pytest.raises(ElfError, match="invalid unwind information"):
         far_apart(1 << 30, 1)
     assert len(far_apart(1 << 30, 40_000).rows) > 80_000
 
 
-def test_code_behind_the_end_of_the_file_is_refused(program):
+def test_code_beyond_the_end_of_the_file_is_refused(program):
     data = bytearray(program)
     headers = np.frombuffer(data, layout.PROGRAM_HEADER, 13, 64)
     [code] = np.flatnonzero((headers["type"] == layout.PT_LOAD) & (headers["flags"] & 1 > 0))
@@ -261,7 +261,7 @@ def test_code_behind_the_end_of_the_file_is_refused(program):
     for more in (0, 1):
         headers["filesz"][code] += more
         with Elf.in_memory(bytes(data), "claim") as elf:
-            outcome = pytest.raises(ElfError, match="behind") if more else contextlib.nullcontext()
+            outcome = pytest.raises(ElfError, match="beyond") if more else contextlib.nullcontext()
             with outcome:
                 build_table(elf)
 
@@ -272,12 +272,12 @@ MEMORY = 400 << 20
 @pytest.mark.parametrize(
     "hostile",
     [
-        section((0, SIZE, b"\x0a" * 200_000)),  # 200,000 states remembered
+        section((0, SIZE, b"\x0a" * 200_000)),  # 200,000 remembered states
         section((0, SIZE, b"\x41\x0e\x10\x41\x0e\x08" * 43_000)),
         section(*[(0, SIZE, struct.pack("<BIB", 4, i, 0x0A)) for i in range(100_000)]),
         section((0, SIZE, b"\x1d" + b"\xff" * 8) * 1),
         section((0, SIZE, b"\x0e" + b"\xff" * 9 + b"\x01")),
-        # 100,000 references to a CIE that is elsewhere each time and claims the whole section
+        # 100,000 references to different CIEs, each as long as the section
         b"".join(struct.pack("<III", 8, 4 * (i % 50_000), 0) for i in range(100_000)),
         b"\x01zR\0" * 500_000,
     ],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of Python are those that a C compiler reads by bpf/unwind_rows.h."""
+"""Python and C encode rows in the same way: compares with a compiled bpf/unwind_rows.h."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BPF = Path(__file__).parents[2] / "bpf"
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """What a C program that includes unwind_rows.h prints for these expressions."""
+    """The values of expressions in a C program that includes unwind_rows.h."""
     folder = tmp_path_factory.mktemp("rows")
 
     def ask(expressions):
@@ -84,7 +84,7 @@ def test_rules_of_arm64(compiled):
     assert compiled(questions) == answers
 
 
-def test_what_does_not_fit_has_no_rule():
+def test_a_value_that_does_not_fit_has_no_rule():
     assert unwind_rows.x86_rule(unwind_rows.RowKind.SP, 0x8004) is None
     assert unwind_rows.x86_rule(unwind_rows.RowKind.SP, 262144) is None
     assert unwind_rows.x86_rule(unwind_rows.RowKind.SP, 16, -129) is None

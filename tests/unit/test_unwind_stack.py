@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks unwound from registers and memory are those that glibc's backtrace() gives."""
+"""Stacks unwound from registers and memory, compared with backtrace() of glibc."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from kwatch.wire.unwind_rows import Arm64Ra, RowKind, StackEnd
 SOURCE = Path(__file__).with_name("unwind_self.c")
 MACHINE = ARM64 if platform.machine() == "aarch64" else X86_64
 HEAD = struct.Struct("<7Q")
+MAX_FRAMES = 1024
 
 
 class Case(enum.IntEnum):
@@ -83,7 +84,7 @@ ONLY_X86 = {"lazy", "lazy, endbr", "realigned"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_stack_is_that_of_backtrace(tmp_path, name):
+def test_stacks_agree_with_backtrace(tmp_path, name):
     if name in ONLY_X86 and MACHINE is not X86_64:
         pytest.skip("options of x86-64")
     program = tmp_path / "program"
@@ -91,25 +92,25 @@ def test_every_stack_is_that_of_backtrace(tmp_path, name):
     subprocess.run([program, tmp_path], check=True, timeout=60)
     regions, seen, truncated = regions_of(tmp_path / "maps"), Counter(), 0
     for case, registers, expected, stack in records_of(tmp_path / "stacks"):
-        found = unwind(MACHINE, registers, stack, regions)
+        found = unwind(MACHINE, registers, stack, regions, MAX_FRAMES)
         seen[case] += 1
         expected = (registers.pc, *expected[1:])
         if kind_at(regions, registers.pc) == RowKind.NONE:
-            # linkage stubs of a static program, which nothing describes
+            # linkage stubs of a static program have no FDE
             assert name == "static"
             assert len(expected) == 1
             continue
         if found.end is StackEnd.COMPLETE:
             assert found == Unwound(expected, StackEnd.COMPLETE, False), case.name
             continue
-        # mostly lazy binding: the resolver's assembly has its CFA in rbx
+        # mostly lazy binding: the CFA of the resolver is in rbx
         truncated += 1
         assert (case, found.end) == (Case.STEP, StackEnd.UNSUPPORTED)
         assert found.frames == expected[: len(found.frames)]
         resolver = found.frames[-1] - 1
         assert kind_at(regions, resolver) == RowKind.UNSUP or resolver == registers.pc - 1
     assert set(seen) == set(Case) - ({Case.STEP} if MACHINE is ARM64 else set())
-    # without the resolver: prologues that realign the stack and have their CFA in r10
+    # the others are prologues that realign the stack, with the CFA in r10
     assert truncated < 20 or name not in ("static", "frames omitted, bound at once")
     assert MACHINE is ARM64 or seen[Case.STEP] - truncated > 400
 
@@ -125,7 +126,7 @@ def machine_table(machine, *rules):
         [(256 * index, rule) for index, rule in enumerate([*rules, RowKind.NONE])], dtype=fmt.ROW
     )
     size = 256 * len(rules)
-    table = Table(machine, 0x1000, size, (Segment(0, 0x1000, size, size, 5),), rows)
+    table = Table(machine, 0x1000, size, (Segment(0, 0x1000, size, 5),), rows)
     return Regions([Region(0x1000, 0x1000 + size, 0x1000, table)])
 
 
@@ -147,13 +148,14 @@ def test_arm64_frames():
     )
     signed = 0x0023_0000_0000_1208
     stack = words(0x8000, at_0=0x8060, at_8=signed, at_112=0x1304)
-    found = unwind(ARM64, Registers(0x1000, 0x8000, 0x77, lr=0x1104), stack, regions)
+    found = unwind(ARM64, Registers(0x1000, 0x8000, 0x77, lr=0x1104), stack, regions, MAX_FRAMES)
     assert found == Unwound((0x1000, 0x1104, 0x1208, 0x1304), StackEnd.COMPLETE, False)
 
 
 def test_arm64_link_register_is_known_in_one_frame_only():
     regions = machine_table(ARM64, fmt.arm64_rule(False, Arm64Ra.REG, 16, 0))
-    found = unwind(ARM64, Registers(0x1000, 0x8000, 0, lr=0x1008), words(0x8000), regions)
+    registers = Registers(0x1000, 0x8000, 0, lr=0x1008)
+    found = unwind(ARM64, registers, words(0x8000), regions, MAX_FRAMES)
     assert found == Unwound((0x1000, 0x1008), StackEnd.UNSUPPORTED, False)
 
 
@@ -162,7 +164,7 @@ def test_arm64_signal_frame():
         ARM64, RowKind.SIGNAL, fmt.arm64_rule(False, Arm64Ra.REG, 0, 0), RowKind.END
     )
     stack = words(0x8000, at_544=0x9F, at_552=0x1208, at_560=0x8400, at_568=0x1100)
-    found = unwind(ARM64, Registers(0x1004, 0x8000, 0), stack, regions)
+    found = unwind(ARM64, Registers(0x1004, 0x8000, 0), stack, regions, MAX_FRAMES)
     assert found == Unwound((0x1004, 0x1100, 0x1208), StackEnd.COMPLETE, False)
 
 
@@ -190,9 +192,8 @@ def test_how_a_stack_ends(registers, end, frames, by_frame_pointer):
     assert (found.end, len(found.frames), found.by_frame_pointer) == (end, frames, by_frame_pointer)
 
 
-def test_code_of_no_file_is_known_to_have_no_rows():
-    """As the BPF programs say when they know the mapping, such as that of a JIT."""
-    found = unwind(
-        X86_64, Registers(0x5000, 0x8000, 0), words(0x8000), Regions([Region(0x5000, 0x6000)])
-    )
+def test_code_without_a_file_has_no_rows():
+    """The BPF programs do the same for a mapping that they know, such as JIT code."""
+    regions = Regions([Region(0x5000, 0x6000)])
+    found = unwind(X86_64, Registers(0x5000, 0x8000, 0), words(0x8000), regions, MAX_FRAMES)
     assert found == Unwound((0x5000,), StackEnd.NO_ROW, False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables say what binutils reads in the same files, row by row."""
+"""Tables compared with readelf, row by row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows_of_readelf(path):
     """(address, columns by name) of every row that readelf computes, by function."""
     start, cie, cies, names, found = None, "", {}, [], []
     command = ["readelf", "--debug-dump=frames-interp", str(path)]
-    # Its status is 1 where the file names a debug file that is not installed.
+    # The exit status is 1 if the file names a debug file that is not installed.
     shown = subprocess.run(command, capture_output=True, text=True).stdout
     for line in shown.splitlines():
         entry = _ENTRY.match(line)
@@ -45,8 +45,8 @@ def rows_of_readelf(path):
             start, cie = None, line[:8]
         elif entry:
             start, end = int(entry[2], 16), int(entry[3], 16)
-            # A function without instructions of its own has no line below. Nor has the CIE of
-            # glibc's signal trampoline, which other tests unwind through.
+            # A function without instructions has no line below, and neither has the CIE of glibc's
+            # signal trampoline, which other tests unwind.
             initial = cies.get(_OF_CIE.search(line)[1])
             found.append((start, end, [(start, initial)] if initial else []))
         elif line.strip().startswith("LOC"):
@@ -62,14 +62,14 @@ def rows_of_readelf(path):
 
 
 def effective_rows(path):
-    """Every row once; what a later row of the same function puts in its place is dropped."""
+    """Each row once, without those that a later row of the same function replaces."""
     for start, end, rows in rows_of_readelf(path):
         last = dict(rows)
         yield from ((pc, columns) for pc, columns in last.items() if start <= pc < end)
 
 
 def said_by_x86(rule):
-    """CFA, rbp and return address of a rule, in readelf's words; None for any."""
+    """CFA, rbp and return address of a rule, as readelf prints them; None matches any."""
     kind = RowKind(fmt.kind_of(rule))
     fp = fmt.x86_fp(rule)
     saved = {fmt.FP_SAME: "u", fmt.FP_AT_FP: "exp"}.get(fp, f"c{8 * fp}")
@@ -104,7 +104,7 @@ def said_by_arm64(rule):
 
 
 def compare(path, said_by, fp):
-    """The number of rows of each kind; fails where a row and readelf differ."""
+    """Counts the rows of each kind. Fails if a row and readelf differ."""
     table, kinds, unsupported = table_of(path), Counter(), []
     for pc, columns in effective_rows(path):
         rule = table.rule_at(pc - table.base)
@@ -130,14 +130,14 @@ IS_ARM64 = platform.machine() == "aarch64"
 
 
 @pytest.mark.parametrize("path", libraries(), ids=lambda path: Path(path).name)
-def test_rows_are_those_of_readelf(path):
+def test_rows_agree_with_readelf(path):
     if IS_ARM64:
         check_arm64(path)
         return
     kinds, unsupported = compare(path, said_by_x86, "rbp")
     assert kinds[RowKind.SP] > 500
     assert kinds[RowKind.NONE] == 0
-    # What has no row is assembly that keeps the CFA, rbp or the return address in registers.
+    # Only assembly that keeps the CFA, rbp or the return address in registers has no row.
     expressible = re.compile(r"(rsp|rbp)[+-]\d+ (u|c-\d+) c-8")
     assert not [row for row in unsupported if expressible.fullmatch(" ".join(row))]
 
@@ -145,7 +145,7 @@ def test_rows_are_those_of_readelf(path):
 @pytest.mark.skipif(IS_ARM64, reason="its own libraries are compared")
 @pytest.mark.needs("cross")
 @pytest.mark.parametrize("name", ["libc.so.6", "ld-linux-aarch64.so.1", "libgcc_s.so.1"])
-def test_arm64_rows_are_those_of_readelf(name):
+def test_arm64_rows_agree_with_readelf(name):
     check_arm64(f"/usr/aarch64-linux-gnu/lib/{name}")
 
 
@@ -164,13 +164,13 @@ def test_the_signal_trampoline_of_musl_is_found_by_its_instructions(tmp_path):
     symbols = run("nm", str(program))
     address = int(re.search(r"^(\w+) \w __restore_rt$", symbols, re.MULTILINE)[1], 16)
     table = table_of(program)
-    # a handler returns to it, and is looked up one byte before
+    # a handler returns to it, and the look-up is one byte lower
     for pc in (address - 1, address, address + 8):
         assert table.rule_at(pc - table.base) == RowKind.SIGNAL
     assert table.rule_at(address + 9 - table.base) != RowKind.SIGNAL
 
 
-def test_what_holds_for_every_table():
+def test_properties_of_every_table():
     for path in libraries():
         table = table_of(path)
         pcs, kinds = table.rows["pc"].astype(np.int64), table.rows["rule"] & 15

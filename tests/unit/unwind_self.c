@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes stacks of its own, and what glibc's backtrace() says of each, for test_unwind_stack.py.
+// Writes copies of its own stacks, and what backtrace() returns for each, for test_unwind_stack.py.
 //
 // usage: unwind_self FOLDER
 // FOLDER/maps: /proc/self/maps. FOLDER/stacks: records of struct head, frames, stack bytes.
@@ -44,7 +44,7 @@ static void record(struct head head, void **frames)
 	put((void *)head.sp, head.bytes);
 }
 
-// The frames below this one are those of the record; its own first frame is this function.
+// The record has the frames of the callers; the first one of backtrace() is this function.
 NOINLINE static void dump(int where)
 {
 	void *frames[MAX_FRAMES];
@@ -189,7 +189,7 @@ static void handle(int number, void (*handler)(int, siginfo_t *, void *), int fl
 	sigaction(number, &action, NULL);
 }
 
-// Every instruction of a few calls, the first of each through the dynamic loader.
+// Every instruction of a few function calls, the first of each through the dynamic loader.
 NOINLINE static void step(void)
 {
 #if defined(__x86_64__)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demangled names of C++ and Rust."""
+"""Demangles names of C++ and Rust."""

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C++ and Rust names as they were written; without libstdc++, C++ names stay as the linker knows
-them."""
+"""Demangles C++ and Rust names. Without libstdc++, C++ names stay mangled."""
 
 from __future__ import annotations
 
@@ -12,13 +11,13 @@ from kwatch.symbols.demangle.rust_legacy import demangle_legacy
 from kwatch.symbols.demangle.rust_v0 import demangle_v0
 from kwatch.symbols.dwarf.libc import free
 
-#: Longer names are cut: nobody reads them, and a damaged file may hold any.
+#: Longer names are cut: nobody reads them, and a damaged file may contain any.
 MAX_LENGTH = 4096
 
 
 @functools.lru_cache(maxsize=4096)
 def demangle(name: str) -> str:
-    """The name in the source of a mangled one; any other name as it is."""
+    """The demangled name; a name that is not mangled is returned as it is."""
     if not name.startswith(("_Z", "_R")):
         return _clipped(name)
     readable = demangle_legacy(name) or demangle_v0(name)

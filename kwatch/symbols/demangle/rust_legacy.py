@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rust's names of before the v0 scheme: C++ mangling, with a hash and with escapes inside.
+"""Demangles Rust's legacy names: C++ mangling with a hash at the end and with escapes.
 
-Source: the escapes that rustc's `legacy` symbol mangling writes.
+Source: the escapes that rustc writes with `legacy` symbol mangling.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _IDENTIFIER = re.compile(r"\d{1,4}")
 
 
 def demangle_legacy(name: str) -> str | None:
-    """The path without its hash; None if the name is none of this scheme."""
+    """The path without its hash; None if the name is not a legacy one."""
     if not name.startswith("_ZN"):
         return None
     parts, at = [], 3

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rust's v0 symbol names as paths.
+"""Demangles Rust's v0 symbol names.
 
-Source: "v0 Symbol Format" in the rustc book (RFC 2603). Hashes of crates and types of constants
-are left out, as other tools do, and so is what the compiler adds after a dot.
+Source: "v0 Symbol Format" in the rustc book (RFC 2603). Hashes of crates, types of constants and
+suffixes after a dot are left out, as in other tools.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable
 
-_DEEPEST = 200
+_MAX_DEPTH = 200
 _MAX_LENGTH = 8192
 _DIGITS = {c: i for i, c in enumerate(string.digits + string.ascii_letters)}
 _BASIC = {
@@ -23,11 +23,11 @@ _SPECIAL = {"C": "closure", "S": "shim"}
 
 
 class _Invalid(Exception):
-    """The name is not of this scheme, or too long to be shown."""
+    """The name is not a v0 name, or too long."""
 
 
 def demangle_v0(name: str) -> str | None:
-    """None if the name is none of this scheme."""
+    """The path; None if the name is not a v0 name."""
     if not name.startswith("_R") or not name.isascii() or not name[2:3].isupper():
         return None
     parser = _Parser(name[2:].partition(".")[0])
@@ -39,7 +39,7 @@ def demangle_v0(name: str) -> str | None:
 
 
 class _Parser:
-    """Recursive descent over the mangled name; `out` collects the readable one."""
+    """Parses the mangled name by recursive descent. `out` collects the demangled name."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -180,7 +180,7 @@ class _Parser:
         self._put(">" if is_open else "")
 
     def _open_generics(self) -> bool:
-        """A path whose list of arguments, if it has one, is left open."""
+        """Writes a path; returns whether its list of arguments is still open."""
         if self._takes("B"):
             is_open: list[bool] = []
             self._backwards(lambda: is_open.append(self._open_generics()))
@@ -228,9 +228,9 @@ class _Parser:
             self._put(f"{sign}{value}" if value >> 64 == 0 else f"{sign}{value:#x}")
 
     def _bound(self, what: Callable[[], object]) -> None:
-        """What may begin with lifetimes of its own, as in `for<'a> fn(&'a u8)`."""
+        """Writes a type that may begin with its own lifetimes: `for<'a> fn(&'a u8)`."""
         count = self._number() + 1 if self._takes("G") else 0
-        if count > _DEEPEST:
+        if count > _MAX_DEPTH:
             raise _Invalid
         self._lifetimes += count
         if count:
@@ -257,7 +257,7 @@ class _Parser:
         return count
 
     def _skip_path(self) -> None:
-        """The path of an implementation is not shown."""
+        """Parses the path of an implementation, which is not shown."""
         out, length = self.out, self._length
         self.out = []
         self.path(in_value=False)
@@ -274,7 +274,7 @@ class _Parser:
 
     def _nested(self, what: Callable[..., object], *arguments: object) -> None:
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > _MAX_DEPTH:
             raise _Invalid
         what(*arguments)
         self._depth -= 1
@@ -336,6 +336,6 @@ def _refuse() -> int:
 
 
 def _decoded(name: str) -> str:
-    """Punycode, with `_` in the place of `-`."""
+    """Decodes Punycode with `_` instead of `-`."""
     plain, separator, rest = name.rpartition("_")
     return (plain + ("-" if separator else "") + rest).encode().decode("punycode")

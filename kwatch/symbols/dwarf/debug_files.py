@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the separate debug file of a stripped one: by libdw here, then where the program lives.
+"""Finds the separate debug file of a stripped file: by libdw, in the root directory of the
+program, and on debuginfod servers.
 
-Whatever is found must have the build-id of the stripped file or, without one, the checksum that
-its debug link names.
+A debug file must have the build-id of the stripped file or, if that has none, the checksum in its
+debug link.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _CHUNK = 1 << 20
 
 
 class DebugFiles:
-    """The search for one module. `callback` is what libdw takes; keep it as long as the module.
+    """The search for one module. `callback` is for libdw; keep it as long as the module.
 
-    `root` is a directory in which the program sees its own files, empty if they are ours.
+    `root` is the root directory of the program, empty if it is that of kwatch.
     """
 
     def __init__(self, root: str, server: Debuginfod | None) -> None:
@@ -37,11 +38,11 @@ class DebugFiles:
 
     @property
     def pending(self) -> bool:
-        """Whether a server was still delivering the file when it was looked for."""
+        """Whether the file was still being downloaded when it was searched for."""
         return self._awaited is not None
 
     def has_arrived(self) -> bool:
-        """Whether what was pending is here now, or is known not to come."""
+        """Whether a pending download has ended, with or without a file."""
         if self._awaited is None or self._server is None:
             return False
         found = self._server.find(self._awaited)
@@ -100,7 +101,7 @@ def _matches(path: str, build_id: bytes, checksum: int) -> bool:
 
 
 def _checksum(fd: int) -> int:
-    """The CRC of .gnu_debuglink, which is zlib's."""
+    """The CRC of .gnu_debuglink, which is the same as that of zlib."""
     value, at = 0, 0
     while chunk := os.pread(fd, _CHUNK, at):
         value, at = zlib.crc32(chunk, value), at + len(chunk)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debug files from the servers in DEBUGINFOD_URLS, by elfutils' libdebuginfod and its cache.
+"""Downloads debug files from the servers in DEBUGINFOD_URLS, by libdebuginfod and its cache.
 
-A download never holds kwatch up for long: it goes on in a process of its own, and frames that are
-named before it ends have no source lines. (libdw would ask the servers itself, and wait.)
+kwatch waits for a download for a short time only. It continues in a separate process, and frames
+that are named before it ends have no source lines. (libdw would query the servers and wait.)
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_void_p
 from kwatch.system.child import die_with_parent, python_command
 
 URLS = "DEBUGINFOD_URLS"
-_PATIENCE_S = 3.0  # over all downloads together
-_AT_ONCE = 4
+_MAX_WAIT_S = 3.0  # for all downloads together
+_MAX_DOWNLOADS = 4  # at a time
 
 
 class Debuginfod:
-    """The servers. `patience_s`: for how long `find` may wait, over all calls together."""
+    """The servers. `max_wait_s`: how long `find` may wait, all invocations together."""
 
-    def __init__(self, urls: str, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, urls: str, max_wait_s: float = _MAX_WAIT_S) -> None:
         self._environment = os.environ | {URLS: urls}
-        self._patience_s = patience_s
+        self._max_wait_s = max_wait_s
         self._running: dict[bytes, subprocess.Popen[bytes]] = {}
         self._paths: dict[bytes, str | None] = {}
 
     def find(self, build_id: bytes) -> str | None:
-        """The path of the debug file in the cache; None if there is none, or not yet."""
+        """The path of the debug file in the cache; None if there is none, or none yet."""
         if build_id not in self._paths and build_id not in self._running:
-            if len(self._running) >= _AT_ONCE:
+            if len(self._running) >= _MAX_DOWNLOADS:
                 return None
             self._running[build_id] = self._start(build_id)
         if build_id in self._running:
@@ -50,14 +50,14 @@ class Debuginfod:
     def _wait(self, build_id: bytes) -> None:
         process, started = self._running[build_id], time.monotonic()
         try:
-            process.wait(max(self._patience_s, 0))
+            process.wait(max(self._max_wait_s, 0))
         except subprocess.TimeoutExpired:
             return
         finally:
-            self._patience_s -= time.monotonic() - started
+            self._max_wait_s -= time.monotonic() - started
         del self._running[build_id]
-        with process.stdout or open(os.devnull, "rb") as said:
-            self._paths[build_id] = os.fsdecode(said.read()) or None
+        with process.stdout or open(os.devnull, "rb") as output:
+            self._paths[build_id] = os.fsdecode(output.read()) or None
 
 
 def download(hexadecimal: str) -> None:
@@ -76,6 +76,6 @@ def download(hexadecimal: str) -> None:
 
 
 def servers() -> Debuginfod | None:
-    """None where no server is configured."""
+    """None if no server is configured."""
     urls = os.environ.get(URLS, "").strip()
     return Debuginfod(urls) if urls else None

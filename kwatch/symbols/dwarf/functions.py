@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions of a compilation unit by address, those inside namespaces and types included.
+"""The functions of a compilation unit by address, also those in namespaces and types.
 
-dwarf_getscopes() does not look into them, and that is where rustc and clang put functions.
+rustc and clang put functions there, but dwarf_getscopes() does not search them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from ctypes import byref, c_uint64
+from ctypes import byref
 
 from kwatch.symbols.dwarf.libdw_api import (
     DW_TAG_INLINED_SUBROUTINE,
@@ -16,16 +16,19 @@ from kwatch.symbols.dwarf.libdw_api import (
     Die,
     load_libdw,
 )
+from kwatch.symbols.dwarf.units import ranges_of
 
 #: Class, structure, union, interface, module, namespace.
 _HOLDERS = frozenset((0x02, 0x13, 0x17, 0x38, 0x1E, 0x39))
 #: Lexical block, inlined subroutine, catch block, try block.
 _BLOCKS = frozenset((0x0B, DW_TAG_INLINED_SUBROUTINE, 0x25, 0x32))
 _MAX_ENTRIES = 2_000_000
-_DEEPEST = 64
+_MAX_DEPTH = 64
 
 
 class UnitFunctions:
+    """Reads all functions of a unit once; finds those at an address."""
+
     def __init__(self, unit: Die) -> None:
         self._left = _MAX_ENTRIES
         found = list(self._functions(unit, 0))
@@ -34,12 +37,12 @@ class UnitFunctions:
         self._found = found
 
     def enclosing(self, address: int) -> list[Die]:
-        """The blocks around an address up to the function that they are in, innermost first."""
+        """The blocks around an address and their function, innermost first."""
         index = bisect_right(self._starts, address) - 1
         if index < 0 or address >= self._found[index][1]:
             return []
         chain = [self._found[index][2]]
-        while len(chain) < _DEEPEST and (inner := _block_at(chain[-1], address)) is not None:
+        while len(chain) < _MAX_DEPTH and (inner := _block_at(chain[-1], address)) is not None:
             chain.append(inner)
         return chain[::-1]
 
@@ -51,21 +54,10 @@ class UnitFunctions:
                 return
             tag = dw.dwarf_tag(byref(die))
             if tag == DW_TAG_SUBPROGRAM:
-                for start, end in ranges_of(die):
+                for start, end in ranges_of(byref(die)):
                     yield start, end, Die.from_buffer_copy(die)
-            elif tag in _HOLDERS and depth < _DEEPEST:
+            elif tag in _HOLDERS and depth < _MAX_DEPTH:
                 yield from self._functions(die, depth + 1)
-
-
-def ranges_of(die: Die) -> Iterator[tuple[int, int]]:
-    """Without functions that the linker dropped, whose ranges begin at 0."""
-    dw = load_libdw()
-    base, start, end = c_uint64(), c_uint64(), c_uint64()
-    at = dw.dwarf_ranges(byref(die), 0, byref(base), byref(start), byref(end))
-    while at > 0:
-        if start.value:
-            yield start.value, end.value
-        at = dw.dwarf_ranges(byref(die), at, byref(base), byref(start), byref(end))
 
 
 def _block_at(parent: Die, address: int) -> Die | None:
@@ -77,7 +69,7 @@ def _block_at(parent: Die, address: int) -> Die | None:
 
 
 def _children(parent: Die) -> Iterator[Die]:
-    """The same object each time, as far as it is iterated."""
+    """The children of an entry. Yields one object, which the next step overwrites."""
     dw, die = load_libdw(), Die()
     if dw.dwarf_child(byref(parent), byref(die)):
         return

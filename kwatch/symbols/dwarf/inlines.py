@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions that hold an address by debug information: inlined ones and the one around them."""
+"""The functions at an address by debug information: inlined ones, then the one around them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from kwatch.symbols.dwarf.libdw_api import (
 from kwatch.symbols.dwarf.units import directory_of
 from kwatch.system.lru import Lru
 
-_DEEPEST = 256
-_UNITS = 64
+_MAX_DEPTH = 256
+_MAX_UNITS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A function; if it was inlined, `directory`, `call_file` and `call_line` say where.
+    """A function. If it was inlined, `directory`, `call_file` and `call_line` say where.
 
-    `name` is the mangled one, if there is one. `start` is its entry, 0 if it is not known.
+    `name` is mangled if the language mangles names. `start` is the entry address, 0 if unknown.
     """
 
     name: bytes
@@ -43,13 +43,13 @@ class Scope:
 
 
 class Inlines:
-    """Of one module: remembers what it had to search units for."""
+    """The functions of one module. Remembers those of the units that it had to search."""
 
     def __init__(self) -> None:
-        self._functions: Lru[int, UnitFunctions] = Lru(_UNITS)
+        self._functions: Lru[int, UnitFunctions] = Lru(_MAX_UNITS)
 
     def at(self, unit: int, address: int) -> list[Scope]:
-        """The functions around an address, innermost first; `unit` is its unit's Dwarf_Die."""
+        """The functions around an address, innermost first. `unit` is the Dwarf_Die of its unit."""
         whole = _with_split(unit)
         found = _scopes(unit, whole, list(_enclosing(whole, address)))
         if found and not found[-1].inlined:
@@ -66,17 +66,17 @@ def _scopes(unit: int, whole: Die, dies: list[Die]) -> list[Scope]:
     for die in dies:
         tag = load_libdw().dwarf_tag(byref(die))
         if tag == DW_TAG_INLINED_SUBROUTINE:
-            file, line = _call(whole, die)
+            file, line = _call_site(whole, die)
             directory = directory_of(unit)
             found.append(Scope(_name(die), True, 0, directory, file, line))
         elif tag == DW_TAG_SUBPROGRAM:
             found.append(Scope(_name(die), False, _entry(die)))
             break
-    return found[:_DEEPEST]
+    return found[:_MAX_DEPTH]
 
 
 def _with_split(unit: int) -> Die:
-    """The unit itself, or what `-gsplit-dwarf` moved into another file, if that file is there."""
+    """The unit, or its part in the file that `-gsplit-dwarf` made, if that file exists."""
     skeleton = cast(unit, POINTER(Die)).contents
     kind, split = c_int(), Die()
     dw = load_libdw()
@@ -88,8 +88,8 @@ def _with_split(unit: int) -> Die:
 def _enclosing(unit: Die, address: int) -> Iterator[Die]:
     """The entries around an address, innermost first.
 
-    dwarf_getscopes() goes on from an inlined function to where it is written;
-    dwarf_getscopes_die() to where it is called.
+    From an inlined function dwarf_getscopes() continues with the scope of its definition,
+    dwarf_getscopes_die() with the function into which it was inlined.
     """
     dw = load_libdw()
     dies = POINTER(Die)()
@@ -121,7 +121,7 @@ def _entry(die: Die) -> int:
     return 0 if load_libdw().dwarf_entrypc(byref(die), byref(start)) else start.value
 
 
-def _call(unit: Die, die: Die) -> tuple[bytes, int]:
+def _call_site(unit: Die, die: Die) -> tuple[bytes, int]:
     line = _number(die, DW_AT_CALL_LINE)
     files, count = c_void_p(), c_size_t()
     dw = load_libdw()

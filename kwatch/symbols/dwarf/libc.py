@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""malloc()'s side of C libraries that hand memory over."""
+"""free() and strdup(), for C libraries that pass the ownership of memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ctypes import c_char_p, c_void_p
 
 
 def free(pointer: c_void_p | int) -> None:
-    """For what a library allocated for its caller."""
+    """Frees memory that a library allocated for its caller."""
     _libc().free(pointer)
 
 
 def duplicate(text: c_char_p) -> int:
-    """A copy of a string, for a library that frees it."""
+    """Copies a string for a library that frees it."""
     copy: int = _libc().strdup(text)
     return copy
 

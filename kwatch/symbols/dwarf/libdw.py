@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Symbols, source lines and inlined functions of one ELF file, by elfutils' libdw."""
+"""Reads symbols, source lines and inlined functions of an ELF file, by libdw of elfutils."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kwatch.symbols.dwarf.units import CompilationUnit, Units
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A function and a line in it; `name` is demangled, empty if it is not known."""
+    """A function and a line in it. `name` is demangled, and empty if unknown."""
 
     name: str
     file: str
@@ -28,11 +28,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What is at an address: the functions that were inlined there, innermost first, then the one
-    that holds them.
+    """The functions at an address: inlined ones, innermost first, then the one around them.
 
-    `offset` is that of the address in the last, None if it is not known. `signal`: the code is a
-    signal handler's return, so that its caller was interrupted anywhere, not in a call.
+    `offset` is that of the address in the last function, None if unknown. `signal`: the code
+    returns from a signal handler, so the next frame was interrupted and made no call.
     """
 
     places: tuple[Place, ...]
@@ -41,13 +40,12 @@ class Location:
 
 
 class Module:
-    """One ELF file. Addresses are the file's own virtual addresses. Not for several threads."""
+    """One ELF file. Addresses are virtual addresses of the file. Not thread-safe."""
 
     def __init__(
         self, fd: int, path: str, root: str = "", server: Debuginfod | None = None
     ) -> None:
-        """`fd` stays the caller's. `path` names the file and is where debug links start, in the
-        directory `root` too if that is given.
+        """The caller keeps `fd`. Debug links are relative to `path`, also below `root` if given.
 
         Raises KwatchError if libdw is missing or cannot read the file.
         """
@@ -95,7 +93,7 @@ class Module:
         return self._files.pending
 
     def is_outdated(self) -> bool:
-        """Whether it has: then open the file once more."""
+        """Whether a server has delivered: open the file again."""
         return self._files.has_arrived()
 
     def locate(self, vaddr: int) -> Location:
@@ -117,7 +115,7 @@ class Module:
         return Location(tuple(places), offset, self._is_signal_return(vaddr))
 
     def symbol(self, vaddr: int) -> tuple[str, int] | None:
-        """(mangled name, offset in it) of the symbol that holds the address, never of one near."""
+        """(mangled name, offset) of the symbol that contains the address, never of a near one."""
         offset, symbol = c_uint64(), Symbol()
         name = self._dw.dwfl_module_addrinfo(
             self._module, vaddr + self._bias, byref(offset), byref(symbol), None, None, None
@@ -148,7 +146,7 @@ class Module:
 
     def _report(self, fd: int, path: str) -> int:
         name = os.fsencode(path)
-        owned = os.dup(fd)  # libdw closes it, if it takes it
+        owned = os.dup(fd)  # if libdw accepts it, libdw closes it
         module: int | None = self._dw.dwfl_report_elf(self._dwfl, name, name, owned, 0, True)
         if not module:
             os.close(owned)
@@ -163,7 +161,8 @@ class Module:
         return bias.value
 
     def _holds(self, symbol: Symbol, offset: int, vaddr: int) -> bool:
-        """A label of assembly has no size; then the unwind table tells whose code this is."""
+        """Whether code belongs to a symbol. For a label in assembly, which has no size, `.eh_frame`
+        tells."""
         if symbol.size:
             return bool(offset < symbol.size)
         unwound = self._unwind(vaddr)
@@ -174,8 +173,9 @@ class Module:
         return unwound is not None and unwound[1]
 
     def _unwind(self, vaddr: int) -> tuple[int, bool] | None:
-        """(where the function that holds the address begins, whether a signal's return is there),
-        by `.eh_frame`."""
+        """(start of the function, whether it returns from a signal) at the address, by
+        `.eh_frame`.
+        """
         bias, start, end = c_uint64(), c_uint64(), c_uint64()
         signal, frame = c_bool(), c_void_p()
         cfi = self._dw.dwfl_module_eh_cfi(self._module, byref(bias))
@@ -200,5 +200,5 @@ def _full_path(directory: bytes, name: bytes) -> str:
 
 
 def _readable(name: bytes) -> str:
-    """Without the version (`memcpy@@GLIBC_2.14`), which no C, C++ or Rust name contains."""
+    """Demangles a name, without the version (`memcpy@@GLIBC_2.14`): `@` is in no other name."""
     return demangle(os.fsdecode(name.partition(b"@")[0]))

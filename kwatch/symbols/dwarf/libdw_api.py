@@ -146,7 +146,7 @@ _LIBELF: dict[str, tuple[Any, list[Any]]] = {
 
 @functools.cache
 def load_libdw() -> ctypes.CDLL:
-    """Raises KwatchError, with the package to install, where there is no libdw."""
+    """Raises KwatchError, with the package to install, if there is no libdw."""
     try:
         library = ctypes.CDLL("libdw.so.1")
     except OSError as err:
@@ -163,9 +163,9 @@ def _declare(library: ctypes.CDLL, prototypes: dict[str, tuple[Any, list[Any]]])
 
 
 def offline_callbacks(find_debuginfo: Any = None) -> Callbacks:
-    """For files that no process need be running. libdw holds a pointer to them: keep them.
+    """For files, not processes. libdw keeps a pointer to them, so keep them alive.
 
-    `find_debuginfo`: a FIND_DEBUGINFO in place of libdw's own.
+    `find_debuginfo`: a FIND_DEBUGINFO instead of that of libdw.
     """
     library = load_libdw()
     return Callbacks(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Source lines of compilation units that `.debug_aranges` does not list.
+"""Source lines of compilation units that are not in `.debug_aranges`.
 
-libdw finds units by that section alone, and clang does not write it.
+libdw finds units only by that section, and clang does not write it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAX_RANGES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class CompilationUnit:
-    """A unit's Dwarf_Die; `bias` leads from the addresses of the debug information to libdw's."""
+    """A Dwarf_Die. `bias`: the address in libdw less the address in the debug information."""
 
     die: int
     bias: int
@@ -27,7 +27,7 @@ class CompilationUnit:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Range:
-    """Addresses are libdw's."""
+    """Addresses in libdw."""
 
     start: int
     end: int
@@ -47,7 +47,7 @@ class Units:
         return self._ranges[index].unit
 
     def source(self, address: int) -> tuple[bytes, bytes, int] | None:
-        """(directory, file, line); a line of 0 has no source."""
+        """(directory, file, line). Line 0: no source."""
         dw, unit = load_libdw(), self.find(address)
         if unit is None:
             return None
@@ -64,24 +64,27 @@ def _ranges(module: int) -> Iterator[_Range]:
     bias = c_uint64()
     unit = dw.dwfl_module_nextcu(module, None, byref(bias))
     while unit:
-        for start, end in _unit_ranges(unit):
+        for start, end in ranges_of(unit):
             yield _Range(start + bias.value, end + bias.value, CompilationUnit(unit, bias.value))
         unit = dw.dwfl_module_nextcu(module, unit, byref(bias))
 
 
-def _unit_ranges(unit: int) -> Iterator[tuple[int, int]]:
-    """Without functions that the linker dropped, whose ranges begin at 0."""
+def ranges_of(die: object) -> Iterator[tuple[int, int]]:
+    """(start, end) of each range of a Dwarf_Die or its address.
+
+    Functions that the linker dropped have ranges that begin at 0, which are left out.
+    """
     dw = load_libdw()
     base, start, end = c_uint64(), c_uint64(), c_uint64()
-    at = dw.dwarf_ranges(unit, 0, byref(base), byref(start), byref(end))
+    at = dw.dwarf_ranges(die, 0, byref(base), byref(start), byref(end))
     while at > 0:
         if start.value:
             yield start.value, end.value
-        at = dw.dwarf_ranges(unit, at, byref(base), byref(start), byref(end))
+        at = dw.dwarf_ranges(die, at, byref(base), byref(start), byref(end))
 
 
 def directory_of(unit: object) -> bytes:
-    """Where the unit was compiled; `unit` is a Dwarf_Die or its address."""
+    """The directory of the compilation. `unit` is a Dwarf_Die or its address."""
     dw, attribute = load_libdw(), Attribute()
     if not dw.dwarf_attr(unit, DW_AT_COMP_DIR, byref(attribute)):
         return b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a table is made of: the parts of an ELF file that say how its code is unwound."""
+"""The parts of an ELF file that its unwind table is made from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kwatch.unwind.encoding import Malformed, read_pointer
 from kwatch.unwind.machines import MACHINES, Machine
 from kwatch.wire.unwind_rows import BLOCK_SIZE
 
-_MAX_EH_FRAME = 64 << 20  # that of a browser has half of it
+_MAX_EH_FRAME = 64 << 20  # bytes; a browser has half of that
 _MAX_CODE = 1 << 31
 _MAX_SEARCHED = 16 << 20
 _POINTER_BYTES = 16
@@ -22,11 +22,11 @@ _SEGMENT = struct.Struct("<QQQ")
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """`segments` are the executable ones; `eh_frame` is empty where the file has none.
+class UnwindInfo:
+    """`segments` are the executable ones; `eh_frame` is empty if the file has none.
 
-    `trampolines` are (address, size) of code that returns from signals, in libraries that need no
-    other and so may be the C library, the vdso, or a static program.
+    `trampolines` are (address, size) of code that returns from signals. Only a file that needs no
+    library can have it: the C library, the vdso, a static program.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Image:
         return max(segment.vaddr + segment.filesz for segment in self.segments) - self.base
 
     def digest(self) -> bytes:
-        """Of everything that the table depends on: equal digests have equal tables."""
+        """A digest of all that the table depends on: equal digests have equal tables."""
         digest = hashlib.blake2b(digest_size=16)
         numbers = [self.machine.number, self.eh_frame_vaddr, len(self.trampolines)]
         numbers += [number for pair in self.trampolines for number in pair]
@@ -59,30 +59,30 @@ class Image:
         return digest.digest()
 
 
-def read_image(elf: Elf) -> Image:
+def read_unwind_info(elf: Elf) -> UnwindInfo:
     """Raises ElfError for a file that is damaged, has no code, or is of another machine."""
     machine = MACHINES.get(elf.machine)
     if machine is None:
-        raise ElfError(elf.path, f"code of machine {elf.machine}")
+        raise ElfError(elf.path, f"code for machine {elf.machine}")
     segments = tuple(each for each in elf.segments if each.executable and each.filesz)
     if not segments:
         raise ElfError(elf.path, "no code")
     if any(each.offset + each.filesz > elf.size for each in segments):
-        raise ElfError(elf.path, "code behind the file's end")
+        raise ElfError(elf.path, "code beyond the end of the file")
     vaddr, eh_frame = _eh_frame(elf)
     trampolines = tuple(_trampolines(elf, machine, segments))
-    image = Image(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
-    if image.size > _MAX_CODE:
-        raise ElfError(elf.path, f"code from {image.base:#x} over {image.size} bytes")
-    return image
+    info = UnwindInfo(elf.path, machine, segments, eh_frame, vaddr, trampolines, elf.build_id)
+    if info.size > _MAX_CODE:
+        raise ElfError(elf.path, f"code from {info.base:#x} spans {info.size} bytes")
+    return info
 
 
 def _eh_frame(elf: Elf) -> tuple[int, bytes]:
-    """By its section, since a static program may have no pointer to it; else by that pointer."""
+    """(address, contents), by the section if there is one: static programs may have no pointer."""
     try:
         found = elf.section(b".eh_frame", _MAX_EH_FRAME)
     except ElfError:
-        found = None  # strippers leave a header that names sections behind the file's end
+        found = None  # after stripping, the header may name sections beyond the end
     if found is None:
         header = elf.address_of_segment(PT_GNU_EH_FRAME)
         found = (0, b"") if header is None else _behind_header(elf, header)
@@ -90,12 +90,12 @@ def _eh_frame(elf: Elf) -> tuple[int, bytes]:
 
 
 def _behind_header(elf: Elf, header: int) -> tuple[int, bytes]:
-    """`.eh_frame` up to the end of its segment: an entry of size 0 ends it before that."""
+    """`.eh_frame` up to the end of its segment; an entry of size 0 ends it earlier."""
     try:
         data = elf.read(header, 4 + _POINTER_BYTES)
         vaddr, _ = read_pointer(data, 4, data[1] if len(data) > 1 else 0, header)
     except Malformed as err:
-        raise ElfError(elf.path, f"the pointer to its unwind information: {err}") from err
+        raise ElfError(elf.path, f"pointer to the unwind information: {err}") from err
     return vaddr, elf.read(vaddr, _MAX_EH_FRAME)
 
 
