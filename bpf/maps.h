@@ -87,6 +87,36 @@ struct file_table {
 	__u32 block_count;
 };
 
+/*
+ * Rows of unwind tables are numbered from 0 over all shards, which are created on demand. A block
+ * takes one row too: its `pc` and `rule` are the numbers of the first and the last row to search.
+ */
+#define SHARD_SHIFT 16
+#define SHARD_ROWS (1 << SHARD_SHIFT)
+
+#define CODE_STEPS 12 /* halvings that find one of a process's mappings */
+
+/* A mapping of code that has an unwind table. */
+struct code_mapping {
+	__u64 start;
+	__u64 end;
+	__u64 bias; /* see unwind_rows.h */
+	__u32 blocks; /* the row that is block 0 */
+	__u32 block_count;
+};
+
+/*
+ * A process's mappings with tables: a sorted range of code_mappings. A range is never changed in
+ * place; its replacement has another generation.
+ */
+struct space {
+	__u64 mm_id; /* valid while it is the target's */
+	__u64 generation;
+	__u64 epoch; /* counts the times that code was replaced: addresses have new meanings */
+	__u64 unmaps; /* the target's count when this was made; a higher one makes this invalid */
+	__u64 code; /* first in the lower half, count in the upper: read in one load */
+};
+
 #define MAX_PATTERNS 8
 
 /*
@@ -100,21 +130,21 @@ struct pattern {
 };
 
 /* How an allocator function takes its size and gives its result. */
-enum shape {
-	SHAPE_MALLOC, /* f(size) */
-	SHAPE_CALLOC, /* f(n, size) */
-	SHAPE_REALLOC, /* f(pointer, size) */
-	SHAPE_REALLOCARRAY, /* f(pointer, n, size) */
-	SHAPE_ALIGNED, /* f(alignment, size) */
-	SHAPE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
-	SHAPE_FREE, /* f(pointer, ...) */
-	SHAPE_DELETE, /* C++ operator delete: as free, which it may go on to */
-	SHAPE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
+enum alloc_signature {
+	SIGNATURE_MALLOC, /* f(size) */
+	SIGNATURE_CALLOC, /* f(n, size) */
+	SIGNATURE_REALLOC, /* f(pointer, size) */
+	SIGNATURE_REALLOCARRAY, /* f(pointer, n, size) */
+	SIGNATURE_ALIGNED, /* f(alignment, size) */
+	SIGNATURE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
+	SIGNATURE_FREE, /* f(pointer, ...) */
+	SIGNATURE_DELETE, /* C++ operator delete: as free, which it may go on to */
+	SIGNATURE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
 };
 
-/* The attach cookie of a probe: what is called, and its shape. */
-#define COOKIE_SHAPE_SHIFT 8
+/* The attach cookie of a probe: the function and its signature. */
+#define COOKIE_SIGNATURE_SHIFT 8
 #define COOKIE_FUNCTION(cookie) ((__u8)(cookie))
-#define COOKIE_SHAPE(cookie) ((__u8)((cookie) >> COOKIE_SHAPE_SHIFT))
+#define COOKIE_SIGNATURE(cookie) ((__u8)((cookie) >> COOKIE_SIGNATURE_SHIFT))
 
 #endif

@@ -64,11 +64,11 @@ def _lockdown() -> None:
 
 
 def _bcc() -> None:
-    try:
-        found = importlib.util.find_spec("bcc.libbcc")
-    except ImportError as error:
-        raise KwatchError(str(error), BCC_HINT) from error
+    found = importlib.util.find_spec("bcc")
     if found is None:
+        raise KwatchError("the Python bindings of bcc are missing", BCC_HINT)
+    folders = found.submodule_search_locations or []
+    if not any(os.path.exists(os.path.join(folder, "libbcc.py")) for folder in folders):
         raise KwatchError("the module bcc is not the BPF Compiler Collection", BCC_HINT)
 
 
