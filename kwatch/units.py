@@ -19,7 +19,7 @@ _TIME_HINT = "write seconds, or a number with us, ms, s, m, h or d, such as 0.5,
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_SECONDS = 100 * 365 * 86400.0
 
-#: Each unit with the number of them that make one of the next.
+#: Each unit, and how many of it make one of the next unit.
 _Units = tuple[tuple[str, float], ...]
 _BYTES: _Units = (
     *((f" {name}", 1024) for name in ("B", "KiB", "MiB", "GiB", "TiB", "PiB")),
@@ -75,6 +75,11 @@ def format_count(count: int, exact_below: int = 10_000) -> str:
     return f"{count:,}" if abs(count) < exact_below else _scaled(count, _COUNTS)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 block`, `1,200 blocks`; `plural` where it is not the noun with an s."""
+    return f"{count:,} {noun if abs(count) == 1 else plural or noun + 's'}"
+
+
 def format_ns(duration: int) -> str:
     """`1.2 ms`, from nanoseconds."""
     return _scaled(duration, _TIMES)
@@ -99,5 +104,5 @@ def _not_a(noun: str, text: str, why: str, hint: str) -> UsageError:
 
 
 def printable(text: str) -> str:
-    """Without control characters: a name is no command to a terminal, and no line of its own."""
+    """`text` with `?` for control characters, which move the cursor and begin lines."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kwatch.errors import UsageError
 from kwatch.units import (
+    counted,
     format_count,
     format_growth,
     format_ns,
@@ -128,3 +129,14 @@ def test_durations_as_text() -> None:
         "5.0 s",
         "2.0 h",
     ]
+
+
+def test_one_is_singular() -> None:
+    assert [counted(n, "block") for n in (0, 1, 2, 1200)] == [
+        "0 blocks",
+        "1 block",
+        "2 blocks",
+        "1,200 blocks",
+    ]
+    assert [counted(n, "block") for n in (-1, -2)] == ["-1 block", "-2 blocks"]
+    assert [counted(n, "process", "processes") for n in (1, 3)] == ["1 process", "3 processes"]
