@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Function names of C++ and Rust in little room."""
+"""Shortens the function names of C++ and Rust."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 
 from kwatch.sinks.table.screen import Screen, columns
 
-#: Brackets that open and close nothing, and then every single character.
+#: Brackets that are part of an operator's name, else a single character.
 _TOKEN = re.compile(
     r"operator(?:\(\)|<=>|<<=?|>>=?|->\*?|<=?|>=?)|\(anonymous namespace\)|->|.", re.DOTALL
 )
 
 
 def shortened(symbol: str, screen: Screen, room: int) -> str:
-    """In at most `room` columns: template arguments and parameters go before the name does.
+    """`symbol` in at most `room` columns, without template arguments and parameters if need be.
 
-    Of what is too long even so, outer namespaces and classes go: the end tells most.
+    If it is still too long, outer namespaces and classes go: the end says most.
     """
     symbol = screen.clean(symbol)
     if columns(symbol) > room:
@@ -36,7 +36,7 @@ def _innermost(name: str, ellipsis: str, room: int) -> str:
 
 
 def _without_arguments(symbol: str, ellipsis: str) -> str:
-    """`map<…>::at(…)` for `map<int, int>::at(int const&)`; as it was if brackets do not match."""
+    """`map<…>::at(…)` for `map<int, int>::at(int const&)`; unchanged if brackets do not match."""
     kept, depth = "", 0
     for token in _TOKEN.findall(symbol):
         if token in (">", ")"):

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a text stream can show: so many columns, of the characters of its encoding."""
+"""What a text stream can show: its columns, and the characters of its encoding."""
 
 from __future__ import annotations
 
 import codecs
+import os
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from typing import TextIO
 
 from tabulate import tabulate
 
@@ -15,21 +17,39 @@ from kwatch.units import format_count, printable
 _GAP = 2
 _EXACT_BELOW = 10_000_000
 
+_DEFAULT_WIDTH = 80  # of a terminal that does not tell its size
+_MIN_WIDTH = 40  # narrower terminals wrap the lines themselves
+_MIN_ROOM = 12  # for the names in a table
+_UNLIMITED = 1 << 30
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """The columns of the terminal behind `stream` at this moment; None if it is no terminal."""
+    if not stream.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_WIDTH
+    except OSError:
+        return _DEFAULT_WIDTH
+
 
 class Screen:
-    """Fits text into `width` columns; `encoding` None stands for UTF-8."""
+    """Fits text into `width` columns; None means any number. `encoding` None means UTF-8."""
 
-    def __init__(self, width: int, encoding: str | None) -> None:
-        self.width = width
+    def __init__(self, width: int | None, encoding: str | None) -> None:
+        self.width = _UNLIMITED if width is None else max(width, _MIN_WIDTH)
         self._encoding = codecs.lookup(encoding or "utf-8").name
         self.ellipsis = "…" if self._encoding == "utf-8" else "..."
 
     def clean(self, text: str) -> str:
-        """Without control characters, undecodable bytes and what the encoding lacks."""
+        """`text` with `?` for control characters and for what the encoding lacks."""
         return printable(text).encode(self._encoding, "replace").decode(self._encoding)
 
     def clip(self, text: str, room: int) -> str:
-        """`text`, cleaned, in at most `room` columns; what does not fit goes from its middle."""
+        """`text`, cleaned, in at most `room` columns; a long one loses its middle."""
         text = self.clean(text)
         if columns(text) <= room:
             return text
@@ -40,15 +60,15 @@ class Screen:
         return _head(text, room - room // 2) + self.ellipsis + tail
 
     def paragraph(self, text: str, indent: int = 2) -> list[str]:
-        """`text` broken at spaces, its further lines indented."""
+        """`text` broken at spaces. Lines after the first are indented."""
         lines = textwrap.wrap(
             self.clean(text), self.width, subsequent_indent=" " * indent, break_on_hyphens=False
         )
         return [self.clip(line, self.width) for line in lines]
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], left: str) -> list[str]:
-        """A table of which only the column named `left` is not aligned right."""
-        # The headers are a row like the others: tabulate makes columns wider for real ones.
+        """The lines of a table. The column named `left` is aligned left, the others right."""
+        # tabulate makes columns wider for real headers, so they are passed as a row.
         align = ["left" if header == left else "right" for header in headers]
         text = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True, colalign=align)
         return [line.rstrip() for line in text.splitlines()]
@@ -56,11 +76,11 @@ class Screen:
     def room_beside(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
         """The columns that a table of these leaves for one more."""
         widths = (max(map(len, column)) for column in zip(headers, *rows, strict=True))
-        return self.width - sum(width + _GAP for width in widths)
+        return max(self.width - sum(width + _GAP for width in widths), _MIN_ROOM)
 
 
 def cell(count: int) -> str:
-    """A count for a table's column: exact as long as it is not too wide to compare by eye."""
+    """A count for a table: exact while it is short enough to compare by eye."""
     return format_count(count, exact_below=_EXACT_BELOW)
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from kwatch.model.frame import Ending, Frame
@@ -12,89 +13,123 @@ from kwatch.model.frame_roles import is_application, is_outermost, relevant_fram
 from kwatch.sinks.table.names import shortened
 from kwatch.sinks.table.screen import Screen, columns
 
-_LINES = 8
-_INDENT = "  "
+MAX_LINES = 8
+INDENT = "  "
 
+#: Addresses of frames whose offset in the function is shown.
+Marks = frozenset[int]
+NO_MARKS: Marks = frozenset()
+
+#: A frame, and how often it follows itself.
 _Run = tuple[Frame, int]
 
-
-#: What a table says of a stack whose outermost frames are missing.
+#: Why the outermost frames of a stack are missing.
 _REASONS = {
     Ending.NO_MAPPING: "code of no known file",
     Ending.NO_ROW: "code without unwind information",
-    Ending.UNSUPPORTED: "unwind information of a rare kind",
+    Ending.UNSUPPORTED: "unsupported unwind information",
     Ending.UNREADABLE: "the stack could not be read",
     Ending.CORRUPT: "the frames are damaged",
     Ending.TOO_DEEP: "too deep",
 }
 
 _WITHOUT_FRAMES = {
-    Ending.OFF: "[by kwatch, to launch the command]",
+    Ending.OFF: "[made by kwatch to launch the command]",
     Ending.UNSUPPORTED: "[no stacks of 32-bit programs]",
 }
 
 
-def where(
-    frames: Sequence[Frame], ending: Ending, screen: Screen, room: int, full: bool = False
-) -> list[str]:
-    """`function file.c:12` and its callers: the first few, without what is not the program's.
+@dataclass(frozen=True, slots=True)
+class StackText:
+    """Writes call stacks in `room` columns: the first few relevant frames; with `full`, all."""
 
-    `full`: all of them. Calls of a function by itself, in one place, take one line. The last line
-    of a stack that is not complete says so.
-    """
-    if not frames:
-        return [_WITHOUT_FRAMES.get(ending, "[stack lost]")]
-    lines = _lines(frames, screen, room, full)
+    screen: Screen
+    room: int
+    full: bool = False
+
+    def lines(self, frames: Sequence[Frame], ending: Ending, marks: Marks = NO_MARKS) -> list[str]:
+        """`function file.c:12` and its callers, then a note if the stack is incomplete.
+
+        Marked frames are shown as `function+0x1c`, also where they would be left out.
+        """
+        if not frames:
+            return [_WITHOUT_FRAMES.get(ending, "[stack lost]")]
+        kept = frames if self.full else _kept(frames, marks)
+        first, *callers = self._frame_lines(_runs(kept, marks), marks)
+        lines = [first, *(INDENT + caller for caller in callers)]
+        if note := _note(frames, ending):
+            lines.append(INDENT + self.screen.clip(f"[{note}]", self.room - len(INDENT)))
+        return lines
+
+    def _frame_lines(self, runs: Sequence[_Run], marks: Marks) -> Iterator[str]:
+        shown = range(len(runs)) if self.full else _shown(runs, marks)
+        next_run = 0
+        for index in [*sorted(shown), len(runs)]:
+            if left_out := sum(times for _, times in runs[next_run:index]):
+                yield f"... {left_out:,} more"
+            if index < len(runs):
+                yield self._line(*runs[index], marks)
+            next_run = index + 1
+
+    def _line(self, frame: Frame, times: int, marks: Marks) -> str:
+        room = self.room - len(INDENT)
+        repeated = f" x{times:,}" if times > 1 else ""
+        if not frame.symbol:
+            return self.screen.clip(_name(frame), room - len(repeated)) + repeated
+        place = self.screen.clip(_place(frame), room // 2) + repeated
+        offset = _offset(frame, marks)
+        room -= columns(place) + 1 + len(offset)
+        return f"{shortened(frame.symbol, self.screen, room)}{offset} {place}".rstrip()
+
+
+def _note(frames: Sequence[Frame], ending: Ending) -> str:
     if ending in _REASONS and not is_outermost(frames[-1].symbol):
-        lines.append(_INDENT + screen.clip(f"[cut: {_REASONS[ending]}]", room - len(_INDENT)))
-    elif ending is Ending.FRAME_POINTERS:
-        lines.append(_INDENT + screen.clip("[in part by frame pointers]", room - len(_INDENT)))
-    return lines
+        return f"cut: {_REASONS[ending]}"
+    return "partly by frame pointers" if ending is Ending.FRAME_POINTERS else ""
 
 
-def _lines(frames: Sequence[Frame], screen: Screen, room: int, full: bool) -> list[str]:
-    runs = _runs(frames if full else relevant_frames(frames))
-    parts = [runs] if full or len(runs) <= _LINES else _shown(runs)
-    first, *callers = (line for part in parts for line in _part(part, screen, room - len(_INDENT)))
-    return [first, *(_INDENT + caller for caller in callers)]
+def _kept(frames: Sequence[Frame], marks: Marks) -> list[Frame]:
+    """The relevant frames, and marked ones that are not among them."""
+    relevant = relevant_frames(frames)
+    missing = marks - {frame.address for frame in relevant if not frame.inlined}
+    if not missing:
+        return relevant
+    wanted = {*relevant, *(f for f in frames if f.address in missing and not f.inlined)}
+    return [frame for frame in frames if frame in wanted]
 
 
-def _shown(runs: list[_Run]) -> list[list[_Run] | int]:
-    """The innermost ones, and the first of the program's own; a number of those between."""
-    own = next((i for i, (frame, _) in enumerate(runs) if is_application(frame)), 0)
-    if own < _LINES - 1:
-        return [runs[: _LINES - 1], _count(runs[_LINES - 1 :])]
-    shown: list[list[_Run] | int] = [runs[: _LINES - 3]]
-    shown += [_count(runs[_LINES - 3 : own]), [runs[own]]]
-    if own + 1 < len(runs):
-        shown.append(_count(runs[own + 1 :]))
-    return shown
-
-
-def _count(runs: list[_Run]) -> int:
-    return sum(times for _, times in runs)
-
-
-def _part(part: list[_Run] | int, screen: Screen, room: int) -> list[str]:
-    if isinstance(part, int):
-        return [f"... {part} more"]
-    return [_line(frame, times, screen, room) for frame, times in part]
-
-
-def _runs(frames: Sequence[Frame]) -> list[_Run]:
+def _runs(frames: Sequence[Frame], marks: Marks) -> list[_Run]:
     """Frames that look alike and follow one another are one, with their number."""
-    alike = itertools.groupby(frames, key=lambda frame: (_name(frame), _place(frame)))
-    runs = [list(run) for _, run in alike]
+
+    def look(frame: Frame) -> tuple[str, str]:
+        return _name(frame) + _offset(frame, marks), _place(frame)
+
+    runs = [list(run) for _, run in itertools.groupby(frames, key=look)]
     return [(run[0], len(run)) for run in runs]
 
 
-def _line(frame: Frame, times: int, screen: Screen, room: int) -> str:
-    marks = f" x{times}" if times > 1 else ""
-    if not frame.symbol:
-        return screen.clip(_name(frame), room - len(marks)) + marks
-    place = screen.clip(_place(frame), room // 2) + marks
-    symbol = shortened(frame.symbol, screen, room - columns(place) - 1)
-    return f"{symbol} {place}".rstrip()
+def _shown(runs: Sequence[_Run], marks: Marks) -> set[int]:
+    """The innermost runs, the program's own first one, and marked ones."""
+    if len(runs) <= MAX_LINES:
+        return set(range(len(runs)))
+    own = next((i for i, (frame, _) in enumerate(runs) if is_application(frame)), 0)
+    innermost = MAX_LINES - 1 if own < MAX_LINES - 1 else MAX_LINES - 3
+    shown = {*range(innermost), own, *_first_marked(runs, marks)}
+    # A line that says `1 more` would take the place of the frame that it leaves out.
+    between = {i for i in range(len(runs)) if {i - 1, i + 1} <= {*shown, len(runs)}}
+    return shown | between
+
+
+def _first_marked(runs: Sequence[_Run], marks: Marks) -> set[int]:
+    """For each mark the innermost run: recursion may repeat it without end."""
+    offsets = [_offset(frame, marks) and frame.address for frame, _ in runs]
+    return {offsets.index(mark) for mark in marks if mark in offsets}
+
+
+def _offset(frame: Frame, marks: Marks) -> str:
+    """`+0x1c`; empty for what is inlined: its address lies in the next frame's function."""
+    marked = frame.address in marks and frame.symbol and not frame.inlined
+    return f"+{frame.offset:#x}" if marked else ""
 
 
 def _name(frame: Frame) -> str:
@@ -105,7 +140,7 @@ def _name(frame: Frame) -> str:
 
 
 def _place(frame: Frame) -> str:
-    """The source line, or else the module; behind a mark if the function is inlined."""
+    """The source line, or else the module; preceded by a mark if the function is inlined."""
     name = PurePath(frame.file or frame.module).name
     place = f"{name}:{frame.line}" if frame.file and frame.line else name
     return f"(inlined) {place}".rstrip() if frame.inlined else place

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The system calls of one process for people, in the manner of strace -c."""
+"""The system calls of one process for people, as `strace -c` shows them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from kwatch.model.snapshot import SyscallStats, SyscallSummary
 from kwatch.sinks.table.screen import Screen, cell
 from kwatch.units import format_ns
 
-_ROWS = 15
+MAX_ROWS = 15
 _HEADERS = ("NAME", "CALLS", "ERRORS", "TOTAL", "P50", "P99", "MAX")
 
 
 def syscall_lines(syscalls: SyscallSummary, screen: Screen) -> list[str]:
-    """The names that took most time, the rest of them in one row, and the totals."""
+    """The names that took most time, the others in one row, and the totals."""
     finished = [stats for stats in syscalls.by_name if stats.calls]
     lines = _table(syscalls, finished, screen) if finished else []
     unfinished = unfinished_text(syscalls)
@@ -22,15 +22,16 @@ def syscall_lines(syscalls: SyscallSummary, screen: Screen) -> list[str]:
 
 
 def unfinished_text(syscalls: SyscallSummary) -> str:
-    """`unfinished: futex 2, read 1`, empty if there is none."""
+    """`unfinished: futex 2, read 1`; empty if there are none."""
     pending = [f"{one.name} {one.unfinished:,}" for one in syscalls.by_name if one.unfinished]
     return f"unfinished: {', '.join(pending)}" if pending else ""
 
 
 def _table(syscalls: SyscallSummary, finished: Sequence[SyscallStats], screen: Screen) -> list[str]:
-    cells = [_cells(stats) for stats in finished[:_ROWS]]
-    names = [stats.name for stats in finished[:_ROWS]]
-    if rest := finished[_ROWS:]:
+    limit = MAX_ROWS if len(finished) > MAX_ROWS + 1 else len(finished)  # no row `(1 more)`
+    cells = [_cells(stats) for stats in finished[:limit]]
+    names = [stats.name for stats in finished[:limit]]
+    if rest := finished[limit:]:
         names.append(f"({len(rest)} more)")
         cells.append(_sums(sum(s.calls for s in rest), sum(s.errors for s in rest), rest))
     names.append("total")
@@ -51,5 +52,5 @@ def _sums(calls: int, errors: int, stats: Sequence[SyscallStats]) -> list[str]:
 
 
 def _errors(count: int) -> str:
-    """Blank for none, as in strace -c, so that the eye falls on the others."""
+    """Blank for none, as in `strace -c`: the errors that there are stand out."""
     return cell(count) if count else ""

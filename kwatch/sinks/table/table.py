@@ -3,87 +3,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TextIO
 
+from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import HeapStats, Lost, MemoryStats, Snapshot, Verdict
 from kwatch.sinks.table.call_stacks import call_stack_lines
 from kwatch.sinks.table.heap import heap_lines
-from kwatch.sinks.table.screen import Screen, columns
+from kwatch.sinks.table.screen import Screen, columns, terminal_width
 from kwatch.sinks.table.syscalls import syscall_lines, unfinished_text
-from kwatch.units import format_growth, format_seconds, format_size
+from kwatch.units import counted, format_growth, format_seconds, format_size
 
 _GROW_WITH_BUFFER = ("syscall_ring_full", "heap_ring_full")
-_MAX_REMEMBERED = 4096  # processes; system-wide most have no last report with which they go
+_MAX_REMEMBERED = 4096  # processes; system-wide, most never get the final report that ends it
+_MAX_IDLE = 10  # lines after which the last tables are too far up to be read
+_NO_EVENTS = "no events"
 _COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """Of a snapshot: all that the next one must have in common with it to be not worth a report.
+    """What was written of a process. A snapshot that equals it has nothing new.
 
-    Blocks may have grown older than --older meanwhile, and be listed without an event.
+    `rows` may change without an event: blocks become older than --older.
     """
 
     counts: tuple[int, ...]
     rows: tuple[tuple[int, int, int], ...]
     heap: HeapStats | None = field(compare=False)
+    idle: int = field(default=0, compare=False)  # lines without tables since
 
 
 class Tables:
-    """Growth is since the last snapshot of the same process that was written here.
+    """Writes a report of each snapshot; one line if nothing has happened.
 
-    A process to which nothing has happened since has one line.
+    Growth is since the last snapshot of the same process. `width` gives the columns of the
+    terminal, or None for lines of any length; each report asks anew.
     """
 
     def __init__(
-        self, stream: TextIO, width: int = 80, color: bool = False, full_stacks: bool = False
+        self,
+        stream: TextIO,
+        *,
+        color: bool = False,
+        full_stacks: bool = False,
+        width: Callable[[TextIO], int | None] = terminal_width,
     ) -> None:
         self._stream = stream
         self._full_stacks = full_stacks
-        self._screen = Screen(width, stream.encoding)
+        self._width = width
         self._color = color
         self._written: dict[tuple[int, float], _Written] = {}
 
     def write(self, snapshot: Snapshot) -> None:
+        screen = Screen(self._width(self._stream), self._stream.encoding)
         now = _written(snapshot)
-        before = self._remember(snapshot, now)
-        if not any(now.counts):
-            lines = self._idle(snapshot, "no events")
-        elif snapshot.kind == "snapshot" and now == before:
-            lines = self._idle(snapshot, "no new events")
+        before = self._written.pop(_key(snapshot), None)
+        nothing = _nothing(snapshot, now, before)
+        idle = before.idle + 1 if nothing and before else 0
+        self._remember(snapshot, replace(now, idle=idle))
+        if nothing:
+            lines = self._idle(snapshot, nothing, screen)
         else:
-            lines = self._report(snapshot, before.heap if before else None)
+            lines = self._report(snapshot, before.heap if before else None, screen)
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
         self._stream.flush()
 
-    def _remember(self, snapshot: Snapshot, now: _Written) -> _Written | None:
-        """Of the process's last snapshot, in exchange for the one of now."""
-        key = (snapshot.process.pid, snapshot.process.start_time)
-        before = self._written.pop(key, None)
-        if snapshot.kind == "snapshot":
-            self._written[key] = now
-            if len(self._written) > _MAX_REMEMBERED:
-                del self._written[next(iter(self._written))]
-        return before
+    def _remember(self, snapshot: Snapshot, now: _Written) -> None:
+        if snapshot.kind == "final":
+            return
+        self._written[_key(snapshot)] = now
+        if len(self._written) > _MAX_REMEMBERED:
+            del self._written[next(iter(self._written))]
 
-    def _idle(self, snapshot: Snapshot, what: str) -> list[str]:
+    def _idle(self, snapshot: Snapshot, nothing: str, screen: Screen) -> list[str]:
         pending = unfinished_text(snapshot.syscalls) if snapshot.syscalls is not None else ""
-        notes = f"  {what}{f' ({pending})' if pending else ''}"
-        notes = self._screen.clip(notes, self._screen.width // 2)
-        verdict = _verdict(snapshot)
-        end = f"  {verdict.upper()}" if verdict is Verdict.CLEAN else ""
-        header = _header(snapshot, self._screen, self._screen.width - columns(notes + end))
-        line = header + notes + self._painted(end, verdict)
-        return [line] if end or verdict is None else [line, *self._verdict_lines(snapshot)]
+        notes = f"{nothing} ({pending})" if pending else nothing
+        if _verdict(snapshot) is Verdict.CLEAN and nothing == _NO_EVENTS:
+            start = f"CLEAN: {_name(snapshot.process)}: {notes}  {_clock(snapshot)}"
+            line = _with_path(f"{start} {_since(snapshot)}", snapshot, screen)
+            return [self._painted(line, Verdict.CLEAN)]
+        return [
+            _with_path(_header(snapshot), snapshot, screen, notes),
+            *self._verdict_lines(snapshot, screen),
+        ]
 
-    def _report(self, snapshot: Snapshot, before: HeapStats | None) -> list[str]:
-        screen = self._screen
-        lines = [_header(snapshot, screen, screen.width)]
+    def _report(self, snapshot: Snapshot, before: HeapStats | None, screen: Screen) -> list[str]:
+        lines = [_with_path(_header(snapshot), snapshot, screen)]
         if snapshot.heap is not None:
             lines += heap_lines(snapshot.heap, before, screen, self._full_stacks)
         lines += screen.paragraph(_memory(snapshot.memory))
@@ -91,25 +102,31 @@ class Tables:
             lines += syscall_lines(snapshot.syscalls, screen)
             lines += call_stack_lines(snapshot.syscalls, screen, self._full_stacks)
         lines += screen.paragraph(_lost(snapshot.lost))
-        return [*lines, *self._verdict_lines(snapshot), ""]
+        return [*lines, *self._verdict_lines(snapshot, screen), ""]
 
-    def _verdict_lines(self, snapshot: Snapshot) -> list[str]:
+    def _verdict_lines(self, snapshot: Snapshot, screen: Screen) -> list[str]:
+        """`LEAK: comm[pid]: reason`, one line unless the terminal is narrower."""
         verdict = _verdict(snapshot)
         if verdict is None:
             return []
         reason = f": {snapshot.reason}" if snapshot.reason else ""
-        first, *more = self._screen.paragraph(f"{verdict.upper()}{reason}")
+        text = f"{verdict.upper()}: {_name(snapshot.process)}{reason}"
+        first, *more = screen.paragraph(text)
         return [self._painted(first, verdict), *more]
 
-    def _painted(self, line: str, verdict: Verdict | None) -> str:
-        if verdict is None or not self._color:
-            return line
+    def _painted(self, line: str, verdict: Verdict) -> str:
         word = verdict.upper()
+        if not self._color:
+            return line
         return line.replace(word, f"\033[1;{_COLORS[verdict]}m{word}\033[0m", 1)
 
 
+def _key(snapshot: Snapshot) -> tuple[int, float]:
+    return snapshot.process.pid, snapshot.process.start_time
+
+
 def _counts(snapshot: Snapshot) -> tuple[int, ...]:
-    """What every event that a report shows adds to."""
+    """Numbers that change with every event that a report shows."""
     heap, memory = snapshot.heap or HeapStats(), snapshot.memory or MemoryStats()
     calls = snapshot.syscalls.calls if snapshot.syscalls is not None else 0
     return (
@@ -125,27 +142,59 @@ def _written(snapshot: Snapshot) -> _Written:
     return _Written(_counts(snapshot), rows, heap)
 
 
+def _nothing(snapshot: Snapshot, now: _Written, before: _Written | None) -> str:
+    """`no events` or `no new events`; empty if something has happened.
+
+    A final report has its tables all the same if the last ones are far up.
+    """
+    if not any(now.counts):
+        return _NO_EVENTS
+    if before != now or before is None:
+        return ""
+    return "no new events" if snapshot.kind == "snapshot" or before.idle <= _MAX_IDLE else ""
+
+
 def _verdict(snapshot: Snapshot) -> Verdict | None:
     return snapshot.verdict if snapshot.kind == "final" else None
 
 
-def _header(snapshot: Snapshot, screen: Screen, room: int) -> str:
-    """The time is local, as in the target's own logs; a long path loses its middle."""
+def _name(process: ProcessFacts) -> str:
+    return f"{process.comm}[{process.pid}]"
+
+
+def _header(snapshot: Snapshot) -> str:
+    return f"{_clock(snapshot)} {_name(snapshot.process)}  {_since(snapshot)}"
+
+
+def _clock(snapshot: Snapshot) -> str:
+    """Local time, as in the logs of the target."""
+    return f"[{datetime.fromisoformat(snapshot.time).astimezone():%H:%M:%S}]"
+
+
+def _since(snapshot: Snapshot) -> str:
     process = snapshot.process
-    clock = datetime.fromisoformat(snapshot.time).astimezone()
-    who = f"[{clock:%H:%M:%S}] {process.comm}[{process.pid}]"
     ending = f"  killed by {process.killed_by}" if process.killed_by else "  exited"
-    since = format_seconds(snapshot.elapsed_s) + (ending if process.exited else "")
-    start = screen.clip(f"{who}  {since}  ", room)
-    return (start + screen.clip(process.exe, room - columns(start))).rstrip()
+    return format_seconds(snapshot.elapsed_s) + (ending if process.exited else "")
+
+
+def _with_path(start: str, snapshot: Snapshot, screen: Screen, notes: str = "") -> str:
+    """One line of `start`, the executable's path and `notes`. A long path loses its middle."""
+    start = screen.clip(start, screen.width)
+    room = screen.width - columns(start)
+    notes = screen.clip(f"  {notes}", room) if notes else ""
+    return start + screen.clip(f"  {snapshot.process.exe}", room - columns(notes)).rstrip() + notes
 
 
 def _memory(memory: MemoryStats | None) -> str:
-    if memory is None or memory == MemoryStats():
+    """Empty if nothing is mapped that was not there at the attach."""
+    if memory is None:
         return ""
-    mapped = f"{format_size(memory.mapped_bytes)} in {memory.mappings:,} mappings"
-    brk = format_growth(memory.brk_bytes)
-    return f"memory: {mapped}, brk {brk} (how the heap grows; not a leak)"
+    parts = []
+    if memory.mappings:
+        parts.append(f"{format_size(memory.mapped_bytes)} in {counted(memory.mappings, 'mapping')}")
+    if memory.brk_bytes:
+        parts.append(f"brk {format_growth(memory.brk_bytes)}")
+    return f"memory: {', '.join(parts)} (includes the heap; not a leak)" if parts else ""
 
 
 def _lost(lost: Lost) -> str:
@@ -153,6 +202,6 @@ def _lost(lost: Lost) -> str:
         return ""
     by_count = sorted(lost.by_cause.items(), key=lambda item: -item[1])
     causes = ", ".join(f"{cause.replace('_', ' ')} {count:,}" for cause, count in by_count if count)
-    text = f"lost: {lost.events:,} events ({causes}): totals are lower bounds"
+    text = f"lost: {counted(lost.events, 'event')} ({causes}): totals are lower bounds"
     ring = any(count and cause in _GROW_WITH_BUFFER for cause, count in by_count)
     return f"{text}; a larger --buffer may help" if ring else text
