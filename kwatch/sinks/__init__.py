@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where snapshots go: a sink turns each into one form of output."""
+"""Sinks: each writes snapshots in one format."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kwatch.model.snapshot import Snapshot
 
 
 class Sink(Protocol):
-    """Errors of the stream (`OSError`) reach the caller, who also opened it and closes it."""
+    """The caller opens and closes the stream, and gets its errors (`OSError`)."""
 
     def write(self, snapshot: Snapshot) -> None:
-        """Put the whole snapshot out, down to the last line."""
+        """Write and flush the whole snapshot."""
 
     def close(self) -> None:
-        """Put out whatever is held back; nothing is written after it."""
+        """Flush what is buffered. No write follows."""

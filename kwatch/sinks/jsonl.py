@@ -16,7 +16,7 @@ _ESCAPED = re.compile(r"\\ud[89a-f]")
 
 
 class JsonLines:
-    """Writes ASCII only, and U+FFFD for the bytes of names that are not UTF-8."""
+    """Writes ASCII only. Bytes of names that are not UTF-8 become U+FFFD."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -30,13 +30,13 @@ class JsonLines:
 
 
 def _text(record: dict[str, object]) -> str:
-    """Of many processes that end, most of the time goes here: only few names need a second look."""
+    """Checks names only where needed: short-lived processes spend most of kwatch's time here."""
     text = json.dumps(record, allow_nan=False, default=_members)
     return json.dumps(_valid(json.loads(text))) if _ESCAPED.search(text) else text
 
 
 def _members(value: object) -> dict[str, object]:
-    """Of one of the snapshot's dataclasses, which all have slots."""
+    """The fields of one of the snapshot's dataclasses, which all have slots."""
     return {name: getattr(value, name) for name in value.__slots__}  # type: ignore[attr-defined]
 
 
@@ -88,7 +88,7 @@ def _frame(frame: Frame) -> dict[str, object]:
 
 
 def _valid(value: object) -> object:
-    """Strings without lone surrogates, which strict JSON readers refuse."""
+    """`value` with U+FFFD for lone surrogates, which strict JSON readers reject."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sink puts each snapshot out at once, and hides no error of its stream."""
+"""A sink writes each snapshot at once and raises every error of its stream."""
 
 from __future__ import annotations
 

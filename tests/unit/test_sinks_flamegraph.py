@@ -31,7 +31,7 @@ ShowPage = Callable[..., Browser]
 
 @pytest.fixture
 def show(tmp_path: Path) -> Iterator[ShowPage]:
-    """show(UNIT, ...): a browser with their flame graph. It must ask for nothing else."""
+    """show(UNIT, ...): a browser with their flame graph. It must load nothing else."""
     browsers: list[Browser] = []
     page = tmp_path / "page.html"
 
@@ -49,7 +49,7 @@ def show(tmp_path: Path) -> Iterator[ShowPage]:
 
 
 def frames(browser: Browser) -> dict[str, float]:
-    """The frames that are drawn, and their share of the width."""
+    """The drawn frames and their shares of the width."""
     rows = browser.evaluate(
         "[...document.querySelectorAll('.f')].map(e => [e.textContent, "
         "e.getBoundingClientRect().width / document.querySelector('#graph').clientWidth])"
@@ -129,7 +129,7 @@ def test_other_figures_can_be_chosen(show: ShowPage) -> None:
 def test_nothing_and_losses(show: ShowPage) -> None:
     browser = show(replace(APP, profile=HeapProfile(), lost=2))
     assert frames(browser) == {"app[7]": 1.0}
-    assert text(browser, "#note") == "2 events were lost: the figures are lower bounds"
+    assert text(browser, "#note") == "2 events were lost: totals are lower bounds"
     assert frames(show()) == {"all processes": 1.0}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of profiles: complete at any moment, and never lost to an error that nobody sees."""
+"""Profile files are complete at any moment, and every error is reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def snapshot(pid: int, size: int, exited: bool = False) -> Snapshot:
 
 
 def sizes(units: Sequence[ProcessProfile]) -> bytes:
-    """A format: a word for each process."""
+    """A format with one word for each process."""
     totals = {unit.name: sum(map(INUSE_SPACE.of, unit.profile.stacks)) for unit in units}
     return " ".join(f"{name}={total}" for name, total in totals.items()).encode()
 
@@ -87,7 +87,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_links_that_others_plant_are_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder that all may write to; even one who knows the name has no use of it."""
+    """In a folder that everyone may write to, knowing the name must not help an attacker."""
     path, precious = tmp_path / "profile.pb.gz", tmp_path / "precious"
     precious.write_text("precious")
     names: list[str] = []
@@ -160,7 +160,7 @@ def test_of_many_processes_that_have_ended_the_totals_stay(
 
 
 def with_stacks(pid: int, count: int, depth: int = 18) -> Snapshot:
-    """A process that has ended, whose stacks share most of their frames, each made by itself."""
+    """An ended process whose stacks have mostly equal frames, each a separate object."""
     stacks = tuple(
         StackTotals(n, 1, 10, 1, 10, tuple(Frame(at, f"f{at}") for at in (n, *range(depth - 1))))
         for n in range(count)
@@ -188,7 +188,7 @@ def test_of_many_stacks_of_ended_processes_the_totals_stay(
 
 
 def test_a_build_of_many_processes_fits_into_memory() -> None:
-    """A compiler has allocated from ten thousand stacks, and there are hundreds of it."""
+    """Hundreds of compilers, each with ten thousand stacks."""
     profiles = Profiles({})
     tracemalloc.start()
     try:

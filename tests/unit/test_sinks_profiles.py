@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles in each format, with known answers; pprof's are read by Google's own decoder."""
+"""Profiles in each format, with known answers; pprof's with Google's own decoder."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_where_nothing_is_outstanding_what_was_allocated_is_shown_first() -> Non
 @pytest.mark.parametrize("made", [pprof, speedscope, flamegraph])
 def test_losses_are_told(made: Format) -> None:
     lossy = made([replace(UNIT, lost=3)])
-    text = "3 events were lost: the figures are lower bounds"
+    text = "3 events were lost: totals are lower bounds"
     said = Pprof(lossy).strings if made is pprof else lossy.decode()
     assert text in said
     assert text not in (Pprof(made([UNIT])).strings if made is pprof else made([UNIT]).decode())

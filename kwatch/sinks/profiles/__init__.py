@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles of the heap for other tools: files that hold every stack of every process."""
+"""Heap profiles for other tools: files with every stack of every process."""

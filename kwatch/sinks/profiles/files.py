@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that always hold the newest profile of every process, each in its own format."""
+"""Keeps the newest profile of every process in files, one format each."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from kwatch.model.snapshot import HeapProfile, Snapshot, StackTotals
 from kwatch.sinks.profiles.unit import Format, ProcessProfile, unit_of
 from kwatch.system.atomic_file import create_beside, write_atomically
 
-#: Of the time that passes, at most so much goes into rewriting files before the end.
+#: At most this share of the time is spent on rewriting files before the end.
 _SHARE = 0.1
 
-#: Processes that have ended and are still told apart, and the frames of their stacks; of earlier
-#: ones only the totals are kept.
+#: Ended processes that keep their own profile, and the frames of their stacks. Earlier ones are
+#: added up.
 _MAX_ENDED = 1000
 _MAX_FRAMES = 2_000_000
 
-#: Less the umask, as of every file that a program creates.
+#: The umask applies, as to every file that a program creates.
 _MODE = 0o666
 
-#: Below these are names of files that are open already.
+#: Paths below these may name files that are already open.
 _OPENED = ("/dev/", "/proc/")
 
 _Identity = tuple[int, float]
@@ -37,16 +37,16 @@ _Identity = tuple[int, float]
 class Profiles:
     """A sink that keeps the last profile of each process.
 
-    A regular file is replaced as a whole, so that whoever reads it, or kills kwatch, finds a
-    complete one; a pipe or a device is written once, by `close`. Every method may raise OSError
-    with the file's name.
+    Regular files are replaced atomically: readers always find a complete file, even if kwatch is
+    killed. Pipes and devices are written once, by `close`. Every method may raise OSError with
+    the file's name.
     """
 
     def __init__(self, formats: Mapping[str, Format]) -> None:
-        """Formats by path. Whether the files can be written is tried now."""
+        """Formats by path. Fails at once if a file cannot be written."""
         self._files = [(_file(path), made) for path, made in formats.items()]
         self._units: dict[_Identity, ProcessProfile] = {}
-        self._ended: deque[tuple[_Identity, int]] = deque()  # and how many frames it has
+        self._ended: deque[tuple[_Identity, int]] = deque()  # with its number of frames
         self._frames = 0
         self._changed = True
         self._next = 0.0
@@ -61,7 +61,7 @@ class Profiles:
             self._keep(identity)
 
     def flush(self) -> None:
-        """Rewrites the files that can be, unless that would take much of kwatch's time."""
+        """Rewrites the regular files, unless that would exceed its share of the time."""
         started = time.monotonic()
         if self._changed and started >= self._next:
             for file, made in self._files:
@@ -78,7 +78,7 @@ class Profiles:
         self._changed = False
 
     def _keep(self, identity: _Identity) -> None:
-        """The process has ended. Its profile is kept, if need be in place of earlier ones."""
+        """Keeps the profile of an ended process. Adds earlier ones up if there are too many."""
         unit = self._units[identity]
         self._units[identity] = replace(unit, profile=_compact(unit.profile))
         count = sum(len(stack.frames) for stack in unit.profile.stacks)
@@ -93,12 +93,12 @@ class Profiles:
             self._units[_OTHERS] = _together(others, self._units.pop(earliest))
 
 
-#: In the place of those of processes that are not told apart.
+#: The identity of all ended processes that are added up.
 _OTHERS: _Identity = (0, 0.0)
 
 
 def _compact(profile: HeapProfile) -> HeapProfile:
-    """The same with each frame there once: most are in many of a process's stacks."""
+    """`profile` with equal frames shared: most frames are in many stacks."""
     known: dict[Frame, Frame] = {}
     stacks = (
         replace(stack, frames=tuple(known.setdefault(frame, frame) for frame in stack.frames))
@@ -131,14 +131,14 @@ def _file(path: str) -> _Replaced | _Once:
             return _Replaced(path)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        # /dev/stdout may lead to a file, which is not to be taken away from the others who write.
+        # /dev/stdout may be a regular file; replacing it would take it from its other writers.
         return (
             _Once(path) if not stat.S_ISREG(mode) or path.startswith(_OPENED) else _Replaced(path)
         )
 
 
 class _Replaced:
-    """A regular file, or the name of one that is not there yet."""
+    """A regular file, which may not exist yet."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -154,7 +154,7 @@ class _Replaced:
 
 
 class _Once:
-    """A pipe, a device, or a file that is open already."""
+    """A pipe, a device, or a file that is already open."""
 
     def __init__(self, path: str) -> None:
         self._path = path

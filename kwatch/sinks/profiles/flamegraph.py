@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A flame graph as one HTML page that needs no network; flamegraph.html draws it."""
+"""A flame graph as one HTML page that works offline; flamegraph.html draws it."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def flamegraph(units: Sequence[ProcessProfile]) -> bytes:
         "nodes": tree.rows,
     }
     page = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    # Nothing in a name may end the element that holds the data.
+    # No name may close the element that holds the data.
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     page = page.replace("{{title}}", html.escape(title).replace("{", "&#123;"), 1)
     return page.replace("{{data}}", embedded, 1).encode()
 
 
 def _shown(units: Sequence[ProcessProfile]) -> Measure:
-    """Outstanding bytes; where nothing is outstanding, what was allocated."""
+    """Outstanding bytes, or allocated bytes if nothing is outstanding."""
     stacks = [stack for unit in units for stack in unit.profile.stacks]
     with_some = (one for one in (INUSE_SPACE, ALLOC_SPACE) if any(map(one.of, stacks)))
     return next(with_some, INUSE_SPACE)
 
 
 class _Tree:
-    """`rows` are nodes: the parent's index, the name's, the source line, a total per measure."""
+    """`rows` are nodes: index of the parent, index of the name, source line, total per measure."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -84,6 +84,6 @@ class _Tree:
 
 
 def _label(frame: Frame) -> str:
-    """The function, and behind tabs, where it is and whether it is inlined."""
+    """Function, file and `inlined`, separated by tabs."""
     file = path_of(frame.file or frame.module)
     return f"{name_of(frame)}\t{file}\t{'inlined' if frame.inlined else ''}"

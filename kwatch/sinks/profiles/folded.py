@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folded stacks, which flamegraph.pl and others read: `process;outermost;...;innermost bytes`."""
+"""Folded stacks for flamegraph.pl and others: `process;outermost;...;innermost bytes`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kwatch.sinks.profiles.unit import INUSE_SPACE, ProcessProfile, frames_of, n
 
 
 def folded(units: Sequence[ProcessProfile]) -> bytes:
-    """One line for each stack that holds outstanding bytes; inlined functions end in `_[i]`."""
+    """One line for each stack with outstanding bytes; inlined functions end in `_[i]`."""
     lines: Counter[str] = Counter()
     for unit in units:
         root = _plain(unit.name)
@@ -27,5 +27,5 @@ def _label(frame: Frame) -> str:
 
 
 def _plain(name: str) -> str:
-    """Semicolons, as in Rust's `[u8; 4]`, would divide frames."""
+    """`name` without semicolons, which separate frames; Rust has them, as in `[u8; 4]`."""
     return name.replace(";", ":")

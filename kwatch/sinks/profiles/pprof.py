@@ -26,7 +26,7 @@ from kwatch.sinks.profiles.unit import (
 
 
 def pprof(units: Sequence[ProcessProfile]) -> bytes:
-    """The frame at the root of each stack, and a label of each sample, name its process."""
+    """A gzipped Profile. Each stack's root frame and each sample's labels name the process."""
     tables = _Tables()
     samples = [row for unit in units for row in _Samples(tables, unit).rows()]
     head = [tables.value_type(1, measure.name, measure.unit) for measure in MEASURES]
@@ -35,7 +35,7 @@ def pprof(units: Sequence[ProcessProfile]) -> bytes:
 
 
 def _about(tables: _Tables, units: Sequence[ProcessProfile]) -> bytes:
-    """When the profile was taken, what it measures, what it lacks."""
+    """When the profile was taken, what it measures, what was lost."""
     lost = losses(units)
     return (
         integer(9, max((unit.time_ns for unit in units), default=0))
@@ -48,7 +48,7 @@ def _about(tables: _Tables, units: Sequence[ProcessProfile]) -> bytes:
 
 
 class _Table:
-    """The rows of one field of Profile, each of them there once."""
+    """The distinct rows of one field of Profile."""
 
     def __init__(self, field: int, first_id: int = 1) -> None:
         self._field = field
@@ -57,7 +57,7 @@ class _Table:
         self.rows: list[bytes] = []
 
     def id_of(self, key: object, row: Callable[[int], bytes]) -> int:
-        """`row` makes the message of a new key from its id; it may add to other tables only."""
+        """`row` makes the message for a new key from its id. It may add to other tables only."""
         known = self._ids.get(key)
         if known is None:
             known = self._ids[key] = len(self._ids) + self._first_id
@@ -66,7 +66,7 @@ class _Table:
 
 
 class _Tables:
-    """What samples point to. A mapping and a location belong to one process."""
+    """The tables that samples point into. Mappings and locations belong to one process."""
 
     def __init__(self) -> None:
         self._strings = _Table(6, first_id=0)
@@ -86,7 +86,7 @@ class _Tables:
         return nested(field, integer(1, self.string(name)) + integer(2, self.string(unit)))
 
     def mapping(self, pid: int, code: CodeMapping) -> int:
-        described = (1, 1, 1, 1)  # that there are functions, files, lines, inlined functions
+        described = (1, 1, 1, 1)  # has functions, files, lines, inlined functions
         return self._mappings.id_of(
             (pid, code),
             lambda number: (
@@ -101,8 +101,8 @@ class _Tables:
         )
 
     def location(self, pid: int, mapping: int, frames: tuple[Frame, ...]) -> int:
-        """`frames`: inlined functions and the one that they are in, innermost first."""
-        address = max(frames[-1].address - 1, 0)  # of the call, not where it returns to
+        """`frames`: inlined functions and the function that contains them, innermost first."""
+        address = max(frames[-1].address - 1, 0)  # the call, not the return address
         return self._locations.id_of(
             (pid, mapping, frames),
             lambda number: (
@@ -153,7 +153,7 @@ class _Samples:
             yield nested(2, packed(1, locations) + packed(2, values) + labels)
 
     def _locations(self, frames: Sequence[Frame]) -> Iterator[int]:
-        """One for each frame that is not inlined, with those that are inlined into it."""
+        """One for each physical frame, with the functions inlined into it."""
         start = 0
         for end, frame in enumerate(frames, 1):
             if not frame.inlined or end == len(frames):
@@ -162,7 +162,7 @@ class _Samples:
                 start = end
 
     def _mapping(self, frame: Frame) -> int:
-        """0 if what was mapped there when the stack was seen is not there now."""
+        """0 if the frame's module is no longer mapped there."""
         index = bisect_right(self._starts, frame.address - 1) - 1
         if index < 0:
             return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes protocol buffers: https://protobuf.dev/programming-guides/encoding, without schemas."""
+"""Encodes protocol buffers without schemas: https://protobuf.dev/programming-guides/encoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _VARINT, _BYTES = 0, 2
 
 
 def varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first. `number` is not negative."""
+    """Seven bits per byte, the lowest first. `number` is not negative."""
     if number < 0x80:
         return bytes((number,))
     parts = bytearray()
@@ -21,15 +21,15 @@ def varint(number: int) -> bytes:
 
 
 def integer(field: int, number: int) -> bytes:
-    """A field of an integer; nothing for 0, which is what an absent one means."""
+    """An integer field; empty for 0, which is the default of an absent field."""
     return varint(field << 3 | _VARINT) + varint(number) if number else b""
 
 
 def nested(field: int, data: bytes) -> bytes:
-    """A field of a message or of a string in UTF-8."""
+    """A field that holds a message or a UTF-8 string."""
     return varint(field << 3 | _BYTES) + varint(len(data)) + data
 
 
 def packed(field: int, numbers: Iterable[int]) -> bytes:
-    """A repeated field of integers."""
+    """A repeated integer field."""
     return nested(field, b"".join(map(varint, numbers)))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file format of speedscope.app: four profiles of each process, outstanding bytes first.
+"""Profiles for speedscope.app: four for each process, outstanding bytes first.
 
-The format is that of https://www.speedscope.app/file-format-schema.json.
+Schema: https://www.speedscope.app/file-format-schema.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def speedscope(units: Sequence[ProcessProfile]) -> bytes:
 
 
 class _Frames:
-    """The table of frames that profiles point into."""
+    """The table of frames that the profiles index."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every format is made from: the profiles of processes, and how their frames are called."""
+"""What every format needs: the profile of a process, its measures, the names of frames."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import PurePath
 
 from kwatch.model.frame import Frame
 from kwatch.model.snapshot import HeapProfile, Snapshot, StackTotals
+from kwatch.units import counted
 
-#: A stack of which no frame is known.
+#: Stands for a stack without frames.
 LOST = Frame(0, "[stack lost]")
 
 
@@ -27,13 +28,13 @@ class ProcessProfile:
     lost: int = 0
 
 
-#: Makes the contents of a file.
+#: Returns the contents of a file.
 Format = Callable[[Sequence[ProcessProfile]], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One of the figures of a stack. `name` and `unit` are those of Go's heap profile."""
+    """One number of each stack. `name` and `unit` are those of Go's heap profile."""
 
     name: str
     unit: str
@@ -48,13 +49,13 @@ MEASURES = (
     Measure("inuse_space", "bytes", "outstanding bytes", lambda stack: stack.live_bytes),
 )
 
-#: What leaks are looked for in, hence what is shown first.
+#: Shows leaks, so it comes first.
 INUSE_SPACE = MEASURES[3]
 ALLOC_SPACE = MEASURES[1]
 
 
 def unit_of(snapshot: Snapshot) -> ProcessProfile:
-    """Of a snapshot with a profile."""
+    """`snapshot` must have a profile."""
     assert snapshot.profile is not None
     return ProcessProfile(
         name=f"{_clean(snapshot.process.comm)}[{snapshot.process.pid}]",
@@ -67,12 +68,12 @@ def unit_of(snapshot: Snapshot) -> ProcessProfile:
 
 
 def frames_of(stack: StackTotals) -> tuple[Frame, ...]:
-    """Innermost first, and never none."""
+    """Innermost first; at least one."""
     return stack.frames or (LOST,)
 
 
 def name_of(frame: Frame) -> str:
-    """The function; where it has no name, the module and the offset in it."""
+    """The function, or `module+offset` if it has no name."""
     if frame.symbol:
         return _clean(frame.symbol)
     module = _clean(PurePath(frame.module).name)
@@ -80,18 +81,19 @@ def name_of(frame: Frame) -> str:
 
 
 def path_of(text: str) -> str:
-    """The path of a file or a module, in characters that every format can hold."""
+    """The path of a file or a module in characters that every format allows."""
     return _clean(text)
 
 
 def losses(units: Sequence[ProcessProfile]) -> str:
     """A sentence for the reader; empty if nothing was lost."""
     lost = sum(unit.lost for unit in units)
-    return f"{lost} events were lost: the figures are lower bounds" if lost else ""
+    were = "was" if lost == 1 else "were"
+    return f"{counted(lost, 'event')} {were} lost: totals are lower bounds" if lost else ""
 
 
 def _clean(text: str) -> str:
-    """Without control characters, and U+FFFD for the bytes of names that are not UTF-8."""
+    """`text` with U+FFFD for control characters and for bytes that are not UTF-8."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
