@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TextIO
 
+from kwatch.model.losses import buffer_helps
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import HeapStats, Lost, MemoryStats, Snapshot, Verdict
 from kwatch.sinks.table.call_stacks import call_stack_lines
@@ -16,7 +17,6 @@ from kwatch.sinks.table.screen import Screen, columns, terminal_width
 from kwatch.sinks.table.syscalls import syscall_lines, unfinished_text
 from kwatch.units import counted, format_growth, format_seconds, format_size
 
-_GROW_WITH_BUFFER = ("syscall_ring_full", "heap_ring_full")
 _MAX_REMEMBERED = 4096  # processes; system-wide, most never get the final report that ends it
 _MAX_IDLE = 10  # lines after which the last tables are too far up to be read
 _NO_EVENTS = "no events"
@@ -203,5 +203,4 @@ def _lost(lost: Lost) -> str:
     by_count = sorted(lost.by_cause.items(), key=lambda item: -item[1])
     causes = ", ".join(f"{cause.replace('_', ' ')} {count:,}" for cause, count in by_count if count)
     text = f"lost: {counted(lost.events, 'event')} ({causes}): totals are lower bounds"
-    ring = any(count and cause in _GROW_WITH_BUFFER for cause, count in by_count)
-    return f"{text}; a larger --buffer may help" if ring else text
+    return f"{text}; a larger --buffer may help" if buffer_helps(lost) else text
