@@ -102,6 +102,13 @@ def test_a_narrow_terminal_leaves_names_their_room() -> None:
         assert any(" a_" in line and line.endswith(" app") for line in lines)
 
 
+def test_the_source_line_goes_before_the_mark_of_inlined_functions() -> None:
+    frame = Frame(1, "operator[]", 0, "/bin/app", "stl_map.h", 511, inlined=True)
+    snapshot = heap(stack(1, 2048, frame))
+    assert lines_of(snapshot)[3].endswith("  operator[] (inlined) stl_map.h:511")
+    assert lines_of(snapshot, width=60)[3].endswith("  operator[] stl_map.h:511")
+
+
 def test_pipes_and_files_get_whole_names_and_lines() -> None:
     long = "n" * 300
     frame = Frame(1, f"f{long}(int)", 0, f"/lib/m{long}", f"s{long}.c", 7)

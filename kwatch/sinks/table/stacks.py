@@ -76,7 +76,10 @@ class StackText:
         repeated = f" x{times:,}" if times > 1 else ""
         if not frame.symbol:
             return self.screen.clip(_name(frame), room - len(repeated)) + repeated
-        place = self.screen.clip(_place(frame), room // 2) + repeated
+        place = _place(frame)
+        if columns(place) > room // 2:
+            place = self.screen.clip(_source(frame), room // 2)
+        place += repeated
         offset = _offset(frame, marks)
         room -= columns(place) + 1 + len(offset)
         return f"{shortened(frame.symbol, self.screen, room)}{offset} {place}".rstrip()
@@ -140,7 +143,11 @@ def _name(frame: Frame) -> str:
 
 
 def _place(frame: Frame) -> str:
-    """The source line, or else the module; preceded by a mark if the function is inlined."""
+    """Where a frame is, preceded by a mark if the function is inlined."""
+    return f"(inlined) {_source(frame)}".rstrip() if frame.inlined else _source(frame)
+
+
+def _source(frame: Frame) -> str:
+    """The source line, or else the module."""
     name = PurePath(frame.file or frame.module).name
-    place = f"{name}:{frame.line}" if frame.file and frame.line else name
-    return f"(inlined) {place}".rstrip() if frame.inlined else place
+    return f"{name}:{frame.line}" if frame.file and frame.line else name
