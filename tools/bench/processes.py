@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
@@ -55,10 +55,3 @@ def until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {_DEADLINE_S:.0f} s: {what}")
         time.sleep(0.02)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """What a process does while it ends is no error of ours."""
-    with suppress(ProcessLookupError, FileNotFoundError):
-        yield
