@@ -15,6 +15,7 @@ from kwatch.model.options import ReportOptions
 from kwatch.model.snapshot import Snapshot
 from kwatch.sinks import Sink
 from kwatch.sinks.formats import PROFILE_FORMATS
+from kwatch.units import counted
 
 if TYPE_CHECKING:
     from kwatch.sinks.profiles.files import Profiles
@@ -97,7 +98,11 @@ class Output:
         for snapshot in snapshots:
             self.write(snapshot)
         if others:
-            self._put(lambda: _print(self._stream, f"({others} more processes)\n"))
+            self._put(
+                lambda: _print(
+                    self._stream, f"({counted(others, 'more process', 'more processes')})\n"
+                )
+            )
 
     def _put(self, action: Callable[[], None]) -> None:
         try:

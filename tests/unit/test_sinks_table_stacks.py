@@ -99,7 +99,7 @@ def test_full_stacks_have_every_frame() -> None:
     [
         (Ending.TOO_DEEP, "[cut: too deep]"),
         (Ending.NO_ROW, "[cut: code without unwind information]"),
-        (Ending.FRAME_POINTERS, "[in part by frame pointers]"),
+        (Ending.FRAME_POINTERS, "[partly by frame pointers]"),
         (Ending.COMPLETE, ""),
         (Ending.FINISHED, ""),
     ],

@@ -27,7 +27,7 @@ _Run = tuple[Frame, int]
 _REASONS = {
     Ending.NO_MAPPING: "code of no known file",
     Ending.NO_ROW: "code without unwind information",
-    Ending.UNSUPPORTED: "unwind information of a rare kind",
+    Ending.UNSUPPORTED: "unsupported unwind information",
     Ending.UNREADABLE: "the stack could not be read",
     Ending.CORRUPT: "the frames are damaged",
     Ending.TOO_DEEP: "too deep",
@@ -88,7 +88,7 @@ class StackText:
 def _note(frames: Sequence[Frame], ending: Ending) -> str:
     if ending in _REASONS and not is_outermost(frames[-1].symbol):
         return f"cut: {_REASONS[ending]}"
-    return "in part by frame pointers" if ending is Ending.FRAME_POINTERS else ""
+    return "partly by frame pointers" if ending is Ending.FRAME_POINTERS else ""
 
 
 def _kept(frames: Sequence[Frame], marks: Marks) -> list[Frame]:
