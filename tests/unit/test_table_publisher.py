@@ -82,9 +82,7 @@ def blocks_of(publisher, mapping, pid=7):
 
 
 def test_the_vdso_of_one_process_is_that_of_all(publisher):
-    assert (
-        blocks_of(publisher, vdso(), pid=1 << 22) > 0
-    )  # there is no such process
+    assert blocks_of(publisher, vdso(), pid=1 << 22) > 0  # there is no such process
     assert blocks_of(publisher, vdso()) > 0
     assert publisher._stores.rows.placed == 1
 
