@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A test that lacks what it needs skips with the reason; with KWATCH_REQUIRE_KERNEL=1 it fails."""
+"""Skips a test whose requirements are missing; with KWATCH_REQUIRE_KERNEL=1 the test fails."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import hypothesis
 import pytest
 from harness.requirements import missing
 
-# How long an example may take says more about the machine than about the code.
+# On a loaded machine an example may take long without any fault of the code.
 hypothesis.settings.register_profile("kwatch", deadline=None)
 hypothesis.settings.load_profile("kwatch")
 
-# Who runs the tests may ignore it, as nohup does; the programs under test would inherit that.
+# nohup ignores SIGHUP, and the programs under test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 KERNEL_TESTS = Path(__file__).parent / "kernel"
@@ -42,9 +42,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def no_compiler_here() -> Iterator[None]:
-    """bcc's compiler may crash, and would end all tests if it ran in their process."""
+    """Fails the test that loads bcc: a crash of its compiler here would end the whole run."""
+    was_loaded = "bcc" in sys.modules
     yield
-    assert "bcc" not in sys.modules, "compile in a child: see harness.bpf_objects"
+    assert was_loaded or "bcc" not in sys.modules, "compile in a child: see harness.bpf_objects"
 
 
 def _needs(item: pytest.Item) -> Iterator[str]:
@@ -62,7 +63,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when != "call" and report.outcome == "passed":
         return
     why = ""
-    if isinstance(report.longrepr, tuple):  # of a skip: file, line, reason
+    if isinstance(report.longrepr, tuple):  # a skip: file, line, reason
         why = report.longrepr[2].removeprefix("Skipped: ")
     elif report.failed:
         why = report.longreprtext.partition("\nE  ")[2].partition("\n")[0].strip()[:300]
@@ -71,7 +72,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def _report(line: dict[str, str | float]) -> None:
-    """KWATCH_REPORT names a file that takes a line as a test begins or ends: tools/vm reads it."""
+    """Appends a line to the file that KWATCH_REPORT names; tools/vm reads it."""
     if path := os.environ.get("KWATCH_REPORT"):
         with open(path, "a") as file:
             file.write(json.dumps(line) + "\n")

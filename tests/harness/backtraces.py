@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests/programs/stacks.c says of its stacks, by glibc's backtrace(), and what kwatch says."""
+"""Compares kwatch's stacks of tests/programs/stacks.c with those of glibc's backtrace()."""
 
 from __future__ import annotations
 
-#: Options with which every stack of it is listed.
+#: Options that list every stack.
 EVERY_STACK = ("--top", "100", "--older", "0")
 SIZE = 5000
 SITES = (
@@ -22,7 +22,7 @@ MAX_FRAMES = 256
 
 
 def expected(answers):
-    """The return addresses of each site's callers, by the site's name."""
+    """The return addresses that the program printed, by the site's name."""
     sites = {}
     for key, address in answers.items():
         if key[0].isdigit():
@@ -45,8 +45,10 @@ def addresses(stack):
 
 
 def assert_exact(final, answers, sites=SITES):
-    """What came before the tables of a new image is finished from a copy of one stack, so it ends
-    where that stack does, and says so.
+    """Every stack equals backtrace()'s.
+
+    A stack from before the tables of a new image were there is finished from a copy of the stack's
+    memory. On the alternate stack that copy ends early, and the stack is marked `unreadable`.
     """
     known, found = expected(answers), seen(final)
     assert set(sites) <= set(known)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether malloc is probed in a running process: the code there, compared with the file's."""
+"""Tells whether malloc is probed in a running process by comparing its code with the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kwatch.procfs.mappings import read_mappings
 
 @dataclass(frozen=True)
 class Malloc:
-    """malloc of libc in a process: where it is, and the byte with which it begins in the file."""
+    """libc's malloc in a process: its address, and its first byte in the file."""
 
     pid: int
     address: int

@@ -18,7 +18,7 @@ from typing import Any
 from harness.lines import DEADLINE
 from harness.requirements import browser_command
 
-#: No profile of the user's, nothing fetched. Root needs --no-sandbox; /dev/shm may be small.
+#: Uses no profile of the user and fetches nothing. Root needs --no-sandbox; /dev/shm may be small.
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -42,7 +42,7 @@ _LAUNCH = (
 
 
 class Browser:
-    """One page, opened from a file. `requests` are the addresses that it has asked for."""
+    """One page, opened from a file. `requests`: the URLs that the page has requested."""
 
     def __init__(self, page: Path) -> None:
         self._profile = tempfile.TemporaryDirectory(prefix="browser", ignore_cleanup_errors=True)
@@ -80,7 +80,7 @@ class Browser:
         assert self._loaded.wait(DEADLINE), "the page was not loaded"
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Sends a command of the protocol: its result."""
+        """Sends a command of the protocol and returns its result."""
         self._sent += 1
         message = {"id": self._sent, "method": method, "params": parameters}
         if self._session is not None:
@@ -101,7 +101,7 @@ class Browser:
         return answer["result"].get("value")
 
     def click(self, element: str) -> None:
-        """A real click in the middle of what the JavaScript expression names."""
+        """Clicks in the middle of the element that the JavaScript expression names."""
         self.evaluate(f"{element}.scrollIntoView({{block: 'nearest'}})")
         box = self.evaluate(
             f"(b => [b.x + b.width / 2, b.y + b.height / 2])({element}.getBoundingClientRect())"
@@ -117,7 +117,7 @@ class Browser:
             )
 
     def type(self, text: str) -> None:
-        """Into the element that has the focus."""
+        """Types into the element that has the focus."""
         self.call("Input.insertText", text=text)
 
     def press(self, key: str) -> None:
@@ -128,7 +128,7 @@ class Browser:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
-        """Asks it to end, so that its own children are gone before its profile is."""
+        """Closes it, so that its child processes end before the profile is removed."""
         self._session = None
         try:
             self.call("Browser.close")
@@ -162,7 +162,7 @@ class Browser:
 
 
 def _high_pipe() -> tuple[int, int]:
-    """A pipe's ends, to read and to write, that are not the descriptors that Chromium wants."""
+    """A pipe's read and write ends, numbered above the descriptors that Chromium uses."""
     ends = os.pipe()
     read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends)
     for end in ends:

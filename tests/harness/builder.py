@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles for a machine that has no compiler, such as an emulated guest.
 
-The machine leaves a request in a directory that it shares with one that has compilers, and waits
-for the answer: `serve` is called there, again and again.
+The guest writes a request into a directory that it shares with the host and waits for the answer.
+The host calls `serve` repeatedly.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 
 from harness.lines import DEADLINE
 
-#: The directory, where there is one.
+#: Names the shared directory, if there is one.
 VARIABLE = "KWATCH_BUILDER"
 
 Compile = Callable[[Sequence[str], Path, Path], None]
 
 
 def ask(directory: Path, command: Sequence[str], source: Path, binary: Path) -> None:
-    """Has `command` compile `source`, and puts the result at `binary`."""
+    """Requests that `command` compiles `source`, and copies the result to `binary`."""
     request = json.dumps([list(command), source.name])
     name = hashlib.sha256(request.encode()).hexdigest()[:16]
     _write(directory / f"{name}.request", request)
@@ -41,7 +41,7 @@ def ask(directory: Path, command: Sequence[str], source: Path, binary: Path) -> 
 
 
 def serve(directory: Path, sources: Path, compile_: Compile) -> None:
-    """Answers the requests that have come."""
+    """Answers all pending requests."""
     for path in directory.glob("*.request"):
         command, name = json.loads(path.read_text())
         path.unlink()

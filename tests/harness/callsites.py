@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests/programs/callsites.c calls from where, and what kwatch says of it."""
+"""The system calls of tests/programs/callsites.c by place, and kwatch's report of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-#: Options with which every stack of it is listed.
+#: Options that list every stack.
 EVERY_CALL = ("--stacks", "--top", "10000")
 WHOLE = {"complete", "finished"}
 
@@ -13,7 +13,7 @@ OFTEN, DEPTH = 10007, 20
 MAIN = ("all_places", "main")
 RECURSION = ("deep",) * (DEPTH + 1)
 
-#: What tests/programs/callsites.c does: calls of each name, by the functions outwards.
+#: Calls by name and by stack, innermost function first.
 EXPECTED = {
     ("getppid", ("parent", "shallow", *MAIN)): OFTEN,
     ("dup", ("descriptor", "shallow", *MAIN)): OFTEN + 2,
@@ -27,7 +27,7 @@ EXPECTED = {
 
 
 def own_frames(stack):
-    """The functions of the program itself."""
+    """The program's own functions in a stack."""
     return tuple(
         frame["symbol"]
         for frame in stack["frames"]
@@ -46,7 +46,7 @@ def counted(final):
 
 
 def assert_adds_up(final):
-    """Every call has a stack, and what the stacks have is what the names have."""
+    """The figures of the stacks add up to those of the names."""
     syscalls = final["syscalls"]
     for figure in ("calls", "errors", "total_ns"):
         by_name, by_stack = Counter(), Counter()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small programs with debug information, and what addr2line says of them."""
+"""Small programs with debug information, and addr2line's answers for them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def compile_c(path: Path, *options: object, source: str = INLINED) -> Path:
 
 
 def call_in(path: Path, function: str = "outer") -> int:
-    """The last byte of the first call in a function."""
+    """The address of the last byte of the first call instruction in a function."""
     lines = run("objdump", "-d", "--no-show-raw-insn", f"--disassemble={function}", path)
     code = [line.split(":", 1) for line in lines.splitlines() if line.startswith("  ")]
     call = next(i for i, (_, text) in enumerate(code) if text.split()[0] in ("call", "bl"))
@@ -79,7 +79,7 @@ def ask(
 
 @contextmanager
 def waiting(*command: object) -> Iterator[tuple[int, list[int]]]:
-    """A program that prints addresses and waits: its pid, and the addresses."""
+    """Runs a program that prints addresses and waits; yields its pid and the addresses."""
     pipe = subprocess.PIPE
     words = [str(word) for word in command]
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:

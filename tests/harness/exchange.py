@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports that are written on one machine and read on another, with what they have to say.
+"""Reports that are written in a guest and checked on the host.
 
-A guest saves kwatch's own output there; tools/vm reads it on the host, which may be of another
-architecture.
+A guest saves kwatch's output with the expected figures; tools/vm reads both on the host, which may
+have another architecture.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from harness.session import documents
 
-#: The directory, where there is one.
+#: Names the shared directory, if there is one.
 VARIABLE = "KWATCH_EXCHANGE"
 
 Calls = Mapping[str, int]
 
 
 def save(name: str, lines: Iterable[str], expected: Mapping[int, Calls]) -> None:
-    """Keeps the lines that kwatch has printed, and each process's calls; 0: of all together."""
+    """Saves kwatch's output and the expected calls by pid; pid 0 stands for all processes."""
     if directory := os.environ.get(VARIABLE):
         path = Path(directory, name)
         path.with_suffix(".jsonl").write_text("\n".join(lines))
@@ -34,7 +34,7 @@ def saved(directory: Path) -> list[Path]:
 
 
 def mismatches(report: Path, known: frozenset[str]) -> Iterator[str]:
-    """What a saved report does not say, or says by a name that is not known."""
+    """Yields each difference from the expected calls and each unknown name in a saved report."""
     finals = [d for d in documents(report.read_text().splitlines()) if d["kind"] == "final"]
     by_pid: dict[int, Counter[str]] = {0: Counter()}
     for final in finals:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Allocators that tests preload: their files, by the names that the linker knows."""
+"""Finds the files of allocators that tests preload."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def library(name: str) -> Path | None:
-    """The shared library NAME.so.N of this machine's own architecture."""
+    """The shared library NAME.so.N for this machine's architecture."""
     found = sorted(Path("/usr/lib").glob(f"*-linux-gnu/{name}.so.[0-9]"))
     return found[0] if found else None

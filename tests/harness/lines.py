@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import IO
 
-#: Seconds; a slow machine, such as an emulated one, asks for more patience.
+#: Seconds; KWATCH_PATIENCE multiplies it on a slow machine, such as an emulated one.
 DEADLINE = 60.0 * float(os.environ.get("KWATCH_PATIENCE", "1"))
 
 
@@ -26,7 +26,7 @@ class Lines:
     def wait(
         self, matches: Callable[[str], bool], start: int = 0, seconds: float = DEADLINE
     ) -> int | None:
-        """The index of the first line from `start` that matches; None: the stream ended before."""
+        """The index of the first match from `start` on; None if the stream ends before."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
@@ -40,7 +40,7 @@ class Lines:
                     raise TimeoutError(f"not seen within {seconds} s, but:\n{self._text()}")
 
     def all(self, seconds: float = DEADLINE) -> list[str]:
-        """Every line, once the stream has ended."""
+        """Waits for the end of the stream and returns all lines."""
         self._thread.join(seconds)
         if self._thread.is_alive():
             raise TimeoutError(f"the stream did not end within {seconds} s:\n{self._text()}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stack and its names at once, as no report has them."""
+"""Symbolizes one stack at once; reports do that in a later step."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ COMPILERS_32 = {"x86_64": "i686-linux-gnu-gcc", "aarch64": "arm-linux-gnueabihf-
 
 
 class Programs:
-    """Programs by name, built once and again when their source is newer."""
+    """Builds programs by name, and again when their source is newer."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
@@ -28,7 +28,7 @@ class Programs:
         source = _source(name)
         command = [compiler or COMPILERS[source.suffix], *_own_flags(source), *flags]
         variant = hashlib.sha256("\0".join(command).encode()).hexdigest()[:12]
-        # The directory tells variants apart, so that comm and the base name are the program's own.
+        # Variants differ in the directory, so comm and base name are always the program's name.
         binary = self._cache / variant / name
         if not _is_newer(binary, source, *SOURCES.glob("*.h")):
             _build(command, source, binary)
@@ -57,9 +57,9 @@ def _is_newer(binary: Path, *sources: Path) -> bool:
 
 
 def compiler_of(command: Sequence[str], machine: str = platform.machine()) -> list[str]:
-    """The command for a machine; 32-bit programs (-m32) take a compiler of their own.
+    """The command for a machine; 32-bit programs (-m32) need a separate compiler.
 
-    A cross compiler even on x86-64: gcc-multilib cannot be installed beside one for arm64.
+    That is a cross compiler on x86-64 too: gcc-multilib conflicts with the arm64 cross compiler.
     """
     if "-m32" not in command:
         return list(command)
@@ -67,8 +67,8 @@ def compiler_of(command: Sequence[str], machine: str = platform.machine()) -> li
 
 
 def compile_program(command: Sequence[str], source: Path, binary: Path) -> None:
-    """Raises subprocess.CalledProcessError, whose stderr says what the compiler said."""
-    # Libraries among the flags must follow the source that uses them.
+    """Raises subprocess.CalledProcessError, whose stderr has the compiler's messages."""
+    # The linker needs libraries among the flags after the source that uses them.
     full = [command[0], str(source), *command[1:], "-o", str(binary)]
     subprocess.run(full, capture_output=True, text=True, check=True)
 

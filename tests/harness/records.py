@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of the wire format by the names of their fields; what is not given is zero."""
+"""Builds records of the wire format from named fields; missing fields are zero."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def stacked_syscall_record(**fields):
 
 
 def heap_batch(records):
-    """Heap events as they come in a batch, from mappings of their fields."""
+    """A batch of heap events, from mappings of their fields."""
     return np.array([heap_record(**fields) for fields in records], HEAP)
 
 
 def typed(batch):
-    """What the accounts of the heap take."""
+    """The arguments of the heap accounts: a batch and its types."""
     return batch, types_of(batch)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests may need of the machine: one table, with the cure for each thing that is missing."""
+"""What tests may need on the machine: one table, with what to do when it is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _command(name: str) -> Callable[[], bool]:
 
 
 def browser_command() -> str | None:
-    """Chromium, or a browser made from it. A snap would not see the pages below /tmp."""
+    """Chromium or Google Chrome. A snap is skipped: it cannot read pages below /tmp."""
     found = map(shutil.which, ("chromium", "google-chrome", "google-chrome-stable"))
     return next((path for path in found if path and not path.startswith("/snap/")), None)
 
@@ -100,6 +100,6 @@ REQUIREMENTS = {
 
 @functools.cache
 def missing(name: str) -> str | None:
-    """Why the requirement is not met and what to do; None when it is."""
+    """Why the requirement is not met and what to do; None if it is met."""
     requirement = REQUIREMENTS[name]
     return None if requirement.present() else f"needs {name}: {requirement.cure}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kwatch as a user runs it: a process, its lines, and its JSON documents."""
+"""Runs kwatch as a user does and reads its lines and JSON documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """What a kwatch that has ended left behind."""
+    """Exit status and output of a kwatch that has ended."""
 
     status: int
     stdout: list[str]
@@ -32,11 +32,11 @@ class Result:
 
     @property
     def answers(self) -> dict[str, int]:
-        """What a launched program with known answers printed on the same output."""
+        """The answers that a launched program printed on the same output."""
         return answers(self.stdout)
 
     def final(self, pid: int | None = None) -> Document:
-        """The final report of a process; without a pid there must be exactly one."""
+        """The final report of a process; without a pid there must be only one report."""
         finals = [
             document
             for document in self.documents
@@ -47,15 +47,15 @@ class Result:
 
 
 def documents(lines: Iterable[str]) -> list[Document]:
-    """The JSON objects among other lines."""
+    """Parses the JSON objects among other lines."""
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 class Session:
-    """A kwatch that runs in the background."""
+    """A kwatch in the background."""
 
     def __init__(self, *arguments: str | int | Path, script: str = "") -> None:
-        """`script`: Python that runs kwatch in a way of its own."""
+        """`script`: Python code that runs kwatch, instead of `python -m kwatch`."""
         how = ("-c", script) if script else ("-m", "kwatch")
         self._process = subprocess.Popen(
             [sys.executable, *how, *map(str, arguments)],
@@ -74,18 +74,18 @@ class Session:
         return self._process.pid
 
     def attached(self) -> str:
-        """Waits until every probe is in place: the line that says so."""
+        """Waits until every probe is in place and returns the line that says so."""
         return self.said(lambda line: line.startswith("attached"))
 
     def said(self, matches: Callable[[str], bool]) -> str:
-        """Waits for a line on standard error."""
+        """Waits for a line on standard error and returns it."""
         index = self._stderr.wait(matches)
         if index is None:
             raise AssertionError(f"kwatch ended first: {self.finish()}")
         return self._stderr[index : index + 1][0]
 
     def document(self, matches: Callable[[Document], bool]) -> Document:
-        """Waits for a JSON document on standard output."""
+        """Waits for a JSON document on standard output and returns it."""
         index = self._stdout.wait(lambda line: line.startswith("{") and matches(json.loads(line)))
         if index is None:
             raise AssertionError(f"kwatch ended first: {self.finish()}")

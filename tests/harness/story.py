@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that exist in a test only: control records tell what happens to them."""
+"""Processes that exist only in a test: control records tell what happens to them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def facts(comm, start_ns=START_NS):
 
 
 class Targets:
-    """Stands for the tracer, and for the BPF programs' map of targets."""
+    """Stands for the tracer and for the BPF map of targets."""
 
     def __init__(self):
         self.mm_ids = {}
@@ -54,7 +54,7 @@ class Targets:
 
 
 class Story:
-    """`running` are the processes of /proc, `ended` those that were reported."""
+    """`running`: the processes in /proc; `ended`: the processes that were reported."""
 
     def __init__(self, monkeypatch, **options):
         self.running = {PID: facts("sh")}
@@ -103,7 +103,7 @@ class Story:
 
 
 class Birth(Story):
-    """Of a child whose process is gone by the time one looks; its parent runs /bin/sh."""
+    """A child that has ended before kwatch looks at /proc; its parent runs /bin/sh."""
 
     def __init__(self, monkeypatch, **options):
         super().__init__(monkeypatch, comms=(), pids=(PID,), follow=True, **options)

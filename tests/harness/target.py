@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program with known answers, taken from stage to stage (see tests/programs/answers.h)."""
+"""Takes a program with known answers from stage to stage (see tests/programs/answers.h)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.lines import DEADLINE, Lines
 
 
 def answers(lines: Iterable[str]) -> dict[str, int]:
-    """The `key value` lines among others."""
+    """Parses the `key value` lines among others."""
     words = (line.split() for line in lines)
     return {pair[0]: int(pair[1]) for pair in words if len(pair) == 2 and _is_number(pair[1])}
 
@@ -22,7 +22,7 @@ def _is_number(text: str) -> bool:
 
 
 class Target:
-    """A running program that has said `ready` and waits."""
+    """A running program that has printed `ready` and waits."""
 
     def __init__(
         self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
@@ -49,22 +49,22 @@ class Target:
         return self._process.poll() is None
 
     def release(self) -> None:
-        """Lets it go on to its next stage, and does not wait for that."""
+        """Lets the program go on to its next stage without waiting for it."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def go(self, stage: str = "done") -> dict[str, int]:
-        """Lets it go on until it says that it reached `stage`: what it printed on the way."""
+        """Lets the program go on to `stage`; returns the answers that it printed."""
         self.release()
         return self._await(stage)
 
     def reached(self, stage: str = "done") -> dict[str, int]:
-        """After release(): waits until it says that it reached `stage`."""
+        """After release(): waits for `stage`; returns the answers that it printed."""
         return self._await(stage)
 
     def end(self) -> int:
-        """Lets it go on to its end: its exit status."""
+        """Lets the program go on to its end; returns its exit status."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._process.wait(DEADLINE)

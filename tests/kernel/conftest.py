@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs to trace and kwatch to trace them with; whatever a test leaves running is killed."""
+"""Starts programs and kwatch for a test, and kills what the test leaves running."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RunKwatch = Callable[..., Session]
 
 @pytest.fixture(scope="session")
 def program(pytestconfig: pytest.Config) -> Programs:
-    """program(NAME, *FLAGS, compiler=...): the executable of tests/programs/NAME."""
+    """program(NAME, *FLAGS, compiler=...) builds tests/programs/NAME and returns its path."""
     assert pytestconfig.cache is not None
     return Programs(pytestconfig.cache.mkdir("programs"))
 
 
 @pytest.fixture
 def start(program: Programs) -> Iterator[StartTarget]:
-    """start(NAME or path, *arguments, prefix=(), environment={}): a Target that is ready.
+    """start(NAME or path, *arguments, prefix=(), environment={}) returns a Target that is ready.
 
     `prefix` is a command that runs the program, such as unshare.
     """
@@ -47,7 +47,7 @@ def start(program: Programs) -> Iterator[StartTarget]:
 
 @pytest.fixture
 def run_kwatch() -> Iterator[RunKwatch]:
-    """run_kwatch(*arguments, script=""): a Session in the background."""
+    """run_kwatch(*arguments, script="") returns a Session that runs in the background."""
     sessions: list[Session] = []
 
     def run(*arguments: str | int | Path, script: str = "") -> Session:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks of system calls: who has made how many, exactly."""
+"""Stacks of system calls: the number of calls from each place is exact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_place(start, run_kwatch, options):
 
 
 def test_launched_and_after_an_exec(program, run_kwatch):
-    """The calls of both images count, those of the old one by its stacks."""
+    """Calls before and after the exec count, each with the stacks of its own image."""
     result = run_kwatch(*CALLS_ALONE, "--", program("callsites"), "exec", "now").finish()
     final = result.final()
     assert counted(final) == {key: 2 * calls for key, calls in EXPECTED.items()}
@@ -75,7 +75,7 @@ def test_not_asked_for(start, run_kwatch):
 
 @pytest.mark.parametrize("command", [["cat", "/etc/passwd"], ["python3", "-S", "-c", "print(1)"]])
 def test_real_programs(run_kwatch, command):
-    """Every stack that is whole begins at the program's start."""
+    """The outermost frame of every complete stack is the program's entry point."""
     final = run_kwatch(*CALLS_ALONE, "--", *command).finish().final()
     assert_adds_up(final)
     whole = [s for s in final["syscalls"]["stacks"] if s["ending"] in WHOLE]

@@ -26,7 +26,7 @@ def run(*arguments, **how):
 
 
 def assert_no_bug(result):
-    """Neither a traceback nor what stands in its place."""
+    """No traceback, and no report of an internal error."""
     assert "Traceback" not in result.stderr
     assert "internal error" not in result.stderr
 
@@ -41,7 +41,7 @@ def assert_error(result, status, *words):
     assert_no_bug(result)
 
 
-# Such as --duration "$D" where D is not set.
+# As in --duration "$D" when D is not set.
 EMPTY = ("--duration", "--count", "--interval", "--older", "--min-size", "--max-size", "--buffer")
 
 USAGE = [
@@ -153,7 +153,7 @@ def test_script_without_its_interpreter(tmp_path):
 
 
 def test_closed_standard_error():
-    """What is to be said goes nowhere, and not into the report."""
+    """Messages are dropped; they do not end up in the report."""
     for arguments, status in ((("--json", "--count", "x"), 2), (("--json", "--", "/no/file"), 1)):
         closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *KWATCH, *arguments]
         result = subprocess.run(closed, capture_output=True, text=True, timeout=60)
@@ -215,7 +215,7 @@ def test_closed_pipe(start):
 
 
 def test_process_that_dies_while_it_is_attached():
-    """Either it was attached, and has a report, or there is one error."""
+    """The process was attached and has a report, or kwatch prints one error."""
     for seconds in (0.05, 0.3, 0.6, 0.8, 1):
         child = subprocess.Popen(["sleep", str(seconds)])
         result = run("--pid", child.pid, "--json", "--duration", "2")
@@ -234,7 +234,7 @@ def test_status_of_a_launched_command():
 
 
 def test_doctor_names_what_is_missing(tmp_path):
-    """Without the bindings of bcc: doctor and the watch command say the same cure."""
+    """Without the bindings of bcc, `doctor` and `watch` print the same hint."""
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "bcc.py").write_text("raise ImportError('not the BPF compiler collection')\n")
@@ -251,7 +251,7 @@ _FAIL, _ALLOW = 0x00050000 | errno.EPERM, 0x7FFF0000
 
 
 def refuse(call):
-    """To be run before an exec: the system call fails, as under a container's seccomp profile."""
+    """Runs before an exec: makes the system call fail as a container's seccomp profile does."""
     number = syscall._NUMBERS[syscall.machine()][call]
     load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET
     steps = [(load, 0, 0, 0), (equal, 0, 1, number), (answer, 0, 0, _FAIL), (answer, 0, 0, _ALLOW)]

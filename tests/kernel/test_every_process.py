@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes of every process, by what they do to its code: a file takes them once.
+"""System-wide probes: each file is probed once, as the code in the processes' memory shows.
 
-The processes have a libc of their own, so that no other program of the machine is probed.
+The processes use a private copy of libc, so that no other program on the machine is probed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kwatch.session.tracees import files_of
 
 @pytest.fixture(params=["links", "events"])
 def attacher(request):
-    """With programs that do nothing, in each way to attach them."""
+    """An attacher with empty programs, for each attach method."""
     links = request.param == "links"
     if links and not bpf.has_uprobe_links():
         pytest.skip("this kernel has no uprobe links")
@@ -60,7 +60,7 @@ def copied(libc, path):
 
 
 def from_layers(libc, layers, mounted):
-    """An overlay of its own, of layers that others may have, too."""
+    """Mounts an overlay of layers that other processes may share."""
     mount = f"mount -t overlay -o lowerdir={layers} overlay {mounted}"
     return with_own_libc(f"{mount} && libc={mounted}/{os.path.basename(libc)}", libc)
 
@@ -83,7 +83,7 @@ def test_equalfiles_of_two_containers(start, probes, libc, tmp_path):
 
 
 def test_containers_that_share_a_layer(start, probes, libc, tmp_path):
-    """Each has the file on a device of its own, and to probe it twice would count frees twice."""
+    """Each overlay has its own device number. Probing the file twice would count frees twice."""
     for name in ("layer", "empty", "first", "second"):
         (tmp_path / name).mkdir()
     shutil.copy(libc, tmp_path / "layer")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The heap, exact to the block: what a program says it did is what kwatch reports."""
+"""The heap is exact to the block: kwatch reports what the program says it did."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAP = ("--json", "--no-syscalls")
 
 
 def assert_heap(document, answers, process=""):
-    """`answers` are the program's own; what it does not say is not compared."""
+    """Compares the report with the program's own `answers`; figures that it omits are skipped."""
     heap = document["heap"]
     assert document["lost"] == {"events": 0, "by_cause": {}}
     assert heap["live_blocks"] == answers[f"{process}live_blocks"]
@@ -43,7 +43,7 @@ def assert_leaky(document, answers):
 
 
 def traced_to_the_end(start, run_kwatch, name, *options, stages=("done",), **how):
-    """Attaches to the waiting program by pid, lets it do its work: its answers, the report."""
+    """Attaches by pid, lets the program run to its end; returns its answers and the report."""
     target = start(name, **how)
     kwatch = run_kwatch("--pid", target.pid, *HEAP, *options)
     kwatch.attached()
@@ -89,7 +89,7 @@ def test_by_name_before_it_starts(start, run_kwatch):
 
 
 def test_by_a_name_that_is_longer_than_a_comm(program, start, run_kwatch, tmp_path):
-    """The kernel's side does not know it: kwatch finds the executable a moment later."""
+    """The kernel compares the comm only; kwatch checks the executable's name a moment later."""
     path = tmp_path / "twenty-letters-leaky"
     shutil.copy(program("leaky"), path)
     kwatch = run_kwatch("--comm", path.name, *HEAP)
@@ -144,7 +144,7 @@ ALLOCATORS = [
 @pytest.mark.parametrize("name", ["leaky", "reallocs", "family", "cxx", "threads"])
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_other_allocators(program, start, run_kwatch, allocator, name):
-    # Debian's jemalloc has no pvalloc: its free would be given a block of glibc's.
+    # Debian's jemalloc has no pvalloc, so its free would get a block that glibc allocated.
     flags = ["-DNO_PVALLOC"] if allocator == "jemalloc" else []
     environment = {"LD_PRELOAD": str(library(f"lib{allocator}"))}
     answers, final = traced_to_the_end(
@@ -169,7 +169,7 @@ def test_static(program, start, run_kwatch, name, flag):
 
 
 def test_launched_static(program, run_kwatch):
-    """libc's start-up allocates too, and is seen."""
+    """kwatch also sees what libc's start-up code allocates."""
     result = run_kwatch(*HEAP, "--", program("leaky", "-static"), "now").finish()
     stack = stack_of(result.final(), "leak_small")
     assert stack["blocks"] == result.answers["small_blocks"]
@@ -214,9 +214,9 @@ def test_library_opened_later(start, run_kwatch):
 
 
 def test_other_mount_namespace(program, start, run_kwatch, tmp_path):
-    """The program, its libc and its debug file are files that only the target's namespace has.
+    """The program and its debug file exist only in the target's mount namespace.
 
-    When the report names them, the process is gone, and its namespace with it.
+    The report names their functions after the process and its namespace are gone.
     """
     binary, debug = program("leaky"), tmp_path / "leaky.debug"
     bare, inside = tmp_path / "bare", tmp_path / "inside"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Births, new images and ends: each process is one report, with its own status and verdict."""
+"""Forks, execs and exits: each process has one report, with its own status and verdict."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_status_of_a_process_that_takes_long_to_tear_down(run_kwatch):
 
 @pytest.mark.parametrize("seconds", ["0.2", "0.5", "0.8"])
 def test_a_process_that_ends_while_kwatch_starts(run_kwatch, seconds):
-    """It has a whole report, or there is an error and no report."""
+    """kwatch prints a complete report, or one error and no report."""
     with subprocess.Popen(["sleep", seconds]) as child:
         result = run_kwatch("--json", "--no-heap", "--pid", child.pid).finish()
     if result.status == 0:
@@ -67,7 +67,7 @@ def test_a_process_that_ends_while_kwatch_starts(run_kwatch, seconds):
 
 
 def test_children_that_run_already_are_named(start, run_kwatch):
-    """They are not followed, as strace -f -p follows none."""
+    """Existing children are not followed, as with strace -f -p."""
     target = start("forks")
     child = target.go("forked")["child"]
     kwatch = run_kwatch("--pid", target.pid, "--follow", "--json", "--no-heap")
@@ -105,14 +105,14 @@ def test_exec_by_a_thread_that_does_not_lead(start, run_kwatch):
 
 
 def test_an_exec_into_another_allocator_is_not_called_clean(program, run_kwatch):
-    """The static program's allocator is hooked a moment after it has begun to run."""
+    """The static program's allocator is hooked a moment after the program has started."""
     static = program("leaky", "-static")
     result = run_kwatch("--json", "--no-syscalls", "--", "env", static, "now").finish()
     assert result.final()["verdict"] != "clean"
 
 
 def test_an_exec_out_of_the_name_is_an_end(run_kwatch, tmp_path):
-    """And what the process does then makes it no target again."""
+    """What the process does afterwards does not make it a target again."""
     shell = tmp_path / "leaver"
     shell.symlink_to(shutil.which("sh"))
     kwatch = run_kwatch("--comm", shell.name, "--json", "--no-heap", "-e", "trace=execve")
@@ -149,7 +149,7 @@ def test_a_process_that_only_ends_while_all_are_traced(run_kwatch):
 
 
 def test_a_lost_exit_is_noticed_between_snapshots(start, run_kwatch):
-    """kwatch is stopped meanwhile, so that there is no room for it."""
+    """kwatch is stopped meanwhile, so the ring is full when the target exits."""
     target = start("remaps")
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "-i", "3600")
     kwatch.attached()
@@ -175,7 +175,7 @@ def test_a_process_whose_first_thread_has_ended(start, run_kwatch):
 
 @pytest.mark.parametrize("what", ["--heap", "--no-heap"])
 def test_the_executable_of_children_that_soon_end(run_kwatch, what):
-    """It is not the shell's, of which each is a copy at first."""
+    """It is not the shell, although each child starts as a copy of the shell."""
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do /bin/true; done"
     result = run_kwatch("--json", what, "--follow", "--", "sh", "-c", script).finish()
     programs = [(d["process"]["comm"], d["process"]["exe"]) for d in result.documents]
@@ -184,6 +184,6 @@ def test_the_executable_of_children_that_soon_end(run_kwatch, what):
 
 
 def test_the_executable_of_a_command_that_soon_ends(run_kwatch):
-    """It is not kwatch's, whose child it was before its exec."""
+    """It is not kwatch, although the command was kwatch's child before its exec."""
     process = run_kwatch("--json", "--no-heap", "--", "true").finish().final()["process"]
     assert process["exe"] == os.path.realpath(shutil.which("true"))

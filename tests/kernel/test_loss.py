@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""delivered + lost = what the program did, to the last event."""
+"""delivered + lost = the number of events that the program made, exactly."""
 
 from __future__ import annotations
 
 import signal
 
-# kwatch with control rings of one page.
+# Runs kwatch with control rings of one page.
 SMALL_CONTROL_RINGS = """
 import mmap, sys
 from kwatch.rings import stream
@@ -54,7 +54,7 @@ def test_a_million_a_second_for_ten_seconds(start, run_kwatch):
 
 
 def test_children_that_nobody_came_to_know(start, run_kwatch):
-    """Forks and exits that found no room, of children that are gone, are in the parent's report."""
+    """The parent's report counts lost forks and exits of children that kwatch never knew."""
     target = start("storm", 1008)
     options = ("--pid", target.pid, "--follow", "--json", "--no-heap", "-e", "trace=getppid")
     kwatch = run_kwatch(*options, script=SMALL_CONTROL_RINGS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kernels before this one refuse, found without booting them."""
+"""Finds code that the verifiers of older kernels refuse, without booting those kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _CALL, _EXIT, _ALWAYS = 0x80, 0x90, 0x05
 
 
 def successors(instructions, at):
-    """Where an instruction may go, and whether by a jump: check_cfg() of Linux 5.10 and 6.1."""
+    """Possible next instructions, each with whether a jump leads there.
+
+    As check_cfg() of Linux 5.10 and 6.1 sees them.
+    """
     code, _, offset, _ = instructions[at]
     kind, operation = code & 7, code & 0xF0
     if kind not in _JUMPS or operation == _CALL:
@@ -26,9 +29,9 @@ def successors(instructions, at):
 
 
 def falls_back(code):
-    """Instructions from which a loop goes round without a jump, as these kernels do not allow.
+    """Back edges that are not jumps, which these kernels refuse.
 
-    They walk depth first, and take the next instruction before a jump's.
+    The verifiers walk depth first, and follow the next instruction before a jump's target.
     """
     instructions = list(struct.iter_unpack("BBhi", code))
     entered, left = {0}, set()

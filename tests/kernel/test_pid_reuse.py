@@ -9,7 +9,7 @@ FOLLOW = ("--json", "--follow", "-e", "trace=getppid")
 
 
 def attached_again(pid):
-    """Matches the second line that says so."""
+    """Matches the second `attached` line of the pid."""
     seen = itertools.count(1)
     return lambda line: line.startswith(f"attached to pidreuse[{pid}]; heap") and next(seen) == 2
 
@@ -39,7 +39,7 @@ def test_two_processes_of_one_pid(start, run_kwatch):
 
 
 def test_reused_at_once(program, run_kwatch):
-    """Both are over before kwatch can have looked at either."""
+    """Both processes end before kwatch can look at either."""
     result = run_kwatch(*FOLLOW, "--no-heap", "--", program("pidreuse"), "now").finish()
     answers = result.answers
     first, second = reports_of(result, answers["pid"])

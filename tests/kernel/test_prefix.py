@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--alloc-prefix: an allocator of other names is hooked, and a prefix that fits nothing is told."""
+"""--alloc-prefix hooks allocators with other names and reports a prefix that matches nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def about(prefix, lines):
 
 
 def traced(start, run_kwatch, prefixes, *program):
-    """What the program said, and what kwatch did."""
+    """The program's answers, and kwatch's result."""
     target = start(*program)
     options = [word for prefix in prefixes for word in ("--alloc-prefix", prefix)]
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", *options)
@@ -33,7 +33,7 @@ def test_an_allocator_with_names_of_its_own(start, run_kwatch):
 
 @pytest.mark.parametrize("wrapped", [1009, 1])
 def test_wrappers_that_jump_to_the_real_function(start, run_kwatch, wrapped):
-    """Their free is seen twice each time, and only the first is one; those of others are all."""
+    """A free through a wrapper is seen twice but counts once; direct frees all count."""
     answers, result = traced(start, run_kwatch, ["pool_", "pool_other_"], "handover", wrapped)
     heap = result.final()["heap"]
     assert heap["allocs"] == answers["allocs"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles of real programs: their figures are those that the programs print."""
+"""Profiles of real programs have the figures that the programs print."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def arguments(files):
 
 
 def outstanding(path: Path) -> dict[str, int]:
-    """Bytes by the innermost function of folded stacks."""
+    """Bytes of folded stacks by their innermost function."""
     found: dict[str, int] = {}
     for line in path.read_text().splitlines():
         stack, _, size = line.rpartition(" ")
@@ -99,7 +99,7 @@ def test_a_killed_kwatch_leaves_the_files_of_the_last_snapshot(start, run_kwatch
     )
     kwatch.attached()
     said = target.go()
-    # The files come before the report, though not with each one.
+    # When the files are written, they are written before the report; not every report writes them.
     kwatch.document(lambda _: sum(outstanding(files["--folded"]).values()) == said["live_bytes"])
     kwatch.stop(signal.SIGKILL)
     assert sum(outstanding(files["--folded"]).values()) == said["live_bytes"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs with known answers: they keep to their stages, and strace agrees with them."""
+"""The programs with known answers reach their stages in order, and strace confirms their counts."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def test_strace_counts_the_same_calls(program, tmp_path, name, arguments, calls)
     said = dict(line.split() for line in done.stdout.splitlines() if " " in line)
     seen = log.read_text()
     for call in calls:
-        # What another thread interrupts is printed twice, but "resumed" has no parenthesis.
+        # strace prints an interrupted call twice, but "resumed" has no parenthesis.
         assert seen.count(f" {call}(") == int(said[call])

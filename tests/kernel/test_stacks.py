@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks without frame pointers: glibc's backtrace() in the program itself says what is right."""
+"""Stacks without frame pointers equal those of glibc's backtrace() in the program itself."""
 
 from __future__ import annotations
 

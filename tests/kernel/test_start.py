@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A start that fails or is interrupted leaves nothing behind, and runs no command."""
+"""A start that fails or is interrupted leaves nothing behind and runs no command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wait_until(condition):
 
 
 def of_session(leader):
-    """Processes of the session that `leader` began, zombies aside."""
+    """Processes in the session of `leader`, without zombies."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -46,7 +46,7 @@ def of_session(leader):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("children", [1, 2], ids=["compiling", "launching"])
 def test_a_signal_before_it_is_attached(tmp_path, number, children):
-    """The first child compiles, the second is the command, which waits for its exec."""
+    """The first child compiles; the second is the command, which waits before its exec."""
     ran = tmp_path / "ran"
     kwatch = subprocess.Popen(
         [sys.executable, "-m", "kwatch", "--", "touch", ran],
@@ -67,7 +67,7 @@ def test_a_signal_before_it_is_attached(tmp_path, number, children):
 
 
 def test_ctrl_c_while_python_still_imports(tmp_path):
-    """Before there is anything to be left behind, and with no traceback."""
+    """The signal comes before anything is set up; there is no traceback."""
     ran = tmp_path / "ran"
     kwatch = subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "kwatch", "--", "touch", ran],
@@ -100,7 +100,7 @@ def test_nothing_compiles_on_when_kwatch_is_killed():
 
 
 def descriptors():
-    """What this process has open, without the descriptor that lists them."""
+    """Open files of this process, without the descriptor that lists them."""
     paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     return {path: os.readlink(path) for path in paths if os.path.lexists(path)}
 
@@ -111,7 +111,7 @@ def failing(*arguments, **named):
 
 @pytest.fixture
 def signals():
-    """Signals as kwatch installs them; pytest gets its own back."""
+    """kwatch's signal handlers; pytest's own are restored afterwards."""
     actions = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield Signals()
     signal.set_wakeup_fd(-1)
@@ -174,7 +174,10 @@ def test_a_target_that_has_gone_is_a_failed_start(signals):
 def test_a_target_that_ends_during_the_start_is_a_failed_start(
     monkeypatch, capsys, signals, tmp_path, moment
 ):
-    """Whenever that is: one error, and no report. The last is after it has been probed."""
+    """At each moment of the start there is one error and no report.
+
+    At the last moment the process has been probed already.
+    """
     from kwatch.commands.watch.loop import Watch
 
     file = tmp_path / "report"
@@ -209,7 +212,7 @@ sys.exit(main(["--comm", "no such"]))
 
 
 def test_a_heap_that_cannot_be_probed_is_a_failed_start():
-    """Rather than a watch that refuses every function by itself."""
+    """One error, not a running trace that reports each function as not hooked."""
     command = [sys.executable, "-c", WITHOUT_UPROBES]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
@@ -218,7 +221,7 @@ def test_a_heap_that_cannot_be_probed_is_a_failed_start():
 
 
 def test_a_bug_amid_a_batch_is_told_as_it_is(signals, tmp_path):
-    """Its traceback has views of the rings, which are closed all the same."""
+    """The traceback holds views of the rings; closing the rings still works."""
     from kwatch.commands.watch.loop import Watch
 
     arguments = ["--json", "--output", str(tmp_path / "report"), "--duration", "0.1", "--pid"]

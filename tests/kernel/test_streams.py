@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams that are full, closed or without a reader: a command is seen out, its status kept."""
+"""With full, closed or unread streams kwatch still waits for the command and keeps its status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAITS = ("--", "sh", "-c", "read _; exit 7")
 
 @pytest.fixture
 def launch():
-    """launch(*arguments): a kwatch whose command waits for its standard input."""
+    """launch(*arguments) starts a kwatch whose command waits for standard input."""
     started = []
 
     def start(*arguments, prefix=()):
@@ -48,7 +48,7 @@ def launch():
 
 
 def held(kwatch):
-    """What it has of the kernel's: programs, maps, probes and rings go with these descriptors."""
+    """Kernel objects that it holds: programs, maps, probes and rings live as long as these fds."""
     found = []
     for path in Path(f"/proc/{kwatch.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
@@ -75,7 +75,7 @@ def attached(kwatch):
 
 
 def head(kwatch):
-    """Reads the first line and goes away, as `head -1` does."""
+    """Reads the first line and closes the pipe, as `head -1` does."""
     attached(kwatch)
     assert kwatch.stdout.readline()
     assert held(kwatch)
@@ -84,7 +84,7 @@ def head(kwatch):
 
 
 def end(kwatch):
-    """Lets the command end: kwatch's status, and what it said meanwhile."""
+    """Lets the command end; returns kwatch's status and its messages."""
     said = kwatch.communicate("\n", timeout=DEADLINE)[1]
     return kwatch.returncode, said
 
@@ -143,7 +143,7 @@ def test_full_disk_is_told_while_the_command_runs(launch):
 
 @pytest.mark.parametrize(("smallest", "status"), [("0", 3), ("1G", 7)])
 def test_a_verdict_is_waited_for_without_a_reader(launch, smallest, status):
-    """What sh keeps to its end is a leak, unless it is too small to be traced."""
+    """Memory that sh never frees is a leak, unless --min-size excludes it."""
     options = ("--fail-on-leak", "--min-size", smallest, "--interval", "0.1")
     kwatch = launch(*options, "--", "sh", "-c", "read _; x=$(seq 1000); exit 7")
     head(kwatch)
@@ -151,7 +151,7 @@ def test_a_verdict_is_waited_for_without_a_reader(launch, smallest, status):
 
 
 def test_the_reader_of_the_announcements_has_gone(launch):
-    """A script reads the `attached` line and closes the pipe; each child is announced."""
+    """A script reads the `attached` line and closes the pipe; kwatch then announces children."""
     kwatch = launch("--follow", "--", "sh", "-c", "read _; sleep 0.2; sleep 0.2; exit 7")
     attached(kwatch)
     kwatch.stderr.close()
@@ -209,7 +209,7 @@ sys.exit(10 + len(came))
 
 @pytest.mark.parametrize("where", ["", "</dev/null", "<&-"])
 def test_ctrl_c_reaches_the_command_once(tmp_path, where):
-    """The terminal sends it to both, whatever has become of standard input."""
+    """The terminal sends SIGINT to both, whatever standard input is."""
     ready, (ours, theirs) = tmp_path / "ready", pty.openpty()
     command = (*KWATCH, "--json", "--", sys.executable, "-c", COUNTS, ready)
     kwatch = subprocess.Popen(

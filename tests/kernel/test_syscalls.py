@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""System calls, counted name by name as strace counts them."""
+"""System calls: kwatch counts the same calls by name as strace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness import exchange
 
 SYSCALLS = ("--json", "--no-heap", "--follow")
 
-# strace counts a call when it returns: these never do.
+# strace counts a call when it returns; these never return.
 NO_RETURN = {"exit", "exit_group"}
 
 COMMANDS = {
@@ -39,10 +39,10 @@ COMMANDS = {
     ],
 }
 
-# How often a call is made is up to the scheduler for these: a futex is only called when contended,
-# a pipe's reader and writer cut their data as they happen to run, the last thread may have come
-# more or less far in ending when the process ends. Who waits for Python's lock asks for the time,
-# by a call where the clock cannot be read without one (arch/x86/include/asm/vdso/clocksource.h).
+# The number of these calls depends on scheduling. futex is called only under contention; a pipe's
+# reader and writer split the data differently in each run; the process may end at any point of its
+# last thread's exit. A thread that waits for Python's lock reads the clock, by a system call if the
+# vDSO cannot read it (arch/x86/include/asm/vdso/clocksource.h).
 CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource").read_text().strip()
 READ_WITHOUT_A_CALL = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"}
 VARIES = {
@@ -53,13 +53,13 @@ VARIES = {
 if CLOCK not in READ_WITHOUT_A_CALL:
     VARIES["python"].add("clock_gettime")
 
-# One after the other, in one start of kwatch, for where that takes half a minute.
+# All commands under one kwatch, for machines where starting kwatch takes half a minute.
 COMMANDS["all"] = ["sh", "-c", "; ".join(map(shlex.join, COMMANDS.values()))]
 VARIES["all"] = set.union(*VARIES.values())
 
 
 def strace_counts(command, tmp_path):
-    """Calls and errors by name."""
+    """Numbers of calls and errors by name."""
     log = tmp_path / "strace"
     subprocess.run(
         ["strace", "-f", "-c", "-o", log, *command],
@@ -85,7 +85,7 @@ def kwatch_counts(result):
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_counts_equal_straces(run_kwatch, tmp_path, name):
-    # Where the loader finds room, by chance otherwise, decides what it unmaps to align a library.
+    # The loader unmaps different ranges to align a library, depending on the random load address.
     command = ["setarch", "--addr-no-randomize", *COMMANDS[name]]
     theirs = strace_counts(command, tmp_path)
     result = run_kwatch(*SYSCALLS, "--", *command).finish()
@@ -160,7 +160,7 @@ def test_threads_and_a_set(start, run_kwatch):
 
 @pytest.mark.parametrize("more", [(), ("--stacks",)])
 def test_calls_that_seccomp_refuses_count(start, run_kwatch, more):
-    """The kernel leaves them without having entered them."""
+    """The kernel runs the exit tracepoint for them, but not the entry tracepoint."""
     target = start("refused")
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-heap", *more)
     kwatch.attached()
@@ -173,7 +173,7 @@ def test_calls_that_seccomp_refuses_count(start, run_kwatch, more):
 
 
 def test_a_call_in_progress_is_unfinished(start, run_kwatch):
-    """Waiting for its byte, the program is inside read()."""
+    """The program waits for its byte inside read()."""
     target = start("getppid", 1, 11)
     kwatch = run_kwatch("--pid", target.pid, *SYSCALLS)
     kwatch.attached()

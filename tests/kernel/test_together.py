@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One kwatch, many processes at once: each has its own exact report.
+"""One kwatch traces many processes at once; each has its own exact report.
 
-This is the shortest way to most of the exactness list, so it is what every kernel of
-tests/kernels.txt runs (tools/vm).
+One start of kwatch checks most kinds of program, so every kernel of tests/kernels.txt runs this
+file (see tools/vm).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from harness.target import Target
 FEWER = "-DPAIRS=1009"
 
 
-# The same program thrice: by its pid, by its name when it starts later, and launched.
+# The same program three times: attached by pid, started later and found by name, and launched.
 LEAKY = ("pairs", "by name", "launched")
 
 
 @dataclass(frozen=True)
 class Case:
-    """How a program is built and run. `stages` are those after `ready`."""
+    """How a program is built and run. `stages` are the stages after `ready`."""
 
     program: str
     flags: tuple[str, ...] = ()
@@ -56,13 +56,14 @@ HEAP = {
     "musl": Case("leaky", (FEWER,), compiler="musl-gcc", needs=("musl",)),
     "musl reallocs": Case("reallocs", compiler="musl-gcc", needs=("musl",)),
     "musl static": Case("leaky", (FEWER, "-static"), compiler="musl-gcc", needs=("musl",)),
-    # Debian's jemalloc has no pvalloc: its free would be given a block of glibc's.
+    # Debian's jemalloc has no pvalloc, so its free would get a block that glibc allocated.
     "jemalloc": Case("family", ("-DNO_PVALLOC",), preload="jemalloc", needs=("jemalloc",)),
     "tcmalloc": Case("cxx", preload="tcmalloc", needs=("tcmalloc", "g++")),
     "mimalloc": Case("reallocs", preload="mimalloc", needs=("mimalloc",)),
     "wrappers": Case("handover"),
 }
-# Of tests/programs/handover.c.
+
+# The wrappers in tests/programs/handover.c.
 WRAPPERS = ("--alloc-prefix", "pool_", "--alloc-prefix", "pool_other_")
 FORKS = Case("forks", stages=("forked", "done"))
 CALLS = {
@@ -93,7 +94,7 @@ def start(program: Programs, case: Case) -> Target:
 
 @dataclass
 class Together:
-    """What came of it: the answers of each program, the final report of each process."""
+    """The answers of each program and the final report of each process."""
 
     answers: dict[str, dict[str, int]] = field(default_factory=dict)
     finals: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Together:
 
 @pytest.fixture(scope="module")
 def together(program):
-    """All programs that can be had here, traced by one kwatch."""
+    """Traces every program that this machine can build with one kwatch."""
     targets: dict[str, Target] = {}
     found = Together()
     sessions = []
@@ -112,8 +113,8 @@ def together(program):
             if not any(map(missing, case.needs)):
                 targets[label] = start(program, case)
         pids = ",".join(str(target.pid) for target in targets.values())
-        # A large buffer: an emulated kwatch may come late to its rings.
-        # Waiting threads yield their CPU a million times, which nobody asks for.
+        # An emulated kwatch is slow to read its rings, so the buffer is large. Waiting threads call
+        # sched_yield a million times, so it is not traced.
         options = ["--pid", pids, "--comm", "leak?", "--follow", "--json", "--buffer", "32M"]
         options += [
             *EVERY_STACK,
@@ -158,7 +159,7 @@ def together(program):
 
 
 def run_through(kwatch: Session, target: Target, case: Case) -> dict[str, int]:
-    """Takes the program from stage to stage; a new process is attached before it goes on."""
+    """Takes the program from stage to stage, and waits until new processes are attached."""
     answers = {}
     for stage in case.stages:
         answers |= target.go(stage)
@@ -178,7 +179,7 @@ def wait_for_report(kwatch: Session, pid: int) -> None:
 
 
 def launched_one(documents: Iterable[Document], others: Iterable[Target]) -> Document:
-    """The final report of the program that kwatch has launched: no other's."""
+    """The final report of the launched program."""
     pids = {target.pid for target in others}
     finals = [d for d in documents if d["kind"] == "final" and d["process"]["pid"] not in pids]
     (found,) = [final for final in finals if final["process"]["comm"] == "leaky"]

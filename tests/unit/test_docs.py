@@ -137,6 +137,8 @@ class _NothingLoads:
 
 
 def test_every_check_of_doctor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    unchecked = [(*row, lambda: None) for *row, _ in features._STANDALONE]
+    monkeypatch.setattr(features, "_STANDALONE", unchecked)
     monkeypatch.setattr(features, "Loader", _NothingLoads)
     names = [feature.name for feature in features.features()]
     assert "perf uprobes" in names

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lists that tools/vm reads: every kernel is complete, every test exists."""
+"""The lists that tools/vm reads: every kernel is complete and every test exists."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_some_are_for_the_short_form():
 
 @pytest.fixture
 def vm(monkeypatch):
-    """The modules of tools/vm, which is a package only for those who run it."""
+    """The modules of tools/vm, which become a package when tools/vm runs."""
     monkeypatch.syspath_prepend(ROOT / "tools")
 
 
@@ -162,7 +162,7 @@ load "Vagrantfile"
 
 @pytest.mark.needs("ruby")
 def test_the_vagrantfile_has_every_kernel(vm):
-    """Evaluated with a stand-in for Vagrant, which says what would be provisioned."""
+    """Evaluates it with a stand-in for Vagrant that prints what it would provision."""
     from vm.kernels import kernels
 
     done = subprocess.run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What control records make of the traced processes, told as stories of pid 7 and its like."""
+"""How control records change the traced processes; most tests are stories of pid 7."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_later_process_of_the_pid_stays_a_target(story):
 
 @pytest.mark.parametrize("mm_id", [0, 5])
 def test_an_exec_of_a_later_process_whose_birth_went_unseen(story, mm_id):
-    """The first one's exit was lost, and the pid was used again."""
+    """The first process's exit was lost, and the pid was used again."""
     first = story.attach()
     first.heap.add(*typed(allocations()))
     at = time.monotonic_ns()
@@ -124,7 +124,7 @@ def test_an_exec_of_a_later_process_whose_birth_went_unseen(story, mm_id):
 
 
 def test_an_exec_after_the_exit_is_of_another_process(story):
-    """Their start times may be the same: they are told in hundredths of a second."""
+    """Both may have the same start time, which has a resolution of 10 ms."""
     first = story.attach()
     story.happens(EventType.EXIT, time.monotonic_ns())
     story.execs("sh", time.monotonic_ns(), mm_id=5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which program a child runs, as its fork, its exec and what it maps tell."""
+"""Finds the program of a child from its fork, its exec and its first mappings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_program_of_a_child_that_is_gone_is_what_its_exec_mapped_first(birth
 
 
 def test_without_the_records_of_an_exec_the_program_is_unknown(birth):
-    """As the kernel does not send them where nobody asks for mappings."""
+    """The kernel sends no mapping records when none are requested."""
     birth.forks()
     birth.execed("true")
     birth.mapped(LIBC)
@@ -85,7 +85,7 @@ def test_a_child_that_a_stack_made_known_before_its_fork_is_one_process(birth):
 
 
 def test_a_child_of_a_process_that_is_not_known(birth):
-    """System-wide: the parent has done nothing so far that is traced."""
+    """System-wide: the parent has made no traced event so far."""
     birth.tracees.end([birth.process])
     birth.running[CHILD] = ProcessFacts(CHILD, processes.start_time(LATER_NS), "sh", "/bin/sh")
     birth.forks()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every loss is in some report, whosever it is."""
+"""Every loss is in at least one report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN, CHILD, LATER = 41, 42, 43
 
 
 class Losses(dict):
-    """The map of the BPF programs."""
+    """The BPF map of loss counters."""
 
     def count(self, pid, cause, times=1):
         key = bytes(LossKey(pid, cause))
@@ -37,7 +37,7 @@ class Stream:
         self.lost_control_records, self.undelivered, self.delivered_ns = 0, Counter(), 0
 
     def deliver(self):
-        """Everything until now is handed on."""
+        """All events up to now have been delivered."""
         self.delivered_ns = now_ns() + 1
 
 
@@ -80,7 +80,7 @@ def test_a_fork_that_was_lost_is_in_every_report(account, process_table, losses)
 
 
 def test_a_process_that_becomes_known_has_its_losses_alone(account, process_table, losses):
-    """What tells of it, such as its fork, may still be on its way."""
+    """Its fork may still be in a ring when the loss is counted."""
     losses.count(CHILD, Loss.HEAP_RING_FULL, 3)
     assert lost(account) == {}
     process_table.add(ProcessFacts(CHILD, 2.0, "child", "/child"), Accounts())
@@ -101,7 +101,7 @@ def test_a_process_that_nothing_tells_of_any_more(account, process_table, losses
 def test_a_later_process_of_the_pid_is_not_the_only_one_blamed(
     account, process_table, losses, stream, counters
 ):
-    """Nor do its own losses, or its end, take away what was lost before."""
+    """Its own losses, and its end, do not remove what was lost before."""
     losses.count(CHILD, Loss.CONTROL_RING_FULL)
     assert lost(account) == {"control_ring_full": 1}
     stream.deliver()
@@ -127,7 +127,7 @@ def test_what_is_hidden_at_the_end_is_lost(account, stream):
 def test_records_of_the_kernel_are_told_from_those_of_forks(
     account, process_table, losses, stream, counters
 ):
-    """What is nobody's counts as a record of ours."""
+    """A lost record that belongs to no process counts as one of kwatch's own."""
     losses.count(CHILD, Loss.CONTROL_RING_FULL, 4)
     stream.lost_control_records = 5
     for _ in range(3):
@@ -139,7 +139,7 @@ def test_records_of_the_kernel_are_told_from_those_of_forks(
 def test_records_that_tell_no_more_than_a_path_are_no_loss(
     account, process_table, losses, stream, counters
 ):
-    """As with --follow and neither heap nor stacks."""
+    """With --follow and neither heap nor stacks, mapping records carry only a path."""
     counters._mappings = False
     losses.count(CHILD, Loss.CONTROL_RING_FULL, 4)
     stream.lost_control_records = 5
@@ -149,7 +149,7 @@ def test_records_that_tell_no_more_than_a_path_are_no_loss(
 def test_a_later_process_of_the_pid_has_not_its_losses(
     account, process_table, losses, stream, counters
 ):
-    """Even if all losses were read a moment ago."""
+    """This holds even if all losses were read a moment ago."""
     losses.count(KNOWN, Loss.HEAP_RING_FULL, 5)
     assert lost(account) == {"heap_ring_full": 5}
     account._next_refresh = float("inf")

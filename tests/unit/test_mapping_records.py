@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel's records say of what processes map and unmap, and what is known when some are
-lost.
-"""
+"""Mappings of a process from the kernel's records, also when some records are lost."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ def unmapped(unmaps: int, start: int = PAGE, size: int = PAGE, time_ns: int = 2)
 
 
 class Life:
-    """One process. `now` is what it has mapped, `unmaps` how often the kernel has counted."""
+    """One process. `now`: its mappings in /proc; `unmaps`: the kernel's count of unmaps."""
 
     def __init__(self):
         self.now, self.unmaps = [], 0
@@ -74,7 +72,7 @@ def test_a_file_that_is_there():
 
 
 def test_what_is_mapped_over_other_code_stays(life):
-    """The kernel tells of it inside the call, the programs of the other's end when it returns."""
+    """The kernel records the mapping inside mmap(), the BPF programs the unmap when it returns."""
     life.apply(mapped("/a.so"), mapped("/b.so"), unmapped(1, size=0))
     assert life.paths() == ["/b.so"]
     assert life.process.code.unmaps == 1
@@ -90,11 +88,11 @@ def test_a_lost_record_is_missed_when_the_next_one_comes(life):
 def test_mappings_that_were_lost_are_found_again(life):
     life.apply(mapped("/a.so"))
     epoch = life.process.code.epoch
-    life.now, life.unmaps = [mapped("/b.so")], 2  # of which nothing was heard
+    life.now, life.unmaps = [mapped("/b.so")], 2  # their records were lost
     life.tracees.reread(life.process)
     assert life.paths() == ["/b.so"]
     assert life.process.code.unmaps == 2
-    assert life.process.code.epoch > epoch + 2  # with which the programs have gone on meanwhile
+    assert life.process.code.epoch > epoch + 2  # the programs may have used these epochs
 
 
 def test_records_from_before_say_nothing_new(life):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said when everything is attached: who is traced, and who is not."""
+"""The lines about which processes are traced and which are not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THROUGH = "32-bit program: its system calls are traced, its heap is not"
 
 @pytest.fixture
 def tracees():
-    """Of nobody, before anything is hooked."""
+    """Tracees without any process, before anything is hooked."""
     return SimpleNamespace(
         system=Coverage(EVERY_PROCESS),
         process_table=ProcessTable(),
@@ -156,6 +156,6 @@ def test_descendants_are_those_that_are_no_targets():
 
 
 def test_kwatch_is_nobodys_child():
-    """Such as the shell's that it is to trace, which runs it by sudo."""
+    """For example when it traces the shell that runs it through sudo."""
     assert os.getpid() not in processes.descendants({os.getppid()})
     assert os.getppid() not in processes.descendants({1})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child begins with."""
+"""What a child inherits from its parent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kwatch.processes.accounts import Accounts
 from kwatch.processes.process_table import ProcessTable
 
 
-def test_a_childs_addresses_have_changed_their_meaning_as_often_as_its_parents():
+def test_a_child_inherits_its_parents_epoch():
     process_table = ProcessTable()
     parent, child = (
         process_table.add(ProcessFacts(pid, 1.0, "app", ""), Accounts()) for pid in (7, 8)

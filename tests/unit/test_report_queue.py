@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports are named in another thread, and come out as they went in."""
+"""Another thread symbolizes reports; they are written in the order in which they were queued."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CODE = Mapping(0, 1 << 20, 0, "/app", 1, 1, True, False)
 
 
 class Names:
-    """A symbolizer that takes its time. `named`: the stacks of which every frame was asked for."""
+    """A slow symbolizer. `named`: the stacks for which all frames were requested."""
 
     def __init__(self):
         self.named = []
@@ -61,7 +61,7 @@ def stack(*addresses):
 
 
 def draft(pid, stacks, listed):
-    """One block a stack, whose ids are their places; the first ones are listed."""
+    """One block per stack; a stack's id is its index, and the first stacks are listed."""
     rows = tuple(StackStats(i, 100 - i, 1, 1.0, (), ()) for i in range(len(stacks)))
     heap = HeapStats(stacks=rows[:listed])
     facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
@@ -74,7 +74,7 @@ def draft(pid, stacks, listed):
 
 
 def await_reports(queue):
-    """Until all are written."""
+    """Waits until all reports are written."""
     while queue.waiting:
         assert queue.await_one(10)
         queue.write_ready()

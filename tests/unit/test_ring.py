@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw ring contents to events: of the data rings, and of the control ring."""
+"""Decodes raw ring contents to events, for the data rings and the control ring."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from kwatch.wire.events import EventType, Loss
 PAGE = mmap.PAGESIZE
 BUSY = 1 << 31
 RECORD = events.SYSCALL.itemsize + 8
-RECORDS = PAGE // RECORD  # that a ring of one page holds
+RECORDS = PAGE // RECORD  # in a ring of one page
 
 
 class Writer:
-    """Writes into a ring's memory what the kernel would."""
+    """Writes into a ring's memory as the kernel does."""
 
     def __init__(self, fd=-1):
         self.reader = mmap.mmap(-1, PAGE)
@@ -42,7 +42,7 @@ class Writer:
         self.position = 0
 
     def write(self, time_ns, busy=False):
-        """The header's place, for `finish`."""
+        """Returns the offset of the header, for `finish`."""
         event = np.zeros(1, events.SYSCALL)
         event["time_ns"] = time_ns
         at = self.position
@@ -56,7 +56,7 @@ class Writer:
         self._put(at, struct.pack("I", events.SYSCALL.itemsize))
 
     def _put(self, at, data):
-        """Each byte of the data is visible at two places."""
+        """Each byte of the data is mapped twice."""
         for number, byte in enumerate(data):
             place = (at + number) % PAGE
             self.writer[PAGE + place] = self.writer[2 * PAGE + place] = byte
@@ -93,7 +93,7 @@ def test_a_record_that_is_being_written_hides_those_behind_it():
 
 @pytest.fixture
 def two_cpus(monkeypatch):
-    """A stream of system calls from two rings, and who writes into them."""
+    """A stream of system calls from two rings, and the writers of these rings."""
     writers = [Writer(os.eventfd(0)), Writer(os.eventfd(0))]  # can be polled, and closed
     rings = iter([writer.ring for writer in writers])
     control = SimpleNamespace(descriptors=[], drain=list, close=lambda: None)
@@ -109,7 +109,7 @@ def two_cpus(monkeypatch):
 
 
 def delivered(made):
-    """The times of what the stream hands on at its end."""
+    """The times of the events that the stream delivers at its end."""
     times = []
     made.deliver_rest(
         lambda batch: times.extend(t for b in batch.unordered[SYSCALLS] for t in b["time_ns"])
@@ -118,7 +118,7 @@ def delivered(made):
 
 
 def test_what_is_hidden_to_the_end_is_counted(two_cpus):
-    """Behind a record that nobody finishes. What others have written is delivered all the same."""
+    """An unfinished record hides those behind it; events of the other ring are delivered."""
     made, first, second = two_cpus
     now = time.monotonic_ns()
     first.write(now)
@@ -141,7 +141,7 @@ def test_a_whole_ring_loses_nothing_at_the_end(two_cpus):
 
 
 def test_many_control_records_come_in_slices(two_cpus, monkeypatch):
-    """So that a signal is seen between them; events stay in order with them."""
+    """kwatch can handle a signal between slices; events and control records stay in order."""
     monkeypatch.setattr(stream, "_AT_ONCE", 10)
     made, first, _ = two_cpus
     start = time.monotonic_ns() - 1000
@@ -160,7 +160,7 @@ def test_many_control_records_come_in_slices(two_cpus, monkeypatch):
 
 
 def test_control_records_that_nobody_waits_for_are_lost(two_cpus, monkeypatch):
-    """Those that are still in their ring, too, because very many waited."""
+    """Those still in their ring are lost too, because too many are waiting."""
     monkeypatch.setattr(stream, "_AT_ONCE", 10)
     monkeypatch.setattr(stream, "_MAX_WAITING", 20)
     made, first, _ = two_cpus
@@ -177,7 +177,7 @@ def test_control_records_that_nobody_waits_for_are_lost(two_cpus, monkeypatch):
 
 @pytest.fixture
 def with_stacks(two_cpus, monkeypatch):
-    """with_stacks(STACKS, CONTROL): a stream whose rings hold records of these times, just once."""
+    """with_stacks(STACKS, CONTROL) returns a stream whose rings hold records of these times."""
 
     def once(kind, times):
         records = [ControlRecord(time_ns, bytes([kind])) for time_ns in times]
@@ -195,7 +195,7 @@ def with_stacks(two_cpus, monkeypatch):
 
 
 def test_each_end_of_a_batch_finds_the_stacks_from_before_it(with_stacks, monkeypatch):
-    """Although too many wait to be taken, and the first one to look has emptied the ring."""
+    """This holds when too many stacks wait, and when an earlier read has emptied the ring."""
     monkeypatch.setattr(pending, "MAX_WAITING", 1)
     made, seen = with_stacks([10, 20, 30, 40, 50]), []
     queue = PendingStacks(made.read_stacks, seen.append)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of events that come before their process is known, or after all that is left is its exit.
+"""Events whose process is not known yet, or known by its exit only.
 
-The trace is system-wide; no process of the events exists when kwatch looks.
+The trace is system-wide; the processes have ended before kwatch looks at /proc.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def test_an_exit_may_be_among_what_is_lost(story, cause):
 
 
 def test_who_was_missing_before_what_has_been_handed_on_is_gone(story):
-    """Its exit may be among the many records that have not been handed on."""
+    """Its exit may be among records that have not been delivered yet."""
     process = story.session.tracees.register(processes.ProcessFacts(PID, 1.0, "any", ""))
     before = time.monotonic_ns()
     for _ in range(3):
@@ -138,7 +138,7 @@ def test_who_was_missing_before_what_has_been_handed_on_is_gone(story):
 
 
 def test_after_a_loss_there_are_gaps_until_all_is_read_anew(story):
-    """Records that are older than what has been lost may be on their way."""
+    """Records from before the loss may still be in the rings."""
     lifecycle, gaps = story.session._lifecycle, []
     for lost in (0, 1, 1):
         story.tracer.stream.lost_control_records = lost

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""System-wide: processes that may not be looked into are told in one phrase."""
+"""System-wide: one phrase covers all processes that kwatch may not read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_TARGET = 9
 
 @pytest.fixture
 def tracees(monkeypatch):
-    """Processes 1 to 9 exist, of which odd ones may not be read and even ones have no files."""
+    """Processes 1 to 9 exist; odd ones may not be read, even ones have no mapped files."""
 
     def read_mappings(pid):
         if pid % 2:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks that show the same code are counted as one."""
+"""Stacks with the same frames count as one stack."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stacks from chunks, and those that wait for tables."""
+"""Assembles stacks from chunks; some stacks wait for unwind tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = events.STACK_CHUNK
 
 
 def chunks(total, end=StackEnd.COMPLETE, stack=1000):
-    """The records of a stack whose return addresses are 1, 2, ..."""
+    """Records of a stack whose return addresses are 1, 2, ..."""
     for first in range(0, total, CHUNK):
         record = np.zeros(1, events.STACK)
         record["type"], record["tgid"], record["stack"] = EventType.STACK, 7, stack
@@ -80,7 +80,7 @@ def test_every_end_has_a_name():
 
 
 class Tables:
-    """Those of an unwinder, which are being made. `asked`: how often one was looked for."""
+    """Unwind tables that are still being built. `asked`: the number of lookups."""
 
     def __init__(self):
         self.is_loading, self.asked = True, 0
@@ -121,7 +121,7 @@ def process(mm_id=1):
 
 
 def copied(reader, stack, of_call=False):
-    """A stack that came to an unknown mapping, after the copy of its memory."""
+    """A stack that reached an unknown mapping, after the copy of its memory."""
     piece = np.zeros(1, events.STACK_PIECE)
     piece["stack"] = stack
     reader._copies.add(piece.tobytes())
@@ -134,7 +134,7 @@ def test_a_stack_waits_for_a_table_that_is_being_made(reader, tables):
     reader.add(one, copied(reader, 1000))
     reader.batch_done([])
     assert not one.heap_stacks.by_id
-    assert alloc_stack(one, 1000).ending is Ending.NO_MAPPING  # for the time being
+    assert alloc_stack(one, 1000).ending is Ending.NO_MAPPING  # so far
     assert reader.has_unfinished
     tables.is_loading = False
     assert reader.is_behind

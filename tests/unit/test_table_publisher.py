@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tables are made for what processes map, without a kernel that takes them."""
+"""Which unwind tables are built for the mappings of processes; the BPF maps are stand-ins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VDSO_32 = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]", 0, 0, True, False)
 
 
 class Rows:
-    """Tables that are in the kernel."""
+    """Stands for the BPF map of table rows."""
 
     def __init__(self):
         self.placed = 0
@@ -41,7 +41,7 @@ class Rows:
 
 
 class Mappings:
-    """The published mappings, by process."""
+    """Stands for the BPF map of published mappings, by process."""
 
     def __init__(self):
         self.published = {}
@@ -71,7 +71,7 @@ def vdso():
 
 
 def blocks_of(publisher, mapping, pid=7):
-    """Of the table that the kernel is told of for a process with this mapping; 0: none."""
+    """Blocks of the table that is published for a process with this mapping; 0: no table."""
     process = Process(ProcessFacts(pid, 1.0, "app", ""), 1, Coverage(pid), code=CodeState(mm_id=1))
     process.code.space = AddressSpace([mapping])
     publisher.load(pid, [mapping])
@@ -82,7 +82,7 @@ def blocks_of(publisher, mapping, pid=7):
 
 
 def test_the_vdso_of_one_process_is_that_of_all(publisher):
-    assert blocks_of(publisher, vdso(), pid=1 << 22) > 0  # of which nothing can be read
+    assert blocks_of(publisher, vdso(), pid=1 << 22) > 0  # there is no such process
     assert blocks_of(publisher, vdso()) > 0
     assert publisher._stores.rows.placed == 1
 
@@ -104,7 +104,7 @@ def test_a_vdso_that_cannot_be_read_is_tried_again(publisher, monkeypatch):
 
 
 def test_what_is_being_made_is_not_made_once_more(publisher, monkeypatch):
-    """Nor does the loop that reads the rings, which asks for it, wait for it."""
+    """The event loop, which asks for the table, does not wait for it."""
     library = next(m for m in read_mappings(os.getpid()) if m.executable and "libc.so" in m.path)
     may_end, load, loads = threading.Event(), publisher._loader.load, []
 

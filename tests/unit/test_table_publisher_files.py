@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of files without a table, and what is said of them."""
+"""Files without an unwind table are remembered, and a few are reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def mapping_of(path: Path, name: str = "") -> Mapping:
 
 
 def mapped_and_gone(publisher: TablePublisher, mapping: Mapping) -> None:
-    """A process maps the file, is published, and is traced no more."""
+    """A process maps the file, is published and then forgotten."""
     code = CodeState(AddressSpace([mapping]), mm_id=1)
     process = Process(ProcessFacts(os.getpid(), 1.0, "app", ""), 1, Coverage(1), code=code)
     publisher.load(process.pid, process.code.space)
@@ -95,7 +95,7 @@ def test_a_process_that_ends_while_its_file_is_opened(
     ways = [str(tmp_path / "gone")]
     monkeypatch.setattr(table_loader, "files_of", lambda pid, mapping: iter(ways))
     publisher.load(os.getpid(), [mapping])
-    assert not publisher._files  # it is not known to have no table
+    assert not publisher._files  # the file may have a table after all
     ways.append(str(program))
     publisher.load(os.getpid(), [mapping])
     (file,) = publisher._files.values()

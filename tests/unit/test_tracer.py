@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The set of targets, while processes become targets by themselves."""
+"""The map of targets, while the BPF programs add targets too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PID = 7
 
 
 class Targets:
-    """The map. `before_add` is what the programs do a moment before."""
+    """The BPF map. `before_add`: what the BPF programs do just before kwatch's own insert."""
 
     def __init__(self):
         self.values = {}
@@ -42,7 +42,7 @@ def target_map(targets):
 
 
 def exec_of(targets, mm_id, flags):
-    """An exec that has made the process a target."""
+    """An exec that makes the process a target."""
     targets.values[struct.pack("I", PID)] = bytes(Target(mm_id, flags, unmaps=3))
 
 

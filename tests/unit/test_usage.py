@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of a command line that cannot be understood, and what to do instead."""
+"""Errors about a command line: what is wrong with it and what to write instead."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_empty_name():
     assert "nginx" in error.hint
 
 
-def test_want_of_memory_is_said(monkeypatch, capsys):
+def test_out_of_memory_is_an_error(monkeypatch, capsys):
     def run(arguments):
         raise MemoryError
 

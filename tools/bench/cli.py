@@ -30,7 +30,7 @@ BENCHES: dict[str, Callable[[Settings, Path], Iterable[Row]]] = {
 }
 
 
-_PRIORITY = -10  # for all that is measured alike: other work gets out of the way
+_PRIORITY = -10  # the same for everything that is measured; other work yields
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def main() -> int:
         parser.error("tracing needs root")
     settings = QUICK if options.quick else FULL
     os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # start-up is measured as users have it
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users start kwatch with compiled bytecode
     rows: list[Row] = []
     for name in options.benches or BENCHES:
         rows += _run(name, settings)
@@ -73,7 +73,7 @@ def _run(name: str, settings: Settings) -> list[Row]:
     try:
         with tempfile.TemporaryDirectory(prefix="kwatch-bench-") as directory:
             rows.extend(BENCHES[name](settings, Path(directory)))
-    except Exception as error:  # one bench that cannot run is a row, the others go on
+    except Exception as error:  # the other benches still run
         rows.append(Row(name, "did not run", note=type(error).__name__, failed=True))
         print(f"{name}: {error}", file=sys.stderr)
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process under several peers in turn, round after round."""
+"""Measures one process under several peers in turn, round after round."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTEMPTS = 2
 
 @dataclass(slots=True)
 class Comparison:
-    """ns per operation by peer, one figure for each round. `reasons`: why a peer has none."""
+    """ns per operation by peer, one figure per round. `reasons`: why a peer has no figure."""
 
     bench: str
     unit: str
@@ -37,7 +37,7 @@ class Comparison:
     def ratio(
         self, over: str, under: str, limit: float | None = None, at_least: bool = False
     ) -> Row:
-        """A round's two figures were measured within seconds of each other."""
+        """Compares figures of the same round, which were measured within seconds."""
         measure = f"{over} / {under}"
         for name in (over, under):
             if name in self.reasons:
@@ -45,7 +45,7 @@ class Comparison:
         return ratio(self.bench, measure, self.figures[over], self.figures[under], limit, at_least)
 
     def difference(self, more: str, less: str) -> list[float]:
-        """What one costs beyond the other, round by round."""
+        """The extra cost of `more` in each round."""
         return [a - b for a, b in zip(self.figures[more], self.figures[less], strict=True)]
 
 
@@ -70,7 +70,7 @@ def compare(
 
 
 def _visit(found: Comparison, loop: Loop, what: str, peer: Peer, slice_ms: int) -> None:
-    """Another tool that fails is tried once more, then left out."""
+    """Measures once; another tool that fails is retried once, then left out."""
     for attempt in range(_ATTEMPTS):
         try:
             figure = _under(loop, what, peer, slice_ms)

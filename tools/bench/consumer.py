@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time of kwatch itself for each event, kernel and user mode, all threads.
+"""CPU time of kwatch itself per event: all threads, kernel and user mode.
 
-The clock is read when kwatch is attached and again when it has reported the burst as a whole, so
-start-up is not in it; reading, aggregating and the snapshots of the burst's seconds are.
+The time runs from the attach until kwatch has reported the whole burst. It includes reading,
+aggregating and the snapshots during the burst, but not the start of kwatch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes at the places where kwatch puts its own, with programs that do nothing, or take a stack.
+"""Attaches programs that do nothing, or only take a stack, at kwatch's own probe sites.
 
-The finder and the attacher are kwatch's, so that places, kinds and order are the same.
+It uses kwatch's finder and attacher, so sites, kinds and order are the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kwatch.programs.loader import Programs
 from kwatch.programs.source import AttachMethods
 
 _USER_STACK = 1 << 8  # BPF_F_USER_STACK, include/uapi/linux/bpf.h
-_GET_STACKID = 27  # the helper's number there
+_GET_STACKID = 27  # the helper's number in the same file
 _STACKS = bpf.MapShape(kind=7, key_size=4, value_size=127 * 8, max_entries=16384)  # STACK_TRACE
 
 _Instruction = tuple[int, int, int, int]  # code, registers, offset, immediate value
@@ -28,7 +28,7 @@ _RETURN_ZERO: list[_Instruction] = [(0xB7, 0, 0, 0), (0x95, 0, 0, 0)]
 
 
 def _take_stack(stacks: int) -> list[_Instruction]:
-    """What bcc compiles `stack_traces.get_stackid(ctx, BPF_F_USER_STACK)` to."""
+    """As bcc compiles `stack_traces.get_stackid(ctx, BPF_F_USER_STACK)`."""
     map_to_r2 = [(0x18, 0x12, 0, stacks), (0, 0, 0, 0)]
     return [*map_to_r2, (0xB7, 0x03, 0, _USER_STACK), (0x85, 0, 0, _GET_STACKID)]
 
@@ -39,7 +39,7 @@ def empty_probes(pid: int) -> AbstractContextManager[None]:
 
 @contextmanager
 def stackid_probes(pid: int) -> Iterator[None]:
-    """Those at returns, where kwatch takes a stack, take one by frame pointers."""
+    """Return probes, where kwatch takes a stack, take one by frame pointers."""
     stacks = bpf.create_map("stacks", _STACKS)
     try:
         with _probes(pid, _take_stack(stacks)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether every event arrives at a steady million a second, and is counted when it cannot."""
+"""Checks that no event is lost at a million per second, and that losses under a flood count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _THREADS = 2
 
 
 def measure_rate(settings: Settings, directory: Path) -> Iterable[Row]:
-    """The default buffer: nothing may be lost."""
+    """With the default buffer nothing may be lost."""
     seconds = settings.rate_seconds
     with (
         test_program(directory, "rate", _RATE, seconds, _THREADS) as target,
@@ -33,7 +33,7 @@ def measure_rate(settings: Settings, directory: Path) -> Iterable[Row]:
 
 
 def measure_loss(settings: Settings, directory: Path) -> Iterable[Row]:
-    """A buffer that is far too small: delivered + lost must be what the program did."""
+    """With a buffer that is too small, delivered + lost must equal the program's own count."""
     options = ("-e", "trace=getppid", "--no-heap", "--buffer", "64K")
     with (
         test_program(directory, "getppid", _THREADS, settings.flood_calls) as target,

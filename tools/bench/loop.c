@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The loops that are measured. Reads lines `pairs MS`, `pairs12 MS`, `pairs30 MS` (so many
- * frames deep), `new30 MS` (stacks that are new), `getppid MS` and `hold BLOCKS` from stdin
- * and answers each with `count` and `ns`, then `done`. Allocates nothing but what it is asked for.
+ * The measured loops. Reads commands from stdin: `pairs MS`, `pairs12 MS` and `pairs30 MS` (12 and
+ * 30 frames deep), `new30 MS` (a new stack each time), `getppid MS` and `hold BLOCKS`. Answers each
+ * with `count` and `ns`, then `done`. Makes no other allocations.
  */
 #define _GNU_SOURCE
 #include <sys/syscall.h>
@@ -10,7 +10,7 @@
 
 #include "answers.h"
 
-#define BATCH 1000 /* operations between two looks at the clock */
+#define BATCH 1000 /* operations between two readings of the clock */
 
 struct block {
 	struct block *previous;
@@ -51,7 +51,7 @@ NOINLINE static void hold(long blocks)
 	}
 }
 
-/* Calls `work` under so many frames more. */
+/* Calls `work` below that many more frames. */
 NOINLINE static void under(int frames, void (*work)(void))
 {
 	volatile char local[48];
@@ -88,7 +88,7 @@ static void chain(int frames);
 
 LINK(1) LINK(2) LINK(3) LINK(4) LINK(5) LINK(6) LINK(7) LINK(8)
 
-/* Down a path that was hardly ever taken before. */
+/* Takes a path of calls that is almost always new. */
 static void chain(int frames)
 {
 	static void (*const links[])(int) = { link1, link2, link3, link4,
@@ -110,7 +110,7 @@ NOINLINE static void new_stacks(void)
 		chain(26);
 }
 
-/* Runs batches until the time is over: how many operations that were. */
+/* Runs batches until the time is over; returns the number of operations. */
 NOINLINE static long repeat(void (*batch)(void), long ms)
 {
 	long count = 0, until = now_ns() + ms * 1000000L;

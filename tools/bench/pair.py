@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one malloc and its free cost."""
+"""The cost of one malloc and its free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.workload import loop
 
 HEAP, BOTH = "kwatch --no-syscalls", "kwatch"
 
-#: What the loop does, what that means, and how much dearer it may be with stacks than without.
+#: The loop's command, its description, and the limit of its cost with stacks relative to without.
 _STACKS = (
     ("pairs", "3 frames", None),
     ("pairs12", "12 frames", 1.2),
@@ -38,7 +38,7 @@ def measure(settings: Settings, directory: Path) -> Iterable[Row]:
 
 
 def _stacks(settings: Settings, directory: Path) -> Iterable[Row]:
-    """Pairs at some depth, with their stacks and without, and what the kernel's own would cost."""
+    """Pairs at one depth: with stacks, without, and with the kernel's bpf_get_stackid()."""
     for what, meaning, limit in _STACKS:
         without, with_stacks = f"{meaning}, --no-stacks", f"{meaning}, with stacks"
         peers = [
@@ -57,7 +57,7 @@ def _stacks(settings: Settings, directory: Path) -> Iterable[Row]:
 
 
 def _launched(settings: Settings, directory: Path) -> Iterable[Row]:
-    """Tools that cannot attach, or only by stopping the target in a debugger."""
+    """Tools that cannot attach to a running process, or only through a debugger."""
     tools = {
         "valgrind": ["valgrind", "-q"],
         "heaptrack": ["heaptrack", "-o", str(directory / "heaptrack")],

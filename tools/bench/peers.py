@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process can be measured under: nothing, empty probes, kwatch, and the other tools.
+"""The peers that a process is measured under: nothing, empty probes, kwatch and other tools.
 
 Each is a context manager that takes a pid and yields when everything is attached.
 """
@@ -34,7 +34,7 @@ Attach = Callable[[int], AbstractContextManager[object]]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`command` must be installed for it; empty: nothing must."""
+    """`command`: the tool that must be installed, if any."""
 
     name: str
     attach: Attach
@@ -47,7 +47,7 @@ class Peer:
 
 @contextmanager
 def kwatch(*options: str | int) -> Iterator[Session]:
-    """kwatch as a user runs it, from `attached` to its end. It writes JSON."""
+    """Runs kwatch as a user does, from its `attached` line to its end. It writes JSON."""
     session = Session("--json", *options)
     try:
         session.attached()
@@ -59,7 +59,7 @@ def kwatch(*options: str | int) -> Iterator[Session]:
 
 @contextmanager
 def _kwatch_elsewhere(pid: int) -> Iterator[None]:
-    """The measured process is none of its targets."""
+    """kwatch traces another process, not the measured one."""
     other = subprocess.Popen(["sleep", "infinity"])
     try:
         with kwatch("--pid", other.pid):
@@ -77,7 +77,7 @@ def kwatch_peer(name: str, *options: str) -> Peer:
 def _tool(
     command: Sequence[str], environment: dict[str, str], attached: Callable[[int], bool]
 ) -> Iterator[None]:
-    """Another tool, interrupted at the end. `attached` is asked with its pid until it says so."""
+    """Runs another tool and interrupts it at the end. `attached` tells from its pid if it is."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -109,7 +109,7 @@ def _strace(pid: int) -> AbstractContextManager[None]:
 
 @contextmanager
 def _strace_beside(pid: int) -> Iterator[None]:
-    """Switching between two processes of one CPU is cheaper than waking another CPU up."""
+    """Runs strace on the target's CPU: a switch on one CPU is cheaper than waking another CPU."""
     with _strace(pid):
         pin(processes.tracer_of(pid))
         yield
@@ -129,7 +129,7 @@ def _memleak(shim: Path) -> Attach:
 
 
 def _sleeps_in(function: str) -> Callable[[int], bool]:
-    """Its events are open and it waits: it has attached what it attaches."""
+    """The tool has open perf events and sleeps, so it has attached everything."""
 
     def attached(pid: int) -> bool:
         return processes.perf_events(pid) > 0 and processes.waits_in(pid, function)
@@ -138,7 +138,7 @@ def _sleeps_in(function: str) -> Callable[[int], bool]:
 
 
 def memleak_shim(directory: Path) -> Path:
-    """kwatch's stand-in for kernel headers with what memleak's text needs beyond it."""
+    """kwatch's shim for kernel headers, with the additions that memleak needs."""
     shim = directory / "memleak-shim"
     if not shim.exists():
         shutil.copytree(shim_directory(), shim)

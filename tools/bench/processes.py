@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel says of another process: its CPU time, its memory, what it waits for."""
+"""Facts about another process: its CPU time, its memory, what it waits for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEADLINE_S = 60.0
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU time of all threads, those that have ended too, as clock_getcpuclockid(3) has it."""
+    """CPU time of all threads, also ended ones: the clock of clock_getcpuclockid(3)."""
     return time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED)
 
 
@@ -27,7 +27,7 @@ def status_mb(pid: int, field: str) -> float:
 
 
 def tracer_of(pid: int) -> int:
-    """Who ptraces the process; 0: nobody."""
+    """The pid of the process's tracer; 0 if it has none."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("TracerPid:"):
             return int(line.split()[1])
@@ -40,7 +40,7 @@ def waits_in(pid: int, function: str) -> bool:
 
 
 def perf_events(pid: int) -> int:
-    """How many perf events the process holds open."""
+    """The number of perf events that the process has open."""
     count = 0
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -49,7 +49,7 @@ def perf_events(pid: int) -> int:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for a state that can only be looked at."""
+    """Polls until the condition is true."""
     deadline = time.monotonic() + _DEADLINE_S
     while not condition():
         if time.monotonic() > deadline:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What memleak's own text includes as <uapi/linux/ptrace.h> and the shim of kwatch does not have.
+ * memleak's program includes this file as <uapi/linux/ptrace.h>; kwatch's shim does not have it.
  * The layouts are the kernel's (arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h).
  */
 #ifndef BENCH_PTRACE_H

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other work and other tracers disturb every figure: a visit begins when there are none.
+"""Waits for a quiet machine before each visit: other work and other tracers disturb the figures.
 
-A tracer of system calls slows those of every process, also where it filters them out.
+A tracer of system calls slows the calls of every process, even those that it filters out.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import psutil
 
 _SAMPLE_S = 0.2
 _BUSY = 0.15  # of all CPUs' time
-_PATIENCE_S = 300.0  # in a whole run
+_PATIENCE_S = 300.0  # for the whole run
 _TRACER_FILES = ("anon_inode:bpf-prog", "anon_inode:bpf_link", "anon_inode:[perf_event]")
 _IDLE, _IOWAIT = 3, 4  # fields of /proc/stat
 
 
 class Quiet:
-    """Counts how often waiting for it was in vain."""
+    """Counts the visits, and those that began on a busy machine."""
 
     visits = 0
     disturbed = 0
@@ -59,7 +59,7 @@ def _is_tracer(pid: int) -> bool:
     try:
         links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
-        return False  # it has ended, or is the kernel's
+        return False  # it has ended, or is a kernel thread
     return any(link.startswith(_TRACER_FILES) for link in links)
 
 

@@ -14,7 +14,7 @@ _HEADERS = ("bench", "measure", "result", "limit", "")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. `limit` is the most it may be, or with `at_least` the least."""
+    """One figure. `limit` is its maximum, or its minimum with `at_least`."""
 
     bench: str
     measure: str
@@ -50,7 +50,7 @@ class Row:
 
 
 def number(value: float) -> str:
-    """Three significant digits, and all digits of whole numbers."""
+    """Three significant digits; whole numbers have all digits."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
@@ -64,7 +64,7 @@ def ratio(
     limit: float | None = None,
     at_least: bool = False,
 ) -> Row:
-    """The median of the rounds' ratios, with the smallest and the largest beside it."""
+    """The median of the rounds' ratios, with their range."""
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     spread = f"{number(min(ratios))} to {number(max(ratios))}"
     return Row(bench, measure, median(ratios), "x", limit, at_least, spread)

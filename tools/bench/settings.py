@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`rounds` visit every contender once each; `slice_ms` is the length of one visit."""
+    """`rounds`: each round visits every peer once; `slice_ms`: the length of one visit."""
 
     rounds: int = 9
     slice_ms: int = 500

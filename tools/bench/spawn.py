@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What it costs to follow short processes: each child is a new process to attach and to report."""
+"""The cost of following short-lived processes: kwatch attaches and reports each child."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one system call costs: getppid, which does nothing."""
+"""The cost of one system call: getppid, which does nothing."""
 
 from __future__ import annotations
 

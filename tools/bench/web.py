@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nginx under ab, with and without kwatch, in turn."""
+"""nginx under ab, alternately with and without kwatch."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def _seconds_to_attach(server: Server) -> float:
 
 @contextmanager
 def _nginx(directory: Path) -> Iterator[Server]:
-    """A server of our own with one worker, on a free port of the loopback."""
+    """Runs a server with one worker on a free loopback port."""
     (directory / "www").mkdir(parents=True)
     (directory / "www/index.html").write_text(_PAGE)
-    directory.parent.chmod(0o755)  # the worker is another user
+    directory.parent.chmod(0o755)  # the worker runs as another user
     port = _free_port()
     config = directory / "nginx.conf"
     config.write_text(_CONFIG.read_text().format(port=port, directory=directory))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs under measurement: built once per run, one process each, on a CPU of their own."""
+"""The measured programs: built once per run, one process each, pinned to one CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FLAGS = ("-O1", "-g", "-fno-omit-frame-pointer", f"-I{SOURCES}")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a loop did: `count` operations (pairs, calls, blocks) in `ns` of wall time."""
+    """A loop's result: `count` operations (pairs, calls, blocks) in `ns` of wall time."""
 
     count: int
     ns: int
@@ -52,7 +52,7 @@ class Loop:
         return self._process.pid
 
     def run(self, what: str, amount: int) -> Work:
-        """`pairs`, `getppid` and so on for some milliseconds, or `hold` some blocks for ever."""
+        """Runs `pairs`, `getppid`, ... for `amount` milliseconds, or holds `amount` blocks."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{what} {amount}\n")
         self._process.stdin.flush()
@@ -84,7 +84,7 @@ def loop(directory: Path, *prefix: str) -> Iterator[Loop]:
 
 @contextmanager
 def test_program(directory: Path, name: str, *arguments: int) -> Iterator[Target]:
-    """A program of tests/programs that has said `ready`."""
+    """Runs a program of tests/programs; yields when it has printed `ready`."""
     target = Target([Programs(directory)(name), *map(str, arguments)])
     try:
         yield target
@@ -93,7 +93,7 @@ def test_program(directory: Path, name: str, *arguments: int) -> Iterator[Target
 
 
 def pin(pid: int) -> None:
-    """On the last CPU: whatever traces it is free to use another one."""
+    """Pins the process to the last CPU; its tracer may use the others."""
     os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
 
 

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares kwatch's stacks with glibc's backtrace(), call by call, in programs that are not ours.
+"""Compares kwatch's stacks with glibc's backtrace(), call by call, in public programs.
 
     sudo .venv/bin/python tools/unwind_check [--symbols] [NAME ...]
 
-Each program runs with a malloc that records where it was called from (record.c) under a kwatch
-whose events are kept. An event is paired with the record of its thread between whose times it
-lies. A stack is exact if all its frames are equal; truncated if it says so and the frames that it
-has are equal; further if backtrace() ended at code without unwind information and kwatch went on by
-the frame pointer; else wrong. The exit status is 1 if a stack is wrong or lost, if more than 0.5 %
-of a program's are truncated, if a program fails, and if nothing was compared.
+Each program runs under kwatch with a malloc that records its callers (record.c). Each event is
+paired with the record of the same thread and time. A stack is
 
---symbols: then tools/symbols_check names every distinct frame.
+    exact      if all frames are equal;
+    truncated  if kwatch marks it so and the frames that it has are equal;
+    further    if backtrace() stopped at code without unwind information and kwatch went on by the
+               frame pointer;
+    wrong      otherwise.
+
+The exit status is 1 if a stack is wrong or lost, if more than 0.5 % of a program's stacks are
+truncated, if a program fails, or if nothing was compared.
+
+With --symbols, tools/symbols_check then checks the names of all distinct frames.
 """
 
 from __future__ import annotations
@@ -48,14 +53,14 @@ from kwatch.wire.events import Batch, EventType
 
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
 _HEADERS = ("program", *KINDS, "distinct", "depth", "truncated by", "status")
-_RECORDS = "UNWIND_CHECK"  # the folder that record.c writes into, if this names one
-_PATIENCE_S = 60.0  # for tables that stacks wait for
+_RECORDS = "UNWIND_CHECK"  # names the folder that record.c writes into
+_PATIENCE_S = 60.0  # for unwind tables that stacks wait for
 _SHOWN = 3
 _HEAD = 6
 
 
 class Recorder:
-    """Observes a session: keeps every allocation and the addresses of every stack."""
+    """Observes a session and keeps every allocation and the addresses of every stack."""
 
     def __init__(self) -> None:
         self.allocations: list[Batch] = []
@@ -78,7 +83,7 @@ class Recorder:
 def _trace(
     program: Checked, directory: Path, library: Path, signals: Signals
 ) -> tuple[Recorder, int]:
-    """Runs a program: what was recorded, and its exit status."""
+    """Runs a program; returns what was recorded, and the exit status."""
     options = TraceOptions(
         command=("env", f"{_RECORDS}={directory}", *shlex.split(program.command)),
         follow=True,
@@ -87,7 +92,7 @@ def _trace(
     )
     recorder = Recorder()
     beside = subprocess.Popen(["sh", "-c", program.beside]) if program.beside else None
-    os.environ["LD_PRELOAD"] = str(library)  # so that kwatch knows of it beforehand
+    os.environ["LD_PRELOAD"] = str(library)  # so that kwatch loads its table in advance
     try:
         with (
             compiling(options) as loader,
@@ -124,7 +129,7 @@ def _records(path: Path) -> list[tuple[int, int, int, int, int, list[int]]]:
         tid, before, after, address, size, count = data[at : at + _HEAD].tolist()
         frames = data[at + _HEAD : at + _HEAD + count].tolist()
         if not count:
-            break  # a call that was never finished
+            break  # the call never finished
         found.append((tid, before, after, address, size, frames))
         at += _HEAD + count
     return found
@@ -150,7 +155,7 @@ def _compare(recorder: Recorder, directory: Path, status: int) -> Result:
 
 
 def _judge(result: Result, recorder: Recorder, stack: int, truth: list[int]) -> None:
-    """The first frames are both in the recording malloc, at two places of it."""
+    """The first frames need not be equal: both are in the recording malloc, at two places."""
     addresses, ending = recorder.stacks.get(stack, ([], Ending.LOST))
     known, true = addresses[1:], truth[1:]
     if not addresses:
@@ -179,7 +184,7 @@ def _row(name: str, result: Result) -> list[object]:
 
 
 def _named(path: Path, frames: set[tuple[str, int]]) -> int:
-    """Writes the distinct frames into a file, for symbols_check, whose exit status this is."""
+    """Runs symbols_check on the distinct frames and returns its exit status."""
     lines = []
     for file in sorted({file for file, _ in frames}):
         with Elf.open(file) as elf:
@@ -195,7 +200,7 @@ def _named(path: Path, frames: set[tuple[str, int]]) -> int:
 def _check(
     names: list[str], directory: Path, frames: set[tuple[str, int]]
 ) -> tuple[list[list[object]], int, list[str]]:
-    """The rows of the table, how many stacks were compared, and what was wrong.
+    """Returns the rows of the table, the number of compared stacks and the faults.
 
     Adds the distinct frames of all programs to `frames`.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that are checked: commands that end by themselves. None of them is kwatch's."""
+"""The checked programs: public commands that end by themselves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _INPUTS = Path(__file__).with_name("inputs")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """`needs` is looked for on the path; `beside` is a shell script that runs while it does.
+    """`needs`: a command on PATH; `beside`: a shell script that runs at the same time.
 
-    `truncated_because`: why most of its stacks are.
+    `truncated_because`: why most of its stacks are truncated.
     """
 
     name: str
@@ -37,7 +37,7 @@ def _free_port() -> int:
 
 
 def programs(d: Path) -> list[Checked]:
-    """Their output goes to the directory."""
+    """All programs; they write their output into the directory."""
     inputs = _INPUTS
     port = _free_port()
     configuration = (inputs / "nginx.conf").read_text()

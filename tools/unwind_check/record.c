@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * To be preloaded: a malloc that says where it was called from. Before each call of the real one
- * it asks glibc's backtrace(), and writes what that said into a file of its own for each program
- * image, PID.N in $UNWIND_CHECK, with the times between which the call was made. By its thread and
- * its time an event of kwatch is paired with exactly one record.
+ * A preloaded malloc that records its callers. Before each call of the real malloc it calls glibc's
+ * backtrace() and writes the frames, with the times before and after the call, into $UNWIND_CHECK/PID.N
+ * (one file per program image). Thread and time match each of kwatch's events with one record.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,7 +27,7 @@ struct record {
 };
 
 static void *(*real)(size_t);
-static _Atomic uint64_t *used; /* words, at the beginning of the file */
+static _Atomic uint64_t *used; /* number of words; at the beginning of the file */
 static __thread int inside __attribute__((tls_model("initial-exec")));
 
 static uint64_t now(void)

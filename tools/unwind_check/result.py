@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of one program's calls, and what of it must not be."""
+"""The result for one program, and which results are faults."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from programs import Checked
 
 KINDS = ("exact", "truncated", "further", "wrong", "lost", "no event")
 
-#: Of the stacks that were compared: a resolver of lazy binding, some assembly.
+#: Share of truncated stacks that is accepted: lazy binding, some assembly.
 _MAX_TRUNCATED = 0.005
 
 
 @dataclass(slots=True)
 class Result:
-    """Calls by what became of them; `distinct`: stacks. `status`: what the program's kwatch
-    returned."""
+    """Number of calls by outcome. `distinct`: number of stacks; `status`: kwatch's exit status."""
 
     counts: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
@@ -33,7 +32,7 @@ class Result:
 
 
 def faults(program: Checked, result: Result) -> Iterator[str]:
-    """Why the check has failed, if it has."""
+    """Yields each reason why the check has failed."""
     counts, compared = result.counts, result.compared
     if result.status:
         yield f"ended with status {result.status}"
