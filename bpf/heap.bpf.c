@@ -36,7 +36,7 @@ struct thread {
 	u32 records; /* sent by the thread: see write_record */
 	u32 nested; /* calls below the pending one */
 	u8 function;
-	u8 shape;
+	u8 signature;
 	u8 scratch; /* of the unwinding under way */
 	u8 reserved;
 };
@@ -119,29 +119,29 @@ static __always_inline u64 saturating_product(u64 a, u64 b)
 }
 
 /* What the call asks for, from its arguments. */
-static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *thread, u8 shape)
+static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *thread, u8 signature)
 {
 	thread->pointer = 0;
-	switch (shape) {
-	case SHAPE_MALLOC:
-	case SHAPE_NEW:
+	switch (signature) {
+	case SIGNATURE_MALLOC:
+	case SIGNATURE_NEW:
 		thread->size = ARG0(ctx);
 		break;
-	case SHAPE_CALLOC:
+	case SIGNATURE_CALLOC:
 		thread->size = saturating_product(ARG0(ctx), ARG1(ctx));
 		break;
-	case SHAPE_REALLOC:
+	case SIGNATURE_REALLOC:
 		thread->pointer = ARG0(ctx);
 		thread->size = ARG1(ctx);
 		break;
-	case SHAPE_REALLOCARRAY:
+	case SIGNATURE_REALLOCARRAY:
 		thread->pointer = ARG0(ctx);
 		thread->size = saturating_product(ARG1(ctx), ARG2(ctx));
 		break;
-	case SHAPE_ALIGNED:
+	case SIGNATURE_ALIGNED:
 		thread->size = ARG1(ctx);
 		break;
-	case SHAPE_POSIX_MEMALIGN:
+	case SIGNATURE_POSIX_MEMALIGN:
 		thread->pointer = ARG0(ctx);
 		thread->size = ARG2(ctx);
 		break;
@@ -173,16 +173,16 @@ static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *c
 	return false;
 }
 
-static __always_inline bool is_realloc(u8 shape)
+static __always_inline bool is_realloc(u8 signature)
 {
-	return shape == SHAPE_REALLOC || shape == SHAPE_REALLOCARRAY;
+	return signature == SIGNATURE_REALLOC || signature == SIGNATURE_REALLOCARRAY;
 }
 
 /* The block, 0 if there is none; false if that cannot be known. */
 static __always_inline bool read_result(struct pt_regs *ctx, struct thread *thread, u64 *result)
 {
 	*result = RESULT(ctx);
-	if (thread->shape != SHAPE_POSIX_MEMALIGN)
+	if (thread->signature != SIGNATURE_POSIX_MEMALIGN)
 		return true;
 	if ((u32)*result) {
 		*result = 0;
@@ -204,7 +204,7 @@ static __always_inline void allocation_failed(struct thread *thread)
 		return;
 	if (thread->size < MIN_SIZE || thread->size > MAX_SIZE)
 		event.size = 0; /* only what becomes of the old block matters */
-	if (is_realloc(thread->shape))
+	if (is_realloc(thread->signature))
 		send_release(thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
 	if (event.size)
 		send_thread(&event, thread);
@@ -214,13 +214,13 @@ static __always_inline void allocation_failed(struct thread *thread)
 static __always_inline bool is_anew(struct thread *thread, u64 sp, u64 cookie)
 {
 	return sp == thread->sp && thread->function == COOKIE_FUNCTION(cookie) &&
-	       thread->shape == COOKIE_SHAPE(cookie);
+	       thread->signature == COOKIE_SIGNATURE(cookie);
 }
 
 /* An exception has left the pending operator new: its return address is there no more. */
 static __always_inline bool has_thrown(struct pt_regs *ctx, struct thread *thread)
 {
-	return thread->shape == SHAPE_NEW &&
+	return thread->signature == SIGNATURE_NEW &&
 	       return_address_of(ctx, thread->sp, thread->caller) != thread->caller;
 }
 
@@ -239,7 +239,7 @@ static __always_inline void abandon_call(struct thread *thread)
 	if (thread->nested)
 		count_losses(thread->tgid, LOSS_HEAP_CALL_ABANDONED, thread->nested);
 	thread->sp = 0;
-	if (thread->shape == SHAPE_NEW)
+	if (thread->signature == SIGNATURE_NEW)
 		allocation_failed(thread);
 }
 
@@ -261,27 +261,27 @@ static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread
 static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 {
 	struct thread *thread = current_thread();
-	u8 shape = COOKIE_SHAPE(cookie), function = COOKIE_FUNCTION(cookie);
+	u8 signature = COOKIE_SIGNATURE(cookie), function = COOKIE_FUNCTION(cookie);
 	u64 sp = STACK_POINTER(ctx);
 
 	keep_to_kernel_stack(ctx);
 	if (!thread || is_nested(ctx, thread, cookie))
 		return 0;
-	if (shape == SHAPE_FREE || shape == SHAPE_DELETE) {
+	if (signature == SIGNATURE_FREE || signature == SIGNATURE_DELETE) {
 		if (!is_repeated(thread, ctx, ARG0(ctx)))
 			send_release(thread, EVENT_FREE, ARG0(ctx), function);
 		return 0;
 	}
 	thread->released.pointer = 0;
-	take_arguments(ctx, thread, shape);
+	take_arguments(ctx, thread, signature);
 	thread->function = function;
-	thread->shape = shape;
+	thread->signature = signature;
 	thread->nested = 0;
 	thread->nested_ns = 0;
 	thread->sp = sp;
-	if (shape == SHAPE_NEW)
+	if (signature == SIGNATURE_NEW)
 		thread->caller = return_address_of(ctx, sp, 0);
-	if (is_realloc(shape))
+	if (is_realloc(signature))
 		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
 	return 0;
 }
@@ -356,53 +356,23 @@ int heap_entry(struct pt_regs *ctx)
 	return heap_enter(ctx, bpf_get_attach_cookie(ctx));
 }
 
-#else /* kernels without attach cookies: a program for each shape, as of its first function */
+#else /* no attach cookies: one program for each signature, which reports its first function */
 
-#define SHAPE_COOKIE(shape) (FIRST_##shape | SHAPE_##shape << COOKIE_SHAPE_SHIFT)
+#define ENTRY_COOKIE(kind) (FIRST_##kind | SIGNATURE_##kind << COOKIE_SIGNATURE_SHIFT)
+#define ENTRY_PROGRAM(name, kind)                            \
+	int heap_##name(struct pt_regs *ctx)                  \
+	{                                                     \
+		return heap_enter(ctx, ENTRY_COOKIE(kind));   \
+	}
 
-int heap_malloc(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(MALLOC));
-}
-
-int heap_calloc(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(CALLOC));
-}
-
-int heap_realloc(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(REALLOC));
-}
-
-int heap_reallocarray(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(REALLOCARRAY));
-}
-
-int heap_aligned(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(ALIGNED));
-}
-
-int heap_posix_memalign(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(POSIX_MEMALIGN));
-}
-
-int heap_free(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(FREE));
-}
-
-int heap_delete(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(DELETE));
-}
-
-int heap_new(struct pt_regs *ctx)
-{
-	return heap_enter(ctx, SHAPE_COOKIE(NEW));
-}
+ENTRY_PROGRAM(malloc, MALLOC)
+ENTRY_PROGRAM(calloc, CALLOC)
+ENTRY_PROGRAM(realloc, REALLOC)
+ENTRY_PROGRAM(reallocarray, REALLOCARRAY)
+ENTRY_PROGRAM(aligned, ALIGNED)
+ENTRY_PROGRAM(posix_memalign, POSIX_MEMALIGN)
+ENTRY_PROGRAM(free, FREE)
+ENTRY_PROGRAM(delete, DELETE)
+ENTRY_PROGRAM(new, NEW)
 
 #endif

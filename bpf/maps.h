@@ -100,21 +100,21 @@ struct pattern {
 };
 
 /* How an allocator function takes its size and gives its result. */
-enum shape {
-	SHAPE_MALLOC, /* f(size) */
-	SHAPE_CALLOC, /* f(n, size) */
-	SHAPE_REALLOC, /* f(pointer, size) */
-	SHAPE_REALLOCARRAY, /* f(pointer, n, size) */
-	SHAPE_ALIGNED, /* f(alignment, size) */
-	SHAPE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
-	SHAPE_FREE, /* f(pointer, ...) */
-	SHAPE_DELETE, /* C++ operator delete: as free, which it may go on to */
-	SHAPE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
+enum alloc_signature {
+	SIGNATURE_MALLOC, /* f(size) */
+	SIGNATURE_CALLOC, /* f(n, size) */
+	SIGNATURE_REALLOC, /* f(pointer, size) */
+	SIGNATURE_REALLOCARRAY, /* f(pointer, n, size) */
+	SIGNATURE_ALIGNED, /* f(alignment, size) */
+	SIGNATURE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
+	SIGNATURE_FREE, /* f(pointer, ...) */
+	SIGNATURE_DELETE, /* C++ operator delete: as free, which it may go on to */
+	SIGNATURE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
 };
 
-/* The attach cookie of a probe: what is called, and its shape. */
-#define COOKIE_SHAPE_SHIFT 8
+/* The attach cookie of a probe: the function and its signature. */
+#define COOKIE_SIGNATURE_SHIFT 8
 #define COOKIE_FUNCTION(cookie) ((__u8)(cookie))
-#define COOKIE_SHAPE(cookie) ((__u8)((cookie) >> COOKIE_SHAPE_SHIFT))
+#define COOKIE_SIGNATURE(cookie) ((__u8)((cookie) >> COOKIE_SIGNATURE_SHIFT))
 
 #endif

@@ -11,7 +11,7 @@
 
 #define WAKEUP_CHECK 16 /* a fifth of the smallest ring */
 
-BPF_RINGBUF_OUTPUT(data_ring, 1); /* the shape of the inner maps */
+BPF_RINGBUF_OUTPUT(data_ring, 1); /* a template for the inner maps */
 BPF_ARRAY_OF_MAPS(syscall_rings, "data_ring", RING_CPUS);
 #ifdef HEAP
 BPF_ARRAY_OF_MAPS(heap_rings, "data_ring", RING_CPUS);

@@ -4,7 +4,7 @@
  *
  * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
  * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes),
- * PERF_TRACEPOINTS, FIRST_* (the first function of a shape in kwatch/wire/allocators.py), and offsets
+ * PERF_TRACEPOINTS, FIRST_* (the first function with a signature in kwatch/wire/allocators.py), and offsets
  * from the kernel's BTF, named after the structures: TASK_*, MM_*...
  */
 #ifndef KWATCH_STATE_H

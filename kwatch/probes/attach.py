@@ -115,7 +115,7 @@ class Attacher:
         descriptors: list[int] = []
         try:
             for place in places:
-                name = place.probe.function.shape.name.lower() if kind == "entry" else kind
+                name = place.probe.function.signature.name.lower() if kind == "entry" else kind
                 program = self._programs.programs[f"heap_{name}"]
                 is_return = kind == "return"
                 fd = perf.open_uprobe(path, place.offset, pid, program, is_return)

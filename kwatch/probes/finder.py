@@ -11,7 +11,7 @@ from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
 from kwatch.procfs.mappings import file_version
 from kwatch.system.lru import Lru
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
-from kwatch.wire.maps import COOKIE_SHAPE_SHIFT
+from kwatch.wire.maps import COOKIE_SIGNATURE_SHIFT
 
 _FILES = 4096  # remembered; programs that are built and run once would add up
 
@@ -25,7 +25,7 @@ _Version = tuple[int, int, int, int, int]
 class Probe:
     """A function in a file: where to probe it, as file offsets.
 
-    `cookie` tells the BPF program the function and its shape. `exits` are the ret instructions of
+    `cookie` tells the BPF program the function and its signature. `exits` are the ret instructions of
     a function whose return must be left alone.
     """
 
@@ -111,7 +111,7 @@ def _add_probes(
         if exits is None:
             refused[function.name] = "an exception may leave it by ways that cannot be told"
             continue
-        place = function.offset + site_offset(elf, function, row.shape.argument_registers)
+        place = function.offset + site_offset(elf, function, row.signature.argument_registers)
         found[place] = Probe(
-            function.name, row, place, index | row.shape << COOKIE_SHAPE_SHIFT, exits
+            function.name, row, place, index | row.signature << COOKIE_SIGNATURE_SHIFT, exits
         )

@@ -84,7 +84,7 @@ class ProgramConfig:
             "FOLLOW": int(self.follow),
             "MIN_SIZE": self.min_size,
             "MAX_SIZE": self.max_size,
-            **{f"FIRST_{shape.name}": index for shape, index in FIRST_FUNCTIONS.items()},
+            **{f"FIRST_{signature.name}": index for signature, index in FIRST_FUNCTIONS.items()},
             **offsets,
         }
         flags = [f"-D{name}={value}ULL" for name, value in values.items()]

@@ -17,19 +17,19 @@ class AllocatorFunction:
     """
 
     name: str
-    shape: AllocSignature
+    signature: AllocSignature
     prefixable: bool = True
     operator: bool = False
 
     @property
     def returns(self) -> bool:
         """Whether the function has a result."""
-        return self.shape not in (AllocSignature.FREE, AllocSignature.DELETE)
+        return self.signature not in (AllocSignature.FREE, AllocSignature.DELETE)
 
     @property
     def throws(self) -> bool:
         """Whether an exception may leave it, so that its return must be left alone."""
-        return self.shape is AllocSignature.NEW
+        return self.signature is AllocSignature.NEW
 
 
 def _operators() -> list[AllocatorFunction]:
@@ -37,8 +37,8 @@ def _operators() -> list[AllocatorFunction]:
     rows = []
     for new in ("_Znw", "_Zna"):
         for suffix in ("", nothrow, align, align + nothrow):
-            shape = AllocSignature.MALLOC if nothrow in suffix else AllocSignature.NEW
-            rows.append(AllocatorFunction(f"{new}{size_t}{suffix}", shape, False, True))
+            signature = AllocSignature.MALLOC if nothrow in suffix else AllocSignature.NEW
+            rows.append(AllocatorFunction(f"{new}{size_t}{suffix}", signature, False, True))
     for delete in ("_ZdlPv", "_ZdaPv"):
         for suffix in ("", size_t, nothrow, align, align + nothrow, size_t + align):
             rows.append(AllocatorFunction(f"{delete}{suffix}", AllocSignature.DELETE, False, True))
@@ -62,9 +62,9 @@ ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
     *_operators(),
 )
 
-#: By shape: what a function is taken for where nothing tells which of the shape it is.
+#: By signature: the function that is reported where only the signature is known.
 FIRST_FUNCTIONS: dict[AllocSignature, int] = {
-    row.shape: index for index, row in reversed(list(enumerate(ALLOCATOR_FUNCTIONS)))
+    row.signature: index for index, row in reversed(list(enumerate(ALLOCATOR_FUNCTIONS)))
 }
 
 #: A file that lacks one of these is no allocator.

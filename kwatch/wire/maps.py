@@ -13,7 +13,7 @@ import enum
 CALL_NUMBERS = 1024
 CALL_ROLE_SHIFT = 4
 MAX_PATTERNS = 8
-COOKIE_SHAPE_SHIFT = 8
+COOKIE_SIGNATURE_SHIFT = 8
 
 
 class TargetFlag(enum.IntFlag):

@@ -57,7 +57,7 @@ def test_layout(tmp_path, struct):
         (maps.TargetFlag, "TARGET_"),
         (maps.CallFlag, "CALL_"),
         (maps.MemoryRole, "MEMORY_"),
-        (maps.AllocSignature, "SHAPE_"),
+        (maps.AllocSignature, "SIGNATURE_"),
     ],
 )
 def test_enumerations(tmp_path, enumeration, prefix):
@@ -79,7 +79,7 @@ def test_layout_of_map_values(tmp_path, struct):
 
 
 @pytest.mark.parametrize(
-    "name", ["CALL_NUMBERS", "CALL_ROLE_SHIFT", "MAX_PATTERNS", "COOKIE_SHAPE_SHIFT"]
+    "name", ["CALL_NUMBERS", "CALL_ROLE_SHIFT", "MAX_PATTERNS", "COOKIE_SIGNATURE_SHIFT"]
 )
 def test_numbers(tmp_path, name):
     assert compiled(tmp_path, f'printf("{name} %d\\n", {name});') == {name: getattr(maps, name)}
@@ -93,7 +93,7 @@ def test_numbers(tmp_path, name):
         (maps.TargetFlag, "target_flag"),
         (maps.CallFlag, "call_flag"),
         (maps.MemoryRole, "memory_role"),
-        (maps.AllocSignature, "shape"),
+        (maps.AllocSignature, "alloc_signature"),
     ],
 )
 def test_no_enumerator_is_missing(enumeration, name):

@@ -79,7 +79,7 @@ def _row(function: AllocatorFunction) -> tuple[str, ...]:
     return (
         f"`{function.name}`",
         readable,
-        f"`{_CALLS[function.shape]}`",
+        f"`{_CALLS[function.signature]}`",
         _places(function),
         prefix,
     )
