@@ -7,6 +7,8 @@
 #ifndef KWATCH_ARCH_H
 #define KWATCH_ARCH_H
 
+#include "unwind_rows.h"
+
 /*
  * By another name than bcc's: for each call of bpf_probe_read_user, bcc lookups in all of
  * /proc/kallsyms for whether the kernel has it, which takes longer than compiling does.
@@ -150,7 +152,7 @@ struct pt_regs {
 #define RETURN_ADDRESS(ctx) ((ctx)->regs[30])
 #define CALLER_STACK_POINTER(entry) (entry)
 /* Without the bits of pointer authentication. */
-#define RETURN_PC(address) ((address) & ((1ULL << 48) - 1))
+#define RETURN_PC(address) ((address) & ARM64_PC_MASK)
 
 static __always_inline bool is_probe_call(u64 nr)
 {

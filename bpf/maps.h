@@ -87,6 +87,36 @@ struct file_table {
 	__u32 block_count;
 };
 
+/*
+ * Rows of unwind tables are numbered from 0 over all shards, which are created on demand. A block
+ * takes one row too: its `pc` and `rule` are the numbers of the first and the last row to search.
+ */
+#define SHARD_SHIFT 16
+#define SHARD_ROWS (1 << SHARD_SHIFT)
+
+#define CODE_STEPS 12 /* halvings that find one of a process's mappings */
+
+/* A mapping of code that has an unwind table. */
+struct code_mapping {
+	__u64 start;
+	__u64 end;
+	__u64 bias; /* see unwind_rows.h */
+	__u32 blocks; /* the row that is block 0 */
+	__u32 block_count;
+};
+
+/*
+ * A process's mappings with tables: a sorted range of code_mappings. A range is never changed in
+ * place; its replacement has another generation.
+ */
+struct space {
+	__u64 mm_id; /* valid while it is the target's */
+	__u64 generation;
+	__u64 epoch; /* counts the times that code was replaced: addresses have new meanings */
+	__u64 unmaps; /* the target's count when this was made; a higher one makes this invalid */
+	__u64 code; /* first in the lower half, count in the upper: read in one load */
+};
+
 #define MAX_PATTERNS 8
 
 /*

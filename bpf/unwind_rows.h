@@ -71,6 +71,7 @@ enum kwatch_row_kind {
 /* arm64: bits 0-3 kind and flags, 4-17 slot / 8, 18-31 CFA offset / 8, both unsigned */
 #define ROW_ARM64_SLOT(rule) ((((rule) >> 4) & 0x3fff) * 8)
 #define ROW_ARM64_CFA(rule) (((rule) >> 18) * 8)
+#define ARM64_PC_MASK ((1ULL << 48) - 1)
 
 /* struct rt_sigframe of the kernels, from the sp at which the trampoline runs */
 #define SIGNAL_X86_FP 120

@@ -6,36 +6,11 @@
 #ifndef KWATCH_UNWIND_TABLES_H
 #define KWATCH_UNWIND_TABLES_H
 
-/*
- * Rows are numbered from 0 over all shards, which are made when they are needed. A block is a row
- * too: `pc` and `rule` are the numbers of the first and the last row that it may need.
- */
-#define SHARD_SHIFT 16
-#define SHARD_ROWS (1 << SHARD_SHIFT)
+#include "maps.h"
+#include "unwind_rows.h"
+
 #define MAX_SHARDS 512
-
 #define MAX_CODE_MAPPINGS 131072 /* of all processes */
-#define CODE_STEPS 12 /* halvings that find one of a process's mappings */
-
-struct code_mapping {
-	u64 start;
-	u64 end;
-	u64 bias; /* see unwind_rows.h */
-	u32 blocks; /* the row that is block 0 */
-	u32 block_count;
-};
-
-/*
- * A process's mappings with tables, sorted, in a row of code_mappings. They are never changed
- * where they lie; what replaces them has another generation.
- */
-struct space {
-	u64 mm_id; /* valid while it is the target's */
-	u64 generation;
-	u64 epoch; /* counts what was mapped over other code: addresses have changed their meaning */
-	u64 unmaps; /* no more have come than this knows of, or the mappings may be wrong */
-	u64 code; /* first in the lower half, count in the upper: read as one */
-};
 
 #define FIRST_MAPPING(space) ((u32)(space)->code)
 #define MAPPING_COUNT(space) ((u32)((space)->code >> 32))

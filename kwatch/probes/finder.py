@@ -25,8 +25,8 @@ _Version = tuple[int, int, int, int, int]
 class Probe:
     """A function in a file: where to probe it, as file offsets.
 
-    `cookie` tells the BPF program the function and its signature. `exits` are the ret instructions of
-    a function whose return must be left alone.
+    `cookie` passes the function and its signature to the BPF program. `exits` are the ret
+    instructions of a function that must not get a return probe.
     """
 
     name: str

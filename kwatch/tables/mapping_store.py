@@ -14,21 +14,16 @@ import numpy.typing as npt
 from kwatch.kernel import bpf
 from kwatch.tables.free_ranges import FreeRanges
 from kwatch.tables.grace_period import GracePeriods, Retired
+from kwatch.wire.maps import CodeMapping, Space
 
-_SPACE = struct.Struct("QQQQQ")
-
-#: struct code_mapping, by start.
-CODE_MAPPING = np.dtype(
-    [("start", "u8"), ("end", "u8"), ("bias", "u8"), ("blocks", "u4"), ("block_count", "u4")]
-)
-MAX_MAPPINGS = 4000  # of one process: bpf/unwind_tables.h CODE_STEPS
+CODE_MAPPING = np.dtype(CodeMapping)
 
 Code = npt.NDArray[np.void]
 
 
 @dataclass(slots=True)
 class _Row:
-    """A list of mappings in the kernel, of which processes with equal ones share one."""
+    """A list of mappings in the kernel, which processes with equal mappings share."""
 
     first: int
     count: int
@@ -64,9 +59,9 @@ class MappingStore:
             self._mappings.set_many(first, content)
         row.users += 1
         position = row.first | row.count << 32
-        value = _SPACE.pack(mm_id, row.generation, epoch, unmaps, position)
+        space = Space(mm_id, row.generation, epoch, unmaps, position)
         try:
-            self._spaces.set(struct.pack("I", pid), value)
+            self._spaces.set(struct.pack("I", pid), bytes(space))
         except OSError as error:
             self._drop(content)
             if error.errno in (errno.E2BIG, errno.ENOMEM):
@@ -83,9 +78,9 @@ class MappingStore:
         value = self._spaces.get(key)
         if content is not None and value is not None:
             row = self._rows[content]
-            row.generation = next(self._generations)
-            mm_id, _, *rest = _SPACE.unpack(value)
-            self._spaces.set(key, _SPACE.pack(mm_id, row.generation, *rest))
+            space = Space.from_buffer_copy(value)
+            space.generation = row.generation = next(self._generations)
+            self._spaces.set(key, bytes(space))
 
     def forget(self, pid: int) -> None:
         """The process is traced no more."""

@@ -16,11 +16,12 @@ from kwatch.processes.process import Process
 from kwatch.procfs.mappings import Mapping, file_of, file_version
 from kwatch.system.lru import Lru
 from kwatch.tables.file_store import FileIdentity
-from kwatch.tables.mapping_store import CODE_MAPPING, MAX_MAPPINGS, Code
+from kwatch.tables.mapping_store import CODE_MAPPING, Code
 from kwatch.tables.row_store import Placed
 from kwatch.tables.stores import TableStores
 from kwatch.tables.table_loader import VDSO, TableLoader
 from kwatch.unwind.table import Table
+from kwatch.wire.maps import MAX_MAPPINGS
 
 _END_OF_32_BITS = 1 << 32
 _LARGE_FILE = 24 << 20  # bytes; its table is made in the background

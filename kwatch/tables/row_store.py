@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from kwatch.kernel import bpf
 from kwatch.tables.free_ranges import FreeRanges
+from kwatch.wire.maps import SHARD_ROWS
+from kwatch.wire.unwind_rows import ROW
 
-# bpf/unwind_tables.h
-_SHARD_ROWS = 1 << 16
-_ROW_SIZE = 8
+_ROW_SIZE = ROW.itemsize
 _SPARE_SHARDS = 3
 
 Words = npt.NDArray[np.uint64]
@@ -42,14 +42,14 @@ class RowStore:
     def __init__(self, shards: bpf.Map) -> None:
         self._outer = shards
         self._shards: dict[int, Future[bpf.Map]] = {}
-        self._ranges = FreeRanges(shards.max_entries * _SHARD_ROWS)
+        self._ranges = FreeRanges(shards.max_entries * SHARD_ROWS)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-shards")
         self._provide(0)
 
     @property
     def kernel_bytes(self) -> int:
         """Memory of the kernel that the tables take."""
-        return len(self._shards) * _SHARD_ROWS * _ROW_SIZE
+        return len(self._shards) * SHARD_ROWS * _ROW_SIZE
 
     def place(self, rows: npt.NDArray[np.void], blocks: npt.NDArray[np.uint32]) -> Placed | None:
         """Uploads a table (kwatch.wire.unwind_rows); None if there is no room for it.
@@ -76,9 +76,9 @@ class RowStore:
         """Nothing in the kernel may refer to the table any more."""
         self._ranges.give_back(placed.blocks, placed.size)
         last = placed.blocks + placed.size - 1
-        for number in range(placed.blocks // _SHARD_ROWS, last // _SHARD_ROWS + 1):
-            start = number * _SHARD_ROWS
-            if number in self._shards and self._ranges.is_free(start, start + _SHARD_ROWS):
+        for number in range(placed.blocks // SHARD_ROWS, last // SHARD_ROWS + 1):
+            start = number * SHARD_ROWS
+            if number in self._shards and self._ranges.is_free(start, start + SHARD_ROWS):
                 self._worker.submit(self._remove_shard, number, self._shards.pop(number))
 
     def close(self) -> None:
@@ -91,8 +91,8 @@ class RowStore:
     def _upload(self, first: int, words: Words) -> None:
         at = 0
         while at < len(words):
-            number, index = divmod(first + at, _SHARD_ROWS)
-            count = min(_SHARD_ROWS - index, len(words) - at)
+            number, index = divmod(first + at, SHARD_ROWS)
+            count = min(SHARD_ROWS - index, len(words) - at)
             _write(self._shard(number), index, words[at : at + count])
             at += count
 
@@ -111,7 +111,7 @@ class RowStore:
                 self._shards[number] = self._worker.submit(self._make_shard, number)
 
     def _make_shard(self, number: int) -> bpf.Map:
-        shard = bpf.create_array("kwatch_rows", _ROW_SIZE, _SHARD_ROWS, bpf.MAP_MMAPABLE)
+        shard = bpf.create_array("kwatch_rows", _ROW_SIZE, SHARD_ROWS, bpf.MAP_MMAPABLE)
         try:
             self._outer.set(struct.pack("I", number), struct.pack("I", shard.fd))
         except OSError:
@@ -126,5 +126,5 @@ class RowStore:
 
 def _write(shard: bpf.Map, index: int, words: Words) -> None:
     """BPF_MAP_UPDATE_BATCH would take forty times as long."""
-    with mmap.mmap(shard.fd, _SHARD_ROWS * _ROW_SIZE) as memory:
+    with mmap.mmap(shard.fd, SHARD_ROWS * _ROW_SIZE) as memory:
         np.frombuffer(memory, np.uint64)[index : index + len(words)] = words

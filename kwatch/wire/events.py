@@ -119,11 +119,11 @@ HEAP = np.dtype(
     ]
 )
 
-_CONTROL = [("type", "u1"), ("reserved", "u1", 3), ("time_ns", "u8"), ("tgid", "u4")]
+CONTROL = np.dtype([("type", "u1"), ("reserved", "u1", 3), ("time_ns", "u8"), ("tgid", "u4")])
 
 FORK = np.dtype(
     [
-        *_CONTROL,
+        *CONTROL.descr,
         ("child", "u4"),
         ("child_start_ns", "u8"),
         ("mm_id", "u8"),
@@ -132,7 +132,7 @@ FORK = np.dtype(
 )
 EXEC = np.dtype(
     [
-        *_CONTROL,
+        *CONTROL.descr,
         ("matched", "u4"),
         ("old_tid", "u4"),
         ("start_ns", "u8"),
@@ -140,10 +140,10 @@ EXEC = np.dtype(
         ("comm", f"S{COMM_LEN}"),
     ]
 )
-EXIT = np.dtype([*_CONTROL, ("status", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
+EXIT = np.dtype([*CONTROL.descr, ("status", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
 STACK = np.dtype(
     [
-        *_CONTROL,
+        *CONTROL.descr,
         ("first", "u2"),
         ("total", "u2"),
         ("exact", "u2"),
@@ -153,10 +153,10 @@ STACK = np.dtype(
         ("frames", "u8", STACK_CHUNK),
     ]
 )
-CODE_UNMAPPED = np.dtype([*_CONTROL, ("unmaps", "u4"), ("start", "u8"), ("size", "u8")])
+CODE_UNMAPPED = np.dtype([*CONTROL.descr, ("unmaps", "u4"), ("start", "u8"), ("size", "u8")])
 STACK_MEMORY = np.dtype(
     [
-        *_CONTROL,
+        *CONTROL.descr,
         ("stack", "u8"),
         ("pc", "u8"),
         ("sp", "u8"),
@@ -171,16 +171,3 @@ STACK_MEMORY = np.dtype(
 
 #: What the stack ring carries.
 STACK_PIECE = np.dtype([*STACK_MEMORY.descr, ("bytes", "u1", STACK_COPY)])
-
-#: The struct of bpf/events.h that each dtype mirrors.
-STRUCTS = {
-    "kwatch_syscall": SYSCALL,
-    "kwatch_stacked_syscall": STACKED_SYSCALL,
-    "kwatch_heap": HEAP,
-    "kwatch_fork": FORK,
-    "kwatch_exec": EXEC,
-    "kwatch_exit": EXIT,
-    "kwatch_stack": STACK,
-    "kwatch_code_unmapped": CODE_UNMAPPED,
-    "kwatch_stack_memory": STACK_MEMORY,
-}

@@ -15,6 +15,13 @@ CALL_ROLE_SHIFT = 4
 MAX_PATTERNS = 8
 COOKIE_SIGNATURE_SHIFT = 8
 
+SHARD_SHIFT = 16
+#: Rows of unwind tables in one shard.
+SHARD_ROWS = 1 << SHARD_SHIFT
+CODE_STEPS = 12
+#: Of one process: as many as CODE_STEPS halvings can search.
+MAX_MAPPINGS = 1 << CODE_STEPS
+
 
 class TargetFlag(enum.IntFlag):
     WAITING = 1
@@ -120,12 +127,23 @@ class Pattern(ctypes.Structure):
     )
 
 
-#: The struct of bpf/maps.h that each class mirrors.
-STRUCTS = {
-    "target": Target,
-    "loss_key": LossKey,
-    "call": Call,
-    "pattern": Pattern,
-    "file_key": FileKey,
-    "file_table": FileTable,
-}
+class CodeMapping(ctypes.Structure):
+    _fields_ = (
+        ("start", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("bias", ctypes.c_uint64),
+        ("blocks", ctypes.c_uint32),
+        ("block_count", ctypes.c_uint32),
+    )
+
+
+class Space(ctypes.Structure):
+    """`code`: the index of the first CodeMapping, and in the upper half their number."""
+
+    _fields_ = (
+        ("mm_id", ctypes.c_uint64),
+        ("generation", ctypes.c_uint64),
+        ("epoch", ctypes.c_uint64),
+        ("unmaps", ctypes.c_uint64),
+        ("code", ctypes.c_uint64),
+    )

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from kwatch.rings.perf_ring import ControlRecord
-from kwatch.wire.events import HEAP, STACKED_SYSCALL, STRUCTS, SYSCALL, types_of
+from kwatch.wire import events
+from kwatch.wire.events import HEAP, STACKED_SYSCALL, SYSCALL, types_of
 
 
 def heap_record(**fields):
@@ -33,7 +34,7 @@ def typed(batch):
 
 def control_record(kind, time_ns, **fields):
     """A record of the control ring, such as EventType.EXEC."""
-    record = np.zeros((), STRUCTS[f"kwatch_{kind.name.lower()}"])
+    record = np.zeros((), getattr(events, kind.name))
     for name, value in {"type": kind, "time_ns": time_ns, **fields}.items():
         record[name] = value
     return ControlRecord(time_ns, record.tobytes())

@@ -1,56 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of Python are those that a C compiler reads by bpf/unwind_rows.h."""
+"""The rules that Python encodes are those that the macros of bpf/unwind_rows.h decode."""
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
+from harness import c_headers
 
 from kwatch.wire import unwind_rows
-
-BPF = Path(__file__).parents[2] / "bpf"
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """What a C program that includes unwind_rows.h prints for these expressions."""
+    """compiled(EXPRESSIONS): the values that they have in C."""
     folder = tmp_path_factory.mktemp("rows")
-
-    def ask(expressions):
-        source, binary = folder / "probe.c", folder / "probe"
-        lines = "\n".join(f'printf("%lld\\n", (long long)({each}));' for each in expressions)
-        source.write_text(
-            "#include <linux/types.h>\n#include <stddef.h>\n#include <stdio.h>\n"
-            f'#include "unwind_rows.h"\nint main(void) {{\n{lines}\nreturn 0; }}\n'
-        )
-        subprocess.run(["gcc", "-Wall", "-Werror", "-I", BPF, "-o", binary, source], check=True)
-        said = subprocess.run([binary], capture_output=True, text=True, check=True).stdout
-        return [int(line) for line in said.splitlines()]
-
-    return ask
-
-
-def test_layout_and_enumerations(compiled):
-    pc, rule = (unwind_rows.ROW.fields[name][1] for name in ("pc", "rule"))
-    expected = {
-        "sizeof(struct kwatch_row)": unwind_rows.ROW.itemsize,
-        "offsetof(struct kwatch_row, pc)": pc,
-        "offsetof(struct kwatch_row, rule)": rule,
-        "KWATCH_BLOCK_SHIFT": unwind_rows.BLOCK_SHIFT,
-        "KWATCH_BLOCK_SIZE": unwind_rows.BLOCK_SIZE,
-        "STACK_ENDS": len(unwind_rows.StackEnd),
-        "STACK_BY_FRAME_POINTER": unwind_rows.STACK_BY_FRAME_POINTER,
-        "ROW_ARM64_FP_BASE": unwind_rows.ARM64_FP_BASE,
-        "ROW_ARM64_RA_MASK": unwind_rows.ARM64_RA_MASK,
-        "ROW_X86_FP_SAME": unwind_rows.FP_SAME,
-        "ROW_X86_FP_AT_FP": unwind_rows.FP_AT_FP,
-        **{f"ROW_{kind.name}": int(kind) for kind in unwind_rows.RowKind},
-        **{f"ROW_ARM64_RA_{ra.name}": int(ra) for ra in unwind_rows.Arm64Ra},
-        **{f"STACK_{end.name}": int(end) for end in unwind_rows.StackEnd},
-    }
-    assert dict(zip(expected, compiled(expected), strict=True)) == expected
+    return lambda expressions: c_headers.evaluate(folder, expressions)
 
 
 X86 = [(8, 0), (16, -2), (-8, 1), (0x7FFF, -128), (0x8000, 0), (262136, -6), (-262144, -7)]
