@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bpf(2): maps by file descriptor, program loading, links. The layouts are union bpf_attr's."""
+"""bpf(2): maps by file descriptor, program loading, links."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ import errno
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kwatch.kernel.bpf_attr import (
+    InfoByFd,
+    MapBatch,
+    MapCreate,
+    MapElement,
+    MapInfo,
+    ProgLoad,
+    RawTracepoint,
+    UprobeLink,
+)
 from kwatch.kernel.no_preempt import unpreempted
 from kwatch.kernel.privileges import raise_memory_limit
 from kwatch.kernel.syscall import syscall
@@ -27,30 +38,30 @@ MAP_MMAPABLE = 1 << 10  # Linux 5.5, commit fc9702273e2e
 
 _MAP_CREATE = 0
 _GET_INFO_BY_FD = 15
-_MAP_INFO = struct.Struct("IIIIII")
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
 _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _NO_EXIST = 1
 _LOG_SIZE = 1 << 18
+_MAX_LOG_LINES = 6  # the last ones: they say what the verifier refuses
+_MAX_NAME = 15
 
-
+_EXIT = struct.pack("BBhi", 0x95, 0, 0, 0)
 #: A program that does nothing: r0 = 0, exit.
-RETURN_ZERO = struct.pack("BBhi", 0xB7, 0, 0, 0) + struct.pack("BBhi", 0x95, 0, 0, 0)
+RETURN_ZERO = struct.pack("BBhi", 0xB7, 0, 0, 0) + _EXIT
 
 
-def _bpf(command: int, attr: bytes) -> int:
-    buffer = ctypes.create_string_buffer(attr, max(len(attr), 72))
-    return syscall("bpf", command, buffer, len(buffer))
+def _bpf(command: int, attr: ctypes.Structure) -> int:
+    return syscall("bpf", command, attr, ctypes.sizeof(attr))
 
 
-def _on_elements(command: int, attr: bytes) -> int:
-    with unpreempted():
-        return _bpf(command, attr)
+def _name(name: str) -> bytes:
+    """As much of the name as the kernel keeps."""
+    return name[:_MAX_NAME].encode()
 
 
 class MapShape(NamedTuple):
-    """What a map is made from: the first fields of union bpf_attr and of struct bpf_map_info."""
+    """The type and the sizes of a map."""
 
     kind: int
     key_size: int
@@ -60,28 +71,43 @@ class MapShape(NamedTuple):
 
 
 def create_map(name: str, shape: MapShape, inner: int = 0) -> int:
-    """A new map; returns its descriptor. `inner`: of a map like those that it is to hold."""
+    """Creates a map and returns its descriptor. `inner`: a map like those that it will hold."""
     raise_memory_limit()
-    attr = struct.pack("IIIIIII16s", *shape, inner, 0, name[:15].encode())
+    attr = MapCreate(
+        map_type=shape.kind,
+        key_size=shape.key_size,
+        value_size=shape.value_size,
+        max_entries=shape.max_entries,
+        map_flags=shape.flags,
+        inner_map_fd=inner,
+        map_name=_name(name),
+    )
     return _bpf(_MAP_CREATE, attr)
 
 
 def map_shape(fd: int) -> MapShape:
     """The shape of an existing map."""
-    info = ctypes.create_string_buffer(_MAP_INFO.size)
-    _bpf(_GET_INFO_BY_FD, struct.pack("IIQ", fd, len(info), ctypes.addressof(info)))
-    kind, _, *rest = _MAP_INFO.unpack(info.raw)
-    return MapShape(kind, *rest)
+    info = MapInfo()
+    _bpf(_GET_INFO_BY_FD, InfoByFd(fd, ctypes.sizeof(info), ctypes.addressof(info)))
+    return MapShape(info.type, info.key_size, info.value_size, info.max_entries, info.map_flags)
 
 
 @dataclass(slots=True)
 class Map:
-    """A BPF map that this process holds open. Keys and values are bytes of the map's sizes."""
+    """A BPF map that this process holds open. Keys and values are bytes of the map's sizes.
+
+    `unpreempted`: the thread keeps its CPU while it accesses an element; see no_preempt.
+    """
 
     fd: int
     key_size: int
     value_size: int
     max_entries: int
+    unpreempted: bool = False
+
+    def _on_elements(self, command: int, attr: ctypes.Structure) -> None:
+        with unpreempted() if self.unpreempted else nullcontext():
+            _bpf(command, attr)
 
     def _element(
         self,
@@ -92,9 +118,8 @@ class Map:
     ) -> None:
         key_buffer = ctypes.create_string_buffer(key, self.key_size)
         at = ctypes.addressof(value) if value is not None else 0
-        _on_elements(
-            command, struct.pack("IxxxxQQQ", self.fd, ctypes.addressof(key_buffer), at, flags)
-        )
+        attr = MapElement(self.fd, ctypes.addressof(key_buffer), at, flags)
+        self._on_elements(command, attr)
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
@@ -111,7 +136,7 @@ class Map:
         self._element(_MAP_UPDATE, key, ctypes.create_string_buffer(value, self.value_size))
 
     def add(self, key: bytes, value: bytes) -> bool:
-        """Sets the value of a new key; False, and nothing is changed, if the key is there."""
+        """Adds a key with its value; returns False, and changes nothing, if the key exists."""
         buffer = ctypes.create_string_buffer(value, self.value_size)
         try:
             self._element(_MAP_UPDATE, key, buffer, _NO_EXIST)
@@ -122,18 +147,23 @@ class Map:
         return True
 
     def set_many(self, first: int, values: bytes) -> None:
-        """Sets elements of an array from index `first` on; `values` follow each other.
+        """Sets consecutive elements of an array, from index `first` on.
 
-        At once where the kernel can (5.6, commit aa2e93b8e58e), else one by one.
+        In one call where the kernel can (5.6, commit aa2e93b8e58e), else one by one.
         """
         count = len(values) // self.value_size
         if not count:
             return
         keys = (ctypes.c_uint32 * count)(*range(first, first + count))
         buffer = ctypes.create_string_buffer(values, len(values))
-        at = (ctypes.addressof(keys), ctypes.addressof(buffer), count, self.fd)
+        attr = MapBatch(
+            keys=ctypes.addressof(keys),
+            values=ctypes.addressof(buffer),
+            count=count,
+            map_fd=self.fd,
+        )
         try:
-            _on_elements(_UPDATE_BATCH, struct.pack("QQQQIIQQ", 0, 0, *at, 0, 0))
+            self._on_elements(_UPDATE_BATCH, attr)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
                 raise
@@ -142,7 +172,7 @@ class Map:
                 self.set(struct.pack("I", first + index), value)
 
     def delete(self, key: bytes) -> None:
-        """Removes the key; one that is not there is none to remove."""
+        """Removes the key, if it exists."""
         try:
             self._element(_MAP_DELETE, key, None)
         except OSError as error:
@@ -150,15 +180,14 @@ class Map:
                 raise
 
     def keys(self) -> Iterator[bytes]:
-        """The keys. One that is deleted by the kernel meanwhile restarts the walk at the first."""
+        """The keys. The walk starts again when the kernel deletes the key that it has reached."""
         key: bytes | None = None
         after = ctypes.create_string_buffer(self.key_size)
         for _ in range(self.max_entries * 2):
             current = ctypes.create_string_buffer(key, self.key_size) if key is not None else None
             at = ctypes.addressof(current) if current is not None else 0
-            attr = struct.pack("IxxxxQQQ", self.fd, at, ctypes.addressof(after), 0)
             try:
-                _bpf(_MAP_NEXT_KEY, attr)
+                _bpf(_MAP_NEXT_KEY, MapElement(self.fd, at, ctypes.addressof(after)))
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     return
@@ -167,10 +196,10 @@ class Map:
             yield key
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """One by one.
+        """The keys and values, read one by one.
 
-        BPF_MAP_LOOKUP_BATCH goes through all buckets, full or empty, and the kernel skips programs
-        that perf calls on that CPU meanwhile.
+        BPF_MAP_LOOKUP_BATCH visits all buckets, even empty ones, and meanwhile the kernel skips
+        the programs that perf calls on that CPU.
         """
         seen: set[bytes] = set()
         for key in self.keys():
@@ -181,53 +210,54 @@ class Map:
 
 
 def create_array(name: str, value_size: int, entries: int, flags: int = 0) -> Map:
-    """A new array map; closing its descriptor is the caller's."""
+    """Creates an array map; the caller closes its descriptor."""
     shape = MapShape(MAP_TYPE_ARRAY, 4, value_size, entries, flags)
     return Map(create_map(name, shape), *shape[1:4])
 
 
-def create_array_of_maps(name: str, entries: int, inner: Map) -> Map:
-    """A new array of maps like `inner`; closing its descriptor is the caller's."""
+def create_array_of_maps(name: str, entries: int, inner: Map, unpreempted: bool = False) -> Map:
+    """Creates an array of maps like `inner`; the caller closes its descriptor."""
     shape = MapShape(MAP_TYPE_ARRAY_OF_MAPS, 4, 4, entries)
-    return Map(create_map(name, shape, inner.fd), *shape[1:4])
+    return Map(create_map(name, shape, inner.fd), *shape[1:4], unpreempted=unpreempted)
 
 
 def load_program(
     name: str, instructions: bytes, kind: int, attach_type: int = 0, flags: int = 0
 ) -> int:
-    """Loads a program; returns its descriptor. OSError carries the verifier's last words."""
+    """Loads a program; returns its descriptor.
+
+    The OSError of a refusal carries the last lines of the verifier's log.
+    """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_ = ctypes.create_string_buffer(b"GPL")
-    log = ctypes.create_string_buffer(_LOG_SIZE)
-
-    def attributes(level: int) -> bytes:
-        return struct.pack(
-            "IIQQIIQII16sII",
-            kind,
-            len(instructions) // 8,
-            ctypes.addressof(code),
-            ctypes.addressof(license_),
-            level,
-            _LOG_SIZE if level else 0,
-            ctypes.addressof(log) if level else 0,
-            0,
-            flags,
-            name[:15].encode(),
-            0,
-            attach_type,
-        )
-
+    attr = ProgLoad(
+        prog_type=kind,
+        insn_cnt=len(instructions) // len(_EXIT),
+        insns=ctypes.addressof(code),
+        license=ctypes.addressof(license_),
+        prog_flags=flags,
+        prog_name=_name(name),
+        expected_attach_type=attach_type,
+    )
     try:
-        return _bpf(_PROG_LOAD, attributes(0))
+        return _bpf(_PROG_LOAD, attr)
     except OSError as error:
         refused = error
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    attr.log_level, attr.log_size, attr.log_buf = 1, len(log), ctypes.addressof(log)
     try:
-        return _bpf(_PROG_LOAD, attributes(1))  # once more, for the verifier's log
-    except OSError:  # it says ENOSPC if the log is too long, whatever else is wrong
-        words = " / ".join(log.value.decode(errors="replace").strip().splitlines()[-6:])
-    why = os.strerror(refused.errno or 0)
-    has_verdict = refused.errno in (errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EPERM)
-    raise OSError(refused.errno, f"{why}; {words}" if words and has_verdict else why)
+        return _bpf(_PROG_LOAD, attr)
+    except OSError as error:  # a log that is too long makes it ENOSPC, so this one is not raised
+        raise _refusal(refused, log.value) from error
+
+
+def _refusal(error: OSError, log: bytes) -> OSError:
+    """The error, with the end of the verifier's log where it is the verifier that refused."""
+    lines = log.decode(errors="replace").strip().splitlines()[-_MAX_LOG_LINES:]
+    why = os.strerror(error.errno or 0)
+    if lines and error.errno in (errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EPERM):
+        why += f"; {' / '.join(lines)}"
+    return OSError(error.errno, why)
 
 
 def recursion_misses(program: int) -> int:
@@ -245,7 +275,7 @@ def recursion_misses(program: int) -> int:
 def open_raw_tracepoint(name: str, program: int) -> int:
     """Attaches the program to a raw tracepoint until the returned descriptor is closed."""
     buffer = ctypes.create_string_buffer(name.encode())
-    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("QI", ctypes.addressof(buffer), program))
+    return _bpf(_RAW_TRACEPOINT_OPEN, RawTracepoint(ctypes.addressof(buffer), program))
 
 
 def link_uprobes(
@@ -258,19 +288,15 @@ def link_uprobes(
     name = ctypes.create_string_buffer(os.fsencode(path))
     places = (ctypes.c_uint64 * len(offsets))(*offsets)
     values = (ctypes.c_uint64 * len(cookies))(*cookies)
-    attr = struct.pack(
-        "IIIIQQQQIII",
-        program,
-        0,
-        TRACE_UPROBE_MULTI,
-        0,
-        ctypes.addressof(name),
-        ctypes.addressof(places),
-        0,
-        ctypes.addressof(values),
-        len(offsets),
-        flags,
-        max(pid, 0),  # 0: every process
+    attr = UprobeLink(
+        prog_fd=program,
+        attach_type=TRACE_UPROBE_MULTI,
+        path=ctypes.addressof(name),
+        offsets=ctypes.addressof(places),
+        cookies=ctypes.addressof(values),
+        cnt=len(offsets),
+        flags=flags,
+        pid=max(pid, 0),  # 0: every process
     )
     return _bpf(_LINK_CREATE, attr)
 

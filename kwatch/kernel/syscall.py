@@ -24,14 +24,19 @@ def machine() -> str:
     return platform.machine()
 
 
-def syscall(name: str, *arguments: int | ctypes.Array[ctypes.c_char]) -> int:
+def syscall(name: str, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:
     """Makes the system call; raises OSError on failure and on an unknown architecture."""
     numbers = _NUMBERS.get(machine())
     if numbers is None:
         raise OSError(38, f"kwatch knows x86-64 and arm64, not {machine()}")
-    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    result = int(_libc.syscall(ctypes.c_long(numbers[name]), *converted))
+    result = int(_libc.syscall(ctypes.c_long(numbers[name]), *map(_converted, arguments)))
     if result < 0:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
     return result
+
+
+def _converted(argument: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> object:
+    if isinstance(argument, int):
+        return ctypes.c_long(argument)
+    return ctypes.byref(argument)

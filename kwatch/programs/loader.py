@@ -25,7 +25,6 @@ from typing import Any
 
 from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
 from kwatch.kernel import bpf
-from kwatch.kernel.no_preempt import want_unpreempted
 from kwatch.kernel.privileges import refused
 from kwatch.programs import tracepoints
 from kwatch.programs.object_cache import Compiled, cache_key, captured, find, keep
@@ -132,13 +131,15 @@ def _die_with(parent: int) -> None:
 
 
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
-    maps = {name: bpf.Map(descriptors.pop(0), *sizes) for name, sizes in answer["maps"].items()}
+    ways = AttachMethods(*answer["ways"])
+    unpreempted = ways.perf_tracepoints
+    maps = {
+        name: bpf.Map(descriptors.pop(0), key, value, entries, unpreempted)
+        for name, (key, value, entries) in answer["maps"].items()
+    }
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
     for name in TAIL_CALLED.keys() & programs.keys():
         maps[TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
-    ways = AttachMethods(*answer["ways"])
-    if ways.perf_tracepoints:
-        want_unpreempted()
     return Programs(maps, programs, ways)
 
 

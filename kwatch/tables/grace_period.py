@@ -28,9 +28,9 @@ class GracePeriods:
     1ae80cf31938). membarrier(2) does too, but neither with one CPU nor with nohz_full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unpreempted: bool = False) -> None:
         self._inner = bpf.create_array("kwatch_grace", 4, 1)
-        self._outer = bpf.create_array_of_maps("kwatch_graces", 1, self._inner)
+        self._outer = bpf.create_array_of_maps("kwatch_graces", 1, self._inner, unpreempted)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-grace")
 
     def begin(self) -> Future[None]:

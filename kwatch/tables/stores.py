@@ -28,7 +28,7 @@ class TableStores:
     @classmethod
     def open(cls, maps: Mapping[str, bpf.Map]) -> TableStores:
         """Raises OSError."""
-        periods = GracePeriods()
+        periods = GracePeriods(maps["spaces"].unpreempted)
         return cls(
             RowStore(maps["row_shards"]),
             MappingStore(maps["spaces"], maps["code_mappings"], periods),

@@ -13,8 +13,9 @@ from harness.session import documents
 from harness.target import answers
 
 from kwatch.kernel import bpf
-from kwatch.kernel import no_preempt as unpreempted_module
 from kwatch.kernel.bpf import has_uprobe_links
+from kwatch.programs.loader import Loader
+from kwatch.programs.source import AttachMethods, ProgramConfig
 
 # kwatch with the ways that its first two arguments name.
 SCRIPT = """
@@ -107,14 +108,21 @@ def test_stacks_of_system_calls_through_perf(program):
     assert_adds_up(final)
 
 
-def test_changing_a_map_keeps_its_cpu(monkeypatch):
-    """Where perf runs the programs: whoever came to run meanwhile would be missed."""
-    monkeypatch.setattr(unpreempted_module, "_is_wanted", False)
+@pytest.mark.parametrize("unpreempted", [False, True])
+def test_changing_a_map_keeps_its_cpu(monkeypatch, unpreempted):
+    """Where perf runs the programs: events of a thread that came to run meanwhile are missed."""
     before, within = os.sched_getscheduler(0), []
     monkeypatch.setattr(bpf, "_bpf", lambda *_: within.append(os.sched_getscheduler(0)) or 0)
-    anything = bpf.Map(fd=0, key_size=4, value_size=4, max_entries=1)
-    anything.set(bytes(4), bytes(4))
-    unpreempted_module.want_unpreempted()
-    anything.set(bytes(4), bytes(4))
-    assert within == [before, os.SCHED_FIFO]
+    bpf.Map(fd=0, key_size=4, value_size=4, max_entries=1, unpreempted=unpreempted).set(b"", b"")
+    assert within == [os.SCHED_FIFO if unpreempted else before]
     assert os.sched_getscheduler(0) == before
+
+
+@pytest.mark.parametrize("perf_tracepoints", [False, True])
+def test_only_maps_of_perf_programs_are_changed_unpreempted(perf_tracepoints):
+    loader = Loader(ProgramConfig(heap=False), AttachMethods(False, perf_tracepoints))
+    programs = loader.result()
+    try:
+        assert {map_.unpreempted for map_ in programs.maps.values()} == {perf_tracepoints}
+    finally:
+        programs.close()
