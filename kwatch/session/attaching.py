@@ -64,12 +64,14 @@ class Attaching:
     def attach_system(self) -> None:
         """Probes, for every process, the allocators that some process has mapped."""
         for pid in processes.all_pids():
-            self._tracees.probe(self._tracees.system, files_of(pid, self._tracees.mappings(pid)))
+            if pid not in self._tracer.targets.own:
+                files = files_of(pid, self._tracees.mappings(pid))
+                self._tracees.probe(self._tracees.system, files)
         self._tracees.system.late = True  # a process has run what is found later
 
     def attach_named(self, pid: int, late: bool = False) -> None:
         """Makes a process a target if its name matches now and it is not one yet."""
-        if pid == os.getpid() or pid in processes.OWN or pid in self._tracer.targets:
+        if pid == os.getpid() or pid in self._tracer.targets:
             return
         found = processes.facts(pid)
         if found is None or not self._is_named(pid):

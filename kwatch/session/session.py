@@ -35,7 +35,6 @@ from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.tables.publisher import TablePublisher
 from kwatch.tables.stores import TableStores
 from kwatch.tables.table_loader import TableLoader
-from kwatch.targets import processes
 from kwatch.wire.events import Batch, types_of
 
 _LOOK_S = 0.002  # between two looks for code that has been mapped
@@ -64,8 +63,9 @@ class Session:
         self.tracees = Tracees(options, tracer, self.stacks, notices, self._ended)
         accounts: list[SlotAccount] = [self.syscalls]
         accounts += [self.call_stacks] * options.call_stacks
+        own = tracer.targets.own
         self._slot_events = {
-            SYSCALLS: SlotEvents(accounts, self.process_table, self.tracees.discover)
+            SYSCALLS: SlotEvents(accounts, self.process_table, own, self.tracees.discover)
         }
         self._lifecycle = Lifecycle(options, self.tracees, self._pid_reused)
         self._gaps = RecordGaps(self._lost_records, self._reread)
@@ -81,20 +81,12 @@ class Session:
         return self.tracees.process_table
 
     def _stack_reader(self, notices: Notices) -> StackReader:
-        reader = Reader(self._own_started, self._own_ends)
+        targets = self._tracer.targets  # a traced symbol reader would have stacks to read
+        reader = Reader(targets.add_own, targets.remove_own)
         symbolizer = Symbolizer(reader=reader, warn=notices.warn)
         stores, loader = TableStores.open(self._tracer.programs.maps), TableLoader(notices.announce)
         tables = TablePublisher(stores, loader, notices.announce)
         return StackReader(tables, symbolizer, self.call_stacks, self._stack_read)
-
-    def _own_started(self, pid: int) -> None:
-        """The symbol reader must not be traced, or it would have stacks to read."""
-        processes.OWN.add(pid)
-        self._tracer.targets.add_own(pid)
-
-    def _own_ends(self, pid: int) -> None:
-        processes.OWN.discard(pid)
-        self._tracer.targets.remove_own(pid)
 
     def apply(self, drained: Drained) -> None:
         """Applies a batch: control records and ordered events by time, then the unordered ones.
@@ -137,7 +129,7 @@ class Session:
         for pid, part in by_process(batch) if len(batch) else ():
             process = self.process_table.get(pid) or self.tracees.discover(pid)
             if process is None:
-                self._unknown_events += count_foreign(part)
+                self._unknown_events += count_foreign(part, self._tracer.targets.own)
             else:
                 process.accounts.add(source, part, types_of(part))
         if len(batch):

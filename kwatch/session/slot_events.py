@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,6 @@ from kwatch.aggregate.distinct import distinct_values
 from kwatch.aggregate.syscalls import CHUNK
 from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
-from kwatch.targets import processes
 from kwatch.wire.events import Batch
 
 Slots = npt.NDArray[np.intp]
@@ -33,17 +32,20 @@ class SlotEvents:
     """The events of one source.
 
     A batch is applied after its forks, which make processes known, and before its exits.
-    `discover` is called with a pid that is not known yet.
+    `own`: the pids of kwatch's helper processes. `discover` is called with a pid that is not known
+    yet.
     """
 
     def __init__(
         self,
         accounts: Sequence[SlotAccount],
         process_table: ProcessTable,
+        own: Set[int],
         discover: Callable[[int], Process | None],
     ) -> None:
         self._accounts = accounts
         self._process_table = process_table
+        self._own = own
         self._discover = discover
         self._batches: list[Batch] = []
         self._unknown: list[Batch] = []
@@ -53,7 +55,9 @@ class SlotEvents:
     @property
     def unknown_events(self) -> int:
         """Events that are in no report, because nothing is known of their process."""
-        return self._unknown_events + sum(map(count_foreign, self._unknown))
+        return self._unknown_events + sum(
+            count_foreign(batch, self._own) for batch in self._unknown
+        )
 
     def begin(self, batches: list[Batch]) -> None:
         """Takes the events of a batch whose control records are about to be applied."""
@@ -101,7 +105,7 @@ class SlotEvents:
         for batch in self._late:
             slots = self._process_table.slots(batch["tgid"])
             self._account(batch[slots > 0], slots[slots > 0])
-            self._unknown_events += count_foreign(batch[slots == 0])
+            self._unknown_events += count_foreign(batch[slots == 0], self._own)
         self._late = []
 
     def _account(self, batch: Batch, slots: Slots) -> None:
@@ -109,6 +113,6 @@ class SlotEvents:
             account.add(batch, slots)
 
 
-def count_foreign(batch: Batch) -> int:
+def count_foreign(batch: Batch, own: Set[int]) -> int:
     """How many of the events are not of kwatch's own processes."""
-    return int(np.count_nonzero(~np.isin(batch["tgid"], list(processes.OWN))))
+    return int(np.count_nonzero(~np.isin(batch["tgid"], list(own))))

@@ -11,9 +11,13 @@ from kwatch.wire.maps import Target, TargetFlag
 
 
 class TargetMap:
-    """A target's `mm_id` tells its address space from all others."""
+    """A target's `mm_id` tells its address space from all others.
+
+    `own`: the pids of kwatch's helper processes, which are never targets.
+    """
 
     def __init__(self, targets: bpf.Map) -> None:
+        self.own: set[int] = set()
         self._targets = targets
 
     def add(self, pid: int, flags: int) -> Target:
@@ -54,8 +58,10 @@ class TargetMap:
 
     def add_own(self, pid: int) -> None:
         """Adds a process of kwatch's: neither it nor its children become targets."""
+        self.own.add(pid)
         self.add(pid, TargetFlag.OWN | TargetFlag.INHERIT)
 
     def remove_own(self, pid: int) -> None:
         """It is ending; its pid may come to another process."""
+        self.own.discard(pid)
         self._targets.delete(struct.pack("I", pid))

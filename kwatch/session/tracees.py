@@ -65,7 +65,7 @@ class Tracees:
         mm_id = self._tracer.targets.mm_id(
             pid
         )  # before the mappings: those of a later image do no harm
-        found = processes.facts(pid) if mm_id and pid not in processes.OWN else None
+        found = processes.facts(pid) if mm_id and pid not in self._tracer.targets.own else None
         if found is None:
             return None
         process = self.register(found)

@@ -19,9 +19,6 @@ _KTHREADD = 2
 _EXITING = 0x4  # include/linux/sched.h, PF_EXITING
 _TICKS = os.sysconf("SC_CLK_TCK")
 
-#: The pids of processes that kwatch has made for itself: they are no targets.
-OWN: set[int] = set()
-
 
 def facts(pid: int) -> ProcessFacts | None:
     """A process as it is now; None if it has ended."""
@@ -147,8 +144,8 @@ def named(patterns: tuple[str, ...]) -> Iterator[int]:
 
 
 def all_pids() -> list[int]:
-    """Every process but kwatch and its own."""
-    return [pid for pid in psutil.pids() if pid != os.getpid() and pid not in OWN]
+    """Every process but kwatch itself."""
+    return [pid for pid in psutil.pids() if pid != os.getpid()]
 
 
 def descendants(ancestors: set[int]) -> list[int]:
@@ -162,7 +159,7 @@ def descendants(ancestors: set[int]) -> list[int]:
     while new:
         new = {pid for pid, parent in parents.items() if parent in new} - known
         known |= new
-    return sorted(known - ancestors - own - OWN)
+    return sorted(known - ancestors - own)
 
 
 def _parents() -> Iterator[tuple[int, int]]:

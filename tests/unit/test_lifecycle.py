@@ -35,6 +35,7 @@ class Targets:
     def __init__(self):
         self.mm_ids = {}
         self.targets = self
+        self.own: set[int] = set()
         self.attacher = SimpleNamespace(detach=lambda pid: None)
         self.losses = SimpleNamespace(forget=lambda pid: None)
 

@@ -44,7 +44,9 @@ class Story:
             stream=stream,
             attacher=SimpleNamespace(detach=lambda pid: None),
             losses=SimpleNamespace(read=lambda: dict(self.losses), forget=lambda pid: None),
-            targets=SimpleNamespace(mm_id=lambda pid: 0, remove=lambda pid, mm_id: False),
+            targets=SimpleNamespace(
+                own=set(), mm_id=lambda pid: 0, remove=lambda pid, mm_id: False
+            ),
         )
         options = TraceOptions(heap_stacks=False)
         self.session = Session(options, self.tracer, Notices(lambda line: None), self.ended)
@@ -109,8 +111,8 @@ def test_what_a_thread_does_after_the_exit_makes_no_process(story):
     assert story.session.unknown_events == 1
 
 
-def test_what_kwatch_does_itself_is_not_lost(story, monkeypatch):
-    monkeypatch.setattr(processes, "OWN", {PID})
+def test_what_kwatch_does_itself_is_not_lost(story):
+    story.tracer.targets.own.add(PID)
     story.batch(calls=CALLS)
     story.batch()
     assert story.session.unknown_events == 0

@@ -36,7 +36,9 @@ def tracees(monkeypatch):
     tracer = SimpleNamespace(
         attacher=SimpleNamespace(detach=lambda pid: None),
         losses=SimpleNamespace(forget=lambda pid: None),
-        targets=SimpleNamespace(mm_id=lambda pid: pid % NO_TARGET, remove=lambda pid, mm_id: True),
+        targets=SimpleNamespace(
+            own=set(), mm_id=lambda pid: pid % NO_TARGET, remove=lambda pid, mm_id: True
+        ),
     )
     options, notices = TraceOptions(), Notices(lambda line: None)
     found = Tracees(options, tracer, None, notices, on_end=lambda process: None)
