@@ -8,7 +8,7 @@ BPF_PROG_ARRAY(unwind_call_programs, 1);
 int unwind_call(void *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 	struct unwinding *u = call ? claimed_scratch(call->scratch) : NULL;
 
 	if (!u)
@@ -22,7 +22,7 @@ int unwind_call(void *ctx)
 }
 
 /* Why no stack is looked for; CALL_STACK_LOST if one is. */
-static __always_inline u64 without_stack(struct call *call)
+static __always_inline u64 without_stack(struct call_in_progress *call)
 {
 	if (call->waiting)
 		return CALL_STACK_OFF;
@@ -32,8 +32,8 @@ static __always_inline u64 without_stack(struct call *call)
 }
 
 /* Gives the call its stack. One that is not known is left to programs that begin the call. */
-static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs, struct call *call,
-					    u64 mm_id)
+static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs,
+					    struct call_in_progress *call, u64 mm_id)
 {
 	struct registers from;
 	struct unwinding *u;

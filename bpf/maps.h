@@ -50,7 +50,7 @@ struct last_stack {
 };
 
 /* A thread's system call in progress. */
-struct call {
+struct call_in_progress {
 	__u64 time_ns;
 	__u64 arguments[4];
 	__u32 tgid;

@@ -6,7 +6,7 @@
 #define PROT_EXEC 4
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
-BPF_HASH(calls, u32, struct call, 65536);
+BPF_HASH(calls, u32, struct call_in_progress, 65536);
 
 static __always_inline u8 flags_of(u8 abi, u64 nr)
 {
@@ -21,8 +21,8 @@ static __always_inline bool is_error(s64 result)
 	return result < 0 && result >= -4095;
 }
 
-static __always_inline void fill_syscall(struct kwatch_syscall *event, struct call *call, u8 type,
-					 s64 result)
+static __always_inline void fill_syscall(struct kwatch_syscall *event,
+					 struct call_in_progress *call, u8 type, s64 result)
 {
 	u64 now = bpf_ktime_get_ns();
 
@@ -36,7 +36,7 @@ static __always_inline void fill_syscall(struct kwatch_syscall *event, struct ca
 	event->tid = call->tid;
 }
 
-static __always_inline void send_syscall(struct call *call, u8 type, s64 result)
+static __always_inline void send_syscall(struct call_in_progress *call, u8 type, s64 result)
 {
 	int cpu = bpf_get_smp_processor_id();
 #ifdef CALL_STACKS
@@ -53,7 +53,7 @@ static __always_inline void send_syscall(struct call *call, u8 type, s64 result)
 }
 
 /* The call begins now: what came before was kwatch's own time. One without return takes none. */
-static __always_inline void begin_call(struct call *call)
+static __always_inline void begin_call(struct call_in_progress *call)
 {
 	call->time_ns = call->active ? bpf_ktime_get_ns() : 0;
 	if (!call->active && call->flags & CALL_TRACE && !call->waiting)
@@ -65,7 +65,7 @@ static __always_inline void begin_call(struct call *call)
 #endif
 
 #if defined(HEAP) || defined(STACKS)
-static __always_inline void send_memory(struct call *call, u8 type, u64 address, u64 size)
+static __always_inline void send_memory(struct call_in_progress *call, u8 type, u64 address, u64 size)
 {
 #ifdef HEAP
 	struct kwatch_heap event = { .type = type, .address = address, .size = size };
@@ -74,7 +74,7 @@ static __always_inline void send_memory(struct call *call, u8 type, u64 address,
 #endif
 }
 
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
 {
 	u32 values[4] = {};
 
@@ -87,7 +87,7 @@ static __always_inline void memory_arguments(struct pt_regs *regs, struct call *
 		call->arguments[i] = values[i];
 }
 
-static __always_inline void unmapped(void *ctx, struct call *call, u64 address, u64 size,
+static __always_inline void unmapped(void *ctx, struct call_in_progress *call, u64 address, u64 size,
 				     bool is_code)
 {
 #ifdef STACKS
@@ -95,7 +95,7 @@ static __always_inline void unmapped(void *ctx, struct call *call, u64 address, 
 #endif
 }
 
-static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+static __always_inline void memory_call(void *ctx, struct call_in_progress *call, s64 result)
 {
 	u64 *a = call->arguments;
 
@@ -125,20 +125,20 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	}
 }
 #else
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
 {
 }
 
-static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+static __always_inline void memory_call(void *ctx, struct call_in_progress *call, s64 result)
 {
 }
 #endif
 
 /* The thread's slot for its call in progress: kept between calls, so that most need no insert. */
-static __always_inline struct call *call_slot(u32 tid, u32 tgid)
+static __always_inline struct call_in_progress *call_slot(u32 tid, u32 tgid)
 {
-	struct call *call = calls.lookup(&tid);
-	struct call empty = { .records = first_count() };
+	struct call_in_progress *call = calls.lookup(&tid);
+	struct call_in_progress empty = { .records = first_count() };
 
 	if (call)
 		return call;
@@ -150,7 +150,7 @@ static __always_inline struct call *call_slot(u32 tid, u32 tgid)
 }
 
 /* The exec of a launched command is entered while it waits, and returns as the target. */
-static __always_inline bool still_waiting(struct call *call)
+static __always_inline bool still_waiting(struct call_in_progress *call)
 {
 	struct target *target;
 
@@ -166,7 +166,7 @@ int syscall_enter(struct enter_context *ctx)
 	u32 tid = id, tgid = id >> 32;
 	struct pt_regs *regs = caller_registers(ctx);
 	struct target *target;
-	struct call *call;
+	struct call_in_progress *call;
 	u8 abi, flags;
 
 	if (is_probe_call(nr))
@@ -203,7 +203,7 @@ int syscall_enter(struct enter_context *ctx)
  * one that is traced. (A filter may also have it answered with success, which cannot be told from
  * the returns of calls that are not traced; a child's from its fork comes to a thread without slot.)
  */
-static __always_inline bool was_refused(struct exit_context *ctx, struct call *call)
+static __always_inline bool was_refused(struct exit_context *ctx, struct call_in_progress *call)
 {
 	struct pt_regs *regs = exit_registers(ctx);
 	u64 nr;
@@ -229,7 +229,7 @@ static __always_inline bool was_refused(struct exit_context *ctx, struct call *c
 int syscall_exit(struct exit_context *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 	s64 result = ctx->result;
 
 	if (!call || (!call->active && !was_refused(ctx, call)))
@@ -249,7 +249,7 @@ int syscall_exit(struct exit_context *ctx)
 /* The thread ends: a call that it was in never returns. */
 static __always_inline void end_call(u32 tid)
 {
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 
 	if (!call)
 		return;
@@ -261,7 +261,7 @@ static __always_inline void end_call(u32 tid)
 /* A target's exec, from which it returns as none. */
 static __always_inline void finish_call(u32 tid)
 {
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 
 	if (!call || !call->active)
 		return;
@@ -273,7 +273,7 @@ static __always_inline void finish_call(u32 tid)
 /* An exec by a thread that does not lead its process takes over the leader's tid. */
 static __always_inline void move_call(u32 from, u32 to)
 {
-	struct call *call = calls.lookup(&from), copy;
+	struct call_in_progress *call = calls.lookup(&from), copy;
 
 	if (from == to || !call)
 		return;

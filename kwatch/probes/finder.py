@@ -109,7 +109,7 @@ def _add_probes(
             continue
         exits = exit_offsets(elf, function) if row.throws else ()
         if exits is None:
-            refused[function.name] = "an exception may leave it by ways that cannot be told"
+            refused[function.name] = "not all of its exits could be found"
             continue
         place = function.offset + site_offset(elf, function, row.signature.argument_registers)
         found[place] = Probe(

@@ -84,7 +84,7 @@ class LossKey(ctypes.Structure):
     _fields_ = (("tgid", ctypes.c_uint32), ("cause", ctypes.c_uint32))
 
 
-class Call(ctypes.Structure):
+class CallInProgress(ctypes.Structure):
     _fields_ = (
         ("time_ns", ctypes.c_uint64),
         ("arguments", ctypes.c_uint64 * 4),

@@ -255,6 +255,9 @@ def test_verdict_and_exit_status(program, run_kwatch):
         *HEAP, "--no-stacks", "--fail-on-leak", "--", program("leaky"), "now"
     ).finish()
     assert unsure.status == 0
-    assert unsure.stderr[-1] == "kwatch: --fail-on-leak: no leak found, but 1 process could not be judged"
+    assert (
+        unsure.stderr[-1]
+        == "kwatch: --fail-on-leak: no leak found, but 1 process could not be judged"
+    )
     clean = run_kwatch(*HEAP, "--fail-on-leak", "--", "true").finish()
     assert (clean.status, clean.final()["verdict"]) == (0, "clean")
