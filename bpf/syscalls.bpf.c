@@ -52,7 +52,7 @@ static __always_inline void send_syscall(struct call_in_progress *call, u8 type,
 		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
 }
 
-/* The call begins now: what came before was kwatch's own time. One without return takes none. */
+/* The call begins now: the time before was kwatch's own. A call that never returns has no time. */
 static __always_inline void begin_call(struct call_in_progress *call)
 {
 	call->time_ns = call->active ? bpf_ktime_get_ns() : 0;
@@ -102,7 +102,7 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 	if (is_error(result))
 		return;
 	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
-		result = (u32)result; /* an address, which was extended as a number */
+		result = (u32)result; /* an address, which was sign-extended */
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_OLD_MMAP:
@@ -134,7 +134,7 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 }
 #endif
 
-/* The thread's slot for its call in progress: kept between calls, so that most need no insert. */
+/* The thread's slot for its call in progress. It is kept between calls to save inserts. */
 static __always_inline struct call_in_progress *call_slot(u32 tid, u32 tgid)
 {
 	struct call_in_progress *call = calls.lookup(&tid);
@@ -149,7 +149,7 @@ static __always_inline struct call_in_progress *call_slot(u32 tid, u32 tgid)
 	return calls.lookup(&tid);
 }
 
-/* The exec of a launched command is entered while it waits, and returns as the target. */
+/* The exec of a launched command is entered while it waits, and returns after that. */
 static __always_inline bool still_waiting(struct call_in_progress *call)
 {
 	struct target *target;
@@ -199,9 +199,9 @@ int syscall_enter(struct enter_context *ctx)
 }
 
 /*
- * The kernel enters no call that a seccomp filter refuses, but it leaves it. False unless this is
- * one that is traced. (A filter may also have it answered with success, which cannot be told from
- * the returns of calls that are not traced; a child's from its fork comes to a thread without slot.)
+ * A call that a seccomp filter refuses has a sys_exit but no sys_enter. True if this is such a call
+ * and it is traced. (A filter may also make it succeed, which looks like the return of a call that is
+ * not traced. A child's return from its fork finds no slot.)
  */
 static __always_inline bool was_refused(struct exit_context *ctx, struct call_in_progress *call)
 {
@@ -246,7 +246,7 @@ int syscall_exit(struct exit_context *ctx)
 	return 0;
 }
 
-/* The thread ends: a call that it was in never returns. */
+/* The thread ends: its call in progress never returns. */
 static __always_inline void end_call(u32 tid)
 {
 	struct call_in_progress *call = calls.lookup(&tid);
@@ -258,7 +258,7 @@ static __always_inline void end_call(u32 tid)
 	calls.delete(&tid);
 }
 
-/* A target's exec, from which it returns as none. */
+/* The exec after which a process is no longer a target. */
 static __always_inline void finish_call(u32 tid)
 {
 	struct call_in_progress *call = calls.lookup(&tid);
@@ -270,7 +270,7 @@ static __always_inline void finish_call(u32 tid)
 		send_syscall(call, EVENT_SYSCALL, 0);
 }
 
-/* An exec by a thread that does not lead its process takes over the leader's tid. */
+/* A thread that makes an exec takes over the leader's tid. */
 static __always_inline void move_call(u32 from, u32 to)
 {
 	struct call_in_progress *call = calls.lookup(&from), copy;
