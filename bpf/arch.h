@@ -10,12 +10,12 @@
 #include "unwind_rows.h"
 
 /*
- * By another name than bcc's: for each call of bpf_probe_read_user, bcc lookups in all of
- * /proc/kallsyms for whether the kernel has it, which takes longer than compiling does.
+ * Not under bcc's name: for each call of bpf_probe_read_user, bcc searches all of /proc/kallsyms for
+ * the helper, which takes longer than to compile the programs.
  */
 static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
 
-/* The registers from which a stack is found. `link`: x30 (arm64); 0 if it is not known. */
+/* The registers at which unwinding starts. `link`: x30 (arm64); 0 if it is not known. */
 struct registers {
 	u64 pc;
 	u64 sp;
@@ -43,7 +43,7 @@ struct pt_regs {
 #define CALLER_STACK_POINTER(entry) ((entry) + 8)
 #define RETURN_PC(address) (address)
 
-/* Made by the kernel's own trampolines under uprobes, not by the program: Linux 6.11, 6.18. */
+/* The kernel's trampolines under uprobes make these, not the program: Linux 6.11, 6.18. */
 #define NR_URETPROBE 335
 #define NR_UPROBE 336
 
@@ -64,8 +64,8 @@ static __always_inline u64 read_return_address(u64 sp)
 }
 
 /*
- * Of the function that was entered with this stack pointer; the registers are those of a later call.
- * What cannot be read is taken to be the expected one.
+ * The return address of the function that was entered with this stack pointer. If it cannot be read,
+ * it is assumed to be the expected one.
  */
 static __always_inline u64 return_address_of(struct pt_regs *regs, u64 entry, u64 expected)
 {
@@ -119,7 +119,7 @@ static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *ar
 	arguments[3] = copy.r10;
 }
 
-/* Where a thread has entered the kernel. */
+/* The registers with which a thread entered the kernel. */
 static __always_inline void entry_registers(struct pt_regs *regs, struct registers *found)
 {
 	struct pt_regs copy = {};
@@ -160,8 +160,8 @@ static __always_inline bool is_probe_call(u64 nr)
 }
 
 /*
- * Of the function that was entered with this stack pointer; the registers are those of a later call,
- * which tell while they are at the same depth. Below it, the address is taken to be the expected one.
+ * The return address of the function that was entered with this stack pointer. The registers are of
+ * a later call: at the same depth they have it; below, it is assumed to be the expected one.
  */
 static __always_inline u64 return_address_of(struct pt_regs *regs, u64 entry, u64 expected)
 {
@@ -192,7 +192,7 @@ static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *ar
 	bpf_probe_read_kernel(&arguments[0], sizeof(u64), &regs->orig_x0);
 }
 
-/* Where a thread has entered the kernel. */
+/* The registers with which a thread entered the kernel. */
 static __always_inline void entry_registers(struct pt_regs *regs, struct registers *found)
 {
 	u64 values[4] = {}; /* x29, x30, sp, pc */
@@ -205,7 +205,7 @@ static __always_inline void entry_registers(struct pt_regs *regs, struct registe
 }
 
 #else
-#error "kwatch knows x86-64 and arm64"
+#error "kwatch supports x86-64 and arm64"
 #endif
 
 #endif

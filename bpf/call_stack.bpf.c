@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* A system call with its stack: known, or unwound by a chain of tail calls that begins the call. */
+/* System calls with their stacks: known ones, or unwound by tail calls that then begin the call. */
 
-/* Apart from those of the heap: programs that call each other are of one type. */
+/* Not shared with the heap: programs that tail-call each other must have one type. */
 BPF_PROG_ARRAY(unwind_call_programs, 1);
 
-/* Follows some frames, then calls itself for the next. */
+/* Unwinds some frames, then calls itself for the next ones. */
 int unwind_call(void *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 	struct unwinding *u = call ? claimed_scratch(call->scratch) : NULL;
 
 	if (!u)
@@ -21,8 +21,8 @@ int unwind_call(void *ctx)
 	return 0;
 }
 
-/* Why no stack is looked for; CALL_STACK_LOST if one is. */
-static __always_inline u64 without_stack(struct call *call)
+/* Why the call gets no stack; CALL_STACK_LOST if it gets one. */
+static __always_inline u64 without_stack(struct call_in_progress *call)
 {
 	if (call->waiting)
 		return CALL_STACK_OFF;
@@ -31,9 +31,9 @@ static __always_inline u64 without_stack(struct call *call)
 	return CALL_STACK_LOST;
 }
 
-/* Gives the call its stack. One that is not known is left to programs that begin the call. */
-static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs, struct call *call,
-					    u64 mm_id)
+/* Sets the call's stack. If it is not known, tail-called programs unwind it and begin the call. */
+static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs,
+					    struct call_in_progress *call, u64 mm_id)
 {
 	struct registers from;
 	struct unwinding *u;

@@ -2,42 +2,42 @@
 /*
  * Allocator calls: uprobes at the entry and the return of the functions in kwatch/wire/allocators.py.
  *
- * Only the outermost call of a thread counts. A call is known by the stack pointer at its entry:
- * one that begins below it is nested, and its own return comes back to it. An allocation is
+ * Only the outermost call of a thread counts. A call is identified by the stack pointer at its entry:
+ * calls that start below it are nested, and its return restores that stack pointer. An allocation is
  * recorded at its return, a free at its entry, before the address can be reused.
  *
- * A call that an exception or longjmp() has left never returns. Until that shows, what begins below
- * it is taken for its own, and so lost: that is counted.
+ * A call that an exception or longjmp() leaves never returns. Until that is detected, later calls
+ * seem nested in it and are lost; they are counted.
  */
 
-/* A call under which others have begun for longer than this has gone without a return. */
+/* A call that has had nested calls for longer than this has been left without a return. */
 #define STALE_NS 1000000000ULL
 
-/* A block that was given back; see is_repeated. */
+/* A freed block; see is_repeated. */
 struct release {
-	u64 pointer; /* 0 once something was allocated since */
+	u64 pointer; /* 0 after the next allocation */
 	u64 sp;
 	u64 caller; /* the return address */
-	u64 place; /* where it was seen first, */
-	u64 passed_place; /* and last, if it was passed on from there */
+	u64 place; /* the probe that saw it first */
+	u64 passed_place; /* the probe that saw it last, if a function passed it on */
 };
 
 struct thread {
 	u64 mm_id;
 	u64 sp; /* of the pending outermost call at its entry; 0: none */
 	u64 size;
-	u64 pointer; /* the argument that is one, else 0 */
+	u64 pointer; /* the pointer argument; 0 if there is none */
 	u64 caller; /* of a pending operator new: its return address */
-	u64 nested_ns; /* when a call first began below the pending one; 0: none has */
+	u64 nested_ns; /* when the first nested call started; 0: none did */
 	struct last_stack last;
-	struct release released; /* the last */
+	struct release released; /* the last one */
 	u32 tgid;
 	u32 tid;
 	u32 records; /* sent by the thread: see write_record */
-	u32 nested; /* calls below the pending one */
+	u32 nested; /* calls in the pending one */
 	u8 function;
 	u8 signature;
-	u8 scratch; /* of the unwinding under way */
+	u8 scratch; /* of the unwinding in progress */
 	u8 reserved;
 };
 
@@ -46,9 +46,9 @@ BPF_PROG_ARRAY(no_programs, 1);
 
 /*
  * Since Linux 6.13 (commit a76ab5731e32, "bpf: Find eligible subprogs for private stack support") a
- * program of this type may get a stack of its own for each CPU. Uprobes run preemptible, so the
- * next thread's program would overwrite that of the one that was preempted. A program with a tail
- * call keeps to the thread's kernel stack; this one is never made, as no stack lies at 0.
+ * program of this type may get a private stack for each CPU. Uprobes run preemptible, so the next
+ * thread's program would overwrite the stack of the preempted one. A program with a tail call uses
+ * the thread's kernel stack. This tail call never happens, because no stack is at address 0.
  */
 static __always_inline void keep_to_kernel_stack(struct pt_regs *ctx)
 {
@@ -82,7 +82,7 @@ static __always_inline struct thread *current_thread(void)
 	return new_thread(tid, tgid);
 }
 
-/* `records`: the writer's count. */
+/* `records`: the writer's count of records. */
 static __always_inline void send_heap(struct kwatch_heap *event, u32 tgid, u32 tid, u32 *records)
 {
 	int cpu = bpf_get_smp_processor_id();
@@ -107,7 +107,7 @@ static __always_inline void send_release(struct thread *thread, u8 type, u64 add
 		send_thread(&event, thread);
 }
 
-/* BPF has no 128-bit product, into which the compiler turns a check by division. */
+/* The compiler would turn a check by division into a 128-bit product, which BPF does not have. */
 static __always_inline u64 saturating_product(u64 a, u64 b)
 {
 	u64 large = a > b ? a : b, small = a > b ? b : a;
@@ -118,7 +118,7 @@ static __always_inline u64 saturating_product(u64 a, u64 b)
 	return a * b;
 }
 
-/* What the call asks for, from its arguments. */
+/* Saves the arguments that matter at the return. */
 static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *thread, u8 signature)
 {
 	thread->pointer = 0;
@@ -149,10 +149,10 @@ static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *t
 }
 
 /*
- * operator delete goes on to another one or to free, and a wrapper's free to the real one: the same
- * release, seen again at another place. It still returns to where the first is to return to, else it
- * is the next one, of a block that another thread was given meanwhile; and so it is at a place where
- * the release was seen already.
+ * operator delete calls another one or free, and a wrapper's free calls the real one: these are the
+ * same release, seen at another probe while the first call's return address is still in place. If it
+ * is not, or if this probe has seen the release before, it is a new one: another thread got the block
+ * meanwhile.
  */
 static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *ctx, u64 pointer)
 {
@@ -178,7 +178,7 @@ static __always_inline bool is_realloc(u8 signature)
 	return signature == SIGNATURE_REALLOC || signature == SIGNATURE_REALLOCARRAY;
 }
 
-/* The block, 0 if there is none; false if that cannot be known. */
+/* Reads the address of the block, 0 if the call failed; false if it cannot be read. */
 static __always_inline bool read_result(struct pt_regs *ctx, struct thread *thread, u64 *result)
 {
 	*result = RESULT(ctx);
@@ -203,21 +203,21 @@ static __always_inline void allocation_failed(struct thread *thread)
 	if (!thread->size)
 		return;
 	if (thread->size < MIN_SIZE || thread->size > MAX_SIZE)
-		event.size = 0; /* only what becomes of the old block matters */
+		event.size = 0; /* not reported; only the old block matters */
 	if (is_realloc(thread->signature))
 		send_release(thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
 	if (event.size)
 		send_thread(&event, thread);
 }
 
-/* Another call began where the pending one did: anew, unless it was jumped to. */
+/* The same function starts at the same depth again: a new call, not a tail call. */
 static __always_inline bool is_anew(struct thread *thread, u64 sp, u64 cookie)
 {
 	return sp == thread->sp && thread->function == COOKIE_FUNCTION(cookie) &&
 	       thread->signature == COOKIE_SIGNATURE(cookie);
 }
 
-/* An exception has left the pending operator new: its return address is there no more. */
+/* An exception has left the pending operator new: its return address was overwritten. */
 static __always_inline bool has_thrown(struct pt_regs *ctx, struct thread *thread)
 {
 	return thread->signature == SIGNATURE_NEW &&
@@ -233,7 +233,7 @@ static __always_inline bool is_stale(struct thread *thread)
 	return now - thread->nested_ns >= STALE_NS;
 }
 
-/* The pending call never returns. */
+/* The pending call will never return. */
 static __always_inline void abandon_call(struct thread *thread)
 {
 	if (thread->nested)
@@ -290,7 +290,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 #include "heap_stack.bpf.c"
 #endif
 
-/* The outermost call ends; `entry_sp` and `caller` are as the caller sees them. */
+/* The outermost call ends. `entry_sp`: at its entry; `caller`: its return address. */
 static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 caller)
 {
 	u32 tid = bpf_get_current_pid_tgid();
@@ -327,9 +327,8 @@ int heap_return(struct pt_regs *ctx)
 }
 
 /*
- * At a ret instruction of operator new. A uretprobe would put the kernel's trampoline in the place
- * of the return address, and an exception that leaves the function finds no frame there: the
- * program would end.
+ * At a ret instruction of operator new. A uretprobe would replace the return address by the kernel's
+ * trampoline. An exception that leaves the function would find no frame there and end the program.
  */
 int heap_exit(struct pt_regs *ctx)
 {
@@ -337,8 +336,8 @@ int heap_exit(struct pt_regs *ctx)
 }
 
 /*
- * The thread ends. What allocated an exception has begun below the call that it left; where nothing
- * has, the thread was killed amid the call.
+ * The thread ends. A pending call with nested calls was left by an exception, whose own allocation
+ * was nested in it; without nested calls, the thread was killed during the call.
  */
 static __always_inline void end_thread(u32 tid)
 {

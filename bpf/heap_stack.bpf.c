@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* An allocation with its stack: known, or unwound by a chain of tail calls that sends both. */
+/* Allocations with their stacks: known ones, or unwound by a chain of tail calls that sends both. */
 
 BPF_PROG_ARRAY(unwind_programs, 1);
 
-/* Follows some frames, then calls itself for the next. */
+/* Unwinds some frames, then calls itself for the next ones. */
 int unwind_allocation(struct pt_regs *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
@@ -20,7 +20,7 @@ int unwind_allocation(struct pt_regs *ctx)
 	return 0;
 }
 
-/* Gives the event its stack. One that is not known is left to programs that send the event. */
+/* Sets the event's stack. If it is not known, tail-called programs unwind it and send the event. */
 static __always_inline void take_heap_stack(struct pt_regs *ctx, struct thread *thread,
 					    struct kwatch_heap *event, u64 pc, u64 sp)
 {

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Stacks that were unwound before, and are found again by the memory that they depended on. */
+/* A cache of unwound stacks, each verified by the stack memory that it depended on. */
 #ifndef KWATCH_KNOWN_STACKS_H
 #define KWATCH_KNOWN_STACKS_H
 
 #include "unwind_state.h"
 
-#define KNOWN_BRANCHES 4 /* looked at, of stacks that begin alike */
+#define KNOWN_BRANCHES 4 /* compared, of stacks that begin alike */
 
 BPF_TABLE("lru_hash", struct known_key, struct known_stack, known_stacks, 8192);
 
 /*
- * The id of the known stack, if all that it depended on is as it was; else 0. `branch` is then what
- * was found to be otherwise.
+ * The id of the known stack, if nothing that it depended on has changed; otherwise 0, and `branch` is
+ * the first difference.
  */
 static __always_inline u64 compare_known(struct unwinding *u, struct known_stack *known, u64 *branch)
 {
@@ -43,9 +43,9 @@ static __always_inline u64 compare_known(struct unwinding *u, struct known_stack
 }
 
 /*
- * The id of the stack, if this one was unwound before and nothing has changed since; else 0. Stacks
- * that begin alike, as of calls from two places of one function, are told apart by the first word in
- * which they differ: it leads to the next key.
+ * The id of the stack, if it was unwound before and nothing has changed since; otherwise 0. Stacks
+ * that begin alike, such as those of calls from two places in one function, are distinguished by the
+ * first word that differs: it makes the next key.
  */
 static __always_inline u64 find_known(struct unwinding *u)
 {

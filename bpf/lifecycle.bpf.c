@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Forks, execs and exits: which processes are targets, and what dies with a thread. */
+/* Forks, execs and exits: which processes are targets, and the cleanup of threads. */
 
 BPF_ARRAY(patterns, struct pattern, MAX_PATTERNS);
 
@@ -32,7 +32,7 @@ static __always_inline bool current_comm_matches(void)
 	return false;
 }
 
-/* A child begins with its parent's mappings: the image that it is. */
+/* A child starts with its parent's mappings. */
 static __always_inline u64 inherit_space(u32 parent, u32 child)
 {
 	struct target *target = find_target(child);
@@ -59,7 +59,7 @@ int process_fork(struct newtask_context *ctx)
 	struct kwatch_fork event = {};
 
 	if (!child && !(ctx->clone_flags & CLONE_THREAD) && parent && parent->flags & TARGET_INHERIT)
-		count_loss(parent_tgid, LOSS_CONTROL_RING_FULL); /* a child that was not found */
+		count_loss(parent_tgid, LOSS_CONTROL_RING_FULL); /* the child was not found */
 	if (tgid != parent_tgid && own_flags(parent_tgid) & TARGET_INHERIT) {
 		add_target(tgid, TARGET_OWN | TARGET_INHERIT);
 		return 0;
@@ -77,7 +77,7 @@ int process_fork(struct newtask_context *ctx)
 	return 0;
 }
 
-/* Decides whether the process is a target under its new name. */
+/* Decides whether the process is a target with its new name. */
 static __always_inline bool retarget(u32 tgid)
 {
 	struct target *target = find_target(tgid);
@@ -139,13 +139,13 @@ int process_exit(void *ctx)
 	end_thread(tid);
 #endif
 	end_call(tid);
-	/* do_exit() has already counted this thread out of signal->live. */
+	/* do_exit() has already subtracted this thread from signal->live. */
 	if (read_u32((void *)read_u64(task, TASK_SIGNAL), SIGNAL_LIVE))
 		return 0;
 	if (is_own(tgid))
 		targets.delete(&tgid);
 	if (!find_target(tgid) || targets.delete(&tgid))
-		return 0; /* two threads may come here as the last one */
+		return 0; /* two threads may both get here as the last one */
 #ifdef STACKS
 	spaces.delete(&tgid);
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Code that Python has not told of yet, such as that of a program that has just started or of a
- * library just opened: the kernel's own map of the process says which file lies there, and the
- * file's table may have been in the kernel for long.
+ * Code whose mapping Python has not published yet, such as that of a new process or of a library that
+ * was just loaded. The kernel's VMAs say which file is mapped there, and the file's table may already
+ * be loaded.
  *
- * The map is read without its lock, as memory that may change meanwhile: what comes out is believed
- * only if it holds the address that was looked for. What is read is found by the kernel's BTF;
- * where it differs from what is known here, nothing is found, and Python tells of the code later.
+ * The VMAs are read without their lock, so they may change meanwhile: a result counts only if it
+ * contains the address. Offsets come from the kernel's BTF. On a kernel whose structures differ,
+ * nothing is found, and Python publishes the mapping later.
  */
 #ifndef KWATCH_MAPPED_FILE_H
 #define KWATCH_MAPPED_FILE_H
@@ -18,19 +18,19 @@ BPF_HASH(file_tables, struct file_key, struct file_table, 8192);
 #if MM_MAPS_TREE
 /*
  * A maple tree, since Linux 6.1 (commit 524e00b36e8c): include/linux/maple_tree.h. A node has 256
- * bytes and is aligned to them; its kind is in the low bits of the pointer to it.
+ * bytes, aligned to 256; the low bits of the pointer to it are its kind.
  */
 #define MAPLE_LEVELS 6
 #define MAPLE_NODE_SIZE 256ULL
 #define MAPLE_WORDS ((u32)MAPLE_NODE_SIZE / 8)
 #define MAPLE_KIND(entry) ((entry) >> 3 & 15)
 #define IS_MAPLE_NODE(entry) (((entry) & 3) == 2 && (entry) > 4096)
-#define MAPLE_PIVOTS 15 /* they follow the node's first word, its parent */
+#define MAPLE_PIVOTS 15 /* after the node's first word, its parent */
 #define MAPLE_RANGE_PIVOTS 9
 
 enum maple_kind { MAPLE_LEAF = 1, MAPLE_RANGE = 2, MAPLE_ALLOCATION_RANGE = 3 };
 
-/* The vm_area_struct in which the address may lie; 0 for none. */
+/* The vm_area_struct that may contain the address; 0 for none. */
 static __always_inline u64 find_area(struct unwinding *u, void *mm, u64 address)
 {
 	u64 entry = read_u64(mm, MM_MAPS_TREE);
@@ -66,7 +66,7 @@ static __always_inline u64 find_area(struct unwinding *u, void *mm, u64 address)
 #else
 #define AREA_LEVELS 32
 
-/* The vm_area_struct in which the address may lie; 0 for none. A tree of all, by rb_node. */
+/* The vm_area_struct that may contain the address, from the red-black tree; 0 for none. */
 static __always_inline u64 find_area(struct unwinding *u, void *mm, u64 address)
 {
 	u64 node = read_u64(mm, MM_AREAS);
@@ -89,8 +89,8 @@ static __always_inline u64 find_area(struct unwinding *u, void *mm, u64 address)
 #endif
 
 /*
- * Code may have come to addresses of other code that Python never told of, so the file is part of
- * what the stack is known by.
+ * The file is a part of the stack's hash: code may have replaced other code that Python never
+ * published.
  */
 static __always_inline struct file_table *table_of_file(struct unwinding *u, void *file)
 {
@@ -106,7 +106,7 @@ static __always_inline struct file_table *table_of_file(struct unwinding *u, voi
 	return file_tables.lookup(&key);
 }
 
-/* Looks for the mapping of u->wanted, and remembers what it finds for this stack. */
+/* Looks up the mapping of u->wanted and keeps the result for this stack. */
 static __always_inline void look_up_code(struct unwinding *u)
 {
 	struct code_mapping *found = &u->found[u->lookups & (MAX_LOOKUPS - 1)];

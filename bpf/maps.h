@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What kwatch and the BPF programs share beside the rings: values of maps, and attach cookies.
- * kwatch/wire/maps.py mirrors this file and a test compiles it to compare the two.
+ * What Python and the BPF programs share besides the rings: values of maps, and attach cookies.
+ * kwatch/wire/maps.py mirrors this file; a test compiles both and compares them.
  */
 #ifndef KWATCH_MAPS_H
 #define KWATCH_MAPS_H
 
 enum target_flag {
-	TARGET_WAITING = 1, /* a launched command that has not reached its exec */
-	TARGET_INHERIT = 2, /* its children are what it is */
-	TARGET_BY_COMM = 4, /* a target only as long as its name matches */
-	TARGET_OWN = 8, /* no target at all: a process of kwatch's */
+	TARGET_WAITING = 1, /* a launched command that has not made its exec yet */
+	TARGET_INHERIT = 2, /* its children get the same flags */
+	TARGET_BY_COMM = 4, /* a target only while its name matches */
+	TARGET_OWN = 8, /* a process of kwatch's own, which is never traced */
 };
 
-/* A traced process. The mm_id tells its address space from every other one in a stack's hash. */
+/* A traced process. The mm_id, a part of each stack's hash, identifies its address space. */
 struct target {
 	__u64 mm_id;
 	__u32 flags;
-	__u32 unmaps; /* how often code was unmapped or replaced in this address space */
+	__u32 unmaps; /* the number of times that code was unmapped or replaced */
 };
 
 struct loss_key {
@@ -28,7 +28,7 @@ struct loss_key {
 /* What to do with a system call, by ABI and number. */
 enum call_flag {
 	CALL_TRACE = 1,
-	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk, by its role in the upper bits */
+	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk: the upper bits have the role */
 	CALL_NO_RETURN = 4, /* exit, exit_group */
 };
 
@@ -43,14 +43,14 @@ enum memory_role {
 	MEMORY_BRK,
 };
 
-/* A thread's last stack, of this address space; its frames have been sent. */
+/* A thread's last stack and its address space; the frames have been sent. */
 struct last_stack {
 	__u64 id;
 	__u64 space;
 };
 
 /* A thread's system call in progress. */
-struct call {
+struct call_in_progress {
 	__u64 time_ns;
 	__u64 arguments[4];
 	__u32 tgid;
@@ -69,19 +69,19 @@ struct call {
 #endif
 };
 
-/* A file that is mapped. It is another one when it has been written to. */
+/* A version of a mapped file: a write changes the key. */
 struct file_key {
 	__u64 inode;
 	__u64 size;
 	__u64 changed_s; /* mtime */
 	__u32 changed_ns;
-	__u32 device; /* as the kernel has it: 12 bits major, 20 bits minor */
+	__u32 device; /* as in the kernel: 12 bits major, 20 bits minor */
 };
 
-/* The unwind table of a file, for all of its mappings: bpf/unwind_tables.h. */
+/* The unwind table of a file, for all of its mappings: see unwind_tables.h. */
 struct file_table {
-	__u64 offset; /* of the code in the file, */
-	__u64 size; /* and its bytes */
+	__u64 offset; /* of the code in the file */
+	__u64 size; /* of the code */
 	__u64 shift; /* bias = start of the mapping - its offset + shift */
 	__u32 blocks;
 	__u32 block_count;
@@ -120,16 +120,16 @@ struct space {
 #define MAX_PATTERNS 8
 
 /*
- * A glob as a bit-parallel automaton: bit i of the state says that the first i elements of the
- * pattern match what was read so far. kwatch/targets/globs.py builds it.
+ * A glob as a bit-parallel automaton: bit i of the state is set if the first i elements of the
+ * pattern match the characters so far. kwatch/targets/globs.py builds it.
  */
 struct pattern {
-	__u32 loops; /* states that a '*' keeps alive */
+	__u32 loops; /* states that a '*' keeps */
 	__u32 final;
-	__u32 accepts[256]; /* by character: the states that it moves on from */
+	__u32 accepts[256]; /* by character: the states that it advances */
 };
 
-/* How an allocator function takes its size and gives its result. */
+/* How an allocator function takes its size and returns its result. */
 enum alloc_signature {
 	SIGNATURE_MALLOC, /* f(size) */
 	SIGNATURE_CALLOC, /* f(n, size) */
@@ -138,8 +138,8 @@ enum alloc_signature {
 	SIGNATURE_ALIGNED, /* f(alignment, size) */
 	SIGNATURE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
 	SIGNATURE_FREE, /* f(pointer, ...) */
-	SIGNATURE_DELETE, /* C++ operator delete: as free, which it may go on to */
-	SIGNATURE_NEW, /* C++ operator new: as malloc, but an exception may leave it: see heap_exit */
+	SIGNATURE_DELETE, /* C++ operator delete: like free, which it may call */
+	SIGNATURE_NEW, /* C++ operator new: like malloc, but it may throw: see heap_exit */
 };
 
 /* The attach cookie of a probe: the function and its signature. */

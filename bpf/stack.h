@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Stacks by id: a hash over the frames and the address space. An event carries only the id; the
- * frames travel once, on a ring of their own, so that many new stacks take no room from what
- * processes do.
+ * Stacks by id: a hash of the frames and the address space. An event carries only the id. The frames
+ * are sent once, in a ring of their own, so that many new stacks take no room from events.
  */
 #ifndef KWATCH_STACK_H
 #define KWATCH_STACK_H
@@ -20,7 +19,7 @@ static __always_inline bool was_sent(u64 stack)
 	return stacks_sent.lookup(&stack);
 }
 
-/* Copies a chunk's frames; those behind the end are left as they are. */
+/* Copies the frames of a chunk. Entries beyond the last frame are meaningless. */
 static __always_inline void fill_chunk(struct kwatch_stack *record, struct unwinding *u)
 {
 	u32 first = record->first;
@@ -58,8 +57,8 @@ static __always_inline u64 valid_id(u64 stack)
 }
 
 /*
- * The id of the stack. Where unwinding came to an unknown mapping, stacks with equal frames so far
- * may differ from there on, so the memory there is part of it, unless there were too many already.
+ * The id of the stack. Beyond an unknown mapping, stacks with equal frames so far may differ, so the
+ * stack memory there is part of the id, unless too many such stacks were sent already.
  */
 static __always_inline u64 identify(struct unwinding *u, u8 *copy)
 {
@@ -81,7 +80,7 @@ static __always_inline u64 identify(struct unwinding *u, u8 *copy)
 	return stack;
 }
 
-/* Sends the frames of a stack that have not been sent: the id by which they are known then. */
+/* Sends the frames of a new stack and returns the id under which they were sent. */
 static __always_inline u64 announce_stack(void *ctx, struct unwinding *u, u64 stack, u8 copy)
 {
 	u8 sent = 1;
@@ -101,8 +100,8 @@ static __always_inline u64 announce_stack(void *ctx, struct unwinding *u, u64 st
 }
 
 /*
- * The mappings of the target's image. There are none while Python does not know of the last code
- * that was unmapped; what addresses mean has changed as often since.
+ * The mappings of the target. There are none until Python has handled every unmap of code so far;
+ * each pending one raises the epoch, because addresses may have new meanings.
  */
 static __always_inline void space_of(struct unwinding *u, struct space *space)
 {
@@ -126,7 +125,7 @@ static __always_inline void space_of(struct unwinding *u, struct space *space)
 	}
 }
 
-/* The id of the stack, if its frames have been sent and it is as it was then; else 0: follow it. */
+/* The id of the stack, if its frames have been sent and it is unchanged; 0: unwind it. */
 static __always_inline u64 begin_stack(struct unwinding *u, struct registers *from,
 				       struct last_stack *last)
 {
@@ -150,7 +149,7 @@ static __always_inline u64 begin_stack(struct unwinding *u, struct registers *fr
 	return 0;
 }
 
-/* Follows some frames; false if there are more. */
+/* Unwinds some frames; false if there are more. */
 static __always_inline bool follow_stack(struct unwinding *u)
 {
 	struct space space;
@@ -167,7 +166,7 @@ static __always_inline bool follow_stack(struct unwinding *u)
 	return u->done;
 }
 
-/* The id of a stack whose end is reached, or as much of it as there will be. */
+/* The id of a stack that was unwound to its end, or as far as possible. */
 static __always_inline u64 end_stack(void *ctx, struct unwinding *u)
 {
 	u8 copy;
@@ -183,7 +182,7 @@ static __always_inline u64 end_stack(void *ctx, struct unwinding *u)
 	return stack;
 }
 
-/* No program could be called that follows the stack. */
+/* The tail call that unwinds the stack failed. */
 static __always_inline void abandon_stack(struct unwinding *u)
 {
 	count_loss(u->tgid, LOSS_STACK_SCRATCH_BUSY);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The memory of stacks that lead to unknown code: Python gets a copy, and follows the stack once it
- * knows the code.
+ * Copies of stacks that lead to unknown code: Python unwinds them once it knows the code.
  */
 #ifndef KWATCH_STACK_COPY_H
 #define KWATCH_STACK_COPY_H
@@ -10,21 +9,21 @@
 
 #define COPY_PIECES 4
 #define COPY_HALVINGS 5
-/* What is spent on stacks with the same frames up to the unknown mapping: 512 copies at most. */
+/* The budget of stacks with the same frames up to the unknown mapping: at most 512 copies. */
 #define COPY_BUDGET 65536
-#define COPY_COST 128 /* of one that is sent; 1 of one that was */
+#define COPY_COST 128 /* of a new stack; one that was sent before costs 1 */
 
 BPF_TABLE("lru_hash", u64, u32, stacks_copied, 4096);
 
 BPF_PERF_OUTPUT(stack_ring);
 
-/* The unwinding came to an unknown mapping: Python may know it by the time it gets this. */
+/* The unwinder reached an unknown mapping, which Python may know when it gets the stack. */
 static __always_inline bool is_unfinished(struct unwinding *u)
 {
 	return u->fp_step_reason == STACK_NO_MAPPING;
 }
 
-/* From the frame on at which the tables were left. */
+/* From the first frame without a table on. */
 static __always_inline void begin_pieces(struct unwinding *u)
 {
 	u->memory.offset = 0;
@@ -32,8 +31,8 @@ static __always_inline void begin_pieces(struct unwinding *u)
 }
 
 /*
- * Reads the next piece of the stack's memory; false at its end. Its size is kept where the verifier
- * does not know it: else it would follow all that comes after once for each.
+ * Reads the next piece of the stack's memory; false at its end. Its size is kept in memory, where the
+ * verifier does not track it; otherwise it would check the rest of the program once for each size.
  */
 static __always_inline bool read_piece(struct unwinding *u)
 {
@@ -45,12 +44,12 @@ static __always_inline bool read_piece(struct unwinding *u)
 
 		if (!read_user(u->words, size, (void *)(u->fp_step_sp + memory->offset)))
 			return true;
-		memory->size = size >> 1; /* the stack ends sooner */
+		memory->size = size >> 1; /* the stack ends before that */
 	}
 	return false;
 }
 
-#define HASH_STEP 8 /* words; a piece is a multiple of them */
+#define HASH_STEP 8 /* words; the size of a piece is a multiple */
 
 static __always_inline u64 hash_words(struct unwinding *u, u64 hash)
 {
@@ -104,7 +103,7 @@ static __always_inline int send_stack_memory(void *ctx, struct unwinding *u, u64
 	return 0;
 }
 
-/* What has been spent on copies of stacks that begin like this one. */
+/* The part of the budget that was spent on stacks that begin like this one. */
 static __always_inline u32 spent_on(u64 stack)
 {
 	u32 *spent = stacks_copied.lookup(&stack);

@@ -3,9 +3,9 @@
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
  * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
- * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (the user's wishes),
- * PERF_TRACEPOINTS, FIRST_* (the first function with a signature in kwatch/wire/allocators.py), and offsets
- * from the kernel's BTF, named after the structures: TASK_*, MM_*...
+ * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (user options),
+ * PERF_TRACEPOINTS, FIRST_* (the first function with each signature in kwatch/wire/allocators.py),
+ * and offsets from the kernel's BTF, named after the structures: TASK_*, MM_*...
  */
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H
@@ -37,7 +37,7 @@ static __always_inline void count_losses(u32 tgid, u32 cause, u32 number)
 
 	count = losses.lookup_or_try_init(&key, &zero);
 	if (!count) {
-		/* No room for one more process: at least the cause is counted. */
+		/* No room for another process: count at least the cause. */
 		key.tgid = 0;
 		count = losses.lookup_or_try_init(&key, &zero);
 	}
@@ -50,7 +50,7 @@ static __always_inline void count_loss(u32 tgid, u32 cause)
 	count_losses(tgid, cause, 1);
 }
 
-/* The flags of a process that is never a target, whatever its name is; 0 for all others. */
+/* The flags of a process of kwatch's own, which is never traced; 0 for all others. */
 static __always_inline u32 own_flags(u32 tgid)
 {
 	struct target *target = targets.lookup(&tgid);
@@ -93,13 +93,13 @@ static __always_inline int add_target(u32 tgid, u32 flags)
 	struct target target = { .mm_id = new_mm_id(tgid), .flags = flags };
 
 	if (targets.update(&tgid, &target)) {
-		count_loss(0, LOSS_TARGETS_MAP_FULL); /* of it nothing else will be known */
+		count_loss(0, LOSS_TARGETS_MAP_FULL); /* nothing else reports this process */
 		return -1;
 	}
 	return 0;
 }
 
-/* Of several threads of a process that do so at once, one gives its mm_id. */
+/* Threads of a process may race to add it: all get the mm_id of the first. */
 static __always_inline struct target *add_running_target(u32 tgid)
 {
 	struct target target = { .mm_id = new_mm_id(tgid), .flags = TARGET_INHERIT }, *found;
@@ -111,7 +111,7 @@ static __always_inline struct target *add_running_target(u32 tgid)
 	return found;
 }
 
-/* The target that a running process is, or NULL. System-wide, every process but kwatch is one. */
+/* The target entry of a running process, or NULL. System-wide, all processes but kwatch have one. */
 static __always_inline struct target *current_target(u32 tgid)
 {
 	struct target *target = find_target(tgid);

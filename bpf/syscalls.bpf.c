@@ -6,7 +6,7 @@
 #define PROT_EXEC 4
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
-BPF_HASH(calls, u32, struct call, 65536);
+BPF_HASH(calls, u32, struct call_in_progress, 65536);
 
 static __always_inline u8 flags_of(u8 abi, u64 nr)
 {
@@ -21,8 +21,8 @@ static __always_inline bool is_error(s64 result)
 	return result < 0 && result >= -4095;
 }
 
-static __always_inline void fill_syscall(struct kwatch_syscall *event, struct call *call, u8 type,
-					 s64 result)
+static __always_inline void fill_syscall(struct kwatch_syscall *event,
+					 struct call_in_progress *call, u8 type, s64 result)
 {
 	u64 now = bpf_ktime_get_ns();
 
@@ -36,7 +36,7 @@ static __always_inline void fill_syscall(struct kwatch_syscall *event, struct ca
 	event->tid = call->tid;
 }
 
-static __always_inline void send_syscall(struct call *call, u8 type, s64 result)
+static __always_inline void send_syscall(struct call_in_progress *call, u8 type, s64 result)
 {
 	int cpu = bpf_get_smp_processor_id();
 #ifdef CALL_STACKS
@@ -52,8 +52,8 @@ static __always_inline void send_syscall(struct call *call, u8 type, s64 result)
 		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
 }
 
-/* The call begins now: what came before was kwatch's own time. One without return takes none. */
-static __always_inline void begin_call(struct call *call)
+/* The call begins now: the time before was kwatch's own. A call that never returns has no time. */
+static __always_inline void begin_call(struct call_in_progress *call)
 {
 	call->time_ns = call->active ? bpf_ktime_get_ns() : 0;
 	if (!call->active && call->flags & CALL_TRACE && !call->waiting)
@@ -65,7 +65,7 @@ static __always_inline void begin_call(struct call *call)
 #endif
 
 #if defined(HEAP) || defined(STACKS)
-static __always_inline void send_memory(struct call *call, u8 type, u64 address, u64 size)
+static __always_inline void send_memory(struct call_in_progress *call, u8 type, u64 address, u64 size)
 {
 #ifdef HEAP
 	struct kwatch_heap event = { .type = type, .address = address, .size = size };
@@ -74,7 +74,7 @@ static __always_inline void send_memory(struct call *call, u8 type, u64 address,
 #endif
 }
 
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
 {
 	u32 values[4] = {};
 
@@ -87,7 +87,7 @@ static __always_inline void memory_arguments(struct pt_regs *regs, struct call *
 		call->arguments[i] = values[i];
 }
 
-static __always_inline void unmapped(void *ctx, struct call *call, u64 address, u64 size,
+static __always_inline void unmapped(void *ctx, struct call_in_progress *call, u64 address, u64 size,
 				     bool is_code)
 {
 #ifdef STACKS
@@ -95,14 +95,14 @@ static __always_inline void unmapped(void *ctx, struct call *call, u64 address, 
 #endif
 }
 
-static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+static __always_inline void memory_call(void *ctx, struct call_in_progress *call, s64 result)
 {
 	u64 *a = call->arguments;
 
 	if (is_error(result))
 		return;
 	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
-		result = (u32)result; /* an address, which was extended as a number */
+		result = (u32)result; /* an address, which was sign-extended */
 	switch (CALL_ROLE(call->flags)) {
 	case MEMORY_MMAP:
 	case MEMORY_OLD_MMAP:
@@ -125,20 +125,20 @@ static __always_inline void memory_call(void *ctx, struct call *call, s64 result
 	}
 }
 #else
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call *call)
+static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
 {
 }
 
-static __always_inline void memory_call(void *ctx, struct call *call, s64 result)
+static __always_inline void memory_call(void *ctx, struct call_in_progress *call, s64 result)
 {
 }
 #endif
 
-/* The thread's slot for its call in progress: kept between calls, so that most need no insert. */
-static __always_inline struct call *call_slot(u32 tid, u32 tgid)
+/* The thread's slot for its call in progress. It is kept between calls to save inserts. */
+static __always_inline struct call_in_progress *call_slot(u32 tid, u32 tgid)
 {
-	struct call *call = calls.lookup(&tid);
-	struct call empty = { .records = first_count() };
+	struct call_in_progress *call = calls.lookup(&tid);
+	struct call_in_progress empty = { .records = first_count() };
 
 	if (call)
 		return call;
@@ -149,8 +149,8 @@ static __always_inline struct call *call_slot(u32 tid, u32 tgid)
 	return calls.lookup(&tid);
 }
 
-/* The exec of a launched command is entered while it waits, and returns as the target. */
-static __always_inline bool still_waiting(struct call *call)
+/* The exec of a launched command is entered while it waits, and returns after that. */
+static __always_inline bool still_waiting(struct call_in_progress *call)
 {
 	struct target *target;
 
@@ -166,7 +166,7 @@ int syscall_enter(struct enter_context *ctx)
 	u32 tid = id, tgid = id >> 32;
 	struct pt_regs *regs = caller_registers(ctx);
 	struct target *target;
-	struct call *call;
+	struct call_in_progress *call;
 	u8 abi, flags;
 
 	if (is_probe_call(nr))
@@ -199,11 +199,11 @@ int syscall_enter(struct enter_context *ctx)
 }
 
 /*
- * The kernel enters no call that a seccomp filter refuses, but it leaves it. False unless this is
- * one that is traced. (A filter may also have it answered with success, which cannot be told from
- * the returns of calls that are not traced; a child's from its fork comes to a thread without slot.)
+ * A call that a seccomp filter refuses has a sys_exit but no sys_enter. True if this is such a call
+ * and it is traced. (A filter may also make it succeed, which looks like the return of a call that is
+ * not traced. A child's return from its fork finds no slot.)
  */
-static __always_inline bool was_refused(struct exit_context *ctx, struct call *call)
+static __always_inline bool was_refused(struct exit_context *ctx, struct call_in_progress *call)
 {
 	struct pt_regs *regs = exit_registers(ctx);
 	u64 nr;
@@ -229,7 +229,7 @@ static __always_inline bool was_refused(struct exit_context *ctx, struct call *c
 int syscall_exit(struct exit_context *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 	s64 result = ctx->result;
 
 	if (!call || (!call->active && !was_refused(ctx, call)))
@@ -246,10 +246,10 @@ int syscall_exit(struct exit_context *ctx)
 	return 0;
 }
 
-/* The thread ends: a call that it was in never returns. */
+/* The thread ends: its call in progress never returns. */
 static __always_inline void end_call(u32 tid)
 {
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 
 	if (!call)
 		return;
@@ -258,10 +258,10 @@ static __always_inline void end_call(u32 tid)
 	calls.delete(&tid);
 }
 
-/* A target's exec, from which it returns as none. */
+/* The exec after which a process is no longer a target. */
 static __always_inline void finish_call(u32 tid)
 {
-	struct call *call = calls.lookup(&tid);
+	struct call_in_progress *call = calls.lookup(&tid);
 
 	if (!call || !call->active)
 		return;
@@ -270,10 +270,10 @@ static __always_inline void finish_call(u32 tid)
 		send_syscall(call, EVENT_SYSCALL, 0);
 }
 
-/* An exec by a thread that does not lead its process takes over the leader's tid. */
+/* A thread that makes an exec takes over the leader's tid. */
 static __always_inline void move_call(u32 from, u32 to)
 {
-	struct call *call = calls.lookup(&from), copy;
+	struct call_in_progress *call = calls.lookup(&from), copy;
 
 	if (from == to || !call)
 		return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What a program is given at each tracepoint: its arguments (raw tracepoints), or the record that
- * perf makes of them, whose first word is the kernel's own (PERF_TRACEPOINTS; the records are
- * described by tracefs, events/.../format). kwatch/programs/tracepoints.py says which it is, and why.
+ * The context of each tracepoint's program: the arguments (raw tracepoints), or the record that perf
+ * makes of them, whose first word belongs to the kernel (PERF_TRACEPOINTS; see events/.../format in
+ * tracefs). kwatch/programs/tracepoints.py says which one is used, and why.
  */
 #ifndef KWATCH_TRACEPOINTS_H
 #define KWATCH_TRACEPOINTS_H
@@ -37,11 +37,11 @@ struct exec_context {
 	u32 old_tid;
 };
 
-/* Newer than bcc's own list of helpers may be. */
+/* bcc's own list of helpers may be older than these. */
 static void *(*current_task)(void) = (void *)158; /* bpf_get_current_task_btf */
 static void *(*registers_of)(void *task) = (void *)175; /* bpf_task_pt_regs */
 
-/* With which the thread has entered the kernel. */
+/* The registers with which the thread entered the kernel. */
 static __always_inline struct pt_regs *caller_registers(void *ctx)
 {
 	return registers_of(current_task());
@@ -53,9 +53,9 @@ static __always_inline struct pt_regs *exit_registers(void *ctx)
 }
 
 #define CLONE_PARENT 0x8000
-#define YOUNGER_SIBLINGS 16 /* that came meanwhile: other threads' children, orphans */
+#define YOUNGER_SIBLINGS 16 /* added meanwhile: other threads' children, orphans */
 
-/* The new process, which is among the youngest children of its parent; NULL for a thread. */
+/* The new process, one of the youngest children of its parent; NULL for a thread. */
 static __always_inline void *new_process(struct newtask_context *ctx)
 {
 	void *parent = (void *)bpf_get_current_task(), *child;

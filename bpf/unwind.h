@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Unwinds a user stack by the tables, frame by frame: from the caller of an allocator's function
- * that returns, or from where a thread has entered the kernel.
+ * Unwinds a user stack with the tables, frame by frame: from the caller of an allocator function that
+ * returns, or from where a thread entered the kernel.
  *
- * A stack may be deeper than one program can follow, so the programs that call this tail-call
- * themselves. What they share is too large for the BPF stack and lies in a per-CPU array. Programs
- * of uprobes stay on their CPU but can be preempted, so another one may want the same memory: it is
- * claimed (see claim_scratch) before it is used.
+ * A stack may be deeper than one program can unwind, so the programs that call this tail-call
+ * themselves. Their state is too large for the BPF stack and is kept in a per-CPU array. Uprobe
+ * programs stay on their CPU but can be preempted, so another one may need the same memory: each
+ * claims it (see claim_scratch) before use.
  */
 #ifndef KWATCH_UNWIND_H
 #define KWATCH_UNWIND_H
@@ -36,7 +36,7 @@ static __always_inline bool by_frame_pointer(struct unwinding *u)
 	struct two_words record;
 
 	note_fp_step(u);
-	record_fp_dependency(u); /* also where it leads no further */
+	record_fp_dependency(u); /* also if this is the last step */
 	if (u->by_frame_pointer && !fp)
 		return stop(u, STACK_COMPLETE);
 	if (fp & 7 || fp < u->sp || fp - u->sp > MAX_STACK_BYTES || !read_two(u, fp, &record))
@@ -49,8 +49,8 @@ static __always_inline bool by_frame_pointer(struct unwinding *u)
 }
 
 /*
- * The mapping of an address, by what Python has told and else by what was looked up. True if it is
- * to be looked for first.
+ * The mapping of an address: one that Python published, or one that was looked up. True if it has to
+ * be looked up first.
  */
 static __always_inline bool must_look(struct unwinding *u, struct space *space, u64 address,
 				      struct code_mapping **mapping)
@@ -68,8 +68,8 @@ static __always_inline bool must_look(struct unwinding *u, struct space *space, 
 }
 
 /*
- * One frame outwards; false at the end, for which u->end says the reason, and where code has to be
- * looked for first.
+ * Goes to the caller's frame. False at the end, with the reason in u->end, and if code has to be
+ * looked up first.
  */
 static __always_inline bool unwind_frame(struct unwinding *u, struct space *space)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* The rules of unwind_rows.h, as far as x86-64 and arm64 differ. */
+/* How to apply the rules of unwind_rows.h, where x86-64 and arm64 differ. */
 #ifndef KWATCH_UNWIND_ARCH_H
 #define KWATCH_UNWIND_ARCH_H
 
@@ -7,7 +7,7 @@
 
 #if defined(__x86_64__)
 
-/* Out of a signal handler: the kernel has put the registers on the stack. */
+/* Leaves a signal handler: the kernel saved the registers on the stack. */
 static __always_inline bool leave_signal(struct unwinding *u)
 {
 	struct two_words registers; /* sp, pc */
@@ -45,7 +45,7 @@ static __always_inline bool canonical_frame(struct unwinding *u, u32 rule, u64 *
 	return read_word(u, u->fp + offset, cfa);
 }
 
-/* `pair` are the two words below the CFA. */
+/* `pair`: the two words below the CFA. */
 static __always_inline bool restore_fp(struct unwinding *u, s64 where, u64 cfa,
 				       struct two_words *pair)
 {
@@ -76,7 +76,7 @@ static __always_inline bool apply_rule(struct unwinding *u, u32 rule)
 
 	if (!canonical_frame(u, rule, &cfa))
 		return stop(u, STACK_UNREADABLE);
-	/* On another stack after a signal handler's, everything is possible once. */
+	/* A signal handler on an alternate stack does not come here: see leave_signal. */
 	if (cfa <= u->sp || cfa - u->sp > MAX_STACK_BYTES)
 		return stop(u, STACK_CORRUPT);
 	if (!read_two(u, cfa - 16, &pair) || !restore_fp(u, ROW_X86_FP(rule), cfa, &pair))
@@ -121,7 +121,7 @@ static __always_inline bool apply_rule(struct unwinding *u, u32 rule)
 	if (where != ROW_ARM64_RA_REG && !read_two(u, slot, &pair))
 		return stop(u, STACK_UNREADABLE);
 	if (where == ROW_ARM64_RA_REG || where == ROW_ARM64_RA_REG_FP) {
-		/* Only where the kernel was entered is x30 known; a caller has it overwritten. */
+		/* x30 is known only where a system call or a signal interrupted; calls overwrite it. */
 		if (!u->link)
 			return stop(u, STACK_UNSUPPORTED);
 		pc = u->link;

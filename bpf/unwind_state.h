@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * An unwinding under way: its memory, the frame that it has come to, what of the stack it has read
- * and depends on.
+ * The state of an unwinding: its memory, the frame that it has reached, and the words of the stack
+ * that it has read and depends on.
  */
 #ifndef KWATCH_UNWIND_STATE_H
 #define KWATCH_UNWIND_STATE_H
@@ -9,24 +9,24 @@
 #include "unwind_rows.h"
 #include "unwind_tables.h"
 
-#define WINDOW_WORDS 1024 /* of stack, read at once */
+#define WINDOW_WORDS 1024 /* of the stack; the most that are read at once */
 #define FIRST_WINDOW 512
 #define SECOND_WINDOW 64
-#define SCRATCHES 16 /* for each CPU: threads of which each was preempted in an unwinding */
+#define SCRATCHES 16 /* per CPU: so many threads can be preempted while they unwind */
 #define MAX_PAIRS 64
-#define MAX_LOOKUPS 8 /* a program each, of the chain */
+#define MAX_LOOKUPS 8 /* each takes one program of the chain */
 #define MAX_STACK_BYTES (64ULL << 20)
 
 /*
- * A stack that was unwound, and the memory that this depended on: the words `slots` (counted from
- * sp) held `values`. If they still do, the same unwinding would give the same frames: each step
- * depends on pc and sp, which the words before determine, and on fp where a rule uses it, which is
- * then among them or is `fp`, the register.
+ * A stack that was unwound, and the memory that it depended on: the words at `slots` (counted from
+ * sp) had `values`. If they still have them, the frames are the same: each step depends on pc and sp,
+ * which earlier words determine, and on fp where a rule uses it, which is one of these words or the
+ * register `fp`.
  */
 struct known_stack {
 	u64 stack;
 	u64 fp;
-	u64 check; /* sum over the pairs and the stack: an entry may be evicted and overwritten while it is read */
+	u64 check; /* checksum: an entry may be evicted and overwritten while it is read */
 	u32 fp_used;
 	u16 count;
 	u16 reach; /* the farthest slot */
@@ -34,7 +34,7 @@ struct known_stack {
 	u16 slots[MAX_PAIRS];
 };
 
-/* Where an unwinding begins. Equal keys need not have equal stacks: see struct known_stack. */
+/* Where an unwinding starts. Stacks with equal keys may differ: see struct known_stack. */
 struct known_key {
 	u64 sp;
 	u64 pc;
@@ -49,27 +49,27 @@ struct unwinding {
 	u64 mm_id; /* of the target */
 	u32 tgid;
 	u32 hint; /* the last mapping found */
-	u32 lookups; /* for code that Python has not told of: see mapped_file.h */
-	u64 wanted; /* its address, while it is to be looked for */
+	u32 lookups; /* of code that Python has not published: see mapped_file.h */
+	u64 wanted; /* an address to look up; 0: none */
 	struct code_mapping found[MAX_LOOKUPS];
 #ifdef HEAP
-	struct kwatch_heap allocation; /* what the stack is for, if it is that */
+	struct kwatch_heap allocation; /* the event that gets the stack, unless it is a system call */
 #endif
-	/* the frame that is left: its pc, sp and frame pointer */
+	/* the frame that was reached */
 	u64 pc;
 	u64 sp;
 	u64 fp;
-	u64 fp_slot; /* where fp was read; 0: it is still the register */
-	u64 link; /* x30 (arm64), while it is known: where a call or a signal has interrupted */
+	u64 fp_slot; /* where fp was read; 0: it is the register */
+	u64 link; /* x30 (arm64), if known: in the innermost frame and one that a signal interrupted */
 	u64 base; /* sp of the innermost frame */
 	u64 hash;
 	u64 partial; /* the id of the stack up to an unknown mapping */
 	u32 count; /* frames */
 	u32 window; /* words read */
-	u8 type; /* of the record that the stack comes in */
+	u8 type; /* of the record that carries the stack */
 	u8 end; /* enum kwatch_stack_end */
 	u8 reason; /* why the frame pointer was needed last */
-	u8 interrupted; /* pc is no return address but where a signal came */
+	u8 interrupted; /* a signal arrived at pc: it is not a return address */
 	u8 by_frame_pointer;
 	u8 uncacheable; /* not to be kept as a known stack */
 	u8 done;
@@ -83,17 +83,17 @@ struct unwinding {
 	struct known_key key;
 	struct known_stack known;
 	u64 frames[KWATCH_MAX_FRAMES];
-	struct kwatch_stack_memory memory; /* the head of what follows, when it is sent */
+	struct kwatch_stack_memory memory; /* the header of `words`, when they are sent */
 	u64 words[WINDOW_WORDS + 1];
-	u64 node[32]; /* of the kernel's map of the process */
+	u64 node[32]; /* of the maple tree of VMAs */
 };
 
 BPF_PERCPU_ARRAY(unwindings, struct unwinding, SCRATCHES);
 
 /*
- * Who reads `begun` one above the `ended` that was read first is alone, and stays so: whoever comes
- * later counts itself too and finds two. All are on one CPU, so no other ordering is needed, and
- * an addition that returns nothing will do; exchanges came with Linux 5.12.
+ * A program that reads `begun` as one more than the `ended` that it read first has the memory alone:
+ * later ones also increment `begun` and see a higher number. All run on one CPU, so no memory ordering
+ * is needed, and an atomic addition without result is enough; exchanges came with Linux 5.12.
  */
 static __always_inline bool claim(struct unwinding *u)
 {
@@ -111,7 +111,7 @@ static __always_inline void release(struct unwinding *u)
 	__sync_fetch_and_add(&u->ended, 1);
 }
 
-/* Memory for one unwinding, and its number; NULL if that many are under way on this CPU. */
+/* Memory for one unwinding, and its number; NULL if all of it is in use on this CPU. */
 static __always_inline struct unwinding *claim_scratch(u32 tgid, u8 *number)
 {
 	for (int i = 0; i < SCRATCHES; i++) {
@@ -128,7 +128,7 @@ static __always_inline struct unwinding *claim_scratch(u32 tgid, u8 *number)
 	return NULL;
 }
 
-/* What was claimed by the program that has tail-called this one. */
+/* The memory that the program that tail-called this one has claimed. */
 static __always_inline struct unwinding *claimed_scratch(u8 number)
 {
 	int index = number;
@@ -169,7 +169,7 @@ static __always_inline void begin_unwinding(struct unwinding *u, struct register
 	u->frames[0] = from->pc;
 }
 
-/* Reads so much stack at once that most frames need no read of their own. */
+/* Reads enough of the stack at once that most frames need no read of their own. */
 static __always_inline void read_window(struct unwinding *u)
 {
 	if (!read_user(u->words, FIRST_WINDOW * 8, (void *)u->base))
@@ -188,7 +188,7 @@ static __always_inline bool read_two(struct unwinding *u, u64 address, struct tw
 	u64 index = (address - u->base) >> 3;
 
 	if (!(address & 7) && address >= u->base && index + 1 < u->window) {
-		/* The compiler must not know the bound, or it hides it from the verifier. */
+		/* If the compiler knew the bound, it would drop the check that the verifier needs. */
 		asm volatile("" : "+r"(index));
 		index &= WINDOW_WORDS - 1;
 		words->first = u->words[index];
@@ -252,7 +252,7 @@ static __always_inline bool stop(struct unwinding *u, u8 end)
 	return false;
 }
 
-/* Goes on to the caller, whose fp is set already. */
+/* Goes to the caller's frame, whose fp is already set. */
 static __always_inline bool enter_caller(struct unwinding *u, u64 pc, u64 sp)
 {
 	u32 count = u->count;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Where the unwind tables and the mappings of each process lie. kwatch/tables/row_store.py fills
- * the rows, kwatch/tables/mapping_store.py the mappings.
+ * The unwind tables and the mappings of each process. kwatch/tables/row_store.py writes the rows,
+ * kwatch/tables/mapping_store.py the mappings.
  */
 #ifndef KWATCH_UNWIND_TABLES_H
 #define KWATCH_UNWIND_TABLES_H
@@ -34,7 +34,7 @@ static __always_inline bool contains(struct code_mapping *mapping, u64 address)
 	return address >= mapping->start && address < mapping->end;
 }
 
-/* The last of the space's mappings that does not begin above the address. */
+/* The last of the space's mappings that starts at the address or below. */
 static __always_inline u32 last_mapping_below(struct space *space, u64 address)
 {
 	u32 low = FIRST_MAPPING(space), high = low + MAPPING_COUNT(space) - 1;
@@ -57,7 +57,7 @@ static __always_inline u32 last_mapping_below(struct space *space, u64 address)
 	return low;
 }
 
-/* `hint`: the mapping that was found last, which is tried first. */
+/* `hint`: the last mapping that was found; it is tried first. */
 static __always_inline struct code_mapping *find_mapping(struct space *space, u64 address,
 							 u32 *hint)
 {
@@ -77,7 +77,7 @@ static __always_inline struct code_mapping *find_mapping(struct space *space, u6
 	return mapping && contains(mapping, address) ? mapping : NULL;
 }
 
-/* The rule that holds at an address of the mapping; ROW_NONE where there is none. */
+/* The rule for an address of the mapping; ROW_NONE if there is none. */
 static __always_inline u32 find_rule(struct code_mapping *mapping, u64 address)
 {
 	u64 pc = address - mapping->bias;
@@ -110,8 +110,8 @@ static __always_inline u32 find_rule(struct code_mapping *mapping, u64 address)
 }
 
 /*
- * Tells Python if code lay there; until it has answered, the process has no tables. `is_code`: other
- * code lies there by now, of which Python has been told already, and which is not to be taken away.
+ * Tells Python if known code was there. Until it has handled that, the process has no tables.
+ * `is_code`: new code was mapped there, which Python knows of already and must keep.
  */
 static __always_inline void forget_code(void *ctx, u32 tgid, u64 start, u64 size, bool is_code)
 {
@@ -127,7 +127,7 @@ static __always_inline void forget_code(void *ctx, u32 tgid, u64 start, u64 size
 	mapping = code_mappings.lookup(&number);
 	if (!mapping || mapping->end <= start || mapping->start >= start + size)
 		return;
-	/* Only now: the verifier of 5.10 cannot follow one branch on two pointers. */
+	/* Not earlier: the verifier of 5.10 cannot track two pointers through one branch. */
 	target = find_target(tgid);
 	if (!target)
 		return;

@@ -12,8 +12,8 @@ _KIND_STRUCT = 4
 _VLEN_MASK = 0xFFFF
 _KIND_FLAG = 1 << 31
 
-#: The macro that carries each offset into the BPF programs, the structure, and the member, under
-#: all of the names that it has had.
+#: The macro that passes each offset to the BPF programs, the structure, and the member with all of
+#: its names in different kernels.
 OFFSETS = {
     "TASK_PID": ("task_struct", "pid"),
     "TASK_TGID": ("task_struct", "tgid"),
@@ -48,7 +48,7 @@ OFFSETS = {
     "SUPER_DEVICE": ("super_block", "s_dev"),
 }
 
-#: Those of x86-64 alone, and of one or the other way to keep a process's mappings.
+#: Only on x86-64, or only with one of the two kinds of trees of mappings.
 _NOT_EVERYWHERE = frozenset(
     "THREAD_INFO_STATUS MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS MAPLE_RANGE_SLOTS AREA_NODE".split()
 )

@@ -3,7 +3,7 @@
 
 An instruction that is not emulated is single-stepped in a page that the kernel adds to the
 process, "[uprobes]" in its mappings (linux kernel/events/uprobes.c, xol_add_vma). So a child runs
-the instruction once, probed, and looks whether it got the page.
+the probed instruction once, and then looks for that page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from kwatch.kernel import bpf, perf
 from kwatch.kernel.syscall import machine
 
-#: Instructions at which functions begin, each with what returns from it.
+#: How to return after an instruction, and instructions at which functions begin.
 _RETURN = {"x86_64": b"\xc3", "aarch64": b"\xc0\x03\x5f\xd6"}
 INSTRUCTIONS = {
     "x86_64": {

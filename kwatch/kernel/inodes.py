@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which inode a path leads to, as uprobes see it."""
+"""The inode of a path, as uprobes see it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from kwatch.kernel.syscall import syscall
 _OVERLAYFS = 0x794C7630  # include/uapi/linux/magic.h
 _STATFS_SIZE = 256  # more than struct statfs has, whose first word is the type
 
-#: The device, the number and, where the device does not tell, the time of the last change.
+#: Device, number and, where the device does not identify it, the time of the last change.
 Inode = tuple[int, int, int]
 
 
 def inode_of(path: str) -> Inode:
-    """Equal for two paths if a uprobe in the file of one is in that of the other. Raises OSError.
+    """Equal for two paths if they share their uprobes. Raises OSError.
 
-    Overlays that share a layer each give its files a device of their own, but a uprobe goes to the
-    layer's inode (d_real_inode(), in bpf_uprobe_multi_link_attach() and trace_uprobe_enable()),
-    whose number and times all of them show.
+    Overlays that share a layer each give its files another device. A uprobe belongs to the layer's
+    inode (d_real_inode(), in bpf_uprobe_multi_link_attach() and trace_uprobe_enable()), whose
+    number and times are the same in all of them.
     """
     status = os.stat(path)
     if _file_system(path) == _OVERLAYFS:

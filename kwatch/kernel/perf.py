@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""perf_event_open(2): events that carry BPF output, and those that programs attach through."""
+"""perf_event_open(2): events for BPF output, and events to which programs attach."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _open(pid: int, cpu: int, **fields: int) -> int:
 
 
 def open_output(cpu: int, wakeup: int, mappings: bool = False) -> int:
-    """An event that BPF programs on `cpu` write to; readable when it holds `wakeup` bytes.
+    """An event for the output of BPF programs on `cpu`; readable when it holds `wakeup` bytes.
 
     Every record carries its CLOCK_MONOTONIC time. `mappings`: the kernel adds a PERF_RECORD_MMAP2
     for each executable mapping made on the CPU, and a PERF_RECORD_COMM for each new name of a
@@ -68,13 +68,13 @@ def enable(fd: int) -> None:
 
 
 def uprobe_type() -> int:
-    """The type of events that are uprobes. Raises KwatchError where there are none."""
+    """The event type of uprobes. Raises KwatchError if the kernel has none."""
     try:
         with open(f"{_UPROBE_PMU}/type") as file:
             return int(file.read())
     except FileNotFoundError as error:
         raise KwatchError(
-            f"there are no perf uprobes here: {_UPROBE_PMU} is missing",
+            f"the kernel has no perf uprobes: {_UPROBE_PMU} is missing",
             "use a kernel with CONFIG_UPROBE_EVENTS, or --no-heap",
         ) from error
 
@@ -82,8 +82,8 @@ def uprobe_type() -> int:
 def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool) -> int:
     """Attaches a program to one place of a file in one process (-1: all) until it is closed.
 
-    The event stays disabled: its program runs all the same, and the target's context switches
-    have no event to schedule. Raises KwatchError where there are no such events.
+    The event stays disabled: its program runs nevertheless, and context switches of the target
+    have no event to schedule. Raises KwatchError if the kernel has no such events.
     """
     name = ctypes.create_string_buffer(os.fsencode(path))
     fd = _open(
@@ -101,7 +101,7 @@ def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool)
 def open_tracepoint(number: int, program: int) -> int:
     """Attaches a program to a tracepoint, on every CPU, until it is closed.
 
-    `number`: tracefs has it. The program runs for the event's sake alone, which stays disabled.
+    `number`: its id in tracefs. The event stays disabled; its program runs nevertheless.
     """
     fd = _open(EVERY_PROCESS, 0, type=_TYPE_TRACEPOINT, config=number, flags=_DISABLED)
     return _with_program(fd, program)

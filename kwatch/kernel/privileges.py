@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kwatch needs to be allowed, asked of the kernel."""
+"""The privileges that kwatch needs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/
 
 
 def is_privileged() -> bool:
-    """Whether this process has CAP_SYS_ADMIN, which loading, probing and /proc links ask for."""
+    """Whether this process has CAP_SYS_ADMIN: loading, probing and /proc links need it."""
     with open("/proc/self/status") as file:
         line = next(line for line in file if line.startswith("CapEff:"))
     return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
 
 
 def in_initial_pid_namespace() -> bool:
-    """Elsewhere the pids that BPF programs see are not the ones seen here."""
+    """In other namespaces, pids differ from those that BPF programs see."""
     return os.readlink("/proc/self/ns/pid") == _INITIAL_PID_NAMESPACE
 
 
 def raise_descriptor_limit() -> None:
-    """Each traced process takes a few descriptors: as many as may be had without asking."""
+    """Raises the soft limit to the hard one: each traced process takes a few descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @cache
 def raise_memory_limit() -> None:
-    """Lets maps be as large as they have to; OSError is left to whoever makes one.
+    """Removes the limit of locked memory; if that fails, creating a map raises OSError.
 
-    Until Linux 5.11 they count as locked memory, of which 64 KiB are allowed; since commit
+    Before Linux 5.11, maps count as locked memory, with a limit of 64 KiB. Since commit
     97306be45fbe they are charged to the control group.
     """
     with contextlib.suppress(ValueError, OSError):
@@ -54,24 +54,26 @@ def require_initial_pid_namespace() -> None:
     """Raises KwatchError with the cure."""
     if not in_initial_pid_namespace():
         raise KwatchError(
-            "kwatch runs in a container's pid namespace, where pids are not the kernel's",
+            "kwatch runs in a container's pid namespace, whose pids differ from the kernel's",
             "run it on the host, or with the host's pid namespace (docker run --pid=host)",
         )
 
 
 def refused(what: str, error: OSError) -> Refused:
-    """Why `what` failed, for people."""
+    """An error that says why `what` failed."""
     return Refused(f"{what}: {error.strerror or error}", cure_of(error))
 
 
 def cure_of(error: OSError) -> str:
-    """What to do about an error of bpf(2) or perf_event_open(2)."""
+    """What the user can do about an error of bpf(2) or perf_event_open(2)."""
     if error.errno in TOO_MANY_FILES:
         return CURE_OF_TOO_MANY_FILES
     if error.errno == errno.ENOMEM:
         return "there is not enough memory: use a smaller --buffer"
     if error.errno not in (errno.EPERM, errno.EACCES):
-        return "the kernel does not offer it: use a newer one, or one with more options"
+        return (
+            "the kernel does not support it: use a newer kernel, or one with more options enabled"
+        )
     if os.geteuid() != 0:
         return "run kwatch as root"
     return "a policy forbids it, such as a container's seccomp profile: run kwatch on the host"

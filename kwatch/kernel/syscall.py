@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Raw system calls that Python has no function for, with errors as OSError."""
+"""System calls that Python has no function for; errors raise OSError."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def syscall(name: str, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.St
     """Makes the system call; raises OSError on failure and on an unknown architecture."""
     numbers = _NUMBERS.get(machine())
     if numbers is None:
-        raise OSError(38, f"kwatch knows x86-64 and arm64, not {machine()}")
+        raise OSError(38, f"kwatch supports x86-64 and arm64, not {machine()}")
     result = int(_libc.syscall(ctypes.c_long(numbers[name]), *map(_converted, arguments)))
     if result < 0:
         errno = ctypes.get_errno()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracefs, whether or not it is mounted: a mount that only the opened descriptor holds."""
+"""tracefs, even where it is not mounted: a detached mount that a descriptor keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FSCONFIG_CMD_CREATE = 6
 
 
 def tracepoint_id(tracepoint: str) -> int:
-    """The number that perf knows a tracepoint by, such as of `sched/sched_process_exec`.
+    """The id that perf uses for a tracepoint such as `sched/sched_process_exec`.
 
     fsmount(2) came with Linux 5.2. Raises OSError.
     """
@@ -28,7 +28,7 @@ def tracepoint_id(tracepoint: str) -> int:
 
 
 def _open_root() -> int:
-    """The root of a new mount of tracefs, which is gone when the descriptor is closed."""
+    """The root of a new mount of tracefs, which ends when the descriptor is closed."""
     context = syscall("fsopen", ctypes.create_string_buffer(b"tracefs"), _FSOPEN_CLOEXEC)
     try:
         syscall("fsconfig", context, _FSCONFIG_CMD_CREATE, 0, 0, 0)

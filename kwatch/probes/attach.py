@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attaches the heap programs to an allocator in one process, by uprobe links or perf events."""
+"""Attaches the heap programs to an allocator in a process, by uprobe links or perf events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kwatch.programs.loader import Programs
 _CLOSERS = 32
 
 
-#: `return` is a uretprobe; `exit` a ret instruction of a function that an exception may leave.
+#: `return`: a uretprobe; `exit`: at a ret instruction of a function that may throw.
 Kind = Literal["entry", "return", "exit"]
 _ORDER: tuple[Kind, ...] = ("return", "exit", "entry")
 
@@ -42,15 +42,15 @@ def _is_hijacked(probe: Probe) -> bool:
 
 
 class ProcessGone(Exception):
-    """The process ended while it was being attached: normal, not an error.
+    """The process ended while kwatch attached to it: normal, not an error.
 
-    Of an attachment to every process, it is the one whose path was to lead to the file.
+    When kwatch attaches to every process, it is the one through which the file was opened.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What of an allocator is probed, and what could not be, with the reason."""
+    """The probed functions of an allocator, and those refused, with the reason."""
 
     probes: list[str]
     refused: dict[str, str]
@@ -63,13 +63,13 @@ class Attacher:
         self._programs = programs
         self._descriptors: defaultdict[int, list[int]] = defaultdict(list)
         self._closers = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="kwatch-detach")
-        self._open = self._open_links if programs.ways.uprobe_links else self._open_events
+        self._open = self._open_links if programs.methods.uprobe_links else self._open_events
 
     def attach(self, pid: int, path: str, allocator: Allocator) -> Attached:
         """Probes an allocator in a process (EVERY_PROCESS: in all); `path` opens its file.
 
-        Returns are armed before entries, so that no entry is seen whose return is not.
-        Raises ProcessGone, and leaves nothing then; a function that the kernel refuses to probe is
+        Returns are probed before entries, so that each entry that is seen has a return that is.
+        Raises ProcessGone, with nothing attached. A function that the kernel refuses to probe is
         reported as refused.
         """
         refused = dict(allocator.refused)
@@ -92,7 +92,7 @@ class Attacher:
         opened: list[int],
         refused: dict[str, str],
     ) -> None:
-        """One refused place fails all that are opened with it: then each is opened by itself."""
+        """One refused place fails all that are opened with it: they are then opened one by one."""
         wanted = [place for place in places if place.probe.name not in refused]
         try:
             opened += self._open(pid, path, kind, wanted)
@@ -126,7 +126,7 @@ class Attacher:
         return descriptors
 
     def _close(self, descriptors: Iterable[int]) -> None:
-        """In the background: the kernel waits for a grace period at each, which threads share."""
+        """Closes in the background: the kernel waits for a grace period each time."""
         for fd in descriptors:
             self._closers.submit(os.close, fd)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a process's heap is seen: probes its allocators as their files become known."""
+"""Which part of a process's heap is traced: probes its allocators as their files appear."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.attach import Attached, Attacher, ProcessGone
 from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
 
-#: A command is hooked before it runs; system-wide, a file that is hooked stays so for all.
+#: A launched command is probed before it runs; system-wide, a probed file stays probed.
 _CURE = "launch that program itself (kwatch -- COMMAND), or trace every process (kwatch --heap)"
 
 
 class MappedFile(NamedTuple):
-    """A file that a process runs code of. `path` opens it, `shown` is its name for people."""
+    """A file whose code a process has mapped. `path` opens it, `shown` is its name in messages."""
 
     key: FileKey
     path: str
@@ -26,10 +26,10 @@ class MappedFile(NamedTuple):
 
 
 class _File(NamedTuple):
-    """An allocator's file, to be probed once.
+    """The file of an allocator, to be probed once.
 
-    In one process, one that goes by two identities, as on overlayfs, is still one: `inode` is None.
-    Among all processes, equal files of two containers are two.
+    In one process, `inode` is None: a file with two identities, as on overlayfs, is one file. Among
+    all processes, equal files of two containers are two.
     """
 
     allocator: Allocator
@@ -37,7 +37,7 @@ class _File(NamedTuple):
 
 
 class _Hooked(NamedTuple):
-    """`since_ns`, on the clock of the events: what ran the file before went unseen; 0: nothing."""
+    """`since_ns`: on the clock of the events, when a late file was probed; 0: before it ran."""
 
     attached: Attached
     since_ns: int
@@ -47,8 +47,8 @@ class _Hooked(NamedTuple):
 class Coverage:
     """The probes of one process, or of all. `refused`: functions and why they are not probed.
 
-    `late`: what is probed from now on has run before, since `mapped_ns` if that is known. Probes
-    outlive an exec, so a file that the old image had mapped too need not be late.
+    `late`: files that are probed from now on have run before, since `mapped_ns` if it is known.
+    Probes survive an exec, so a file that the old image had mapped, too, need not be late.
     """
 
     pid: int
@@ -62,17 +62,17 @@ class Coverage:
 
     @property
     def hooked(self) -> list[str]:
-        """For people: how much of each file is probed."""
+        """For messages: how many functions of each file are probed."""
         return [_line(file, hooked.attached) for file, hooked in self._hooked.items()]
 
     @property
     def nothing_found(self) -> str:
-        """Why the heap has not been seen; empty if some of it has."""
+        """Why the heap is not traced; empty if some of it is."""
         return "" if self._image else "no allocator was found in the process"
 
     @property
     def own_gap(self) -> str:
-        """Why some of one process's heap may not have been seen; empty if all of it was."""
+        """Why a part of the process's heap may be missing; empty if nothing is."""
         if self.refused:
             return "not hooked: " + ", ".join(sorted(self.refused))
         if self.ended_first:
@@ -85,16 +85,16 @@ class Coverage:
         return ""
 
     def mapped_at(self, time_ns: int) -> None:
-        """What comes next was mapped then, and has run since."""
+        """The next files were mapped at that time and have run since."""
         self.late, self.mapped_ns = True, time_ns
 
     def forget_image(self) -> None:
-        """An exec: the files of the new image are still to come."""
+        """An exec: the files of the new image follow."""
         self._image.clear()
         self.missed_beginning = self.ended_first = False
 
     def learn(self, mapped: MappedFile, finder: AllocatorFinder) -> _File | None:
-        """Looks at a file; None if it is no allocator's."""
+        """Examines a file; None if it has no allocator."""
         allocator = finder.find(mapped.key, mapped.path, mapped.shown)
         if allocator is None:
             return None
@@ -105,7 +105,7 @@ class Coverage:
             return None  # the process has gone
 
     def hook(self, file: _File, attached: Attached) -> str:
-        """Its probes are in place; returns a line for people."""
+        """Records the probes of a file; returns a line for messages."""
         self.refused |= attached.refused
         since_ns = time.monotonic_ns() if self.late else 0
         self._hooked[file] = _Hooked(attached, since_ns)
@@ -115,7 +115,7 @@ class Coverage:
         return file in self._hooked
 
     def note(self, file: _File, probes: Coverage) -> None:
-        """What the process does in the file that goes unseen, or went before it was probed."""
+        """Adds to the process what is missing of the file: refused functions, a late start."""
         hooked = probes._hooked[file]
         self.refused |= hooked.attached.refused
         self.missed_beginning |= hooked.since_ns > self.mapped_ns
@@ -134,16 +134,16 @@ class HeapProbes:
 
     @property
     def unmatched(self) -> list[str]:
-        """The prefixes of which no file so far has had the functions."""
+        """The prefixes that no file has matched so far."""
         return [p for p in self._finder.prefixes if p not in self._finder.matched]
 
     def probe(
         self, coverage: Coverage, files: Iterable[MappedFile], own: Coverage | None = None
     ) -> list[str]:
-        """Probes what these files add; says for each allocator what was hooked.
+        """Probes new allocators among these files; returns a line for each.
 
-        `own`: of the process that has mapped them, where the probes are those of all. A process
-        that has gone meanwhile is no error: its exit is on the control ring.
+        `own`: the coverage of the process that has mapped them, if `coverage` is that of all. A
+        process that has ended meanwhile is no error: its exit is in the control ring.
         """
         own = own or coverage
         lines = []

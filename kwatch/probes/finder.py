@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the allocators among the files that a process has mapped, and where to probe them."""
+"""Finds the allocators among the mapped files of a process, and where to probe them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """A file that allocates: its probes, and functions that cannot be probed, with the reason."""
+    """A file with an allocator: its probes, and functions that cannot be probed, with reasons."""
 
     path: str
     probes: tuple[Probe, ...]
@@ -51,7 +51,7 @@ class Allocator:
 
 @dataclass(slots=True)
 class AllocatorFinder:
-    """Reads each version of a file once, of those that came up lately.
+    """Reads each version of a file once, and keeps the most recent results.
 
     `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...;
     `matched` are those of them that some file has had.
@@ -62,7 +62,7 @@ class AllocatorFinder:
     _known: Lru[_Version, tuple[Allocator | None]] = field(default_factory=lambda: Lru(_FILES))
 
     def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
-        """What to probe in a file, or None. `path` opens it, `shown` is its name for people."""
+        """What to probe in a file, or None. `path` opens it, `shown` is its name in messages."""
         try:
             version = (*key, *file_version(path))
             known = self._known.get(version)
@@ -70,7 +70,7 @@ class AllocatorFinder:
                 known = (self._examine(path, shown),)
                 self._known.put(version, known)
         except (ElfError, OSError):
-            return None  # gone or not a program: nothing that could be probed
+            return None  # it is gone or not a program
         return known[0]
 
     def _examine(self, path: str, shown: str) -> Allocator | None:
@@ -97,7 +97,7 @@ def _add_probes(
     found: dict[int, Probe],
     refused: dict[str, str],
 ) -> None:
-    """Adds a probe for each function that is not another one's alias or a mere jump to it."""
+    """Adds a probe for each function that is not an alias of another or a mere jump to it."""
     covered: list[int] = []
     for index, row in enumerate(ALLOCATOR_FUNCTIONS):
         function = functions.get(prefix + row.name)
@@ -109,7 +109,7 @@ def _add_probes(
             continue
         exits = exit_offsets(elf, function) if row.throws else ()
         if exits is None:
-            refused[function.name] = "an exception may leave it by ways that cannot be told"
+            refused[function.name] = "not all of its exits could be found"
             continue
         place = function.offset + site_offset(elf, function, row.signature.argument_registers)
         found[place] = Probe(

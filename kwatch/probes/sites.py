@@ -67,7 +67,7 @@ def site_offset(elf: Elf, function: Function, argument_registers: int) -> int:
         if _ends_straight_line(instruction) or _writes(instruction, protected):
             return 0
         if str(instruction.mnemonic).startswith("paci"):
-            return 0  # the return address is signed: a return probe could not replace it any more
+            return 0  # the return address is signed: a return probe can no longer replace it
     return 0
 
 
@@ -106,7 +106,7 @@ def _writes(instruction: capstone.CsInsn, registers: frozenset[str]) -> bool:
 
 
 def _branch_targets(elf: Elf, function: Function) -> Iterator[int]:
-    """Where the function's direct branches and calls lead, as virtual addresses."""
+    """The targets of the function's direct branches and calls, as virtual addresses."""
     code = elf.read(function.vaddr, min(function.size, _MAX_BODY))
     engine = _disassembler(elf.machine, False)
     for _, _, mnemonic, operands in engine.disasm_lite(code, function.vaddr):
@@ -116,7 +116,7 @@ def _branch_targets(elf: Elf, function: Function) -> Iterator[int]:
 
 
 def _through_slot(elf: Elf, address: int, slots: dict[int, int]) -> int:
-    """Where a branch ends that leads to an entry of the procedure linkage table."""
+    """The final target of a branch to an entry of the procedure linkage table."""
     if elf.offset_of(address) is None:
         return address
     code = elf.read(address, 20)
@@ -148,7 +148,7 @@ def _arm_slot(code: bytes, address: int) -> int | None:
 
 
 def _is_entered_between(elf: Elf, function: Function, offset: int) -> bool:
-    """Whether the function jumps back to behind its entry, so that one call could hit twice."""
+    """Whether the function jumps back behind its entry: one call could hit the probe twice."""
     inside = range(function.vaddr + 1, function.vaddr + offset + 1)
     return any(target in inside for target in _branch_targets(elf, function))
 
@@ -161,10 +161,10 @@ def forwards_to(elf: Elf, function: Function, others: Sequence[int]) -> bool:
 
 
 def exit_offsets(elf: Elf, function: Function) -> tuple[int, ...] | None:
-    """File offsets of the instructions by which the function returns; None if not all are known.
+    """File offsets of the function's return instructions; None if not all are known.
 
-    Jumps are followed wherever they lead, so that the return of a function that ends by jumping
-    to another one is found there.
+    Jumps are followed, so the returns of a function that ends in a tail call are found in the
+    other one.
     """
     exits: set[int] = set()
     seen: set[int] = set()
@@ -189,7 +189,7 @@ def exit_offsets(elf: Elf, function: Function) -> tuple[int, ...] | None:
 
 
 def _straight_line(elf: Elf, address: int) -> Iterator[capstone.CsInsn]:
-    """The instructions from an address on, to the end of what the file has there."""
+    """The instructions from an address on, as far as the file has code."""
     engine = _disassembler(elf.machine, True)
     while True:
         code = elf.read(address, _MAX_PROLOGUE)
@@ -212,7 +212,7 @@ def _is_unconditional(instruction: capstone.CsInsn) -> bool:
 
 
 def _jump_target(instruction: capstone.CsInsn) -> int | None:
-    """Where a jump leads: _UNKNOWN if through a register or memory, None for what does not jump."""
+    """The target of a jump: _UNKNOWN if it is in a register or memory, None if it is no jump."""
     import capstone
 
     if not instruction.group(capstone.CS_GRP_JUMP) or instruction.group(capstone.CS_GRP_CALL):

@@ -56,7 +56,7 @@ class Programs:
 
     maps: dict[str, bpf.Map]
     programs: dict[str, int]
-    ways: AttachMethods
+    methods: AttachMethods
 
     def close(self) -> None:
         for fd in (*self.programs.values(), *(map_.fd for map_ in self.maps.values())):
@@ -71,10 +71,10 @@ def attach_methods_here() -> AttachMethods:
 class Loader:
     """A load in progress: constructed, it compiles; it is readable when `result()` is there.
 
-    `ways`: None takes what the kernel has.
+    `methods`: None takes what the kernel has.
     """
 
-    def __init__(self, config: ProgramConfig, ways: AttachMethods | None = None) -> None:
+    def __init__(self, config: ProgramConfig, methods: AttachMethods | None = None) -> None:
         self._errors = os.fdopen(os.memfd_create("compiler"), "w+b")
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -86,7 +86,7 @@ class Loader:
             self._socket.close()
             os.dup2(self._errors.fileno(), 2)
             os.dup2(self._errors.fileno(), 1)
-            _child_main(theirs, config, ways)
+            _child_main(theirs, config, methods)
         theirs.close()
 
     def fileno(self) -> int:
@@ -131,8 +131,8 @@ def _die_with(parent: int) -> None:
 
 
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
-    ways = AttachMethods(*answer["ways"])
-    unpreempted = ways.perf_tracepoints
+    methods = AttachMethods(*answer["methods"])
+    unpreempted = methods.perf_tracepoints
     maps = {
         name: bpf.Map(descriptors.pop(0), key, value, entries, unpreempted)
         for name, (key, value, entries) in answer["maps"].items()
@@ -140,12 +140,12 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
     programs = {name: descriptors.pop(0) for name in answer["programs"]}
     for name in TAIL_CALLED.keys() & programs.keys():
         maps[TAIL_CALLED[name]].set(bytes(4), struct.pack("I", programs[name]))
-    return Programs(maps, programs, ways)
+    return Programs(maps, programs, methods)
 
 
-def _child_main(sock: socket.socket, config: ProgramConfig, ways: AttachMethods | None) -> None:
+def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMethods | None) -> None:
     try:
-        answer, descriptors = _load(config, ways or attach_methods_here())
+        answer, descriptors = _load(config, methods or attach_methods_here())
     except KwatchError as error:
         answer, descriptors = _failed(error), []
     except OSError as error:
@@ -164,32 +164,32 @@ def _failed(error: KwatchError) -> Answer:
     return {"error": str(error), "hint": error.hint}
 
 
-def _load(config: ProgramConfig, ways: AttachMethods) -> tuple[Answer, list[int]]:
-    objects = compiled(config, ways)
+def _load(config: ProgramConfig, methods: AttachMethods) -> tuple[Answer, list[int]]:
+    objects = compiled(config, methods)
     made = objects.make_maps()
-    programs = _program_table(config, ways)
+    programs = _program_table(config, methods)
     maps = {name: objects.maps[name].shape[1:4] for name in made}
     descriptors = list(made.values())
     for name, (kind, attach_type) in programs.items():
         descriptors.append(_load_one(name, objects.code(name, made), kind, attach_type))
-    return {"maps": maps, "programs": list(programs), "ways": astuple(ways)}, descriptors
+    return {"maps": maps, "programs": list(programs), "methods": astuple(methods)}, descriptors
 
 
-def compiled(config: ProgramConfig, ways: AttachMethods) -> Compiled:
+def compiled(config: ProgramConfig, methods: AttachMethods) -> Compiled:
     """What was compiled before, or is now."""
     text = source_text()
     package = importlib.util.find_spec("bcc")
     bcc = package.origin if package is not None and package.origin else ""
     stamp = str(os.stat(bcc).st_mtime_ns) if bcc else ""
-    key = cache_key([text, *config.macros({}, ways), bcc, stamp])
+    key = cache_key([text, *config.macros({}, methods), bcc, stamp])
     found = find(key)
     if found is None:
-        found = _compile(config, ways, text)
+        found = _compile(config, methods, text)
         keep(key, found)
     return found
 
 
-def _compile(config: ProgramConfig, ways: AttachMethods, text: str) -> Compiled:
+def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compiled:
     from kwatch.kernel.btf import KernelTypes
 
     os.environ["BCC_KERNEL_SOURCE"] = str(shim_directory())
@@ -198,7 +198,7 @@ def _compile(config: ProgramConfig, ways: AttachMethods, text: str) -> Compiled:
         from bcc.libbcc import lib
     except ImportError as error:
         raise KwatchError(f"the Python bindings of bcc are missing ({error})", BCC_HINT) from error
-    macros = config.macros(KernelTypes().offsets(), ways)
+    macros = config.macros(KernelTypes().offsets(), methods)
     try:
         bcc = BPF(text=text, cflags=macros)
     except Exception as error:  # bcc raises nothing more precise
@@ -212,7 +212,7 @@ def _compile(config: ProgramConfig, ways: AttachMethods, text: str) -> Compiled:
         lib.bpf_table_name(bcc.module, table).decode(): lib.bpf_table_fd_id(bcc.module, table)
         for table in tables
     }
-    names = _program_table(config, ways)
+    names = _program_table(config, methods)
     programs = {name: bcc.dump_func(name.encode()) for name in names}
     return captured(maps, dict(_HOLDS.findall(text)), programs)
 

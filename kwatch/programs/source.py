@@ -73,7 +73,7 @@ class ProgramConfig:
         """Whether anything comes with its stack."""
         return self.heap_stacks or self.call_stacks
 
-    def macros(self, offsets: dict[str, int], ways: AttachMethods) -> list[str]:
+    def macros(self, offsets: dict[str, int], methods: AttachMethods) -> list[str]:
         """The only place where settings become macros."""
         major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
         values: dict[str, int] = {
@@ -90,8 +90,8 @@ class ProgramConfig:
         flags = [f"-D{name}={value}ULL" for name, value in values.items()]
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
-        flags += ["-DHEAP_COOKIE"] * ways.uprobe_links
-        flags += ["-DPERF_TRACEPOINTS"] * ways.perf_tracepoints
+        flags += ["-DHEAP_COOKIE"] * methods.uprobe_links
+        flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         flags += ["-DSTACKS"] * self.stacks
         return flags

@@ -27,8 +27,8 @@ from kwatch.wire.events import Abi
 from kwatch.wire.maps import (
     CALL_NUMBERS,
     CALL_ROLE_SHIFT,
-    Call,
     CallFlag,
+    CallInProgress,
     MemoryRole,
     TargetFlag,
 )
@@ -77,7 +77,7 @@ class Tracer:
         self.targets = TargetMap(programs.maps["targets"])
         with ExitStack() as stack:
             stack.callback(programs.close)
-            if options.heap and not programs.ways.uprobe_links:
+            if options.heap and not programs.methods.uprobe_links:
                 perf.uprobe_type()  # before there is anything to probe, all of which would fail
             self._configure(options)
             self.stream = stack.enter_context(closing(Stream(programs, options)))
@@ -92,7 +92,7 @@ class Tracer:
             self.attacher = stack.enter_context(closing(Attacher(programs)))
             stack.callback(self.stop)
             for name in self._attached:
-                program, through_perf = programs.programs[name], programs.ways.perf_tracepoints
+                program, through_perf = programs.programs[name], programs.methods.perf_tracepoints
                 attached = tracepoints.attach(TRACEPOINTS[name], program, through_perf)
                 self._tracepoints.append(attached)
             self._opened = stack.pop_all()
@@ -107,7 +107,7 @@ class Tracer:
     def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
         """(pid, abi, number) of each traced call that has begun and not returned."""
         for _, value in self.programs.maps["calls"].items():
-            call = Call.from_buffer_copy(value)
+            call = CallInProgress.from_buffer_copy(value)
             if call.active and call.flags & CallFlag.TRACE and not call.waiting:
                 yield call.tgid, call.abi, call.nr
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small parts of the operating system that Python's library lacks."""
+"""Helpers for the operating system and for containers that Python's library lacks."""

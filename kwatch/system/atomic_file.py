@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are there whole or not at all, in folders where others may plant links."""
+"""Files that appear complete or not at all, even in folders where others may plant links."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import contextlib
 import os
 import secrets
 
-#: What the name of an unfinished file ends in.
+#: The suffix of an unfinished file.
 UNFINISHED = ".new"
 
 
 def create_beside(name: str, mode: int, folder: int | None = None) -> tuple[int, str]:
-    """A new file, open for writing, and its name, which nobody can have guessed.
+    """Creates a file with an unpredictable name; returns its descriptor and the name.
 
-    `folder` is what a relative name counts from, as in open(). Raises OSError.
+    A relative name is relative to `folder`, as in open(). Raises OSError.
     """
     stem, suffix = os.path.splitext(name)
     unfinished = f"{stem}-{secrets.token_hex(8)}{suffix}{UNFINISHED}"
@@ -23,7 +23,7 @@ def create_beside(name: str, mode: int, folder: int | None = None) -> tuple[int,
 
 
 def write_atomically(name: str, data: bytes, mode: int, folder: int | None = None) -> None:
-    """Puts a new file in the place of the one of this name, which may be read meanwhile."""
+    """Replaces a file, which others may read meanwhile. Raises OSError."""
     fd, unfinished = create_beside(name, mode, folder)
     try:
         with open(fd, "wb") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder in which kwatch keeps what it need not make twice, safe against other users."""
+"""The cache directory, safe against other users."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def default_dir() -> Path:
     """`$XDG_CACHE_HOME/kwatch` or `~/.cache/kwatch`.
 
-    For root `~` is root's own home, whatever sudo has kept in the environment, and the variable
-    counts only if the folder it names is root's.
+    For root, `~` is root's home, even if sudo has kept another HOME, and the variable counts only
+    if root owns the directory that it names.
     """
     user = os.geteuid()
     named = os.environ.get("XDG_CACHE_HOME", "")
@@ -43,7 +43,7 @@ def _belongs_to_us(status: os.stat_result) -> bool:
 
 
 class CacheDir:
-    """A folder that is ours and that nobody else may write to; every method may raise OSError."""
+    """A directory that only its owner, this user, may write to. Methods may raise OSError."""
 
     def __init__(self, path: Path) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,7 +59,7 @@ class CacheDir:
         os.close(self._fd)
 
     def read(self, name: str, most: int) -> bytes:
-        """The first `most` bytes of a file, which are more than it may have."""
+        """Up to `most` bytes of a file; the caller passes more than the file may have."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(name, flags, dir_fd=self._fd), "rb") as file:
             status = os.fstat(file.fileno())
@@ -68,16 +68,16 @@ class CacheDir:
             return file.read(most)
 
     def touch(self, name: str) -> None:
-        """Marks a file as used now, where that can be."""
+        """Marks a file as just used; does nothing if that fails."""
         with contextlib.suppress(OSError):
             os.utime(name, dir_fd=self._fd, follow_symlinks=False)
 
     def write(self, name: str, data: bytes) -> None:
-        """Whole or not at all, as another kwatch may write or read the same file."""
+        """Writes a file atomically: another kwatch may write or read it at the same time."""
         write_atomically(name, data, 0o600, self._fd)
 
     def shrink(self, suffix: str, limit: int) -> None:
-        """Of the files so named, removes those unused for longest, until `limit` bytes are left."""
+        """Removes the least recently used files with this suffix until `limit` bytes are left."""
         files = []
         for name in os.listdir(self._fd):
             if name.endswith((suffix, suffix + UNFINISHED)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that kwatch starts for itself, and that must not outlive it."""
+"""Helper processes of kwatch, which must not outlive it."""
 
 from __future__ import annotations
 

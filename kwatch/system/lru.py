@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bounded mapping that forgets what was used longest ago, and says so."""
+"""A bounded mapping that evicts the least recently used values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 def _ignore(_: object) -> None:
-    """Nothing has to be done for a value that is forgotten."""
+    """An evicted value needs no cleanup."""
 
 
 def _one(_: object) -> int:
@@ -44,7 +44,7 @@ class Lru(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Forgets another value of the key. The newest value stays, however heavy it is."""
+        """Replaces the value of the key. The newest value stays, however heavy it is."""
         old = self._items.get(key)
         if old is not None:
             self.remove(key)
@@ -58,13 +58,13 @@ class Lru(Generic[K, V]):
             self._on_evict(evicted)
 
     def remove(self, key: K) -> V:
-        """Takes a value out, without `on_evict`."""
+        """Removes a value without `on_evict`."""
         value = self._items.pop(key)
         self.weight -= self._weigh(value)
         return value
 
     def drain(self) -> Iterator[V]:
-        """Takes every value out, without `on_evict`."""
+        """Removes every value without `on_evict`."""
         self.weight = 0
         while self._items:
             yield self._items.popitem()[1]

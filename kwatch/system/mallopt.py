@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps memory that kwatch frees in its own heap, for the next batch."""
+"""Keeps freed memory in kwatch's own heap, for the next batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _MAX_SIZE = 32 << 20  # the most that M_MMAP_THRESHOLD may be
 
 
 def keep_freed_memory() -> None:
-    """Each batch takes arrays of the same few hundred KB and frees them.
+    """Stops glibc from returning freed memory to the kernel.
 
-    glibc would give them back to the kernel, and every batch would fault its pages in again: 10 to
-    20 ns an event. Other C libraries have no mallopt(3), and are left as they are.
+    Each batch allocates and frees arrays of the same few hundred KB. Otherwise every batch would
+    fault their pages in again, which costs 10 to 20 ns per event. Other C libraries have no
+    mallopt(3) and keep their defaults.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

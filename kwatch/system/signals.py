@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT, SIGTERM and SIGHUP as something to poll: they end a session with its report."""
+"""SIGINT, SIGTERM and SIGHUP on a descriptor to poll: they end a session with its report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A signal came while kwatch was starting: nothing is traced, no command is run."""
+    """A signal arrived while kwatch was starting: nothing is traced, no command is run."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}; nothing was traced")
@@ -26,7 +26,7 @@ class _Readable(Protocol):
 
 
 class Signals:
-    """Installed once, for the life of the process. Under nohup, SIGHUP stays ignored."""
+    """Installed once for the life of the process. Under nohup, SIGHUP stays ignored."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -37,11 +37,11 @@ class Signals:
         _set_actions(lambda *_: None)
 
     def fileno(self) -> int:
-        """Readable when a signal has come."""
+        """Readable when a signal has arrived."""
         return self._read
 
     def read(self) -> None:
-        """Takes note of the signals that have come."""
+        """Counts the signals that have arrived."""
         try:
             arrived = [n for n in os.read(self._read, 64) if n in _NUMBERS]
         except BlockingIOError:
@@ -52,13 +52,13 @@ class Signals:
             self.first_at = self.first_at or time.monotonic()
 
     def check(self) -> None:
-        """Raises Interrupted if a signal has come."""
+        """Raises Interrupted if a signal has arrived."""
         self.read()
         if self.count:
             raise Interrupted(self.last)
 
     def wait_for(self, source: _Readable) -> None:
-        """Until `source` is readable. Raises Interrupted if a signal comes meanwhile."""
+        """Waits until `source` is readable. Raises Interrupted if a signal arrives first."""
         poll = select.poll()
         for fd in (self._read, source.fileno()):
             poll.register(fd, select.POLLIN)
@@ -67,17 +67,17 @@ class Signals:
 
 
 def end_at_once() -> None:
-    """Until there are Signals, each raises Interrupted wherever kwatch is."""
+    """Until Signals is installed, a signal raises Interrupted at once."""
     _set_actions(_interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    _set_actions(signal.SIG_IGN)  # the first one has its way
+    _set_actions(signal.SIG_IGN)  # only the first one counts
     raise Interrupted(number)
 
 
 def fork(action: signal.Handlers) -> int:
-    """os.fork, but of the signals the child tells nobody: it takes this action on each."""
+    """os.fork(); the child takes this action on each signal instead of reporting it."""
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
     try:
         pid = os.fork()

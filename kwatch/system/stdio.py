@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard output, whose errors are seen at once, and standard error, whose errors do no harm."""
+"""Standard output with immediate errors, and standard error with errors ignored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kwatch.errors import KwatchError
 
 
 def write(text: str) -> None:
-    """To standard output. Raises KwatchError if that fails; BrokenPipeError passes through."""
+    """Writes to standard output. Raises KwatchError on failure, BrokenPipeError as it is."""
     if sys.stdout is None:
         raise KwatchError("standard output is closed", "redirect it to a file")
     try:
@@ -27,20 +27,20 @@ def write(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """To standard error, for people. It may be closed, full, or have nobody who reads it."""
+    """Writes a line to standard error; ignores errors, as it may be closed or full."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
 
 def say_error(error: KwatchError) -> None:
-    """What failed, why, and what to do."""
+    """Prints what failed, why, and what to do."""
     hint = f"\n  {error.hint}" if error.hint else ""
     say(f"kwatch: {error}{hint}")
 
 
 def abandon() -> None:
-    """What could not be written is given up: Python must not try again at its exit."""
+    """Discards what could not be written, or Python would try again at its exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that take a new name: execs and renames from the kernel's process connector."""
+"""Processes with a new name: execs and renames, from the kernel's process connector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from kwatch.errors import KwatchError
 
-#: Bursts of forks fill it: each message takes about 1 KiB of the kernel's.
+#: Bursts of forks fill it: each message takes about 1 KiB in the kernel.
 _RECEIVE_BUFFER = 4 << 20
 _SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 _MAX_MESSAGE = 1 << 12
@@ -29,7 +29,7 @@ class _Socket(Protocol):
 
 
 class Connector:
-    """A netlink socket that is readable when some process has exec'ed or renamed itself."""
+    """A netlink socket that is readable when a process has made an exec or renamed itself."""
 
     def __init__(self, receive_buffer: int = _RECEIVE_BUFFER) -> None:
         from pyroute2.netlink.connector.cn_proc import ProcEventSocket
@@ -50,9 +50,9 @@ class Connector:
         return self._socket.fileno()
 
     def renamed(self) -> set[int] | None:
-        """Reads what has come: pids of processes with a new name; None: some were lost.
+        """Returns the pids of processes with a new name; None if messages were lost.
 
-        Not by pyroute2's own get(), which fails on what comes after an overflow.
+        Does not use pyroute2's own get(), which fails after an overflow.
         """
         pids: set[int] | None = set()
         while True:
@@ -75,7 +75,7 @@ class Connector:
 
 
 def _set_receive_buffer(listener: _Socket, size: int) -> None:
-    """Beyond net.core.rmem_max if that is allowed, else up to it."""
+    """Exceeds net.core.rmem_max if that is permitted."""
     try:
         listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
     except PermissionError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of processes as globs: matched here, and compiled for the BPF programs.
+"""Globs for process names: matched here, and compiled for the BPF programs.
 
-By bytes, as the kernel has names: `?` is one byte.
+Names are bytes, as in the kernel: `?` matches one byte.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ELEMENT = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 
 
 def check(glob: str) -> str:
-    """Returns the glob; raises UsageError for one that can match nothing."""
+    """Returns the glob; raises UsageError if it cannot match anything."""
     if not glob or "/" in glob or "\0" in glob:
         raise UsageError(
             f"--comm {glob!r}: a process name is not empty and has no slash",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launches a command that waits, before its exec, until kwatch is attached."""
+"""Launches a command that waits before its exec until kwatch is attached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OWN_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)  # before kwatch raises 
 
 
 class Launched:
-    """A child that waits to run a command. It leads no new group: Ctrl-C reaches it too."""
+    """A child that waits to run a command. It stays in the process group, so Ctrl-C reaches it."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
         self.path = resolve(command[0])
@@ -55,14 +55,14 @@ class Launched:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self) -> int:
-        """Waits for its end: the exit status as a shell gives it, 128 + N for signal N."""
+        """Waits for the end; returns the exit status as a shell does: 128 + N for signal N."""
         if self._status is None:
             code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self._status = code if code >= 0 else 128 - code
         return self._status
 
     def abandon(self) -> None:
-        """A command that has not been released never runs; one that has goes on."""
+        """Kills a command that has not been released; one that has continues."""
         if not self._waits:
             return
         self._waits = False
@@ -73,7 +73,7 @@ class Launched:
 
 
 def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:
-    """The child. Nothing of kwatch's may survive into the command but its standard streams."""
+    """Runs in the child. The command inherits nothing of kwatch but the standard streams."""
     try:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
             signal.signal(number, signal.SIG_DFL)
@@ -101,7 +101,7 @@ def resolve(name: str) -> str:
 
 
 def is_32_bit(path: str) -> bool:
-    """Whether running `path` will run 32-bit code."""
+    """Whether the program at `path` is 32-bit."""
     try:
         with open(_interpreter_of_script(path), "rb") as file:
             return file.read(len(_ELF_32)) == _ELF_32
@@ -110,10 +110,10 @@ def is_32_bit(path: str) -> bool:
 
 
 def program_files(path: str) -> list[str]:
-    """The files that running `path` will map: the program and, by its loader, its libraries.
+    """The files that a run of `path` will map: the program and its libraries.
 
-    The dynamic loader itself resolves them (--list), so LD_PRELOAD, rpaths and its cache count.
-    None of what cannot be run: its exec says why.
+    The dynamic loader itself lists them (--list), with regard to LD_PRELOAD, rpaths and its cache.
+    Empty if the program cannot be run: its exec will say why.
     """
     from kwatch.elf.elf import Elf, ElfError
 

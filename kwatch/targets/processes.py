@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about processes from /proc, by psutil: identity, names, and why one cannot be traced."""
+"""Facts about processes from /proc and psutil: identity, names, why one cannot be traced."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def facts(pid: int) -> ProcessFacts | None:
 
 
 def _has_threads(pid: int) -> bool:
-    """Whether there are others than the first, which may have ended before them."""
+    """Whether threads other than the first are left: it may end before them."""
     return len(os.listdir(f"/proc/{pid}/task")) > 1
 
 
 @cache
 def _boot_time() -> float:
-    """Read once: it moves with the wall clock, and start times must stay comparable."""
+    """Read once: it changes with the wall clock, but start times must stay comparable."""
     return psutil.boot_time()
 
 
@@ -51,7 +51,7 @@ def _comm(pid: int) -> str:
 
 
 def comm_of(pid: int) -> str:
-    """The name of its first thread; empty if the process has ended."""
+    """The name of the first thread; empty if the process has ended."""
     try:
         return _comm(pid)
     except (FileNotFoundError, ProcessLookupError):
@@ -59,7 +59,7 @@ def comm_of(pid: int) -> str:
 
 
 def exe_of(pid: int) -> str:
-    """Path of the executable in its own mount namespace; empty where that cannot be told."""
+    """The path of the executable in its mount namespace; empty if it is unknown."""
     try:
         return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
     except OSError:
@@ -72,12 +72,12 @@ def start_time(boottime_ns: int) -> float:
 
 
 def same_start(one: float, other: float) -> bool:
-    """Whether two processes of one pid are one."""
+    """Whether two processes with the same pid are the same process."""
     return abs(one - other) < 0.5 / _TICKS
 
 
 def now(known: ProcessFacts) -> ProcessFacts | None:
-    """The process as it is now; None if it has ended: one that began at another time is another."""
+    """The process as it is now; None if it has ended, even if its pid was reused."""
     found = facts(known.pid)
     return found if found and same_start(found.start_time, known.start_time) else None
 
@@ -92,18 +92,18 @@ def require(pid: int) -> ProcessFacts:
         if os.path.exists(f"/proc/{pid}"):
             raise KwatchError(
                 f"process {pid} has ended and waits for its parent",
-                "give the --pid of one that runs: ps -e shows it as defunct",
+                "give the --pid of a running process; ps -e shows this one as defunct",
             )
     raise KwatchError(f"there is no process {pid}", "list the running ones with `ps -e`")
 
 
 def require_still(known: ProcessFacts) -> ProcessFacts:
-    """The facts of now of a process that the user named; KwatchError if it has ended since."""
+    """The current facts of a process that the user named; KwatchError if it has ended."""
     found = now(known)
     if found is None:
         raise KwatchError(
             f"process {known.pid} ({known.comm}) ended before kwatch was attached to it",
-            "give the --pid of one that runs on, or launch the program: kwatch -- COMMAND",
+            "give the --pid of a running process, or launch the program: kwatch -- COMMAND",
         )
     return found
 
@@ -149,7 +149,7 @@ def all_pids() -> list[int]:
 
 
 def descendants(ancestors: set[int]) -> list[int]:
-    """Processes that these have started, or theirs; neither kwatch nor who has started it."""
+    """The children of these, and theirs, except kwatch and its ancestors."""
     parents = dict(_parents())
     own, pid = {0}, os.getpid()
     while pid not in own:
@@ -174,6 +174,6 @@ def name_matches(pid: int, patterns: tuple[str, ...]) -> bool:
 
 
 def utc_now() -> str:
-    """The wall clock as the reports print it."""
+    """The wall-clock time as in the reports."""
     now = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"

@@ -28,7 +28,7 @@ class AllocatorFunction:
 
     @property
     def throws(self) -> bool:
-        """Whether an exception may leave it, so that its return must be left alone."""
+        """Whether an exception may leave it: it must not get a return probe then."""
         return self.signature is AllocSignature.NEW
 
 
@@ -45,7 +45,7 @@ def _operators() -> list[AllocatorFunction]:
     return rows
 
 
-#: Order matters to nothing but the reports; the index travels in events as `function`.
+#: Events carry the index as `function`. Otherwise the order matters only for reports.
 ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
     AllocatorFunction("malloc", AllocSignature.MALLOC),
     AllocatorFunction("calloc", AllocSignature.CALLOC),
@@ -62,7 +62,7 @@ ALLOCATOR_FUNCTIONS: tuple[AllocatorFunction, ...] = (
     *_operators(),
 )
 
-#: By signature: the function that is reported where only the signature is known.
+#: By signature: the function that is reported if only the signature is known.
 FIRST_FUNCTIONS: dict[AllocSignature, int] = {
     row.signature: index for index, row in reversed(list(enumerate(ALLOCATOR_FUNCTIONS)))
 }

@@ -13,8 +13,8 @@ STACK_CHUNK = 16
 MAX_FRAMES = 256
 STACK_COPY = 4096
 
-#: Stack ids below this have no frames: the function that was called, its index plus one, or of a
-#: system call a `NoCallStack`.
+#: Lower stack ids have no frames: they are the index of an allocator function plus one, or a
+#: NoCallStack of a system call.
 STACK_IDS = 256
 
 #: One batch of records of a single ring: a structured array.
@@ -48,7 +48,7 @@ def event_type(record: bytes) -> int:
 
 
 def types_of(batch: Batch) -> Types:
-    """What each record is, read once for all who ask, since a pass over records is what costs."""
+    """The types of the records as one array: to read them once saves passes over the records."""
     return np.ascontiguousarray(batch["type"])
 
 

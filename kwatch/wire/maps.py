@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kwatch shares with the BPF programs beside the rings: bpf/maps.h in Python.
+"""What Python and the BPF programs share besides the rings: bpf/maps.h in Python.
 
-Without numpy, which is not wanted before the programs are being compiled.
+Without numpy, which is imported while the programs are compiled.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 
-#: Numbers of system calls per ABI that can be selected; the last one stands for all above.
+#: System call numbers per ABI; the last one stands for itself and all above.
 CALL_NUMBERS = 1024
 CALL_ROLE_SHIFT = 4
 MAX_PATTERNS = 8
@@ -45,7 +45,7 @@ class MemoryRole(enum.IntEnum):
 
 
 class AllocSignature(enum.IntEnum):
-    """How an allocator function takes its size and gives its result."""
+    """How an allocator function takes its size and returns its result."""
 
     MALLOC = 0
     CALLOC = 1
@@ -84,7 +84,7 @@ class LossKey(ctypes.Structure):
     _fields_ = (("tgid", ctypes.c_uint32), ("cause", ctypes.c_uint32))
 
 
-class Call(ctypes.Structure):
+class CallInProgress(ctypes.Structure):
     _fields_ = (
         ("time_ns", ctypes.c_uint64),
         ("arguments", ctypes.c_uint64 * 4),

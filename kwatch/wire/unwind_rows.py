@@ -55,7 +55,7 @@ FP_AT_FP = 1
 
 
 class StackEnd(enum.IntEnum):
-    """How a stack ended; all but `COMPLETE` say why it is truncated."""
+    """How a stack ended; all but COMPLETE say why it is truncated."""
 
     COMPLETE = 0
     NO_MAPPING = 1

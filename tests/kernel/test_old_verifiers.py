@@ -56,13 +56,13 @@ NAMED = {"comm_patterns": 3, "follow": True, "min_size": 10, "max_size": 1000}
 
 
 @pytest.mark.parametrize(
-    "ways", [AttachMethods(True, False), AttachMethods(False, False), AttachMethods(True, True)]
+    "methods", [AttachMethods(True, False), AttachMethods(False, False), AttachMethods(True, True)]
 )
 @pytest.mark.parametrize("heap", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"system_wide": True}, NAMED])
-def test_loops_go_round_by_jumps(ways, heap, settings):
+def test_loops_go_round_by_jumps(methods, heap, settings):
     config = ProgramConfig(heap=heap, heap_stacks=heap, call_stacks=True, **settings)
-    programs = compiled_programs(config, ways)
+    programs = compiled_programs(config, methods)
     assert "unwind_call" in programs
     assert not [name for name, code in programs.items() if falls_back(code)]
 

@@ -125,9 +125,9 @@ _NO_FILE = 1 << 24  # a descriptor that is not open
 class _NothingLoads:
     """In the place of the Loader: programs that compile and that no kernel takes."""
 
-    def __init__(self, config: object, ways: object) -> None:
+    def __init__(self, config: object, methods: object) -> None:
         self.programs = dict.fromkeys([*TRACEPOINTS, "heap_entry", "heap_malloc"], _NO_FILE)
-        self.ways = ways
+        self.methods = methods
 
     def result(self) -> _NothingLoads:
         return self

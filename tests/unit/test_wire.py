@@ -47,7 +47,7 @@ FIRST_MEMBERS = {
 MAP_VALUES = {
     "target": maps.Target,
     "loss_key": maps.LossKey,
-    "call": maps.Call,
+    "call_in_progress": maps.CallInProgress,
     "file_key": maps.FileKey,
     "file_table": maps.FileTable,
     "code_mapping": maps.CodeMapping,
@@ -55,7 +55,7 @@ MAP_VALUES = {
     "pattern": maps.Pattern,
 }
 
-#: A member of `struct call` that Python does not read.
+#: A member of `struct call_in_progress` that Python does not read.
 C_ONLY = {"last_stack"}
 
 ENUMS = {

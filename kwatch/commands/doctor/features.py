@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine can do, found by trying it: never by comparing versions."""
+"""What this machine can do, found by trying it; versions are never compared."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def _lockdown() -> None:
         mode = file.read()
     if "[confidentiality]" in mode:
         raise KwatchError(
-            "the kernel is locked down (confidentiality): BPF may not read memory",
-            "boot with lockdown=integrity or without Secure Boot's strict mode",
+            "the kernel is in lockdown mode (confidentiality): BPF programs may not read memory",
+            "boot with lockdown=integrity",
         )
 
 
@@ -100,14 +100,14 @@ def _connector() -> None:
 def _uprobe_links() -> None:
     if not bpf.has_uprobe_links():
         raise KwatchError(
-            "this kernel attaches a program to one place at a time (until Linux 6.6, commit "
+            "this kernel attaches a program to one place at a time (before Linux 6.6, commit "
             "89ae89f53d20)",
-            "nothing to do: perf uprobes take their place",
+            "nothing to do: kwatch uses perf uprobes instead",
         )
 
 
 def _emulation() -> Feature:
-    """What the choice of the probed instruction rests on."""
+    """The facts by which kwatch chooses the instruction to probe."""
     name, purpose = "emulated instructions", "probes without single-stepping"
     try:
         known = INSTRUCTIONS.get(platform.machine(), ())
@@ -121,24 +121,24 @@ def _emulation() -> Feature:
 
 def _tracepoints(programs: Programs) -> None:
     for name, tracepoint in TRACEPOINTS.items():
-        through_perf = programs.ways.perf_tracepoints
+        through_perf = programs.methods.perf_tracepoints
         os.close(tracepoints.attach(tracepoint, programs.programs[name], through_perf))
 
 
 def _found_tracepoints(programs: Programs) -> Feature:
     found = _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
-    if not found.works or not programs.ways.perf_tracepoints:
+    if not found.works or not programs.methods.perf_tracepoints:
         return found
-    reason = "through perf events, because raw ones can be preempted here"
+    reason = "through perf events, because programs of raw tracepoints can be preempted here"
     if not may_be_unpreempted():
-        reason += "; some may be missed: kwatch may not be real-time (CAP_SYS_NICE)"
+        reason += "; events may be missed: kwatch needs CAP_SYS_NICE to become real-time"
     return replace(found, reason=reason)
 
 
 def _uprobes(programs: Programs) -> None:
-    """Probes this process for a moment; it is no target, so the program does nothing."""
+    """Probes this process for a moment. It is not a target, so the program does nothing."""
     path, offset = _own_code()
-    if programs.ways.uprobe_links:
+    if programs.methods.uprobe_links:
         program = programs.programs["heap_entry"]
         os.close(bpf.link_uprobes(program, path, [offset], [0], os.getpid(), 0))
     else:
@@ -160,27 +160,27 @@ def _own_code() -> tuple[str, int]:
     raise KwatchError("no malloc was found in this process", "please report it")
 
 
-#: name, needed, purpose, check: the capabilities that stand by themselves.
+#: Name, needed, purpose, check: the capabilities that need no loaded programs.
 _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
     ("architecture", True, "everything", _architecture),
     ("privileges", True, "everything", require_root),
     ("pid namespace", True, "everything", require_initial_pid_namespace),
     ("no lockdown", True, "everything", _lockdown),
     ("bcc", True, "compiling the BPF programs", _bcc),
-    ("kernel types (BTF)", True, "finding kernel structures", _btf),
+    ("kernel types (BTF)", True, "offsets in kernel structures", _btf),
     ("BPF ring buffers", True, "receiving events", _ring_buffer),
     ("perf rings", True, "receiving forks, execs, exits and mappings", _perf_ring),
-    ("libdw", True, "names and lines of stacks", _libdw),
+    ("libdw", True, "function names and source lines", _libdw),
     ("process connector", False, "--comm for processes that start later", _connector),
 )
 
 
 def features() -> Iterator[Feature]:
-    """Every capability, in the order in which kwatch comes to need it."""
+    """Every capability, in the order in which kwatch needs it."""
     for name, needed, purpose, check in _STANDALONE:
         yield _tried(name, needed, purpose, check)
     if not is_privileged():
-        reason, cure = "not checked: it takes root", "run `kwatch doctor` as root"
+        reason, cure = "not checked: root is needed", "run `kwatch doctor` as root"
         for name in ("uprobe links", "perf uprobes", "tracepoints"):
             yield Feature(name, False, True, "system calls and the heap", reason, cure)
         return
@@ -192,12 +192,12 @@ def features() -> Iterator[Feature]:
 
 
 def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
-    """The programs as built for uprobe links, or as built for kernels without them."""
+    """The programs built for uprobe links, or those for kernels without them."""
     kind = "uprobe links" if links else "perf uprobes"
     purpose = _WITH_LINKS if links else "heap probes on kernels without links"
     try:
-        ways = AttachMethods(links, tracepoints.are_preemptible())
-        with closing(Loader(ProgramConfig(heap=True, call_stacks=True), ways)) as loader:
+        methods = AttachMethods(links, tracepoints.are_preemptible())
+        with closing(Loader(ProgramConfig(heap=True, call_stacks=True), methods)) as loader:
             programs = loader.result()
     except (KwatchError, OSError) as error:
         yield _broken(kind, needed, purpose, error)
@@ -230,7 +230,7 @@ def _broken(
 
 
 def diagnosed(error: Refused) -> KwatchError:
-    """The error with what `kwatch doctor` says first: what it comes from, and the cure."""
+    """The error with the first problem that `kwatch doctor` finds, and its cure."""
     broken = next((each for each in features() if each.needed and not each.works), None)
     if broken is None:
         return error

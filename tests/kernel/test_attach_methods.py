@@ -17,7 +17,7 @@ from kwatch.kernel.bpf import has_uprobe_links
 from kwatch.programs.loader import Loader
 from kwatch.programs.source import AttachMethods, ProgramConfig
 
-# kwatch with the ways that its first two arguments name.
+# kwatch with the methods that its first two arguments name.
 SCRIPT = """
 import sys
 from kwatch.cli import _parse
@@ -35,10 +35,10 @@ sys.exit(Watch(traced, report, loader, Signals()).run())
 """
 
 
-def traced(ways, *arguments):
+def traced(methods, *arguments):
     """What the command printed, and the final reports."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *ways, "--json", *map(str, arguments)],
+        [sys.executable, "-c", SCRIPT, *methods, "--json", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
