@@ -18,19 +18,19 @@ _UNLIMITED = (1 << 64) - 1
 
 
 def source_directory() -> Path:
-    """The BPF sources: inside an installed package, or beside it in a checkout."""
+    """The BPF sources: inside an installed package, or next to it in a checkout."""
     package = Path(str(files("kwatch")))
     installed = package / "bpf"
     return installed if installed.is_dir() else package.parent / "bpf"
 
 
 def shim_directory() -> Path:
-    """A tree that stands in for kernel headers; bcc takes it as BCC_KERNEL_SOURCE."""
+    """A tree that replaces the kernel headers; bcc takes it as BCC_KERNEL_SOURCE."""
     return source_directory() / "shim"
 
 
 def source_text(name: str = "kwatch.bpf.c") -> str:
-    """The translation unit with the text of each quoted include, once, in its place."""
+    """The translation unit, with each quoted include replaced by its text, once."""
     directory = source_directory()
     included: set[str] = set()
 
@@ -46,8 +46,9 @@ def source_text(name: str = "kwatch.bpf.c") -> str:
 
 @dataclass(frozen=True, slots=True)
 class AttachMethods:
-    """How programs attach. `uprobe_links`: many places at once, with cookies (Linux 6.6).
+    """How programs are attached.
 
+    `uprobe_links`: uprobes through links, many places at once, with cookies (Linux 6.6).
     `perf_tracepoints`: tracepoints through perf events.
     """
 
@@ -57,7 +58,7 @@ class AttachMethods:
 
 @dataclass(frozen=True, slots=True)
 class ProgramConfig:
-    """What the BPF programs are built for. Without `heap` there are no `heap_stacks`."""
+    """The settings of the BPF programs. `heap_stacks` needs `heap`."""
 
     heap: bool
     heap_stacks: bool = True
@@ -70,10 +71,10 @@ class ProgramConfig:
 
     @property
     def stacks(self) -> bool:
-        """Whether anything comes with its stack."""
+        """Whether any event has a stack."""
         return self.heap_stacks or self.call_stacks
 
-    def macros(self, offsets: dict[str, int], ways: AttachMethods) -> list[str]:
+    def macros(self, offsets: dict[str, int], methods: AttachMethods) -> list[str]:
         """The only place where settings become macros."""
         major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
         values: dict[str, int] = {
@@ -90,8 +91,8 @@ class ProgramConfig:
         flags = [f"-D{name}={value}ULL" for name, value in values.items()]
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
-        flags += ["-DHEAP_COOKIE"] * ways.uprobe_links
-        flags += ["-DPERF_TRACEPOINTS"] * ways.perf_tracepoints
+        flags += ["-DHEAP_COOKIE"] * methods.uprobe_links
+        flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         flags += ["-DSTACKS"] * self.stacks
         return flags

@@ -13,16 +13,16 @@ _SCRIPT = """
 import pickle, sys
 from kwatch.programs.loader import compiled
 
-config, ways = pickle.load(sys.stdin.buffer)
-pickle.dump(compiled(config, ways).programs, sys.stdout.buffer)
+config, methods = pickle.load(sys.stdin.buffer)
+pickle.dump(compiled(config, methods).programs, sys.stdout.buffer)
 """
 
 
-def compiled_programs(config: ProgramConfig, ways: AttachMethods) -> dict[str, bytes]:
+def compiled_programs(config: ProgramConfig, methods: AttachMethods) -> dict[str, bytes]:
     """The instructions of each program, by name."""
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],
-        input=pickle.dumps((config, ways)),
+        input=pickle.dumps((config, methods)),
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
