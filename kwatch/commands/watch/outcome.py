@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the final verdicts come to: the exit status with --fail-on-leak."""
+"""The exit status with --fail-on-leak, from the final verdicts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class Outcome:
             self._unsure += snapshot.verdict is Verdict.UNSURE
 
     def status(self, status: int, nobody: bool) -> int:
-        """The exit status with --fail-on-leak, `status` without. `nobody`: nothing was traced."""
+        """The exit status with --fail-on-leak.
+
+        `status`: the exit status without it. `nobody`: no process was traced.
+        """
         if self._found_leak:
             return ExitCode.LEAK
         if self._unsure:
