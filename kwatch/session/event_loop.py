@@ -59,8 +59,8 @@ class EventLoop:
         signalled = self._signals.first_at is not None
         options = self._live.options
         waits_for_more = bool(options.comms) or options.system_wide
-        nobody_left = not len(self._live.session.process_table)
-        return (nobody_left and (signalled or not waits_for_more)) or self.is_told_to_end
+        all_ended = not len(self._live.session.process_table)
+        return (all_ended and (signalled or not waits_for_more)) or self.is_told_to_end
 
     @property
     def is_told_to_end(self) -> bool:

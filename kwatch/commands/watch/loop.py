@@ -11,7 +11,7 @@ from typing import Literal
 
 from kwatch.commands.watch.messages import (
     attached_line,
-    nobody_line,
+    nothing_traced_line,
     unmatched_line,
     untraced_line,
 )
@@ -134,13 +134,13 @@ class Watch:
         self._live.session.read_stacks(_LAST_TABLES_S if has_patience() else 0)
         self._report_all("final")
         self._await_names()
-        nobody = bool(self._traced.comms) and not self._live.session.process_table.had_any
-        if nobody:
-            _say(nobody_line(self._traced.comms))
+        nothing_traced = bool(self._traced.comms) and not self._live.session.process_table.had_any
+        if nothing_traced:
+            _say(nothing_traced_line(self._traced.comms))
         for prefix in self._live.tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._loop.status()
-        return self._outcome.status(status, nobody) if self._report.fail_on_leak else status
+        return self._outcome.status(status, nothing_traced) if self._report.fail_on_leak else status
 
     def _await_names(self) -> None:
         """Waits until all reports are written. Another signal or a time limit ends the naming."""

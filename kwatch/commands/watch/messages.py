@@ -32,7 +32,7 @@ def attached_line(options: TraceOptions, tracees: Tracees, launched: Launched | 
     return "; ".join(parts)
 
 
-def nobody_line(comms: tuple[str, ...]) -> str:
+def nothing_traced_line(comms: tuple[str, ...]) -> str:
     """For the end of a run in which no process matched."""
     return f"kwatch: nothing was traced: no process was named {' or '.join(comms)}"
 

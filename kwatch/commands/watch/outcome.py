@@ -22,10 +22,10 @@ class Outcome:
             self._found_leak |= snapshot.verdict is Verdict.LEAK
             self._unsure += snapshot.verdict is Verdict.UNSURE
 
-    def status(self, status: int, nobody: bool) -> int:
+    def status(self, status: int, nothing_traced: bool) -> int:
         """The exit status with --fail-on-leak.
 
-        `status`: the exit status without it. `nobody`: no process was traced.
+        `status`: the exit status without it. `nothing_traced`: no process was traced.
         """
         if self._found_leak:
             return ExitCode.LEAK
@@ -35,4 +35,4 @@ class Outcome:
                 f"kwatch: --fail-on-leak: no leak found, but {self._unsure:,} {noun} could not be "
                 "judged"
             )
-        return ExitCode.FAILED if nobody else status
+        return ExitCode.FAILED if nothing_traced else status
