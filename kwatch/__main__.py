@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m kwatch`, and `kwatch`."""
+"""The entry point of `kwatch` and of `python -m kwatch`."""
 
 import signal
 import sys

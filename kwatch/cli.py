@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: finds the command, and prints the errors that reach the user."""
+"""The command line: runs the command and prints its errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kwatch.system import signals, stdio
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-_CURE_OF_NO_MEMORY = "free some, or raise the limit (ulimit -v, or that of the control group)"
+_CURE_OF_NO_MEMORY = "free some memory, or raise the limit (ulimit -v, or the control group's)"
 
 
 def command_module(name: str) -> ModuleType:
@@ -35,7 +35,7 @@ def command_module(name: str) -> ModuleType:
 
 
 class _Parser(argparse.ArgumentParser):
-    """`make_epilog` is called when it is printed: it takes time that a start has not."""
+    """`make_epilog` is called only for help: it would slow every start."""
 
     make_epilog: Callable[[], str]
 
@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
-        """One line, not the whole usage."""
+        """Reports one line instead of the whole usage."""
         raise UsageError(message, _help_of(self))
 
 
@@ -80,12 +80,12 @@ def _epilog(name: str, module: ModuleType) -> str:
 
 
 def _parse(name: str, words: list[str]) -> argparse.Namespace:
-    """What follows `--` is a command to launch, whatever it looks like."""
+    """Everything after `--` is the command to launch."""
     parser = parser_for(name)
     end = words.index("--") if "--" in words else len(words)
     command = words[end + 1 :]
     if end < len(words) and (not command or name != DEFAULT_COMMAND):
-        parser.error("no command after --" if not command else "-- COMMAND does not go here")
+        parser.error("no command after --" if not command else "this command takes no -- COMMAND")
     parsed, unrecognized = parser.parse_known_args(words[:end])
     if unrecognized:
         message = f"unrecognized arguments: {' '.join(unrecognized)}"
@@ -117,14 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stdio.say(f"kwatch: {error}\n  install kwatch's dependencies: pip install kwatch")
         return ExitCode.FAILED
     except BrokenPipeError:
-        return ExitCode.DONE  # the reader has gone: a quiet end
+        return ExitCode.DONE  # the reader has closed the pipe
     except MemoryError:
-        stdio.say(f"kwatch: there is not enough memory for it\n  {_CURE_OF_NO_MEMORY}")
+        stdio.say(f"kwatch: out of memory\n  {_CURE_OF_NO_MEMORY}")
         return ExitCode.FAILED
     except signals.Interrupted as interrupted:
         stdio.say(f"kwatch: {interrupted}")
         return interrupted.exit_code
-    except Exception as error:  # the last resort: no traceback unless it is asked for
+    except Exception as error:  # users see no traceback unless they ask for one
         if "KWATCH_DEBUG" in os.environ:
             raise
         if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:

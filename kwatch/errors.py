@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception that reaches a user: what failed, why, and what to do about it."""
+"""The one exception that users see: what failed, why, and what to do about it."""
 
 from __future__ import annotations
 
 import enum
 import errno
 
-#: The errors of a process, and of a machine, that has too many files open; they may come anywhere.
+#: Too many open files, in the process or on the machine. Any call may fail with these.
 TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 CURE_OF_TOO_MANY_FILES = "raise the limit of open files: ulimit -n 65536"
 
-#: The errors of a write that finds no place.
+#: A write fails with these if there is no room for the data.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -37,10 +37,10 @@ class KwatchError(Exception):
 
 
 class Refused(KwatchError):
-    """The machine does not let kwatch do what it cannot do without; `kwatch doctor` looks why."""
+    """The machine refuses something that kwatch needs; `kwatch doctor` finds the reason."""
 
 
 class UsageError(KwatchError):
-    """The command line cannot be understood."""
+    """The command line is invalid."""
 
     exit_code = ExitCode.USAGE

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands by name.
 
-The module of each has `SUMMARY`, `add_arguments(parser)` and `run(arguments) -> exit status`; its
-docstring is the description in its help.
+The module of a command has `SUMMARY`, `add_arguments(parser)` and `run(arguments) -> exit status`;
+its docstring is the description in the command's help.
 """
 
 DEFAULT_COMMAND = "watch"
 
-#: The module of each command, in the order of the help.
+#: The module of each command, in the order in which the help lists them.
 COMMANDS = {
     DEFAULT_COMMAND: "kwatch.commands.watch.command",
     "doctor": "kwatch.commands.doctor.command",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that say where output goes, in which form, and how large the rings are."""
+"""The options for the output and its formats, and for the size of the rings."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
 
 
 def output_from(arguments: argparse.Namespace) -> str | None:
-    """The file for reports; None is standard output."""
+    """The file for reports; None for standard output."""
     return None if arguments.output == "-" else arguments.output
 
 
 def profiles_from(arguments: argparse.Namespace) -> dict[str, str]:
-    """Paths by the name of the format. Raises UsageError."""
+    """The path of each requested profile, by the name of its format. Raises UsageError."""
     given = {each.name: getattr(arguments, each.name) for each in PROFILE_FORMATS}
     for name, path in given.items():
         if path == "-":
@@ -51,7 +51,7 @@ def profiles_from(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def buffer_from(arguments: argparse.Namespace) -> int:
-    """Bytes of a ring, rounded up to a power of two of at least a page. Raises UsageError."""
+    """The ring size in bytes, rounded up to a power of two and a page. Raises UsageError."""
     if arguments.buffer is None:
         return default_ring_size()
     size = parse_size(arguments.buffer)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every command that traces does first: checks the machine, and starts to compile."""
+"""The first steps of every tracing command: checks the machine and starts to compile."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def compiling(options: TraceOptions) -> Iterator[Loader]:
-    """A loader that compiles while the body imports what is heavy and attaches.
+    """A loader that compiles while the body imports heavy modules and attaches.
 
-    Raises KwatchError; what the machine refuses in the body gets the reason that `kwatch doctor`
-    finds. Install signal handlers before: a signal must not leave the compiler behind.
+    Raises KwatchError. If the kernel refuses something in the body, the error gives the reason that
+    `kwatch doctor` finds. Install signal handlers first: a signal must not leave the compiler
+    running.
     """
     from kwatch.programs.loader import Loader
 
@@ -35,7 +36,7 @@ def compiling(options: TraceOptions) -> Iterator[Loader]:
 
 
 def program_config(options: TraceOptions) -> ProgramConfig:
-    """What the BPF programs have to be built for."""
+    """The settings that the BPF programs are built with."""
     from kwatch.targets.globs import automaton
 
     patterns = filter(None, map(automaton, options.comms))
@@ -52,7 +53,7 @@ def program_config(options: TraceOptions) -> ProgramConfig:
 
 
 def _check(options: TraceOptions) -> None:
-    """Raises KwatchError for what cannot work, before anything is started."""
+    """Raises KwatchError if tracing cannot work, before anything is started."""
     from kwatch.kernel.privileges import (
         raise_descriptor_limit,
         require_initial_pid_namespace,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that say which processes are traced."""
+"""The options that select the processes to trace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kwatch.wire.maps import MAX_PATTERNS
 
 
 class Targets(NamedTuple):
-    """The arguments that `TraceOptions` takes under the same names."""
+    """Arguments for `TraceOptions`, under the same names."""
 
     pids: tuple[int, ...]
     comms: tuple[str, ...]
@@ -21,7 +21,7 @@ class Targets(NamedTuple):
 
 
 def add_target_options(parser: argparse.ArgumentParser, without: str) -> None:
-    """`without`: what the command traces if no target is given."""
+    """`without`: what the command traces without a target."""
     group = parser.add_argument_group("target", f"without one: {without}")
     group.add_argument(
         "-p",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of a stack. `symbol` is empty where the code has no name.
+    """One frame of a stack. `symbol` is empty if the code has no name.
 
-    `inlined`: a function that the compiler put into the next frame's, with the same address.
+    `inlined`: the function was inlined into that of the next frame, which has the same address.
     """
 
     address: int
@@ -24,7 +24,7 @@ class Frame:
 
 
 class Ending(enum.StrEnum):
-    """How a stack ends. Of all but the first two, the outermost frames are missing."""
+    """How a stack ends. After any ending but the first two, outermost frames may be missing."""
 
     COMPLETE = "complete"
     FINISHED = "finished"  # complete, from a copy of its memory
@@ -35,5 +35,5 @@ class Ending(enum.StrEnum):
     UNREADABLE = "unreadable"
     CORRUPT = "corrupt"
     TOO_DEEP = "too_deep"
-    LOST = "lost"  # the frames did not arrive
-    OFF = "off"  # not looked for: of an allocation, only the function is known
+    LOST = "lost"  # the frames were lost
+    OFF = "off"  # stacks are off: only the allocator function is known

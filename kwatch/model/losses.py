@@ -14,7 +14,7 @@ from kwatch.wire.events import Loss
 class LossCause:
     """One row. `meaning`: what was lost, in Markdown, for the documents.
 
-    `unsure`: the heap's numbers may be wrong afterwards, so the verdict is `unsure`. `buffer`: a
+    `unsure`: the loss may make the heap's numbers wrong, so the verdict is `unsure`. `buffer`: a
     larger --buffer helps. `exit`: an exit may have been lost.
     """
 
@@ -123,15 +123,15 @@ LOSS_CAUSES = {row.name: row for row in _ROWS}
 
 
 def heap_losses(lost: Lost) -> int:
-    """How many events were lost that the heap's numbers depend on."""
+    """The number of lost events that affect the heap's numbers."""
     return sum(count for cause, count in lost.by_cause.items() if LOSS_CAUSES[cause].unsure)
 
 
 def buffer_helps(lost: Lost) -> bool:
-    """Whether a larger --buffer would have prevented some of it."""
+    """Whether a larger --buffer would have prevented some of the losses."""
     return any(count and LOSS_CAUSES[cause].buffer for cause, count in lost.by_cause.items())
 
 
 def may_hide_exit(by_cause: Mapping[str, int]) -> bool:
-    """Whether an exit may be among what was lost."""
+    """Whether an exit may be among the lost events."""
     return any(LOSS_CAUSES[cause].exit for cause in by_cause)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user asked for: the command line as frozen dataclasses, checked."""
+"""The options that the user gave, checked, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class TraceOptions:
     """What is traced, and in which processes.
 
     `trace`: names of system calls, None for all. `buffer`: bytes of a ring, a power of two.
-    `heap_stacks` goes with `heap`, `call_stacks` with `syscalls`. `min_size` and `max_size`, in
-    bytes, select blocks. `alloc_totals`: count what each stack has allocated, too.
+    `heap_stacks` needs `heap`, `call_stacks` needs `syscalls`. `min_size` and `max_size`, in bytes,
+    select blocks. `alloc_totals`: also count all allocations of each stack.
     """
 
     pids: tuple[int, ...] = ()
@@ -39,29 +39,29 @@ class TraceOptions:
 
     @property
     def stacks(self) -> bool:
-        """Whether any event comes with its stack."""
+        """Whether any event has a stack."""
         return self.heap_stacks or self.call_stacks
 
     @property
     def mappings(self) -> bool:
-        """Whether kwatch has to know what the targets map: for probes or for stacks."""
+        """Whether kwatch needs the mappings of the targets, for probes or for stacks."""
         return self.heap or self.stacks
 
     @property
     def names_programs(self) -> bool:
-        """Whether the kernel has to record what every process maps and how it is named.
+        """Whether the kernel has to record the mappings and names of every process.
 
-        A process may be gone before kwatch looks: then only these records name its program.
+        If a process ends before kwatch looks at it, only these records name its program.
         """
         return self.mappings or self.follow or bool(self.comms or self.command)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What reports show, when they come, and where they go.
+    """What reports show, when they are written, and where.
 
-    Blocks are listed from the age of `older_s` on, by the `top` stacks. `profiles`: paths by the
-    name of a format (kwatch.sinks.formats).
+    Reports list the `top` stacks with blocks that are at least `older_s` old. `profiles`: the path
+    of each profile, by the name of its format (kwatch.sinks.formats).
     """
 
     older_s: float = 0.5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process is, for reports."""
+"""The facts about a process that reports show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class ProcessFacts:
     """Identity is (pid, start_time); `start_time` is seconds since the epoch.
 
-    `killed_by`: the signal that ended it, such as SIGKILL; empty if none did.
+    `killed_by`: the signal that killed it, such as SIGKILL; empty if none did.
     """
 
     pid: int
@@ -22,5 +22,5 @@ class ProcessFacts:
 
     @property
     def ended_itself(self) -> bool:
-        """Whether it had done its work: a signal ends a process amid it."""
+        """Whether it exited by itself: a process killed by a signal did not finish its work."""
         return self.exited and not self.killed_by

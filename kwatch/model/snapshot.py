@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the aggregators hand to the sinks: the state of one process at one moment.
+"""What the sinks write: the state of one process at one moment.
 
-The JSON output is these dataclasses by name (see docs/json.md); times are seconds or
-nanoseconds as their names say, sizes are bytes.
+The JSON output has the names of these dataclasses (see docs/json.md). Names say whether times are
+in seconds or nanoseconds; sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StackStats:
 
 @dataclass(frozen=True, slots=True)
 class StackTotals:
-    """What one stack has allocated since the attach, and what of it is outstanding."""
+    """What one stack has allocated since the attach, and how much of it is outstanding."""
 
     stack: int
     alloc_blocks: int
@@ -60,7 +60,7 @@ class CodeMapping:
 
 @dataclass(frozen=True, slots=True)
 class HeapProfile:
-    """Every stack that has allocated, whatever the listing's limits are, and the mapped code."""
+    """Every stack that has allocated, without the limits of a listing, and the mapped code."""
 
     stacks: tuple[StackTotals, ...] = ()
     code: tuple[CodeMapping, ...] = ()
@@ -70,10 +70,9 @@ class HeapProfile:
 class HeapStats:
     """`stacks`: outstanding allocations within the listing's limits, most bytes first.
 
-    `endings` counts the distinct stacks that were seen by how they end (`Ending`).
-    `inherited`: live blocks that came with the fork. `superseded`: blocks whose address was given
-    out again although their free was not seen. inherited + allocs - frees - superseded is always
-    live_blocks.
+    `endings` counts distinct stacks by ending (`Ending`). `inherited`: live blocks that a fork
+    copied from the parent. `superseded`: blocks whose address was allocated again although no free
+    was seen. inherited + allocs - frees - superseded is always live_blocks.
     """
 
     live_bytes: int = 0
@@ -92,10 +91,10 @@ class HeapStats:
 
 @dataclass(frozen=True, slots=True)
 class MemoryStats:
-    """What the process asked of the kernel since the attach, beside the heap.
+    """The memory that the process requested from the kernel since the attach.
 
-    `brk_bytes` is the heap segment's growth (negative: it shrank). Allocators take the heap from
-    here, so these bytes contain the heap's and are never a leak by themselves.
+    `brk_bytes` is the growth of the heap segment; negative if it shrank. Allocators take the heap
+    from this memory, so it includes the heap and is never a leak by itself.
     """
 
     mapped_bytes: int = 0
@@ -107,7 +106,7 @@ class MemoryStats:
 
 @dataclass(frozen=True, slots=True)
 class SyscallStats:
-    """Calls of one name. Percentiles are within 3.2 % (see aggregate/histogram.py)."""
+    """Calls with one name. Percentiles are within 3.2 % (see aggregate/histogram.py)."""
 
     name: str
     calls: int
@@ -121,7 +120,7 @@ class SyscallStats:
 
 @dataclass(frozen=True, slots=True)
 class CallStackStats:
-    """Calls of one name from one stack."""
+    """Calls with one name from one stack."""
 
     stack: int
     name: str
@@ -134,10 +133,10 @@ class CallStackStats:
 
 @dataclass(frozen=True, slots=True)
 class SyscallSummary:
-    """`by_name`: most total time first; so are `stacks`, which are None if nobody wants them.
+    """`by_name` and `stacks` have the most total time first; `stacks` is None without stacks.
 
-    `endings` counts the distinct stacks that were seen by how they end (`Ending`). `other_calls`
-    came from more stacks than are told apart.
+    `endings` counts distinct stacks by ending (`Ending`). `other_calls`: calls from further stacks,
+    beyond the limit of stacks that are counted separately.
     """
 
     calls: int = 0
@@ -158,7 +157,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Memory that stacks take at that moment, of all processes together."""
+    """The memory that kwatch uses for the stacks of all processes together."""
 
     table_bytes: int
     name_bytes: int
@@ -169,7 +168,7 @@ class Footprint:
 class Snapshot:
     """One process at one moment; `reason` says why the verdict is what it is.
 
-    `profile` is there if files of it were asked for; JSON has it not.
+    `profile` is set if a profile option was given; it is not in the JSON output.
     """
 
     kind: Literal["snapshot", "final"]

@@ -63,7 +63,7 @@ class Attacher:
         self._programs = programs
         self._descriptors: defaultdict[int, list[int]] = defaultdict(list)
         self._closers = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="kwatch-detach")
-        self._open = self._open_links if programs.methods.uprobe_links else self._open_events
+        self._open = self._open_links if programs.attach_methods.uprobe_links else self._open_events
 
     def attach(self, pid: int, path: str, allocator: Allocator) -> Attached:
         """Probes an allocator in a process (EVERY_PROCESS: in all); `path` opens its file.

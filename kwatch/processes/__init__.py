@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The traced processes and what is known of each."""
+"""The state of the traced processes."""

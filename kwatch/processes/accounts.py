@@ -16,16 +16,16 @@ from kwatch.wire.events import Batch, Types
 
 
 class Account(Protocol):
-    """What one process has done. Each account also has a `snapshot` of its own for reports."""
+    """What one process has done. Each account also has its own `snapshot` for reports."""
 
     def add(self, batch: Batch, types: Types) -> None:
-        """Takes events of the account's source, in order of time, and their `types_of`."""
+        """Adds events of the account's source, in order of time; `types`: `types_of` the batch."""
 
     def fork(self) -> Self:
-        """Returns the account with which a new child begins."""
+        """Returns the account of a new child."""
 
     def exec(self) -> None:
-        """Begins at zero: the process has a new address space."""
+        """Starts again from zero: the process has a new address space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Accounts:
         return cast("MemoryAccount | None", self._by_name.get("memory"))
 
     def add(self, source: str, batch: Batch, types: Types) -> None:
-        """Gives events of a source to the accounts that it feeds."""
+        """Adds events of a source to the accounts that use it."""
         for name in _NAMES.get(source, ()) if self._by_name else ():
             self._by_name[name].add(batch, types)
 

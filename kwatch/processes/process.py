@@ -22,9 +22,9 @@ _END_OF_32_BITS = 1 << 32
 
 @dataclass(slots=True)
 class Stacks:
-    """Stacks by id, and how many distinct ones of each ending have been seen.
+    """Stacks by id, and the number of distinct stacks by ending.
 
-    `unfinished`: what is known of stacks that wait for tables.
+    `unfinished`: the known part of stacks that wait for tables.
     """
 
     by_id: dict[int, Stack] = field(default_factory=dict)
@@ -50,11 +50,11 @@ class Stacks:
 
 @dataclass(slots=True)
 class CodeState:
-    """What the process's addresses mean.
+    """The code mappings of a process.
 
-    `mm_id` names the address space as the BPF programs do, 0 while it is not known. `unmaps` counts
-    how often its code was unmapped, `epoch` how often addresses changed their meaning. `reread_ns`:
-    when the mappings were last read from /proc; older records say nothing new.
+    `mm_id` identifies the address space for the BPF programs; 0 while it is unknown. `unmaps`
+    counts how often code was unmapped, `epoch` how often addresses changed their meaning.
+    `reread_ns`: when the mappings were last read from /proc; older records are ignored.
     """
 
     space: AddressSpace = field(default_factory=AddressSpace)
@@ -64,22 +64,22 @@ class CodeState:
     reread_ns: int = 0
 
     def map(self, code: Iterable[Mapping]) -> None:
-        """The process has mapped code, perhaps over other code."""
+        """Adds mapped code, which may cover other code."""
         covered = [self.space.add(mapping) for mapping in code]
         self.epoch += any(covered)
 
     def unmap(self, start: int, end: int) -> None:
-        """Something was unmapped, or mapped over, where code lay."""
+        """Removes a range that was unmapped or mapped over."""
         self.space.remove(start, end)
         self.epoch += 1
 
     def begin_exec(self) -> None:
-        """An exec has begun: the address space is a new one, with nothing mapped."""
+        """Begins a new, empty address space at an exec."""
         self.space.clear()
         self.mm_id = self.unmaps = self.epoch = self.reread_ns = 0
 
     def restart(self, mm_id: int, unmaps: int) -> None:
-        """The mappings are about to be read again; the kernel has counted these unmaps."""
+        """Clears the mappings, to be read again; `unmaps` is the kernel's count."""
         self.epoch += max(unmaps - self.unmaps, 0) + 1
         self.mm_id, self.unmaps = mm_id, unmaps
         self.space.clear()
@@ -87,8 +87,8 @@ class CodeState:
 
 @dataclass(slots=True)
 class ExecState:
-    """`before_exec`: the facts while an exec is under way. `awaits_program`: it has mapped nothing
-    of the new program so far. `replaced`: an exec has made a target another program, no target.
+    """`before_exec`: the old facts during an exec. `awaits_program`: the exec has not mapped the
+    new program yet. `replaced`: an exec has replaced a target with a program that is not traced.
     """
 
     before_exec: ProcessFacts | None = None
@@ -104,11 +104,11 @@ class ExecState:
 
 @dataclass(slots=True)
 class Process:
-    """One process, a pid with a start time. `slot` is its index in the accounts of system calls.
+    """One process: a pid and a start time. `slot` is its index in accounts for all processes.
 
-    Times are on the clock of the events. `forked_ns`: blocks that are older came with the fork.
-    `attached_ns`: what is older happened before kwatch looked at the process itself. `ended_ns`:
-    when it ended, 0 if it has not, or if that is not known.
+    Times are on the clock of the events. `forked_ns`: older blocks are inherited from the parent.
+    `attached_ns`: older records predate the state that kwatch read from /proc. `ended_ns`: when the
+    process ended; 0 if it has not ended or the time is unknown.
     """
 
     facts: ProcessFacts
@@ -137,19 +137,19 @@ class Process:
 
     @property
     def has_32_bits(self) -> bool:
-        """Whether it runs 32-bit code: every 64-bit process has its vdso above that."""
+        """Whether it runs 32-bit code: a 64-bit process has its vdso above 4 GiB."""
         space = self.code.space
         return len(space) > 0 and all(m.end <= _END_OF_32_BITS for m in space)
 
     def inherit(self, parent: Process, forked_ns: int) -> None:
-        """Begins as a copy of the process that has forked it, but for what that has called."""
+        """Copies the state of the parent, except for its system calls."""
         self.forked_ns = forked_ns
         self.code.space, self.code.epoch = parent.code.space.copy(), parent.code.epoch
         self.heap_stacks = parent.heap_stacks.copy()
         self.accounts = parent.accounts.fork()
 
     def forget_heap(self) -> None:
-        """An exec has taken it away."""
+        """Clears the heap, which an exec has replaced."""
         self.heap_stacks.clear()
         self.forked_ns = 0
         self.accounts.exec()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The traced processes by identity, and what is known of each."""
+"""The traced processes by pid."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h: kernel.pid_max m
 
 
 class ProcessTable:
-    """Maps pids to processes, and event batches to slots without a Python step per event."""
+    """Maps pids to processes, and event batches to slots without a Python loop over events."""
 
     def __init__(self) -> None:
         self._processes: dict[int, Process] = {}
         self._slot: npt.NDArray[np.intp] = np.zeros(_PID_LIMIT + 1, np.intp)
         self._free: list[int] = []
-        self._slots = 1  # slot 0 belongs to nobody
+        self._slots = 1  # slot 0 means an unknown process
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self._processes.values()))
@@ -43,7 +43,7 @@ class ProcessTable:
         return self._processes.get(pid)
 
     def add(self, facts: ProcessFacts, accounts: Accounts) -> Process:
-        """A new process; one of the same pid must have been removed."""
+        """Adds a process; an earlier one with the same pid must have been removed."""
         if not self._free:
             self._free.append(self._slots)
             self._slots += 1
@@ -58,5 +58,5 @@ class ProcessTable:
         self._free.append(process.slot)
 
     def slots(self, tgids: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
-        """The slot of each event's process; 0 where it is not known."""
+        """The slot of each event's process; 0 if the process is unknown."""
         return self._slot.take(tgids)

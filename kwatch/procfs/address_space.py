@@ -36,14 +36,14 @@ class ReturnAddress:
         return self.address - self.looked_up
 
     @cached_property
-    def is_made(self) -> bool:
+    def is_generated(self) -> bool:
         """Whether its code is generated at run time, and may soon be replaced by other code."""
         return self.mapping.is_generated
 
     @cached_property
     def place(self) -> tuple[int, str]:
         """Equal for the same code. The path of generated code is left out, as it may change."""
-        return self.address, "" if self.is_made else self.mapping.path
+        return self.address, "" if self.is_generated else self.mapping.path
 
     @cached_property
     def unnamed(self) -> Frame:

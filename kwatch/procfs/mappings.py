@@ -33,7 +33,6 @@ class Mapping:
     inode: int
     device: int
     executable: bool
-    deleted: bool
 
     def may_be(self, status: os.stat_result) -> bool:
         """Whether the mapped file can be the one with this status.
@@ -83,7 +82,6 @@ def parse_mapping(line: bytes) -> Mapping:
         inode=int(inode),
         device=os.makedev(int(major, 16), int(minor, 16)),
         executable=execute == b"x",
-        deleted=path.endswith(DELETED),
     )
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles and loads the BPF programs in a child process that hands over their descriptors.
+"""Compiles and loads the BPF programs in a child process that passes their descriptors back.
 
-A cache (kwatch/programs/object_cache.py) keeps what was compiled before. Otherwise bcc maps clang
-and LLVM, more than 100 MB: the child pays for that and ends when the programs are loaded. The
-parent goes on with its own start meanwhile.
+Compiled programs are cached (kwatch/programs/object_cache.py). Without a cached copy, bcc maps
+clang and LLVM, more than 100 MB; that memory is freed when the child ends. The parent continues to
+start meanwhile.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ BCC_HINT = (
 class Programs:
     """The loaded programs by name and the maps by name.
 
-    With uprobe links there is one entry program for all shapes, otherwise one for each.
+    With uprobe links there is one entry program for all signatures, otherwise one for each.
     """
 
     maps: dict[str, bpf.Map]
     programs: dict[str, int]
-    methods: AttachMethods
+    attach_methods: AttachMethods
 
     def close(self) -> None:
         for fd in (*self.programs.values(), *(map_.fd for map_ in self.maps.values())):
@@ -64,14 +64,14 @@ class Programs:
 
 
 def attach_methods_here() -> AttachMethods:
-    """The best that this kernel has. Raises OSError."""
+    """The best methods that this kernel supports. Raises OSError."""
     return AttachMethods(bpf.has_uprobe_links(), tracepoints.are_preemptible())
 
 
 class Loader:
-    """A load in progress: constructed, it compiles; it is readable when `result()` is there.
+    """A load in progress. The constructor starts to compile; readable when `result()` is ready.
 
-    `methods`: None takes what the kernel has.
+    `methods`: None for the best that the kernel supports.
     """
 
     def __init__(self, config: ProgramConfig, methods: AttachMethods | None = None) -> None:
@@ -90,11 +90,14 @@ class Loader:
         theirs.close()
 
     def fileno(self) -> int:
-        """Readable when `result` need not wait."""
+        """Readable when `result` does not have to wait."""
         return self._socket.fileno()
 
     def result(self) -> Programs:
-        """Waits. Raises Refused when bcc is missing, the compiler or the kernel refuses."""
+        """Waits for the programs.
+
+        Raises Refused if bcc is missing, or if the compiler or the kernel rejects a program.
+        """
         message, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_MESSAGE, _MAX_DESCRIPTORS)
         self._errors.seek(0)
         output = self._errors.read().decode(errors="replace").strip()
@@ -102,11 +105,12 @@ class Loader:
         if not message:
             raise KwatchError(
                 "the BPF programs could not be compiled: the compiler died",
-                output or "LD_PRELOAD for the command alone: kwatch -- env LD_PRELOAD=... COMMAND",
+                output
+                or "set LD_PRELOAD only for the command: kwatch -- env LD_PRELOAD=... COMMAND",
             )
         answer = json.loads(message)
         if "error" in answer:
-            too_many = os.strerror(errno.EMFILE)  # clang's words as well
+            too_many = os.strerror(errno.EMFILE)  # clang prints the same text
             if too_many in output:
                 raise KwatchError(f"bcc could not compile: {too_many}", CURE_OF_TOO_MANY_FILES)
             detail = f"\n{output}" if output else ""
@@ -114,7 +118,7 @@ class Loader:
         return _programs(answer, list(descriptors))
 
     def close(self) -> None:
-        """Ends the child, whether it has answered or not."""
+        """Kills the child, whether it has answered or not."""
         if self._child is not None:
             os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
@@ -124,7 +128,7 @@ class Loader:
 
 
 def _die_with(parent: int) -> None:
-    """Nothing goes on compiling for a kwatch that was killed."""
+    """Ends the compiler if kwatch is killed."""
     die_with_parent()
     if os.getppid() != parent:
         os._exit(1)
@@ -150,7 +154,7 @@ def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMetho
         answer, descriptors = _failed(error), []
     except OSError as error:
         answer, descriptors = _failed(refused("the BPF programs cannot be loaded", error)), []
-    except BaseException as error:  # whatever it is, the parent must hear of it
+    except BaseException as error:  # the parent must always get an answer
         answer = {"error": f"the BPF programs could not be loaded: {error!r}", "hint": ""}
         descriptors = []
     try:
@@ -176,7 +180,7 @@ def _load(config: ProgramConfig, methods: AttachMethods) -> tuple[Answer, list[i
 
 
 def compiled(config: ProgramConfig, methods: AttachMethods) -> Compiled:
-    """What was compiled before, or is now."""
+    """The compiled programs, from the cache if possible."""
     text = source_text()
     package = importlib.util.find_spec("bcc")
     bcc = package.origin if package is not None and package.origin else ""
@@ -218,7 +222,7 @@ def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compil
 
 
 def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, tuple[int, int]]:
-    """Type and attach type by program. Those that call each other must agree in both."""
+    """Type and attach type by program. Programs that call each other must have the same."""
     of_tracepoints = tracepoints.program_type(methods.perf_tracepoints), 0
     of_uprobes = bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI if methods.uprobe_links else 0
     table: dict[str, tuple[int, int]] = {}
@@ -230,7 +234,7 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
 
 
 def _heap_entries(methods: AttachMethods) -> list[str]:
-    """One program for all signatures where the kernel has cookies, else one for each."""
+    """One program for all signatures if the kernel has cookies, otherwise one for each."""
     if methods.uprobe_links:
         return ["heap_entry"]
     return [f"heap_{signature.name.lower()}" for signature in AllocSignature]

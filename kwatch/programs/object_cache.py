@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BPF programs as bcc has compiled them, kept on disk: clang takes a second or two for them.
+"""A cache on disk for the BPF programs that bcc has compiled: clang takes a second or two.
 
-A file is named by a digest of all that went into the programs: the source, the settings, bcc, and
-the kernel, whose structures they read. A file that cannot be read or written is no error.
+The name of a file is a digest of everything that the programs depend on: the source, the settings,
+bcc, and the kernel, whose structures they read. Errors of reads and writes are ignored.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from kwatch.system.cache_dir import CacheDir, default_dir
 
 _SUFFIX = ".bpf"
 _MAX_SIZE = 4 << 20
-_LIMIT = 32 << 20  # bytes, of all files
+_LIMIT = 32 << 20  # bytes of all files together
 _INSTRUCTION = struct.Struct("<BBhi")
 _LOAD_IMMEDIATE = 0x18  # of 64 bits, in two instructions
 _SOURCE_REGISTER = 0xF0
-_PSEUDO_MAP_FD = 1 << 4  # in its place: the immediate is the descriptor of a map
+_PSEUDO_MAP_FD = 1 << 4  # a source register that says that the immediate is a map's descriptor
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledMap:
-    """`inner`: the name of a map like those that it is to hold, or empty."""
+    """`inner`: for a map of maps, the name of a map like those that it holds; otherwise empty."""
 
     shape: bpf.MapShape
     inner: str = ""
@@ -39,13 +39,13 @@ class CompiledMap:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Maps and programs by name. A program names a map by its place among the maps."""
+    """Maps and programs by name. Programs refer to maps by their index in `maps`."""
 
     maps: dict[str, CompiledMap]
     programs: dict[str, bytes]
 
     def make_maps(self) -> dict[str, int]:
-        """New maps: descriptors by name, all of them."""
+        """Creates all maps; returns their descriptors by name."""
         made: dict[str, int] = {}
         for name, each in sorted(self.maps.items(), key=lambda item: bool(item[1].inner)):
             made[name] = bpf.create_map(name, each.shape, made.get(each.inner, 0))
@@ -60,7 +60,7 @@ class Compiled:
 def captured(
     descriptors: Mapping[str, int], inner: Mapping[str, str], programs: Mapping[str, bytes]
 ) -> Compiled:
-    """From maps that exist, by their descriptors, and the programs that use them."""
+    """The compiled form of loaded maps, given by their descriptors, and their programs."""
     place = {fd: index for index, fd in enumerate(descriptors.values())}
     shapes = {name: bpf.map_shape(fd) for name, fd in descriptors.items()}
     maps = {name: CompiledMap(shape, inner.get(name, "")) for name, shape in shapes.items()}
@@ -69,7 +69,7 @@ def captured(
 
 
 def cache_key(parts: Iterable[str]) -> str:
-    """Of what the programs are made from. The kernel is known by its build-id."""
+    """The key of programs made from `parts` for the running kernel, known by its build-id."""
     digest = hashlib.blake2b(digest_size=16)
     with contextlib.suppress(OSError):
         digest.update(Path("/sys/kernel/notes").read_bytes())
@@ -80,7 +80,7 @@ def cache_key(parts: Iterable[str]) -> str:
 
 
 def find(key: str) -> Compiled | None:
-    """What was kept under this key."""
+    """The programs kept under this key; None if there are none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         with CacheDir(default_dir()) as folder:
             digest, _, data = folder.read(key + _SUFFIX, _MAX_SIZE).partition(b"\n")
@@ -101,7 +101,7 @@ def keep(key: str, compiled: Compiled) -> None:
 
 
 def _digest(data: bytes) -> bytes:
-    """A damaged file is compiled anew."""
+    """Detects damaged files, whose programs are then compiled again."""
     return hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
 
@@ -121,7 +121,7 @@ def _decoded(plain: dict[str, dict[str, list[list[int]]]]) -> Compiled:
 
 
 def _relocated(code: bytes, new: Callable[[int], int]) -> bytes:
-    """With another number in each instruction that loads a map."""
+    """Replaces the map number in each instruction that loads a map."""
     return b"".join(_instructions(code, new))
 
 

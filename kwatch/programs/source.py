@@ -18,19 +18,19 @@ _UNLIMITED = (1 << 64) - 1
 
 
 def source_directory() -> Path:
-    """The BPF sources: inside an installed package, or beside it in a checkout."""
+    """The BPF sources: inside an installed package, or next to it in a checkout."""
     package = Path(str(files("kwatch")))
     installed = package / "bpf"
     return installed if installed.is_dir() else package.parent / "bpf"
 
 
 def shim_directory() -> Path:
-    """A tree that stands in for kernel headers; bcc takes it as BCC_KERNEL_SOURCE."""
+    """A tree that replaces the kernel headers; bcc takes it as BCC_KERNEL_SOURCE."""
     return source_directory() / "shim"
 
 
 def source_text(name: str = "kwatch.bpf.c") -> str:
-    """The translation unit with the text of each quoted include, once, in its place."""
+    """The translation unit, with each quoted include replaced by its text, once."""
     directory = source_directory()
     included: set[str] = set()
 
@@ -46,8 +46,9 @@ def source_text(name: str = "kwatch.bpf.c") -> str:
 
 @dataclass(frozen=True, slots=True)
 class AttachMethods:
-    """How programs attach. `uprobe_links`: many places at once, with cookies (Linux 6.6).
+    """How programs are attached.
 
+    `uprobe_links`: uprobes through links, many places at once, with cookies (Linux 6.6).
     `perf_tracepoints`: tracepoints through perf events.
     """
 
@@ -57,7 +58,7 @@ class AttachMethods:
 
 @dataclass(frozen=True, slots=True)
 class ProgramConfig:
-    """What the BPF programs are built for. Without `heap` there are no `heap_stacks`."""
+    """The settings of the BPF programs. `heap_stacks` needs `heap`."""
 
     heap: bool
     heap_stacks: bool = True
@@ -70,7 +71,7 @@ class ProgramConfig:
 
     @property
     def stacks(self) -> bool:
-        """Whether anything comes with its stack."""
+        """Whether any event has a stack."""
         return self.heap_stacks or self.call_stacks
 
     def macros(self, offsets: dict[str, int], methods: AttachMethods) -> list[str]:

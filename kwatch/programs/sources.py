@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kinds of events. Loader, tracer, stream, session, docs/probes.md and doctor read this table.
 
-Without numpy, which is imported while the programs are compiled: dtypes and causes go by name.
+It does not import numpy, which is loaded while the programs compile: dtypes and causes are names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tracepoint:
-    """A tracepoint as tracefs names it, and what its program tells, for docs/probes.md."""
+    """A tracepoint as tracefs names it, and what its program records, for docs/probes.md."""
 
     name: str
     meaning: str
@@ -26,14 +26,15 @@ class Tracepoint:
 class EventSource:
     """One row.
 
-    `macro`: the BPF sources are built with it where the row is wanted; a row without one always
-    is. The ProgramConfig attribute of the row's name says whether. `tracepoints` and `uprobes` are
-    attached; a `tail_calls` program stands in the only slot of the map that goes with it.
+    `macro`: defined for the BPF sources if the row is wanted, which the ProgramConfig attribute
+    with the row's name decides; a row without a macro is always wanted. `tracepoints` and `uprobes`
+    are attached; a `tail_calls` program fills the only slot of its map.
 
-    `ring`: the map of per-CPU rings that the events come by; without one they come by the control
-    ring or the stack ring. `event`: their dtype in kwatch.wire.events. `loss`: the kwatch.wire.
-    events.Loss of a full ring. `ordered`: events are applied between the control records, in order
-    of time; others after all of a batch. Accounts (kwatch.processes.accounts) name their source.
+    `ring`: the map of per-CPU rings that carry the events; without one, they use the control ring
+    or the stack ring. `event`: the dtype of the events in kwatch.wire.events. `loss`: the
+    kwatch.wire.events.Loss of a full ring. `ordered`: events are applied between the control
+    records, in order of time; other events are applied after all records of a batch. Accounts
+    (kwatch.processes.accounts) refer to their source by name.
     """
 
     name: str
@@ -57,7 +58,7 @@ EVENT_SOURCES = (
     EventSource(
         SYSCALLS,
         tracepoints={
-            # Of the subsystem `raw_syscalls`: `syscalls` has those of single calls.
+            # The subsystem `syscalls` has a tracepoint for each system call instead.
             "syscall_enter": Tracepoint(
                 "raw_syscalls/sys_enter",
                 "number, ABI and time of a system call; arguments of mmap and similar calls",
@@ -106,14 +107,14 @@ EVENT_SOURCES = (
     ),
 )
 
-#: By program.
+#: The tracepoint of each program.
 TRACEPOINTS = {
     program: tracepoint.name
     for source in EVENT_SOURCES
     for program, tracepoint in source.tracepoints.items()
 }
 
-#: Programs that others and they themselves tail-call, with the map whose only slot they fill.
+#: Programs that are tail-called, also by themselves, and the map whose only slot they fill.
 TAIL_CALLED = {
     program: slot for source in EVENT_SOURCES for program, slot in source.tail_calls.items()
 }

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tracepoints that the programs attach to, and the two ways to do so.
+"""Attaches programs to tracepoints, as raw tracepoints or through perf.
 
-As raw tracepoints, which cost less, wherever their programs cannot be preempted. Where they can be,
-the kernel skips a program for all threads that come to it on a CPU on which one was preempted in
-it. perf makes its records of the same tracepoints, and hands them to programs, with preemption off
-(commit 16718274ee75). To switch it off in a program is too late: the kernel has entered it, and
-that thread would be preempted as soon as it is switched on again, when the program is not left yet.
+Raw tracepoints cost less and are used if their programs cannot be preempted. If they can be, and a
+thread is preempted inside a program, the kernel skips the program for every other thread that
+reaches it on the same CPU. perf calls programs for the same tracepoints with preemption off (commit
+16718274ee75). A program cannot turn preemption off itself: the kernel has entered it already, and
+the thread would be preempted when preemption is turned on again, before the program is left.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from kwatch.kernel.tracefs import tracepoint_id
 
 
 def are_preemptible() -> bool:
-    """Whether raw tracepoints' programs can be preempted here.
+    """Whether programs on raw tracepoints can be preempted on this kernel.
 
-    They can wherever one may sleep, as on system calls from 7.2 on (commits 439ebd5b5708,
-    8cfb77d30920). Before, only the others could be, in 7.0 and 7.1 (commit a46023d5616e).
+    They can be wherever a program may sleep, as on system calls from 7.2 on (commits 439ebd5b5708,
+    8cfb77d30920). In 7.0 and 7.1, only those on other tracepoints could be (commit a46023d5616e).
     """
     try:
         program = bpf.load_program(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds snapshots from the accounts, names their stacks, and judges them."""
+"""Builds snapshots from the accounts, symbolizes their stacks, and gives verdicts."""

@@ -20,19 +20,19 @@ _BUILD_IDS = 4096  # several times the libraries of a machine's services
 
 
 class HeapProfiler:
-    """Remembers build-ids, which are read while the files can be found."""
+    """Keeps build-ids, because the files may be gone later."""
 
     def __init__(self, same: StackGroups) -> None:
         self._groups = same
         self._build_ids: Lru[tuple[int, int], tuple[tuple[int, ...], str]] = Lru(_BUILD_IDS)
 
     def profile(self, process: Process, heap: HeapAccount) -> HeapProfile:
-        """`heap` is the process's account, made to count by stack. The stacks are without names."""
+        """`heap` is the process's account, with totals by stack. The stacks have no names yet."""
         code = [self._code(process.pid, mapping) for mapping in process.code.space]
         return HeapProfile(tuple(self._stacks(process, heap)), tuple(code))
 
     def _stacks(self, process: Process, heap: HeapAccount) -> Iterable[StackTotals]:
-        """Stacks of the same code are one, however they end."""
+        """Merges stacks of the same code, even if they end differently."""
         rows = heap.by_stack()
         ids = self._groups.of(process)([row.stack for row in rows])
         merged: dict[object, StackTotals] = {}
@@ -47,7 +47,7 @@ class HeapProfiler:
         return CodeMapping(mapping.start, mapping.end, mapping.offset, mapping.path, build_id)
 
     def _build_id(self, pid: int, mapping: Mapping) -> str:
-        """In hexadecimal; empty where no file is mapped, or it cannot be read."""
+        """In hexadecimal; empty if no file is mapped or it cannot be read."""
         if not mapping.inode:
             return ""
         key = mapping.device, mapping.inode
@@ -58,7 +58,7 @@ class HeapProfiler:
                 build_id = _build_id_of(path)
                 self._build_ids.put(key, (version, build_id))
         except OSError:
-            pass  # it has just gone
+            pass  # the file has just been removed
         return build_id
 
 
@@ -72,7 +72,7 @@ def _build_id_of(path: str) -> str:
         with Elf.open(path) as elf:
             return (elf.build_id or b"").hex()
     except KwatchError:
-        return ""  # no program or library, as far as kwatch can read it
+        return ""  # not an ELF file that kwatch can read
 
 
 def _sum(one: StackTotals, other: StackTotals) -> StackTotals:

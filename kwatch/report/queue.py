@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports whose stacks are being named, while the rings are read on."""
+"""Reports that wait for the names of their stacks while tracing goes on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kwatch.report.verdict import StackSymbolizer
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 
 _MAX_WAITING = 1024
-_LOOK_S = 1.0  # between two looks whether the thread has failed
+_LOOK_S = 1.0  # between checks whether the thread has failed
 
-#: What is shown together, and how.
+#: Snapshots that are written together, and the function that writes them.
 Report = list[Snapshot]
 Write = Callable[[Report], None]
 
 
 class ReportQueue:
-    """Reports come out in the order in which they went in. `thread`: None if no stack has names."""
+    """Writes reports in the order in which they were added. `thread`: None without stacks."""
 
     def __init__(self, thread: SymbolizerThread | None) -> None:
         self._thread = thread
@@ -32,7 +32,7 @@ class ReportQueue:
 
     @property
     def waiting(self) -> int:
-        """Those that have not come out."""
+        """How many reports have not been written."""
         return self._waiting
 
     def fileno(self) -> int:
@@ -40,7 +40,7 @@ class ReportQueue:
         return self._event
 
     def add(self, snapshots: Sequence[UnsymbolizedSnapshot], write: Write) -> None:
-        """Waits while very many do, since snapshots take memory."""
+        """Adds a report; waits while very many are waiting, since snapshots take memory."""
         while self._waiting >= _MAX_WAITING:
             self.await_one(_LOOK_S)
             self.write_ready()
@@ -51,19 +51,19 @@ class ReportQueue:
             self._thread.submit(lambda symbolizer: self._complete(snapshots, write, symbolizer))
 
     def await_one(self, seconds: float, *others: int) -> bool:
-        """Until a report is ready, one of the other descriptors is, or so long: whether one is."""
+        """Waits until a report or another descriptor is ready; false after `seconds`."""
         poll = select.poll()
         for fd in (self._event, *others):
             poll.register(fd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
     def write_ready(self) -> None:
-        """Those that are complete. Raises what has come in the way of one."""
+        """Writes the complete reports. Raises the error that prevented one."""
         if self._thread is not None:
             self._thread.check()
         while not self._done.empty():
             done = self._done.get()
-            os.eventfd_read(self._event)  # which is written after each
+            os.eventfd_read(self._event)  # one count for each report
             self._waiting -= 1
             if isinstance(done, BaseException):
                 raise done
@@ -71,12 +71,12 @@ class ReportQueue:
             write(report)
 
     def hurry(self) -> None:
-        """What has no name yet gets none."""
+        """Leaves the remaining frames without names."""
         if self._thread is not None:
             self._thread.hurry()
 
     def close(self) -> None:
-        """Ends the thread, who would write to the descriptor."""
+        """Ends the thread first, because it writes to the descriptor."""
         if self._thread is not None:
             self._thread.close()
         os.close(self._event)
@@ -86,6 +86,6 @@ class ReportQueue:
     ) -> None:
         try:
             self._done.put(([snapshot.symbolize(symbolizer) for snapshot in snapshots], write))
-        except BaseException as error:  # the main thread is to end of it
+        except BaseException as error:  # `write_ready` raises it in the main thread
             self._done.put(error)
         os.eventfd_write(self._event, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drafts the snapshot of one process from its accounts."""
+"""Takes the snapshot of one process from its accounts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ALL = 1 << 62
 
 
 class Reporter:
-    """Takes the snapshots of a session's processes. Losses are read anew by `refresh`."""
+    """Takes snapshots of a session's processes, with losses as of their last `refresh`."""
 
     def __init__(self, session: Session, tracer: Tracer, options: ReportOptions) -> None:
         self._session = session
@@ -55,16 +55,17 @@ class Reporter:
         self._calls = SyscallStackLister(session.call_stacks, call_name)
 
     def note_calls_in_progress(self) -> None:
-        """To be called when nothing follows: calls that have not returned are unfinished."""
+        """Call this at the end: calls that have not returned are unfinished."""
         for pid, abi, number in self._tracer.calls_in_progress():
             self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
 
     def snapshot(
         self, process: Process, kind: Literal["snapshot", "final"], now_ns: int
     ) -> UnsymbolizedSnapshot:
-        """`now_ns`, on the clock of the events: the moment, unless the process has ended before.
+        """`now_ns`, on the clock of the events, is the time of the snapshot.
 
-        A `final` one is judged, by all stacks.
+        A process that has ended is reported as of its end. A `final` snapshot gets a verdict, from
+        all stacks.
         """
         lost = self._session.losses.of(process.pid)
         top = self._options.top
@@ -98,11 +99,11 @@ class Reporter:
         return self._profiler.profile(process, process.heap)
 
     def _heap(self, process: Process, at_ns: int, top: int) -> HeapStats | None:
-        """Lists what the process itself has allocated: what came with a fork is its parent's."""
+        """Lists the blocks that the process itself allocated; inherited blocks are its parent's."""
         if process.heap is None:
             return None
         traced = self._session.options
-        # A block that outlives its process was not going to be freed, however young it is.
+        # A block that was outstanding when its process ended counts at any age.
         older_ns = 0 if process.facts.ended_itself else int(self._options.older_s * 1e9)
         limits = Limits(older_ns, traced.min_size, traced.max_size, process.forked_ns, top)
         stats = process.heap.snapshot(at_ns, limits, self._groups.of(process))
@@ -130,7 +131,7 @@ class Reporter:
         )
 
     def _too_young(self, process: Process, at_ns: int, heap: HeapStats) -> str:
-        """Why blocks that are outstanding say nothing, if none of them can be old enough."""
+        """Why outstanding blocks prove nothing: kwatch has not traced for long enough."""
         older_s = self._options.older_s
         began_ns = max(self._started_ns, process.attached_ns, process.forked_ns)
         is_long = at_ns - began_ns >= older_s * 1e9
@@ -138,11 +139,11 @@ class Reporter:
             return ""
         blocks = "1 block is" if heap.live_blocks == 1 else f"{heap.live_blocks:,} blocks are"
         older = format_seconds(older_s)
-        return f"{blocks} outstanding, but kwatch has seen none for as long as --older ({older})"
+        return f"{blocks} outstanding, but kwatch traced for less than --older ({older})"
 
 
 def _stacks(process: Process, snapshot: Snapshot) -> tuple[dict[int, Stack], dict[int, Stack]]:
-    """The stacks of allocations and of system calls that have to be named, by id."""
+    """The stacks of allocations and of system calls that need names, by id."""
     heap, profile, syscalls = snapshot.heap, snapshot.profile, snapshot.syscalls
     rows: Iterable[StackStats | StackTotals] = chain(
         heap.stacks if heap is not None else (),
@@ -156,12 +157,12 @@ def _stacks(process: Process, snapshot: Snapshot) -> tuple[dict[int, Stack], dic
 
 
 def call_name(abi: int, number: int) -> str:
-    """The call's name; numbers that no kernel has are counted together."""
+    """The name of a system call; numbers that no kernel uses are counted together."""
     return name(Abi(abi), number) if number < CALL_NUMBERS - 1 else "unknown"
 
 
 def add_unfinished(summary: SyscallSummary, counts: Counter[str]) -> SyscallSummary:
-    """Adds calls in progress to those that a thread's end has left unfinished."""
+    """Adds calls in progress to the calls that were unfinished when their thread ended."""
     left = counts.copy()
     rows = []
     for row in summary.by_name:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which stacks of a process are one: those alike once what is not code has been cut off."""
+"""Groups stacks of a process that are equal after everything that is not code is cut off."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ById = Mapping[int, Stack]
 
 
 class StackGroups:
-    """Remembers the answers, so that each stack is compared once.
+    """Caches the groups, so that each stack is compared once.
 
-    `stacks_of`: which stacks of a process it is about.
+    `stacks_of`: returns the stacks of a process that are grouped.
     """
 
     def __init__(self, stacks_of: Callable[[Process], Stacks]) -> None:
@@ -23,7 +23,7 @@ class StackGroups:
         self._groups: dict[tuple[int, float], _Groups] = {}
 
     def of(self, process: Process) -> Callable[[Sequence[int]], list[int]]:
-        """A function that names, for each stack id, the first one that shows the same code."""
+        """Returns a function that maps each stack id to the first one with the same code."""
         groups = self._groups.setdefault(_identity(process), _Groups())
         return lambda ids: groups.first(ids, self._stacks_of(process).by_id)
 
@@ -37,13 +37,13 @@ class _Groups:
         self._first: dict[tuple[object, ...], int] = {}
 
     def first(self, ids: Sequence[int], stacks: _ById) -> list[int]:
-        if len(self._keys) > 2 * len(stacks):  # an exec has taken the old ones away
+        if len(self._keys) > 2 * len(stacks):  # an exec has removed the old stacks
             self._keys.clear()
             self._first.clear()
         return [self._first_of(stack, stacks) for stack in ids]
 
     def _first_of(self, stack: int, stacks: _ById) -> int:
-        """A stack without code is like no other."""
+        """A stack without code is a group of its own."""
         if stack not in stacks:
             return stack
         key = self._keys.get(stack)
@@ -58,7 +58,7 @@ class _Groups:
 
 
 def _key(stack: Stack) -> tuple[object, ...]:
-    """Empty for a stack that has no code. One library may come to lie where another one lay."""
+    """What equal stacks share; empty without code. Places, since libraries may reuse addresses."""
     if not stack.addresses:
         return ()
     whole = stack.ending in (Ending.COMPLETE, Ending.FINISHED)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the list of the stacks from which a process has made its system calls."""
+"""Lists the stacks from which a process made its system calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.aggregate.syscall_stacks import SyscallStackAccount
 from kwatch.model.snapshot import CallStackStats, SyscallSummary
 from kwatch.processes.process import Process
 from kwatch.report.stack_groups import StackGroups
@@ -14,15 +14,15 @@ from kwatch.stacks.lookup import syscall_stack
 
 
 class SyscallStackLister:
-    """`name_of(abi, nr)`: calls that have one name and one stack are counted together."""
+    """Calls with the same name, given by `name_of(abi, nr)`, and stack are counted together."""
 
-    def __init__(self, account: CallStackAccount, name_of: Callable[[int, int], str]) -> None:
+    def __init__(self, account: SyscallStackAccount, name_of: Callable[[int, int], str]) -> None:
         self._account = account
         self._name_of = name_of
         self._groups = StackGroups(lambda process: process.call_stacks)
 
     def with_stacks(self, summary: SyscallSummary, process: Process, top: int) -> SyscallSummary:
-        """The summary with the stacks that took most time."""
+        """Returns the summary with the stacks that took the most time."""
         stats = self._merged(process)
         stats.sort(key=lambda s: (-s.total_ns, -s.calls, s.name, s.stack))
         endings = {str(end): count for end, count in process.call_stacks.endings.items()}

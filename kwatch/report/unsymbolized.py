@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A snapshot whose stacks have no names yet: its numbers are of one moment, names take time."""
+"""A snapshot whose stacks have no names yet: its numbers are final, but names take time."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _Row = TypeVar("_Row", StackStats, StackTotals, CallStackStats)
 
 @dataclass(frozen=True, slots=True)
 class UnsymbolizedSnapshot:
-    """`heap_stacks` and `call_stacks`: those in the snapshot and in the case, by id.
+    """`heap_stacks` and `call_stacks`: the stacks in the snapshot and in the case, by id.
 
-    `footprint` is asked when all has been named. `only_leaks`: the listing is for a leak alone.
+    `footprint` is called after all stacks have been named. `only_leaks`: list stacks only if the
+    verdict is `leak`.
     """
 
     snapshot: Snapshot
@@ -41,13 +42,13 @@ class UnsymbolizedSnapshot:
 
     @property
     def activity(self) -> int:
-        """Events, by which the busiest process is known."""
+        """How many events the process made; the busiest processes are listed first."""
         heap, syscalls = self.snapshot.heap, self.snapshot.syscalls
         calls = syscalls.calls if syscalls is not None else 0
         return calls + (heap.allocs if heap is not None else 0)
 
     def without_listing(self) -> UnsymbolizedSnapshot:
-        """The same, of which only the numbers and the verdict are to be shown."""
+        """The same snapshot with only its numbers and its verdict."""
         heap, syscalls = self.snapshot.heap, self.snapshot.syscalls
         snapshot = replace(
             self.snapshot,
@@ -57,7 +58,7 @@ class UnsymbolizedSnapshot:
         return replace(self, snapshot=snapshot)
 
     def symbolize(self, symbolizer: StackSymbolizer) -> Snapshot:
-        """The snapshot with names and, if there is a case, with a verdict."""
+        """Returns the snapshot with names and, if there is a case, with a verdict."""
         verdict, reason = judge(self.case, symbolizer) if self.case else (None, "")
         is_listed = verdict is Verdict.LEAK or not self.only_leaks
         snapshot = (self if is_listed else self.without_listing()).snapshot
@@ -92,7 +93,7 @@ class UnsymbolizedSnapshot:
 
 
 class NoSymbols:
-    """Frames of stacks that need no names, as where stacks are off."""
+    """Returns the frames that stacks have already, for runs without stacks."""
 
     def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
         return [stack.frames for stack in stacks]

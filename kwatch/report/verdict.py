@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says whether a process has leaked, and why one may think so."""
+"""Decides whether a process has leaked, and gives the reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kwatch.units import format_size
 
 
 class StackSymbolizer(Protocol):
-    """Names stacks: see `kwatch.symbols.symbolizer.Symbolizer`."""
+    """Symbolizes stacks: see `kwatch.symbols.symbolizer.Symbolizer`."""
 
     def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
         """All frames of each stack."""
@@ -36,11 +36,11 @@ class StackSymbolizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VerdictInput:
-    """What is judged.
+    """What the verdict depends on.
 
-    `stacks`: all that hold blocks old enough to count, most bytes first, also those that a listing
-    cuts off. `program`: the path of the executable. `killed_by`: the signal that ended the process,
-    if one did. `gap`: why some of the heap may not have been seen; empty if all was.
+    `stacks`: all that hold blocks old enough to count, most bytes first, including those that are
+    not listed. `program`: the path of the executable. `killed_by`: the signal that killed the
+    process, if any. `gap`: why kwatch may have missed some of the heap; empty if it missed nothing.
     """
 
     stacks: tuple[tuple[StackStats, Stack], ...]
@@ -51,7 +51,7 @@ class VerdictInput:
     gap: str = ""
 
 
-#: Blocks by stack, and the frame that allocated them (`is_caller`), if it is known.
+#: Blocks of one stack, and the frame that allocated them (`is_caller`), if it is known.
 _Outstanding = tuple[StackStats, Stack, Frame | None]
 
 
@@ -74,38 +74,38 @@ def judge(case: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict, str
         return Verdict.UNSURE, _not_known(unknown[0])
     if outstanding:
         return Verdict.CLEAN, "only blocks that system libraries keep are outstanding"
-    return Verdict.CLEAN, "no block that is old enough to count is outstanding"
+    return Verdict.CLEAN, "no outstanding block is old enough to count"
 
 
 def _not_known(row: StackStats) -> str:
     if row.ending is Ending.OFF:
-        return f"without stacks, kwatch cannot tell who allocated {_amount(row)}"
-    return f"the caller that allocated {_amount(row)} is not known"
+        return f"without stacks, kwatch cannot tell what allocated {_amount(row)}"
+    return f"the caller that allocated {_amount(row)} is unknown"
 
 
 def is_caller(frame: Frame) -> bool:
-    """Whether a frame is not of the allocator: the innermost such frame is who allocates."""
+    """Whether a frame is outside the allocator: the innermost such frame made the allocation."""
     return not is_allocator(frame.symbol)
 
 
 def _is_leak(stack: StackStats, caller: Frame, program: str) -> bool:
-    """The program's own, or a library function that was called more than once."""
+    """Whether the program itself allocated, or a library function with more than one block."""
     if is_kept_for_threads(caller.symbol):
         return False
     if stack.blocks >= 2:
         return True
-    # Names that begin with an underscore are the C runtime's (C11 7.1.3): a static program has
-    # its start-up code, with what that keeps, in its own file.
+    # Names with a leading underscore belong to the C runtime (C11 7.1.3). A static program contains
+    # the start-up code, which keeps some blocks, in its own file.
     return is_application(caller, program) and not caller.symbol.startswith("_")
 
 
 def _leaks(
     outstanding: Sequence[_Outstanding], symbolizer: StackSymbolizer, program: str
 ) -> list[tuple[StackStats, Stack]]:
-    """The leaks, without what the C library has allocated for its own tables.
+    """The leaks, without blocks that the C library allocated for its own tables.
 
-    Only where the C library may have called the allocator, frames beyond the caller are named: a
-    program may have very many stacks.
+    A program may have very many stacks, so frames beyond the caller are named only if the C library
+    may have called the allocator.
     """
 
     def is_programs(frame: Frame) -> bool:
@@ -126,10 +126,10 @@ def _leaks(
 
 
 def _leaking_place(frames: Sequence[Frame], program: str) -> str:
-    """Where the program itself called what allocated, as its author would look for it.
+    """The place in the program that led to the allocation, as its author would look for it.
 
-    A wrapper of the allocator is what every stack of such a program begins with; who called it
-    tells more. So does what a library was called for.
+    In a program that wraps the allocator, every stack begins with the wrapper: its caller says
+    more. The library function that the program called is named as well.
     """
     callers = list(filter(is_caller, frames))
     own = [
@@ -143,7 +143,7 @@ def _leaking_place(frames: Sequence[Frame], program: str) -> str:
 
 
 def _called(caller: Frame, frames: Sequence[Frame]) -> Frame | None:
-    """The library function that it called, if it did not call the allocator itself."""
+    """The library function that the caller called, if it did not call the allocator directly."""
     at = frames.index(caller)
     called = frames[at - 1] if at else None
     if called is None or not called.symbol or not is_caller(called) or is_standard(called):

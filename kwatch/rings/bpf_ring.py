@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """BPF ring buffers: one per CPU, filled by BPF programs, read in place as numpy arrays.
 
-The layout is the kernel's (kernel/bpf/ringbuf.c): a page that the reader writes its position to,
-a page with the writers' position, and the data, mapped twice in a row so that nothing that wraps
-is in two pieces. What did not fit was counted by the BPF program that failed to write it.
+The layout is the kernel's (kernel/bpf/ringbuf.c): a page where the reader writes its position, a
+page with the writers' position, and the data, mapped twice in a row so that records that wrap stay
+contiguous. A BPF program counts the records that it could not write.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kwatch.kernel.privileges import cure_of
 from kwatch.wire.events import Batch
 
 _PAGE = mmap.PAGESIZE
-_HEADER = 8  # of a record: its length, of which the highest bit says that it is being written
+_HEADER = 8  # of a record: its length, whose highest bit is set while it is being written
 
 
 class CpuBpfRing:
@@ -59,14 +59,14 @@ class CpuBpfRing:
 
     @property
     def written(self) -> int:
-        """How many events there are that have not been released, whole or not."""
+        """How many events have not been released, complete or not."""
         return int(self._produced[0] - self._consumed[0]) // self._record.itemsize
 
     def events(self) -> tuple[Batch, bool]:
-        """A view of what has been written and not been released.
+        """A view of the complete events that have not been released, and whether it is all.
 
-        False with it if there is more behind one that is being written: its writer, a thread that
-        a uprobe has stopped, was preempted meanwhile.
+        It is not all if more events follow one that is still being written: its writer, a thread in
+        a uprobe, was preempted.
         """
         start = int(self._consumed[0]) % self._size
         length = self.written * self._record.itemsize
@@ -77,13 +77,13 @@ class CpuBpfRing:
         return records["event"][: int((lengths != self._length).argmax())], False
 
     def release(self, count: int) -> None:
-        """Gives the room of the first events back, of which no view may be used any more."""
+        """Frees the first `count` events; views of them must not be used any more."""
         self._consumed[0] += np.uint64(count * self._record.itemsize)
 
     def close(self) -> None:
         del self._consumed, self._produced, self._data
         for memory in self._maps:
-            # While an exception passes, its traceback may still have views of the memory.
+            # During an exception, its traceback may still hold views of the memory.
             with contextlib.suppress(BufferError):
                 memory.close()
         os.close(self.fd)
@@ -91,9 +91,9 @@ class CpuBpfRing:
 
 @dataclass(slots=True)
 class _Lane:
-    """A CPU's ring, its events as they were last looked at, and how many of them are being read.
+    """A CPU's ring, its events as of the last look, and how many of them are being read.
 
-    `old` of them are known to be older than the cut; all before `read_until_ns` have been read.
+    `old`: how many are known to be older than the cut. All before `read_until_ns` have been read.
     """
 
     ring: CpuBpfRing
@@ -115,12 +115,12 @@ class BpfRings:
         except OSError as error:
             self.close()
             raise KwatchError(
-                f"a ring of {size} bytes cannot be made: {error.strerror}", cure_of(error)
+                f"a ring of {size} bytes cannot be created: {error.strerror}", cure_of(error)
             ) from error
 
     @property
     def descriptors(self) -> list[int]:
-        """To poll edge-triggered: they become readable when a BPF program says so."""
+        """For edge-triggered polling: a BPF program decides when they become readable."""
         return [lane.ring.fd for lane in self._lanes]
 
     @property
@@ -129,15 +129,15 @@ class BpfRings:
         return sum(lane.old for lane in self._lanes)
 
     def mark(self) -> None:
-        """To be called before the clock is read for a cut: what is there now is older."""
+        """Call this before the clock is read for a cut: events that are there now are older."""
         for lane in self._lanes:
             lane.old = lane.ring.written
 
     def complete_until(self, cut_ns: int) -> int:
-        """Until when no event is hidden from the reader, at the latest `cut_ns`.
+        """The time, at most `cut_ns`, before which no event is hidden from the reader.
 
-        If a CPU has events behind one that is being written, that is the last one before: a
-        thread that wrote a hidden one may have gone on to another CPU.
+        If a CPU has events behind one that is being written, this is the time of the event before
+        it: the thread that wrote a hidden event may have moved to another CPU.
         """
         complete_ns = cut_ns
         for lane in self._lanes:
@@ -148,9 +148,9 @@ class BpfRings:
         return complete_ns
 
     def read(self, cut_ns: int, marked: bool) -> list[Batch]:
-        """Views of each CPU's events before `cut_ns`, to be used until `release`.
+        """Views of each CPU's events before `cut_ns`, valid until `release`.
 
-        They are those that `complete_until` saw. `marked`: the clock said `cut_ns` after `mark`.
+        Only events that `complete_until` saw. `marked`: `cut_ns` was read after `mark`.
         """
         batches = []
         for lane in self._lanes:
@@ -164,7 +164,7 @@ class BpfRings:
         return batches
 
     def release(self) -> None:
-        """What has been read makes room."""
+        """Frees the events that have been read."""
         for lane in self._lanes:
             lane.events = None
             lane.ring.release(lane.reading)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control ring: a perf ring for each CPU that BPF programs and the kernel itself write to.
 
-The kernel side is described in perf_event_open(2), "MMAP layout". What did not fit was counted by
-the BPF program that failed to write it, or by the kernel (PERF_RECORD_LOST) for its own records.
+See perf_event_open(2), "MMAP layout", for the kernel side. Lost records are counted by the BPF
+program that could not write them, or by the kernel (PERF_RECORD_LOST) for its own records.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CpuPerfRing:
         perf.enable(self.fd)
 
     def drain(self) -> Bytes | None:
-        """A copy of everything written since the last call, whose room is given back."""
+        """Removes and returns everything that was written since the last call."""
         head, tail = int(self._control[_DATA_HEAD]), int(self._control[_DATA_TAIL])
         if head == tail:
             return None
@@ -74,7 +74,10 @@ class CpuPerfRing:
 
 
 class PerfRings:
-    """The rings of all CPUs behind one BPF_PERF_OUTPUT map; for the last two see perf."""
+    """The rings of all CPUs behind one BPF_PERF_OUTPUT map.
+
+    `wakeup` and `mappings`: see kwatch.kernel.perf.open_output.
+    """
 
     def __init__(self, output: Map, size: int, wakeup: int = 1, mappings: bool = False) -> None:
         self._cpus: list[CpuPerfRing] = []
@@ -87,7 +90,7 @@ class PerfRings:
 
     @property
     def descriptors(self) -> list[int]:
-        """To poll."""
+        """The descriptors to poll."""
         return [ring.fd for ring in self._cpus]
 
     def drain(self) -> list[Bytes]:
@@ -115,16 +118,16 @@ class MappingRecord:
 
 @dataclass(frozen=True, slots=True)
 class LostRecord:
-    """So many records found no room here (PERF_RECORD_LOST)."""
+    """How many records were lost at this place (PERF_RECORD_LOST)."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class NameRecord:
-    """A thread has taken a new name (PERF_RECORD_COMM), at the start of an exec or by itself.
+    """A thread has a new name (PERF_RECORD_COMM), set by an exec or by the thread itself.
 
-    At an exec it comes before the mappings of the new image.
+    At an exec, the record precedes the mappings of the new image.
     """
 
     time_ns: int
@@ -136,14 +139,14 @@ class NameRecord:
 
 @dataclass(frozen=True, slots=True)
 class ControlRecord:
-    """A record of the BPF programs on the control ring; the first byte of data is its type."""
+    """A record that a BPF program wrote; the first byte of `data` is its type."""
 
     time_ns: int
     data: bytes
 
 
 _HEADER = struct.Struct("IHH")
-_SAMPLE = struct.Struct("IHHQI")  # header, time, length of what follows
+_SAMPLE = struct.Struct("IHHQI")  # header, time, length of the data
 _LOST = struct.Struct("IHHQQ")
 _COMM = struct.Struct("IHHII")
 _MMAP2 = struct.Struct("IHHIIQQQIIQQII")
@@ -186,7 +189,7 @@ _PARSERS: dict[int, Callable[[bytes], Record]] = {
 
 
 def control_records(data: Bytes) -> Iterator[Record]:
-    """The records of one CPU's control ring, which differ in kind and length."""
+    """Parses the records of one CPU's control ring; they vary in kind and length."""
     raw, at = data.tobytes(), 0
     while at + _HEADER.size <= len(raw):
         kind, _, size = _HEADER.unpack_from(raw, at)

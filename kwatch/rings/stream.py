@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rings as one stream in order of time.
 
-A batch is cut at the moment before the rings were read: what happened before it and is visible
-then is handed on, the rest stays for the next batch. An event is written before its thread goes
-on, so whatever it caused (a free of a block, a fork's child) is cut with it or after it.
+A batch ends at a time just before the rings are read: earlier events are delivered, later ones stay
+for the next batch. An event is written before its thread continues, so whatever it caused (the free
+of a block, the child of a fork) is in the same batch or a later one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from kwatch.wire.events import Batch, Loss
 _CONTROL_SIZE = 1 << 20
 _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
-_AT_ONCE = 512  # control records, each of which may take a millisecond: signals wait meanwhile
+_AT_ONCE = 512  # control records; each may take a millisecond, and signals wait meanwhile
 _MAX_WAITING = 32768
-_MAX_S = 0.25  # that a new stack, which wakes nobody, waits for its names
-_UNCONCERNED_S = 0.001  # between two looks at what does not concern anybody
+_MAX_S = 0.25  # a new stack, which does not end a wait, waits at most this long
+_UNCONCERNED_S = 0.001  # between reads of control records that concern no target
 _MIN_STACKS, _MAX_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
 
 _NO_EVENTS: Batch = np.empty(0, [("time_ns", "u8"), ("tgid", "u4")])
@@ -41,10 +41,10 @@ _NO_EVENTS: Batch = np.empty(0, [("time_ns", "u8"), ("tgid", "u4")])
 
 @dataclass(slots=True)
 class Drained:
-    """One batch: records of control and of stacks in order of time, and events by their source.
+    """One batch: control and stack records in order of time, and events by source.
 
-    The events of an ordered source (kwatch.programs.sources) are one array in order of time, those
-    of others one array for each CPU. They are views of the rings.
+    The events of an ordered source (kwatch.programs.sources) are one array in order of time; the
+    events of another source are one array for each CPU. They are views of the rings.
     """
 
     control: list[Control] = field(default_factory=list)
@@ -69,12 +69,12 @@ class Stream:
         size = _stack_ring_size()
         self._stacks = PerfRings(stacks, size, size // 4) if stacks else None
         self._late_control: list[Control] = []
-        self._late_stacks: list[ControlRecord] = []  # apart: many of them must hold up nothing else
-        self._has_more = False  # control records, than were handed on last
-        self._is_behind = False  # something that has come is to be handed on as soon as it can be
-        self.delivered_ns = 0  # what happened before has been handed on
+        self._late_stacks: list[ControlRecord] = []  # separate: many must not delay the others
+        self._has_more = False  # control records that the last batch left over
+        self._is_behind = False  # records or events that have arrived are not delivered yet
+        self.delivered_ns = 0  # all earlier events have been delivered
         self.lost_control_records = 0
-        self.undelivered: Counter[Loss] = Counter()  # written, but never to be read
+        self.undelivered: Counter[Loss] = Counter()  # written, but never read
         self._poll = select.epoll()
         self._control_fds = set(self._control.descriptors)
         for fd in self._control_fds:
@@ -86,14 +86,14 @@ class Stream:
                 self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
 
     def watch(self, fd: int) -> None:
-        """Lets `wait` also return when this descriptor is readable."""
+        """Makes `wait` also return when this descriptor is readable."""
         self._poll.register(fd, select.EPOLLIN)
 
     def wait(self, seconds: float, concerns: Callable[[Control], bool]) -> set[int]:
-        """Descriptors that became readable, at the latest after `seconds`.
+        """Returns the descriptors that became readable, after at most `seconds`.
 
-        The kernel tells of every process that maps code. Control records of which none `concerns`
-        anybody end no wait, and are handed on with the next one that does.
+        The kernel reports every process that maps code. Control records do not end the wait unless
+        `concerns` is true for one; they are delivered with the next one for which it is.
         """
         longest = _UNCONCERNED_S if self._is_behind else _MAX_S
         until = time.monotonic() + min(seconds, longest)
@@ -107,24 +107,25 @@ class Stream:
             time.sleep(_UNCONCERNED_S)
 
     def look_ahead(self) -> list[Control]:
-        """Control records that have come since the last look; they are delivered all the same."""
+        """Control records that have arrived since the last read; they are delivered later too."""
         new = self._read_control()
         self._late_control += new
         return new
 
     def deliver(self, apply: Callable[[Drained], None], with_stacks: bool = True) -> None:
-        """Hands on everything that happened until now; `apply` keeps no view of it.
+        """Delivers everything that happened until now; `apply` must not keep views of it.
 
-        Without stacks these stay in their ring, as long as it has room.
+        Without `with_stacks`, stack records stay in their ring, which may fill up.
         """
         self._deliver(apply, self._now(), with_stacks=with_stacks)
 
     def deliver_rest(
         self, apply: Callable[[Drained], None], is_wanted: Callable[[], bool] = lambda: True
     ) -> None:
-        """What is left once nothing new comes, for which a preempted writer is waited for.
+        """Delivers the remaining events after the tracepoints are detached.
 
-        Only so long: what is hidden behind its record then is lost. So is what `is_wanted` ends.
+        Waits a limited time for a preempted writer; events hidden behind its record are lost after
+        that. Events that are left when `is_wanted` becomes false are lost as well.
         """
         now, patient = self._now(), True
         while self._deliver(apply, now, patient) < now and is_wanted():
@@ -133,7 +134,7 @@ class Stream:
                 time.sleep(0)
         left = {Loss[source.loss]: ring.left for source, ring in self._rings.items()}
         self.undelivered.update(left)
-        # What the kernel tells of after that, it tells of others: kwatch traces nothing any more.
+        # Later records are about other processes: kwatch traces nothing any more.
         unread = (*self._late_control, *self._drain_control())
         self.undelivered[Loss.CONTROL_RING_FULL] += sum(one.time_ns < now for one in unread)
 
@@ -149,9 +150,10 @@ class Stream:
         patient: bool = True,
         with_stacks: bool = True,
     ) -> int:
-        """Returns until when it was everything. `now` is what `_now` said last.
+        """Delivers a batch; returns the time until which it is complete.
 
-        Who is not `patient` gets also what is younger than an event that is hidden.
+        `now` is the last result of `_now`. If not `patient`, events that are younger than a hidden
+        event are delivered too.
         """
         complete = min(ring.complete_until(now) for ring in self._rings.values())
         control, cut = self._control_until(complete if patient else now)
@@ -170,7 +172,7 @@ class Stream:
         return cut
 
     def _control_until(self, cut: int) -> tuple[list[Control], int]:
-        """Those before the cut, which is an earlier one if they are many: then there are more."""
+        """The control records before the cut, and the cut, which is earlier if they are many."""
         ordered = [*self._late_control, *self._read_control()]
         ordered.sort(key=_time_of)
         count = bisect_left(ordered, cut, key=_time_of)
@@ -182,7 +184,7 @@ class Stream:
         return ready, cut
 
     def _read_control(self) -> list[Control]:
-        """Nothing while very many wait: the rest stays in its ring, which counts what it loses."""
+        """Reads nothing while very many wait: the rest stays in the ring, which counts losses."""
         return self._drain_control() if len(self._late_control) < _MAX_WAITING else []
 
     def _drain_control(self) -> list[Control]:
@@ -195,10 +197,10 @@ class Stream:
         return found
 
     def read_stacks(self, before_ns: float) -> list[ControlRecord]:
-        """What has come into the stacks' ring from before a moment, in order of time."""
+        """Returns the records of the stack ring from before a moment, in order of time."""
         drained = self._stacks.drain() if self._stacks is not None else []
         records = itertools.chain.from_iterable(map(control_records, drained))
-        # What was lost, the program has counted.
+        # The BPF program counts the lost ones.
         if new := [record for record in records if isinstance(record, ControlRecord)]:
             self._late_stacks = sorted([*self._late_stacks, *new], key=_time_of)
         count = bisect_left(self._late_stacks, before_ns, key=_time_of)
@@ -220,13 +222,13 @@ def event_of(source: EventSource, options: TraceOptions) -> np.dtype[np.void]:
 
 
 def _stack_ring_size() -> int:
-    """A program that starts has many new stacks while its tables are being made."""
+    """Large, since a starting program has many new stacks while its tables are being built."""
     share = _ALL_STACKS // len(online_cpus())
     return min(max(1 << share.bit_length() - 1, _MIN_STACKS), _MAX_STACKS)
 
 
 def _in_order(batches: list[Batch]) -> Batch:
-    """The batches as one in order of time; one alone that is in order is not copied."""
+    """Merges the batches in order of time. A single batch that is in order is not copied."""
     if not batches:
         return _NO_EVENTS
     whole = batches[0] if len(batches) == 1 else np.concatenate(batches)
@@ -239,7 +241,7 @@ def _time_of(record: Control) -> int:
 
 
 def by_process(batch: Batch) -> Iterable[tuple[int, Batch]]:
-    """The events of each process, in their order."""
+    """The events of each process, in their original order."""
     tgids = batch["tgid"]
     if len(batch) and (tgids == tgids[0]).all():
         yield int(tgids[0]), batch

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A session: target processes, their probes, and the events applied to their accounts."""
+"""A session: the target processes, their probes, and the accounts that their events feed."""

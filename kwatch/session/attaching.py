@@ -20,7 +20,7 @@ from kwatch.wire.maps import TargetFlag
 
 
 class Attaching:
-    """Raises KwatchError where the kernel refuses what the user asked for by pid or command."""
+    """Raises KwatchError if the kernel refuses a process that the user gave by pid or command."""
 
     def __init__(
         self, options: TraceOptions, tracer: Tracer, stacks: StackReader | None, tracees: Tracees
@@ -33,7 +33,7 @@ class Attaching:
     def attach(self, facts: ProcessFacts, by_comm: bool = False, late: bool = False) -> None:
         """Makes a running process a target and probes its allocators. `late`: see Coverage.
 
-        Raises KwatchError if the user named it by its pid and it has ended.
+        Raises KwatchError if the user gave its pid and it has ended.
         """
         flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
         if by_comm and not self._options.follow:
@@ -49,20 +49,20 @@ class Attaching:
             self._tracees.join(process, read_mappings if not by_comm else self._tracees.mappings)
         elif self._tracer.targets.remove(process.pid, process.code.mm_id):
             process.facts = replace(process.facts, exited=True)
-            self._tracees.end([process])  # otherwise the control ring has its end
+            self._tracees.end([process])  # otherwise its exit record follows
 
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
-        """Makes a command a target before its exec; `files` are those that it will map."""
+        """Makes a command a target before its exec; `files`: what it will map."""
         flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self._options.follow else 0)
         process = self._tracees.register(facts)
         self._tracees.make_target(process, flags)
-        self._tracees.probe(process.coverage, map(_file_to_come, files))
+        self._tracees.probe(process.coverage, map(_unmapped_file, files))
         if self._stacks is not None:
             self._stacks.prepare(files)
         return process
 
     def attach_system(self) -> None:
-        """Probes, for every process, the allocators that some process has mapped."""
+        """Probes every allocator that any process has mapped, for all processes."""
         for pid in processes.all_pids():
             if pid not in self._tracer.targets.own:
                 files = files_of(pid, self._tracees.mappings(pid))
@@ -78,11 +78,11 @@ class Attaching:
             return
         known = self._tracees.process_table.get(pid)
         if known is not None and processes.same_start(known.facts.start_time, found.start_time):
-            self._tracees.replaced(known)  # the record of its exec is on its way
+            self._tracees.replaced(known)  # its exec record has not arrived yet
         self.attach(found, by_comm=True, late=late)
 
     def attach_all_named(self) -> Iterator[int]:
-        """The pids of processes whose names match now, each attached when it is yielded."""
+        """Attaches the processes whose names match now; yields the pid of each."""
         for pid in processes.named(self._options.comms) if self._options.comms else ():
             self.attach_named(pid)
             yield pid
@@ -91,7 +91,7 @@ class Attaching:
         return processes.name_matches(pid, self._options.comms)
 
 
-def _file_to_come(path: str) -> MappedFile:
+def _unmapped_file(path: str) -> MappedFile:
     """A file that is not mapped yet."""
     status = os.stat(path)
     return MappedFile((status.st_dev, status.st_ino), path, path)

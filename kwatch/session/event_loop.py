@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop of every command that traces: runs until the targets, the user or a limit ends it."""
+"""The loop of every tracing command: runs until the targets end, the user stops it or a limit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kwatch.session.launched import GRACE_S, LaunchedCommand
 from kwatch.session.live import LiveSession
 from kwatch.system.signals import Signals
 
-_SOON_S = 2.0  # before kwatch says what takes so long at the end
+_SOON_S = 2.0  # before kwatch says what it is waiting for at the end
 
 
 class EventLoop:
-    """`duration_s`: the limit of the run, None for none. `say` writes a line for people."""
+    """`duration_s`: the limit of the run; None if there is none. `say` prints a message."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class EventLoop:
             self._command = LaunchedCommand(live.launched, name, signals, say)
 
     def run(self, tick: Callable[[], float]) -> None:
-        """Calls `tick` after each batch; it returns when, on time.monotonic(), to call it again."""
+        """Calls `tick` after each batch. It returns the time.monotonic() of its next call."""
         self._live.start()
         self._started = time.monotonic()
         next_tick = tick()
@@ -59,8 +59,8 @@ class EventLoop:
         signalled = self._signals.first_at is not None
         options = self._live.options
         waits_for_more = bool(options.comms) or options.system_wide
-        nobody_left = not len(self._live.session.process_table)
-        return (nobody_left and (signalled or not waits_for_more)) or self.is_told_to_end
+        all_ended = not len(self._live.session.process_table)
+        return (all_ended and (signalled or not waits_for_more)) or self.is_told_to_end
 
     @property
     def is_told_to_end(self) -> bool:
@@ -75,14 +75,17 @@ class EventLoop:
         return self._command is None or not self._command.is_given_time
 
     def patience(self, what: str) -> Callable[[], bool]:
-        """A function: whether no signal has come since. It says once `what` takes so long."""
+        """Returns a function that is true until the next signal.
+
+        If it is still called after a while, it prints once that kwatch is busy with `what`.
+        """
         self._signals.read()
         before, said_at = self._signals.count, time.monotonic() + _SOON_S
 
         def has_patience() -> bool:
             nonlocal said_at
             if time.monotonic() >= said_at:
-                self._say(f"kwatch: {what}; ^C ends that")
+                self._say(f"kwatch: {what}; ^C skips the rest")
                 said_at = math.inf
             self._signals.read()
             return self._signals.count == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lost control records: until the processes have been read again, their state may be outdated."""
+"""Lost control records: the state of processes may be stale until they are read again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Callable
 
-_REREAD_S = 1.0  # after a loss, until no older records are on their way
+_REREAD_S = 1.0  # after a loss: by then, all older records have arrived
 
 
 class RecordGaps:
-    """`lost_records` counts the control records that are known to be lost since the start.
+    """`lost_records` returns how many control records have been lost since the start.
 
-    `reread` reads all processes again from /proc.
+    `reread` reads the state of all processes from /proc.
     """
 
     def __init__(self, lost_records: Callable[[], int], reread: Callable[[], None]) -> None:
@@ -24,11 +24,11 @@ class RecordGaps:
 
     @property
     def are_open(self) -> bool:
-        """Whether records may be missing among those that are being applied."""
+        """Whether records may be missing in the current batch."""
         return self._reread_at < math.inf or self._lost_records() > self._seen
 
     def close_due(self) -> None:
-        """Reads the processes again if a loss is long enough ago."""
+        """Reads the processes again some time after a loss."""
         lost, now = self._lost_records(), time.monotonic()
         if lost > self._seen:
             self._seen, self._reread_at = lost, min(self._reread_at, now + _REREAD_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A launched command while it runs: it gets kwatch's signals, and kwatch its exit status."""
+"""A launched command while it runs: kwatch forwards signals to it and returns its exit status."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kwatch.errors import ExitCode
 from kwatch.system.signals import Signals
 from kwatch.targets.launch import Launched
 
-GRACE_S = 5.0  # for a launched command to end after a signal
-_AT_ONCE_S = 0.5  # after that, kwatch says that it waits
-_LOOK_S = 0.1  # between two looks whether a command that is no longer traced has ended
+GRACE_S = 5.0  # a launched command may take this long to end after a signal
+_AT_ONCE_S = 0.5  # after this time, kwatch says that it is waiting
+_LOOK_S = 0.1  # between checks whether a command that is no longer traced has ended
 
 
 class LaunchedCommand:
-    """`name` is what the user called it; `say` writes a line for people."""
+    """`name` is the name that the user gave; `say` prints a message."""
 
     def __init__(
         self, launched: Launched, name: str, signals: Signals, say: Callable[[str], None]
@@ -32,14 +32,14 @@ class LaunchedCommand:
 
     @property
     def is_given_time(self) -> bool:
-        """Whether a signal has come, and the command may still take its time to end."""
+        """Whether a signal has arrived and the command still has time to end."""
         first = self._signals.first_at
         if first is None or self._signals.count > 1:
             return False
         return time.monotonic() < first + GRACE_S
 
     def pass_on_signal(self) -> None:
-        """Sends the last signal on, unless the terminal has sent it to both."""
+        """Forwards the last signal, unless the terminal has sent it to both."""
         if self._launched.has_ended():
             return
         number = self._signals.last
@@ -48,7 +48,7 @@ class LaunchedCommand:
         os.kill(self._launched.pid, number)
 
     def say_if_waiting(self) -> None:
-        """Says once that kwatch waits, if the command does not end at the signal."""
+        """Says once that kwatch is waiting, if the signal does not end the command."""
         first = self._signals.first_at
         if first is None or self._said or self._signals.last == signal.SIGHUP:
             return
@@ -59,7 +59,7 @@ class LaunchedCommand:
             self._say(f"kwatch: waiting for {self._name} to end; ^C again ends kwatch now")
 
     def see_out(self, is_over: Callable[[], bool]) -> None:
-        """Waits until the command ends or `is_over`; it is no longer traced."""
+        """Waits until the command, which is no longer traced, ends, or until `is_over`."""
         while not self._launched.has_ended() and not is_over():
             if select.select([self._signals], [], [], _LOOK_S)[0]:
                 self._signals.read()
@@ -67,15 +67,15 @@ class LaunchedCommand:
             self.say_if_waiting()
 
     def status(self, is_known: bool) -> int:
-        """kwatch's exit status. `is_known`: the command's end has not been seen."""
+        """kwatch's exit status. `is_known`: no exit of the command has been recorded."""
         if not is_known or self._launched.has_ended():
-            return self._launched.wait()  # the exit is seen a moment before it can be waited for
+            return self._launched.wait()  # the exit is recorded just before wait() can return it
         self._say(f"kwatch: {self._name} (pid {self._launched.pid}) is still running")
         return 128 + self._signals.last if self._signals.last else ExitCode.DONE
 
 
 def _in_foreground() -> bool:
-    """Whether a terminal sends its signals to kwatch. Not all standard streams need be it."""
+    """Whether a terminal sends its signals to kwatch. Any standard stream may be the terminal."""
     return any(_is_led_by_us(descriptor) for descriptor in range(3))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What control records say of processes: forks, execs, exits, names, what they map and unmap."""
+"""Applies control records: forks, execs, exits, renames, maps and unmaps of processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_PATH = ("//", "[")  # //toolong, //enomem (perf_event_mmap_event()), [vdso]
 
 @dataclass(slots=True)
 class _PendingExec:
-    """What an exec has mapped in a process that is not known yet; the program comes first."""
+    """What an exec has mapped in a process that is not known yet; the program is mapped first."""
 
     space: AddressSpace = field(default_factory=AddressSpace)
     exe: str = ""
@@ -36,16 +36,15 @@ class _PendingExec:
 class Lifecycle:
     """Applies control records, in order, to the traced processes.
 
-    Processes that end are left in `ending`, until the rest of what they did is accounted for.
-    `on_reuse` is called with the time at which a pid goes to another process. While `has_gaps`,
-    records may be missing among those that come.
+    `ending` holds processes that have ended, until their last events are applied. `on_reuse` is
+    called with the time at which a pid was reused. While `has_gaps`, records may be missing.
     """
 
     def __init__(
         self, options: TraceOptions, tracees: Tracees, on_reuse: Callable[[int], None]
     ) -> None:
         self.ending: list[Process] = []
-        self.missed_unmaps = 0  # times that records of unmapped code are known to have been lost
+        self.missed_unmaps = 0  # detected losses of records of unmapped code
         self.has_gaps = False
         self._options = options
         self._tracees = tracees
@@ -68,9 +67,10 @@ class Lifecycle:
             self._renamed(record)
 
     def foresee(self, control: Sequence[Control]) -> None:
-        """To be called before a batch: events of a process may be all that is known until its exit.
+        """Notes the exits of a batch before it is applied.
 
-        Of two processes of one pid, the first is meant.
+        A process may be known only by its events and its exit. If two processes in the batch have
+        the same pid, the first one counts.
         """
         for record in reversed(control):
             if isinstance(record, ControlRecord) and event_type(record.data) == EventType.EXIT:
@@ -78,26 +78,26 @@ class Lifecycle:
                 self._tracees.exits[found.pid] = found
 
     def concerns(self, record: Control) -> bool:
-        """Whether the record says something of a process that is known, or may make one so.
+        """Whether the record is about a known process, or may make a process known.
 
-        Without heap and stacks, what a process maps can wait until something else happens to it.
+        Without heap and stacks, mapping records can wait for the next other record.
         """
         if isinstance(record, ControlRecord):
             return True
         return self._options.mappings and self._process_table.get(record.pid) is not None
 
     def _running(self, pid: int) -> Process | None:
-        """The known process that has this pid, if its end has not been seen."""
+        """The known process with this pid, if no exit has been recorded."""
         process = self._process_table.get(pid)
         return None if process is None or process.facts.exited else process
 
     def _predates(self, pid: int, time_ns: int) -> bool:
-        """Whether it is older than what kwatch has seen itself when it attached to the process."""
+        """Whether a record is older than the state that kwatch read when it attached."""
         process = self._process_table.get(pid)
         return process is not None and time_ns < process.attached_ns
 
     def _end_previous(self, pid: int, time_ns: int) -> None:
-        """The pid has gone to another process, even if the exit was lost."""
+        """Ends the process whose pid was reused, even if its exit was lost."""
         previous = self._process_table.get(pid)
         if previous is not None:
             self._on_reuse(time_ns)
@@ -107,7 +107,7 @@ class Lifecycle:
             self._tracees.end([previous])
 
     def _known_before_its_fork(self, pid: int, started: float) -> Process | None:
-        """When stacks are read in haste, a later one of the child's may have made it known."""
+        """A child whose stack was read early is known before its fork record is applied."""
         child = self._running(pid)
         if child is None or child.forked_ns:
             return None
@@ -169,7 +169,7 @@ class Lifecycle:
         if process is None or not processes.same_start(process.facts.start_time, found.start_time):
             self._end_previous(found.pid, time_ns)
             process = self._tracees.register_ended(found)
-        elif self.has_gaps and process.facts.comm != found.comm:  # an exec may be what is missing
+        elif self.has_gaps and process.facts.comm != found.comm:  # its exec may have been lost
             process.facts = replace(process.facts, comm=found.comm, exe="")
         process.facts = replace(process.facts, exited=True, killed_by=found.killed_by)
         process.ended_ns = time_ns
@@ -183,7 +183,7 @@ class Lifecycle:
         start, unmaps = int(record["start"]), int(record["unmaps"])
         if unmaps == process.code.unmaps + 1:
             process.code.unmaps = unmaps
-        elif unmaps > process.code.unmaps:  # and until it is, the programs use no tables of it
+        elif unmaps > process.code.unmaps:  # until it matches, the programs use none of its tables
             self.missed_unmaps += 1
         self._tracees.unmapped(process, start, start + int(record["size"]))
 
@@ -206,7 +206,7 @@ class Lifecycle:
             pending.space.add(mapping)
 
     def _program(self, first: Mapping) -> str:
-        """The program that is being exec'ed, which is mapped first; empty if that is not sure."""
+        """The program of an exec, which is mapped first; empty if that is uncertain."""
         return "" if self.has_gaps or first.path.startswith(_NO_PATH) else first.path
 
     def _renamed(self, record: NameRecord) -> None:
@@ -238,7 +238,7 @@ def _facts_at_exit(data: bytes) -> ProcessFacts:
 
 
 def _signal_name(number: int) -> str:
-    """Empty for none; real-time signals have no names of their own."""
+    """Empty for 0; a real-time signal has only a number."""
     if not number:
         return ""
     known = {one.value: one.name for one in signal.Signals}
@@ -246,9 +246,9 @@ def _signal_name(number: int) -> str:
 
 
 def _exe_after(pid: int, comm: str, mapped: str) -> str:
-    """The program that an exec has made of a process; empty if nobody can tell any more.
+    """The program of a process after an exec; empty if it is unknown.
 
-    As /proc has it now; if another exec may have followed, what this one has mapped first.
+    Taken from /proc, or, if another exec may have followed, from the first mapping of this one.
     """
     now = processes.exe_of(pid)
     return now or mapped if processes.comm_of(pid) == comm else mapped or now
@@ -259,7 +259,7 @@ def _comm(record: np.void) -> str:
 
 
 def mapping_of(record: MappingRecord) -> Mapping:
-    """The code that it says is mapped."""
+    """The mapping that a record describes."""
     return Mapping(
         start=record.start,
         end=record.end,
@@ -268,5 +268,4 @@ def mapping_of(record: MappingRecord) -> Mapping:
         inode=record.inode,
         device=os.makedev(*record.device),
         executable=True,
-        deleted=record.path.endswith(DELETED),
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A running session: loaded programs, attached targets, and one step of their event loop.
 
-Any command that traces uses this. Constructed, the rings are open; `attach` attaches the targets.
+Every tracing command uses this. The constructor opens the rings; `attach` attaches the targets.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from kwatch.targets import processes
 from kwatch.targets.connector import Connector
 from kwatch.targets.launch import Launched, program_files
 
-_GONE_S = 1.0  # between two looks for processes whose exit was lost,
-_REST = 20  # or this many times as long as a look takes
+_GONE_S = 1.0  # between searches for processes whose exit was lost,
+_REST = 20  # or this many times as long as a search takes, if that is longer
 
 
-def _nobody(process: Process) -> None:
-    """Nobody reports the end of a process."""
+def _ignore(process: Process) -> None:
+    """Does nothing at the end of a process."""
 
 
 class LiveSession:
-    """Closing it detaches everything. A start that fails leaves nothing behind.
+    """Closing it detaches everything. A failed start leaves nothing behind.
 
-    `say` writes a line for people. `on_exit` is called with each process that ends, while it is
-    still known. `observers` see every event and stack.
+    `say` prints a message. `on_exit` is called with each process that ends, while it is still in
+    the process table. `observers` see every event and stack.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LiveSession:
         loader: Loader,
         signals: Signals,
         say: Callable[[str], None],
-        on_exit: Callable[[Process], None] = _nobody,
+        on_exit: Callable[[Process], None] = _ignore,
         observers: Sequence[Observer] = (),
     ) -> None:
         """Waits for the compiled programs. Raises KwatchError, or Interrupted by a signal."""
@@ -74,7 +74,7 @@ class LiveSession:
         return self.session.tracees
 
     def attach(self) -> None:
-        """Attaches the targets; a signal that comes before all are attached ends the start."""
+        """Attaches the targets. Raises Interrupted if a signal arrives meanwhile."""
         for facts in self._named:
             self._signals.check()
             self._attaching.attach(facts)
@@ -84,7 +84,7 @@ class LiveSession:
             self._attach_launched(self.launched)
         for _ in self._attaching.attach_all_named():
             self._signals.check()
-        for facts in self._named:  # the outcome must not depend on when it ended
+        for facts in self._named:  # an early end is an error, at whatever moment it happened
             processes.require_still(facts)
         self._signals.check()
         for source in (self._signals, self._connector):
@@ -99,32 +99,32 @@ class LiveSession:
         self._attaching.attach_launched(found, files)
 
     def watch(self, fd: int) -> None:
-        """Lets `wait` also return when this descriptor is readable."""
+        """Makes `wait` also return when this descriptor is readable."""
         self.tracer.stream.watch(fd)
 
     def start(self) -> None:
-        """Lets a launched command run, and announces from now on what is attached later."""
+        """Lets a launched command run; later attaches are announced from now on."""
         if not self.options.system_wide:
             self._notices.start_announcing()
         if self.launched is not None:
             self.launched.release()
 
     def wait(self, seconds: float) -> set[int]:
-        """Waits for events for at most so long; returns the descriptors that are readable."""
+        """Waits for events for at most `seconds`; returns the readable descriptors."""
         longest = 0.0 if self.session.is_behind else seconds
         return self.tracer.stream.wait(longest, self.session.concerns)
 
     def step(self, ready: set[int]) -> None:
-        """Applies what has happened until now. `ready` is what `wait` has returned."""
+        """Applies all events until now. `ready`: the result of `wait`."""
         renamed = self._renamed(ready)
         stream = self.tracer.stream
         stream.deliver(self.session.apply, with_stacks=self.session.takes_stacks)
         self.tracees.end_gone(self._gone())
-        for pid in renamed:  # after the end that an exec was for a target
+        for pid in renamed:  # after an exec that ended the target of the same pid is applied
             self._attaching.attach_named(pid, late=True)
 
     def finish(self, is_wanted: Callable[[], bool]) -> None:
-        """Detaches the tracepoints and applies what is left, as long as that `is_wanted`."""
+        """Detaches the tracepoints and applies the remaining events while `is_wanted`."""
         self.tracer.stop()
         self.tracer.stream.deliver_rest(self.session.apply, is_wanted)
         self.session.losses.finished = True
@@ -134,14 +134,14 @@ class LiveSession:
         self._opened.close()
 
     def _renamed(self, ready: set[int]) -> Iterable[int]:
-        """Processes with a new name; all that match if some of the news were lost."""
+        """Processes with a new name; all that match if some notifications were lost."""
         if self._connector is None or self._connector.fileno() not in ready:
             return ()
         renamed = self._connector.renamed()
         return processes.named(self.options.comms) if renamed is None else renamed
 
     def _gone(self) -> list[Process]:
-        """Processes whose exit was lost; with many processes the look takes time."""
+        """Processes whose exit was lost. With many processes, the search takes time."""
         now = time.monotonic()
         if now < self._next_gone:
             return []

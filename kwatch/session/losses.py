@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was lost, by process and cause: read from the BPF programs, the rings and the session."""
+"""Lost events by process and cause, as the BPF programs, the rings and the session count them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from kwatch.rings.stream import Stream
 from kwatch.wire.events import Loss
 from kwatch.wire.maps import LossKey
 
-_REST = 20  # times as long as reading all losses takes, before all are read again
+_REST = 20  # all losses are read again after this many times the duration of a read
 
 _Causes = dict[str, int]
 
 
 class LossCounters:
-    """The counters in the kernel and in the stream; process 0 stands for an unknown process.
+    """The counters in the kernel and in the stream. Process 0 stands for unknown processes.
 
-    `mappings`: lost records of mappings and names matter. `tracepoints`: the attached programs.
+    `mappings`: whether lost records of mappings and names count. `tracepoints`: the descriptors of
+    the attached programs.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class LossCounters:
         self._stream = stream
         self._tracepoints = tracepoints
         self._mappings = mappings
-        self._forgotten_control = 0  # control records lost of processes that have ended
+        self._forgotten_control = 0  # lost control records of processes that have ended
         self._disowned: Counter[Loss] = Counter()
 
     def read(self) -> dict[int, _Causes]:
@@ -57,21 +58,21 @@ class LossCounters:
         return found
 
     def of(self, pid: int) -> _Causes:
-        """Those of one process: little to read, where many processes have lost some."""
+        """The losses of one process. This is fast even if many processes have losses."""
         return _named(self._of(pid))
 
     def forget(self, pid: int) -> None:
-        """The process has ended: another one may get its pid."""
+        """Removes the counters of an ended process: its pid may be reused."""
         self._forgotten_control += self._take(pid)[Loss.CONTROL_RING_FULL]
 
     def disown(self, pid: int) -> None:
-        """The pid has no process: from now on its losses are of an unknown one."""
+        """Counts the losses of a pid without a known process as those of an unknown process."""
         self._disowned += self._take(pid)
 
     def _lost_mappings(self, found: dict[int, _Causes]) -> _Causes:
-        """The control records that were lost and are not of the BPF programs."""
-        of_programs = sum(causes.get(CONTROL_RING_FULL, 0) for causes in found.values())
-        rest = self._stream.lost_control_records - of_programs - self._forgotten_control
+        """Lost control records that the kernel itself wrote, not the BPF programs."""
+        from_programs = sum(causes.get(CONTROL_RING_FULL, 0) for causes in found.values())
+        rest = self._stream.lost_control_records - from_programs - self._forgotten_control
         return {MAPPING_RECORD_LOST: rest} if rest > 0 and self._mappings else {}
 
     def _of(self, pid: int) -> Counter[Loss]:
@@ -86,10 +87,10 @@ class LossCounters:
 
 
 class LossAccount:
-    """The losses as reports show them, read again by `refresh`.
+    """The losses as reports show them; `refresh` reads them again.
 
-    `known`: the pids of the session's processes. `unknown_events`: how many events are in no
-    report so far. `finished`: nothing more will be delivered.
+    `known`: the pids of the session's processes. `unknown_events` returns how many events are in no
+    report so far. `finished`: whether all events have been delivered.
     """
 
     def __init__(
@@ -119,14 +120,14 @@ class LossAccount:
         self._next_refresh = now + _REST * (now - began)
 
     def refresh_of(self, pid: int) -> None:
-        """Reads the losses of one process; all of them if the last time is long enough ago."""
+        """Reads the losses of one process, or all losses if the last full read is old enough."""
         if time.monotonic() >= self._next_refresh:
             self.refresh()
-        else:  # also if there are none: an earlier process of the pid may have had some
+        else:  # even if there are none: an earlier process with this pid may have had some
             self._losses[pid] = self._counters.of(pid)
 
     def of(self, pid: int) -> Lost:
-        """Losses of the process, and those of unknown ones."""
+        """The losses of the process and of unknown processes."""
         causes: _Causes = {}
         for owner in (pid, 0):
             _add(causes, self._losses.get(owner, {}))
@@ -134,11 +135,11 @@ class LossAccount:
 
     @property
     def may_hide_exit(self) -> bool:
-        """Whether an exit may have gone unseen."""
+        """Whether an exit may have been lost."""
         return any(map(may_hide_exit, self._losses.values()))
 
     def _disown(self, of_unknown: _Causes) -> None:
-        """Losses of processes that will never be known count for all processes."""
+        """Counts losses of processes that will never be known for every process."""
         now = time.monotonic_ns()
         unknown = [pid for pid in self._losses if pid and pid not in self._known]
         self._unknown_since = {pid: self._unknown_since.get(pid, now) for pid in unknown}
@@ -147,7 +148,7 @@ class LossAccount:
                 self._counters.disown(pid)
                 _add(of_unknown, self._losses.pop(pid))
             elif lost := self._losses[pid].get(CONTROL_RING_FULL):
-                _add(of_unknown, {CONTROL_RING_FULL: lost})  # perhaps the fork of the process
+                _add(of_unknown, {CONTROL_RING_FULL: lost})  # perhaps the process's fork
 
 
 def _named(losses: Counter[Loss]) -> _Causes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines for people that come up while kwatch traces."""
+"""Messages that kwatch prints while it traces."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 
 class Notices:
-    """`say` writes a line. Announcements wait until the start is over: one line sums that up."""
+    """`say` prints a message. The start announces nothing: the `attached` line sums it up."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._announces = False
 
     def warn(self, line: str) -> None:
-        """Says what went wrong."""
+        """Prints a warning."""
         self._say(f"kwatch: {line}")
 
     def announce(self, line: str) -> None:
-        """Says what was attached later, or could not be."""
+        """Prints what was attached after the start, or could not be attached."""
         if self._announces:
             self._say(line)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command may add to a session: it sees every event and every stack."""
+"""An observer, which a command may add to a session, sees every event and every stack."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kwatch.wire.events import Batch
 
 
 class Observer(Protocol):
-    """Called on the thread that reads the rings, which fill up meanwhile."""
+    """Called on the thread that reads the rings: a slow observer lets the rings fill up."""
 
     def on_batch(self, source: str, batch: Batch) -> None:
-        """Events of a source (kwatch.programs.sources), which must be copied to be kept.
+        """Takes events of a source (kwatch.programs.sources). Copy what you keep.
 
-        Those of an ordered source come in order of time, after the control records from before
-        them. They may be of processes that the session does not know.
+        The events of an ordered source arrive in order of time, after all earlier control records.
+        They may belong to processes that the session does not know.
         """
 
     def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
-        """A stack has been read; events name it by its identity. Its frames have no names yet."""
+        """Takes a stack; events refer to it by its identity. Its frames have no names yet."""

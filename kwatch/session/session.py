@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.aggregate.syscall_stacks import SyscallStackAccount
 from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.model.options import TraceOptions
 from kwatch.model.snapshot import Footprint
@@ -37,12 +37,15 @@ from kwatch.tables.stores import TableStores
 from kwatch.tables.table_loader import TableLoader
 from kwatch.wire.events import Batch, types_of
 
-_LOOK_S = 0.002  # between two looks for code that has been mapped
-_STACKS_S = 0.002  # for the stacks of one batch
+_LOOK_S = 0.002  # between checks for newly mapped code
+_STACKS_S = 0.002  # limit for reading the stacks of one batch
 
 
 class Session:
-    """Owns the accounts. `on_exit` is called with each process that ends, while it is known."""
+    """Owns the accounts.
+
+    `on_exit` is called with each process that ends, while it is still in the process table.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class Session:
     ) -> None:
         self.options = options
         self.syscalls = SyscallAccount()
-        self.call_stacks = CallStackAccount()
+        self.call_stacks = SyscallStackAccount()
         self._tracer = tracer
         self._on_exit = on_exit
         self._observers = observers
@@ -89,9 +92,9 @@ class Session:
         return StackReader(tables, symbolizer, self.call_stacks, self._stack_read)
 
     def apply(self, drained: Drained) -> None:
-        """Applies a batch: control records and ordered events by time, then the unordered ones.
+        """Applies a batch: control records and ordered events by time, then unordered events.
 
-        Unordered events come after the forks, which make their processes known, and before the
+        Unordered events are applied after forks, which make their processes known, and before
         exits.
         """
         for source, events in self._slot_events.items():
@@ -141,19 +144,19 @@ class Session:
                 observer.on_batch(source, batch)
 
     def _replaces_code(self, record: MappingRecord) -> bool:
-        """Whether stacks from before lead through other code at the same addresses."""
+        """Whether earlier stacks may lead through other code at the same addresses."""
         process = self.process_table.get(record.pid)
         return process is not None and process.code.space.has_other_code(mapping_of(record))
 
     def _look_for_code(self) -> None:
-        """Loads, in the middle of what may take long, the tables of code mapped meanwhile."""
+        """Loads the tables of code that was mapped while a long batch is being applied."""
         now = time.monotonic()
         if now >= self._next_look:
             self._load_tables(self._tracer.stream.look_ahead())
             self._next_look = now + _LOOK_S
 
     def _load_tables(self, control: Iterable[Control]) -> None:
-        """Loads the tables of code that has just been mapped, before all else: it runs already."""
+        """Loads the tables of newly mapped code, before all else: the code already runs."""
         if self.stacks is None:
             return
         for record in control:
@@ -164,7 +167,7 @@ class Session:
         return self._tracer.stream.lost_control_records + self._lifecycle.missed_unmaps
 
     def _reread(self) -> None:
-        """Records that were lost may have told of execs and mappings."""
+        """Reads all processes again: execs and mappings may be among the lost records."""
         for process in self.process_table:
             self.tracees.reread(process)
 
@@ -198,17 +201,17 @@ class Session:
 
     @property
     def unknown_events(self) -> int:
-        """Events that are in no report, because nothing is known of their process."""
+        """How many events are in no report because their process is unknown."""
         return self._unknown_events + sum(e.unknown_events for e in self._slot_events.values())
 
     @property
     def takes_stacks(self) -> bool:
-        """Whether there is room for more stacks to be read."""
+        """Whether there is room for more pending stacks."""
         return self._pending.has_room
 
     @property
     def is_behind(self) -> bool:
-        """Whether stacks wait to be read."""
+        """Whether pending stacks can be read now."""
         return bool(self._pending) or (self.stacks is not None and self.stacks.is_behind)
 
     @property
@@ -218,7 +221,7 @@ class Session:
     def read_stacks(self, seconds: float, before_ns: float = math.inf) -> None:
         """Reads all stacks from before a moment.
 
-        Waits for at most so long for tables that they lead through.
+        Waits at most `seconds` for the unwind tables that they need.
         """
         self._pending.read_before(before_ns)
         if self.stacks is not None:
@@ -226,7 +229,7 @@ class Session:
 
     @property
     def symbolizer_thread(self) -> SymbolizerThread | None:
-        """It names stacks, if there are any."""
+        """The thread that symbolizes stacks; None without stacks."""
         return self.stacks.symbolizer_thread if self.stacks is not None else None
 
     def footprint(self) -> Footprint | None:
@@ -238,5 +241,5 @@ class Session:
 
 
 def now_ns() -> int:
-    """The clock of the events."""
+    """The time on the clock of the events."""
     return time.monotonic_ns()

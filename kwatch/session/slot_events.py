@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events of unordered sources: found by process in bulk, and given to the accounts by slot."""
+"""Events of unordered sources: assigned to processes in bulk and added to accounts by slot."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Slots = npt.NDArray[np.intp]
 
 
 class SlotAccount(Protocol):
-    """One account for all processes, which it knows by their slots."""
+    """One account for all processes, indexed by their slots."""
 
     def add(self, batch: Batch, slots: Slots) -> None:
-        """Takes events of the account's source, and the slot of the process of each."""
+        """Adds events of the account's source; `slots` has the slot of each event's process."""
 
     def drop(self, slot: int) -> None:
-        """Forgets a process; another one may get its slot."""
+        """Removes a process; its slot may be reused."""
 
 
 class SlotEvents:
@@ -60,12 +60,12 @@ class SlotEvents:
         )
 
     def begin(self, batches: list[Batch]) -> None:
-        """Takes the events of a batch whose control records are about to be applied."""
+        """Sets the events of a batch whose control records will be applied next."""
         self._batches = batches
         self._late, self._unknown = self._unknown, []
 
     def apply_until(self, time_ns: int) -> None:
-        """Applies what happened before a pid went to another process."""
+        """Applies the events from before a pid was reused."""
         batches, self._batches = self._batches, []
         for batch in batches:
             count = int(np.searchsorted(batch["time_ns"], np.uint64(time_ns)))
@@ -73,7 +73,7 @@ class SlotEvents:
             self._batches.append(batch[count:])
 
     def finish(self) -> None:
-        """Applies the rest, once all control records are."""
+        """Applies the rest, after all control records."""
         self._add_late()
         batches, self._batches = self._batches, []
         for batch in batches:
@@ -98,9 +98,9 @@ class SlotEvents:
         self._account(batch, slots)
 
     def _add_late(self) -> None:
-        """Adds events of processes that had ended before kwatch looked and whose exits came now.
+        """Adds earlier events of unknown processes that exit records have made known since.
 
-        The rest comes from the last threads of processes whose end has been reported.
+        The other late events come from the last threads of processes that have been reported.
         """
         for batch in self._late:
             slots = self._process_table.slots(batch["tgid"])

@@ -21,9 +21,9 @@ class TargetMap:
         self._targets = targets
 
     def add(self, pid: int, flags: int) -> Target:
-        """From now on the process is traced.
+        """Starts to trace the process.
 
-        One that an exec has made a target keeps the mm_id that the record of the exec has.
+        A process that became a target by an exec keeps the mm_id of its exec record.
         """
         key = struct.pack("I", pid)
         fresh = Target((time.monotonic_ns() << 16 ^ pid) & (1 << 64) - 1, flags)
@@ -37,7 +37,7 @@ class TargetMap:
         return fresh
 
     def get(self, pid: int) -> Target | None:
-        """What the programs know of a process, if they trace it, or if it is kwatch's."""
+        """The entry of a target or of one of kwatch's own processes; None for others."""
         found = self._targets.get(struct.pack("I", pid))
         return Target.from_buffer_copy(found) if found is not None else None
 
@@ -45,12 +45,15 @@ class TargetMap:
         return self.get(pid) is not None
 
     def mm_id(self, pid: int) -> int:
-        """0 if the process is no target."""
+        """0 if the process is not a target."""
         target = self.get(pid)
         return target.mm_id if target is not None else 0
 
     def remove(self, pid: int, mm_id: int) -> bool:
-        """Whether it was a target until now; another process that has its pid by now stays one."""
+        """Stops tracing the process; false if it was not a target.
+
+        A target that has reused the pid stays one.
+        """
         if not mm_id or self.mm_id(pid) != mm_id:
             return False
         self._targets.delete(struct.pack("I", pid))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The traced processes: how they join, what of theirs is hooked and known, how they leave."""
+"""The traced processes: how they join and leave, what is probed in them, what is known of them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from kwatch.targets import processes
 
 
 class Tracees:
-    """`on_end` is called with each process that leaves, while it is still known.
+    """`on_end` is called with each process that leaves, while it is still in the process table.
 
-    `exits`: by pid, the processes that end in the current batch and whose control records so far
-    do not say so.
+    `exits`: by pid, the processes whose exit records are in the current batch and are not applied
+    yet.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Tracees:
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
-        self._missing: list[tuple[Process, int]] = []  # and when that was first seen
+        self._missing: list[tuple[Process, int]] = []  # and when each was first missed
         self._options = options
         self._tracer = tracer
         self._stacks = stacks
@@ -50,15 +50,15 @@ class Tracees:
         self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
 
     def make_target(self, process: Process, flags: int) -> None:
-        """From now on the BPF programs trace the process."""
+        """Makes the BPF programs trace the process."""
         process.attached_ns = time.monotonic_ns()
         target = self._tracer.targets.add(process.pid, flags)
         process.code.mm_id, process.code.unmaps = target.mm_id, target.unmaps
 
     def discover(self, pid: int) -> Process | None:
-        """A target whose events come before anything else is known of it; None if it is gone.
+        """Registers a target whose events arrive before any record of it; None if it is gone.
 
-        What kwatch's own processes did before they were known as such is not reported.
+        Events of kwatch's own processes from before they were excluded are not reported.
         """
         if pid in self.exits:
             return self.register_ended(self.exits[pid])
@@ -75,7 +75,7 @@ class Tracees:
         return process
 
     def register(self, facts: ProcessFacts) -> Process:
-        """A process that is known from now on; a former one of its pid has ended."""
+        """Adds a process to the table; an earlier process with its pid has ended."""
         previous = self.process_table.get(facts.pid)
         if previous is not None:
             previous.facts = replace(previous.facts, exited=True)
@@ -83,13 +83,13 @@ class Tracees:
         return self.process_table.add(facts, Accounts.wanted(self._options))
 
     def register_ended(self, facts: ProcessFacts) -> Process:
-        """A target of which nothing is known but its exit."""
+        """Adds a target whose exit record is all that is known of it."""
         process = self.register(facts)
         process.coverage.ended_first = True
         return process
 
     def joined(self, process: Process) -> None:
-        """A registered process runs as a target: a child, or one under its new name."""
+        """A registered process now runs as a target: a child, or a process with a new name."""
         process.coverage.mapped_at(process.forked_ns)
         self.join(process, self.mappings)
 
@@ -104,34 +104,34 @@ class Tracees:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
         code = code_of(mappings)
-        self._note(process, code)
+        self._add_code(process, code)
         if self._stacks is not None:
-            self._stacks.publish()  # before the heap has events
-        self._hook(process, code)
+            self._stacks.publish()  # before the first heap events
+        self._probe_allocators(process, code)
 
     def mapped(self, process: Process, mappings: list[Mapping]) -> None:
-        """Takes note of mappings, and probes the allocators among them."""
+        """Adds mappings to a process and probes the allocators among them."""
         code = code_of(mappings)
-        self._note(process, code)
-        self._hook(process, code)
+        self._add_code(process, code)
+        self._probe_allocators(process, code)
 
-    def _note(self, process: Process, code: list[Mapping]) -> None:
+    def _add_code(self, process: Process, code: list[Mapping]) -> None:
         process.code.map(code)
         if self._stacks is not None:
             self._stacks.mapped(process, code)
 
-    def _hook(self, process: Process, code: list[Mapping]) -> None:
+    def _probe_allocators(self, process: Process, code: list[Mapping]) -> None:
         files = files_of(process.pid, code)
-        for hooked in self.probe(self.coverage(process), files, process.coverage):
-            self._notices.announce(f"{_named(process)}; heap: {hooked}")
+        for probed in self.probe(self.coverage(process), files, process.coverage):
+            self._notices.announce(f"{_named(process)}; heap: {probed}")
 
     def unmapped(self, process: Process, start: int, end: int) -> None:
-        """Something was unmapped, or mapped over, where code lay."""
+        """A range that held code was unmapped or mapped over."""
         process.code.unmap(start, end)
         self._update_tables(process)
 
     def reread(self, process: Process) -> None:
-        """Some of what it has exec'ed, mapped or unmapped went unseen: what it is now."""
+        """Reads a process again, after records of its execs, maps or unmaps may have been lost."""
         process.facts = processes.now(process.facts) or process.facts
         if not self._options.mappings:
             return
@@ -139,56 +139,56 @@ class Tracees:
         target = self._tracer.targets.get(process.pid)  # before the mappings, as in `discover`
         code = code_of(self.mappings(process.pid))
         if target is None or not code:
-            return  # it has ended; what is known of it will do for its last stacks
+            return  # it has ended; the known mappings serve its last stacks
         process.code.restart(target.mm_id, target.unmaps)
         process.coverage.late = True
         self.mapped(process, code)
 
     def new_image(self, process: Process, old_tid: int) -> None:
-        """A known process has exec'ed; `old_tid` made the call."""
+        """A known process has exec'ed; `old_tid` is the thread that called exec."""
         process.forget_heap()
         self._update_tables(process)
         if self._options.heap and old_tid != process.pid:
-            # The probes were bound to the thread that led the process, and which is gone.
+            # The probes were bound to the former main thread, which is gone.
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self.mappings(process.pid))
 
     def replaced(self, process: Process) -> None:
-        """An exec makes a program of a target that is none: it is to be reported as it was."""
+        """An exec turned a target into a program that is not traced: report its old state."""
         process.exec_state.replaced = True
         process.forget_heap()
         process.facts = replace(process.exec_state.before_exec or process.facts, exited=True)
 
     def coverage(self, process: Process) -> Coverage:
-        """What of the process's heap is seen."""
+        """The coverage of the process's heap."""
         return self.system if self._options.system_wide else process.coverage
 
     def gap(self, process: Process) -> str:
-        """Why some of the process's heap may not have been seen; empty if all was."""
+        """Why kwatch may have missed some of the process's heap; empty if it missed nothing."""
         if process.exec_state.replaced:
-            return "another program has taken its place by an exec, and its memory with it"
+            return "an exec replaced its program and its memory, and the new program is not traced"
         if process.has_32_bits:
             return heap_of_32_bits(self._options.syscalls)
         if process.pid in self.unreadable:
-            return "its mappings may not be read, so an allocator that it alone has is not hooked"
+            return "its mappings cannot be read, so an allocator that only it uses is not probed"
         if process.coverage.ended_first and processes.now(process.facts) is not None:
-            return "its main thread has ended, and kwatch finds allocators by that"
+            return "its main thread has ended, so kwatch could not look for its allocators"
         return process.coverage.own_gap or self.coverage(process).nothing_found
 
     def untraced_children(self) -> list[ProcessFacts]:
-        """Processes that targets had started before they became targets."""
+        """Children that targets had forked before they became targets."""
         found = processes.descendants({process.pid for process in self.process_table})
         left = [pid for pid in found if pid not in self._tracer.targets]
         return [child for child in map(processes.facts, left) if child is not None]
 
     @property
     def unmatched_prefixes(self) -> list[str]:
-        """The --alloc-prefix that have matched nothing so far."""
+        """The --alloc-prefix values that have matched nothing so far."""
         return self._probes.unmatched if self._options.heap else []
 
     def gone(self, delivered_ns: int) -> list[Process]:
-        """Processes that were missing before what has been handed on: their exit was lost."""
+        """Processes whose exit was lost: already missing before the last delivered event."""
         since = {id(process): seen_ns for process, seen_ns in self._missing}
         missing = [
             process for process in self.process_table if processes.now(process.facts) is None
@@ -198,7 +198,7 @@ class Tracees:
         return [process for process, seen_ns in self._missing if seen_ns < delivered_ns]
 
     def end_gone(self, gone: list[Process]) -> None:
-        """Ends those whose exit was not seen."""
+        """Ends processes whose exit was lost."""
         for process in gone:
             process.facts = replace(process.facts, exited=True)
         self.end(gone)
@@ -209,7 +209,7 @@ class Tracees:
                 self._end(process)
 
     def _end(self, process: Process) -> None:
-        """The process has ended, or it is a target no more."""
+        """The process has ended, or it is no longer a target."""
         self._on_end(process)
         self._tracer.targets.remove(process.pid, process.code.mm_id)
         self._tracer.attacher.detach(process.pid)
@@ -220,7 +220,7 @@ class Tracees:
         self.process_table.remove(process)
 
     def mappings(self, pid: int) -> list[Mapping]:
-        """Those of a process that the user did not name: it may be one that may not be read."""
+        """The mappings of a process that the user did not select: reading them may be denied."""
         try:
             return read_mappings(pid)
         except KwatchError:
@@ -238,7 +238,7 @@ class Tracees:
 
 
 def heap_of_32_bits(syscalls: bool, many: bool = False) -> str:
-    """For people: what is traced of 32-bit programs. `syscalls`: their calls are."""
+    """A message: what is traced of 32-bit programs. `syscalls`: whether their calls are."""
     programs, their = ("32-bit programs", "their") if many else ("32-bit program", "its")
     calls = f"{their} system calls are traced, " if syscalls else ""
     return f"{programs}: {calls}{their} heap is not{'' if syscalls else ' traced'}"
@@ -249,7 +249,7 @@ def code_of(mappings: Iterable[Mapping]) -> list[Mapping]:
 
 
 def files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
-    """The files whose code is mapped, as far as they can be opened."""
+    """The files whose code is mapped, if they can be opened."""
     for mapping in mappings:
         if mapping.executable and mapping.inode and (path := file_of(pid, mapping)):
             yield MappedFile((mapping.device, mapping.inode), path, mapping.path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel side of a session: programs, rings, probes, the set of target processes."""
+"""The kernel side of a session: programs, rings, probes and the target processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NO_RETURN = frozenset(["exit", "exit_group"])
 
 
 def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray[np.uint8]:
-    """What the BPF programs do with each call: the values of their map."""
+    """What the BPF programs do with each system call: the values of the map `call_flags`."""
     wanted = everything if options.trace is None else options.trace
     traced = wanted if options.syscalls else frozenset()
     flags = np.zeros((len(Abi), CALL_NUMBERS), np.uint8)
@@ -60,14 +60,14 @@ def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray
 
 
 def _memory_roles(options: TraceOptions) -> Iterator[tuple[str, MemoryRole]]:
-    """Calls that change the memory, as far as it matters; stacks do not mind `brk`."""
+    """The calls that change the memory, if anything needs them; stacks do not need `brk`."""
     for name, role in _MEMORY_ROLES.items() if options.mappings else ():
         if options.heap or role is not MemoryRole.BRK:
             yield name, role
 
 
 class Tracer:
-    """The loaded programs, which it closes; constructed, all is attached but single processes."""
+    """Owns the loaded programs. The constructor attaches everything except single processes."""
 
     def __init__(self, options: TraceOptions, programs: Programs) -> None:
         """Raises KwatchError."""
@@ -77,11 +77,11 @@ class Tracer:
         self.targets = TargetMap(programs.maps["targets"])
         with ExitStack() as stack:
             stack.callback(programs.close)
-            if options.heap and not programs.methods.uprobe_links:
-                perf.uprobe_type()  # before there is anything to probe, all of which would fail
+            if options.heap and not programs.attach_methods.uprobe_links:
+                perf.uprobe_type()  # fail now, not at each probe
             self._configure(options)
             self.stream = stack.enter_context(closing(Stream(programs, options)))
-            # Otherwise lost records of mappings only cost the paths of executables.
+            # Without these, a lost mapping record costs only the path of an executable.
             has_mappings = options.mappings or bool(options.comms)
             self.losses = LossCounters(
                 programs.maps["losses"],
@@ -92,14 +92,17 @@ class Tracer:
             self.attacher = stack.enter_context(closing(Attacher(programs)))
             stack.callback(self.stop)
             for name in self._attached:
-                program, through_perf = programs.programs[name], programs.methods.perf_tracepoints
+                program, through_perf = (
+                    programs.programs[name],
+                    programs.attach_methods.perf_tracepoints,
+                )
                 attached = tracepoints.attach(TRACEPOINTS[name], program, through_perf)
                 self._tracepoints.append(attached)
             self._opened = stack.pop_all()
 
     def _configure(self, options: TraceOptions) -> None:
         maps = self.programs.maps
-        self.targets.add(os.getpid(), TargetFlag.OWN)  # but a launched command may be one
+        self.targets.add(os.getpid(), TargetFlag.OWN)  # no INHERIT: a launched command is a child
         maps["call_flags"].set_many(0, call_flags(options, everything()).tobytes())
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
@@ -112,7 +115,7 @@ class Tracer:
                 yield call.tgid, call.abi, call.nr
 
     def stop(self) -> None:
-        """Detaches the tracepoints: nothing new arrives, what has is still to be drained."""
+        """Detaches the tracepoints: no new events arrive; the rings can still be drained."""
         for fd in self._tracepoints:
             os.close(fd)
         self._tracepoints.clear()

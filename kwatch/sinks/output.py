@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where snapshots go: opens the destinations, chooses the sinks, translates their errors."""
+"""Writes snapshots: opens the destinations, chooses the sinks, translates their errors."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _Result = TypeVar("_Result")
 class Output:
     """A sink on standard output or in a file, and profiles in other files.
 
-    Raises KwatchError when one cannot be written. A reader that has closed its pipe is no error:
-    BrokenPipeError passes through, unless a verdict is waited for all the same.
+    Raises KwatchError if a destination cannot be written. A closed pipe is not an error:
+    BrokenPipeError passes through. With --fail-on-leak, output stops and tracing goes on, because
+    the exit status still needs the verdict.
     """
 
     def __init__(self, options: ReportOptions) -> None:
@@ -76,17 +77,17 @@ class Output:
             raise
         except OSError as error:
             name = error.filename or self._name
-            cure = "make room, or " * (error.errno in NO_ROOM) + "give another place to write to"
+            cure = "free some space, or " * (error.errno in NO_ROOM) + "write to another file"
             raise KwatchError(f"{name} cannot be written: {error.strerror}", cure) from error
 
     def profile(self, snapshots: Iterable[Snapshot]) -> None:
-        """Keeps their profiles for the files."""
+        """Keeps the profiles of the snapshots for the files."""
         if self._profiles is not None:
             for snapshot in snapshots:
                 self._profiles.write(snapshot)
 
     def write_profiles(self) -> None:
-        """Brings the files up to date, as far as that is cheap; `close` always does."""
+        """Updates the files where that is cheap; `close` always updates them."""
         if self._profiles is not None:
             self._translated(self._profiles.flush)
 
@@ -94,7 +95,7 @@ class Output:
         self._put(lambda: self._sink.write(snapshot))
 
     def write_busiest(self, snapshots: Sequence[Snapshot], others: int) -> None:
-        """Those of many processes that did most."""
+        """Writes the busiest of many processes. `others`: how many are left out."""
         for snapshot in snapshots:
             self.write(snapshot)
         if others:
@@ -119,7 +120,7 @@ class Output:
         self._sink = self._make_sink()
 
     def close(self) -> None:
-        """Of a reader that has gone nothing is heard any more."""
+        """Writes the rest. A closed pipe is not an error."""
         try:
             if self._profiles is not None:
                 self._closed(self._profiles.close)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Call stacks from the records of the BPF programs."""
+"""Reads call stacks from the records of the BPF programs."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the chunks of stack records together."""
+"""Assembles stacks from the chunks of stack records."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from kwatch.wire import events
 from kwatch.wire.events import EventType
 from kwatch.wire.unwind_rows import STACK_BY_FRAME_POINTER, StackEnd
 
-MAX_COPIES = 512  # waiting for their stacks, or with these for tables
-
+MAX_COPIES = 512  # copies that wait for their stacks or, with these, for tables
 
 ENDINGS = {
     StackEnd.COMPLETE: Ending.COMPLETE,
@@ -28,14 +27,14 @@ ENDINGS = {
 
 @dataclass(slots=True)
 class RawStack:
-    """Return addresses, innermost first. Those up to `exact` were found by the tables alone."""
+    """Return addresses, innermost first. The first `exact` were found with tables only."""
 
     pid: int
     stack: int
     end: int
     exact: int
     copy: int
-    of_call: bool = False
+    of_syscall: bool = False
     addresses: list[int] = field(default_factory=list)
 
     @property
@@ -51,28 +50,28 @@ class RawStack:
 
 
 class StackAssembler:
-    """Puts the chunks of stack records together."""
+    """Keeps the chunks of incomplete stacks."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[int, int], RawStack] = {}
 
     def add(self, record: bytes) -> RawStack | None:
-        """The stack once its last chunk has come."""
+        """Adds a chunk; returns the stack if it is complete."""
         chunk = np.frombuffer(record, events.STACK, 1)[0]
         key = (int(chunk["tgid"]), int(chunk["stack"]))
         first, total = int(chunk["first"]), int(chunk["total"])
-        while len(self._parts) > MAX_COPIES:  # the rest of them was lost
+        while len(self._parts) > MAX_COPIES:  # their other chunks were lost
             del self._parts[next(iter(self._parts))]
-        if not first:  # perhaps sent again from its start
+        if not first:  # a new stack, or one that is sent again
             self._parts[key] = RawStack(
                 *key,
                 end=int(chunk["end"]),
                 exact=int(chunk["exact"]),
                 copy=int(chunk["copy"]),
-                of_call=chunk["type"] == EventType.CALL_STACK,
+                of_syscall=chunk["type"] == EventType.CALL_STACK,
             )
         raw = self._parts.get(key)
         if raw is None or len(raw.addresses) != first:
-            return None  # a chunk before was lost, which the program counted; it is sent again
+            return None  # a chunk was lost and counted; the stack will be sent again
         raw.addresses.extend(chunk["frames"][: total - first].tolist())
         return self._parts.pop(key) if len(raw.addresses) == total else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of stack memory: the kernel sends one where it had no table, and Python unwinds on."""
+"""Copies of stack memory: the kernel sends one if it has no table, and Python continues there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MACHINE = ARM64 if machine() == "aarch64" else X86_64
 
 @dataclass(slots=True)
 class _Copy:
-    """The memory of a stack from the frame on at which the kernel had no table."""
+    """The memory of a stack, starting at the frame for which the kernel had no table."""
 
     frame: int
     registers: Registers
@@ -31,7 +31,7 @@ class _Copy:
 
 
 class StackCopies:
-    """Copies by the stack's id, until the stack is read."""
+    """Keeps copies by stack id until the stack is read."""
 
     def __init__(self, tables: TablePublisher) -> None:
         self._tables = tables
@@ -41,11 +41,11 @@ class StackCopies:
         return identity in self._copies
 
     def add(self, record: bytes) -> None:
-        """A piece of memory (events.STACK_PIECE); those of one stack come in order."""
+        """Adds a piece of memory (events.STACK_PIECE); the pieces of a stack arrive in order."""
         piece = np.frombuffer(record, events.STACK_PIECE, 1)[0]
         identity, offset = int(piece["stack"]), int(piece["offset"])
         if not offset:
-            pc = int(piece["pc"]) - (not piece["interrupted"])  # into the call
+            pc = int(piece["pc"]) - (not piece["interrupted"])  # inside the call instruction
             registers = Registers(pc, int(piece["sp"]), int(piece["fp"]), int(piece["link"]))
             self._copies[identity] = _Copy(int(piece["frame"]), registers)
         copy = self._copies.get(identity)
@@ -55,7 +55,7 @@ class StackCopies:
             del self._copies[next(iter(self._copies))]
 
     def addresses(self, space: AddressSpace, raw: RawStack) -> tuple[list[int], Ending]:
-        """The return addresses of a stack, as many as are known, and how they end."""
+        """The known return addresses of a stack, and how the stack ends."""
         copy = self._copies.pop(raw.stack, None)
         if copy is not None:
             return self._unwound(space, raw, copy)
@@ -66,7 +66,7 @@ class StackCopies:
         return raw.addresses[: raw.exact], Ending.NO_MAPPING
 
     def _unwound(self, space: AddressSpace, raw: RawStack, copy: _Copy) -> tuple[list[int], Ending]:
-        """Today's tables may reach where those of then did not."""
+        """Continues with the current tables, which may cover more than when the stack was sent."""
         memory = StackMemory(copy.registers.sp, copy.data)
         code = ProcessRegions(self._tables, raw.pid, space)
         found = unwind(_MACHINE, copy.registers, memory, code, events.MAX_FRAMES)
@@ -77,8 +77,8 @@ class StackCopies:
 
 
 def _checked(code: ProcessRegions, raw: RawStack) -> tuple[list[int], Ending]:
-    """Code without a table may use the frame pointer for something else."""
-    led_to = raw.addresses[raw.exact : raw.exact + 1]
-    if all(code.may_return_to(_MACHINE, address) for address in led_to):
+    """Cuts a wrong address: code without a table may use the frame pointer for other data."""
+    first_guess = raw.addresses[raw.exact : raw.exact + 1]
+    if all(code.may_return_to(_MACHINE, address) for address in first_guess):
         return raw.addresses, raw.ending
     return raw.addresses[: raw.exact], Ending.NO_ROW

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many stacks of a process are kept: what no report can show goes when there are too many."""
+"""Limits the stacks kept for a process: drops stacks that no report can show."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kwatch.aggregate.call_stacks import CallStackAccount
 from kwatch.aggregate.distinct import distinct
+from kwatch.aggregate.syscall_stacks import SyscallStackAccount
 from kwatch.processes.process import Process
 from kwatch.stacks.lookup import stacks_of
 from kwatch.symbols.stack import Stack
 from kwatch.tables.publisher import TablePublisher
 
-MAX_STACKS = 16384  # of a process and a kind, beside those that a report may show
+MAX_STACKS = 16384  # for each process and kind, in addition to those that a report may show
 
-_Kind = tuple[int, bool]  # a process's pid, and whether its stacks are those of system calls
+_Kind = tuple[int, bool]  # a pid, and whether the stacks are those of system calls
 
 
 @dataclass(slots=True)
 class _Leaving:
-    """Stacks whose ids the kernel was told to forget. Events on their way may have them."""
+    """Stacks whose ids the kernel was told to forget. Undelivered events may still use them."""
 
     process: Process
     of_syscall: bool
@@ -30,11 +30,11 @@ class _Leaving:
 class KeptStacks:
     """`syscalls` counts system calls by stack."""
 
-    def __init__(self, tables: TablePublisher, syscalls: CallStackAccount) -> None:
+    def __init__(self, tables: TablePublisher, syscalls: SyscallStackAccount) -> None:
         self._tables = tables
         self._syscalls = syscalls
         self._leaving: dict[_Kind, _Leaving] = {}
-        self._most: dict[_Kind, int] = {}  # stacks of a process, before some have to go
+        self._limits: dict[_Kind, int] = {}  # more stacks than this, and some are dropped
 
     def add(self, process: Process, of_syscall: bool, identity: int, stack: Stack) -> None:
         kept = stacks_of(process, of_syscall)
@@ -43,15 +43,15 @@ class KeptStacks:
         leaving = self._leaving.get(kind)
         if leaving is not None:
             leaving.stacks.discard(identity)
-        elif len(kept.by_id) > self._most.get(kind, MAX_STACKS):
+        elif len(kept.by_id) > self._limits.get(kind, MAX_STACKS):
             in_use = self._in_use(process, of_syscall)
-            self._most[kind] = len(in_use) + MAX_STACKS
+            self._limits[kind] = len(in_use) + MAX_STACKS
             stacks = kept.by_id.keys() - in_use
             self._tables.resend(process, stacks)
             self._leaving[kind] = _Leaving(process, of_syscall, stacks)
 
     def batch_done(self) -> None:
-        """Forgets stacks that nothing counts, once no event that has them can come."""
+        """Drops stacks that no account uses, when no more events with them can arrive."""
         for kind, leaving in list(self._leaving.items()):
             if leaving.batches_left:
                 leaving.batches_left -= 1
@@ -64,7 +64,7 @@ class KeptStacks:
     def forget(self, process: Process) -> None:
         for kind in ((process.pid, False), (process.pid, True)):
             self._leaving.pop(kind, None)
-            self._most.pop(kind, None)
+            self._limits.pop(kind, None)
 
     def _in_use(self, process: Process, of_syscall: bool) -> set[int]:
         """Stacks that a report may show."""

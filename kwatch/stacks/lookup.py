@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a stack by the id that events carry."""
+"""Finds a stack by the id that its events carry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stacks_of(process: Process, of_syscall: bool) -> Stacks:
 
 
 def alloc_stack(process: Process, identity: int) -> Stack:
-    """The stack of an allocation; without stacks, the function that was called."""
+    """The stack of an allocation; without stacks, the allocator function that was called."""
     if 0 < identity <= len(ALLOCATOR_FUNCTIONS):
         function = Frame(0, ALLOCATOR_FUNCTIONS[identity - 1].name)
         return Stack(ending=Ending.OFF, frames=(function,))
@@ -31,7 +31,7 @@ def alloc_stack(process: Process, identity: int) -> Stack:
 
 
 def syscall_stack(process: Process, identity: int) -> Stack:
-    """The stack of a system call; where there is none, why."""
+    """The stack of a system call; if there is none, its ending says why."""
     if identity < events.STACK_IDS:
         return Stack(ending=_WITHOUT[NoCallStack(identity)])
     return process.call_stacks.find(identity) or _LOST

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of stacks that wait until events have been handled.
+"""Stack records that wait until events have been applied.
 
-A stack takes a hundred times as long as an event, and the rings of events must not fill up
-meanwhile. A stack that finds no room in its own ring is sent again.
+A stack takes a hundred times as long as an event, and the event rings must not fill up meanwhile. A
+stack that does not fit into its own ring is sent again.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 
 from kwatch.rings.perf_ring import ControlRecord
 
-MAX_WAITING = 4096  # more stay in their ring
+MAX_WAITING = 4096  # further records stay in their ring
 
 
 class PendingStacks:
     """`read` is called with each record, in order of time.
 
-    `fetch` returns the records that the ring has from before a moment.
+    `fetch` returns the records in the ring from before a moment.
     """
 
     def __init__(
@@ -37,19 +37,19 @@ class PendingStacks:
         return len(self._waiting) < MAX_WAITING
 
     def add(self, records: Iterable[ControlRecord]) -> None:
-        """Records that are later than all that wait."""
+        """Adds records that are later than all waiting ones."""
         self._waiting.extend(records)
 
     def read_some(self, seconds: float) -> None:
-        """Reads for at most so long."""
+        """Reads records for at most `seconds`."""
         until = time.monotonic() + seconds
         while self._waiting and time.monotonic() < until:
             self._read(self._waiting.popleft().data)
 
     def read_before(self, time_ns: float) -> None:
-        """Reads all from before a moment, such as an exec, while their code is still known.
+        """Reads all records from before a moment, such as an exec that replaces their code.
 
-        Later ones wait: what happened between may change their code. `math.inf` reads all.
+        Later ones wait: events in between may change the code. `math.inf` reads all.
         """
         if found := self._fetch(time_ns):
             both = [*self._waiting, *found]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the stacks of all processes from their records, and gives the kernel tables for them."""
+"""Reads the stacks of all processes from their records, and publishes the unwind tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.aggregate.syscall_stacks import SyscallStackAccount
 from kwatch.model.frame import Ending
 from kwatch.model.snapshot import Footprint
 from kwatch.processes.process import Process
@@ -26,8 +26,8 @@ from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.tables.publisher import TablePublisher
 from kwatch.wire.events import EventType, event_type
 
-_FINISH_S = 0.002  # for the stacks of one batch that have waited for tables
-_MAX_UNNAMED = 16384  # stacks with generated code
+_FINISH_S = 0.002  # limit per batch for reading stacks that have waited for tables
+_MAX_UNNAMED = 16384  # stacks with generated code that wait for names
 
 #: Called with each stack that has been read, and its id.
 OnStack = Callable[[Process, int, Stack], None]
@@ -35,7 +35,7 @@ OnStack = Callable[[Process, int, Stack], None]
 
 @dataclass(frozen=True, slots=True)
 class _Unfinished:
-    """A stack that leads where a table is being made; the rest is as when it came."""
+    """A stack that waits for a table, with the state of its process when it arrived."""
 
     process: Process
     raw: RawStack
@@ -43,19 +43,19 @@ class _Unfinished:
     mm_id: int
 
 
-def _nobody(process: Process, identity: int, stack: Stack) -> None:
-    """Nobody observes the stacks."""
+def _ignore(process: Process, identity: int, stack: Stack) -> None:
+    """Does nothing with a stack."""
 
 
 class StackReader:
-    """`calls` counts system calls by stack. The symbolizer thread names what a report shows."""
+    """`calls` counts system calls by stack. The symbolizer thread names the stacks of reports."""
 
     def __init__(
         self,
         tables: TablePublisher,
         symbolizer: Symbolizer,
-        calls: CallStackAccount,
-        on_stack: OnStack = _nobody,
+        calls: SyscallStackAccount,
+        on_stack: OnStack = _ignore,
     ) -> None:
         self._tables = tables
         self._symbolizer = symbolizer
@@ -67,19 +67,19 @@ class StackReader:
         self._unfinished: deque[_Unfinished] = deque()
 
     def prepare(self, files: Iterable[str]) -> None:
-        """Makes the tables of files that a process will map."""
+        """Builds the tables of files that a process will map."""
         self._tables.prepare(files)
 
     def load(self, pid: int, code: Iterable[Mapping]) -> None:
-        """Makes the tables of files that a process maps."""
+        """Builds the tables of files that a process maps."""
         self._tables.load(pid, code)
 
     def publish(self) -> None:
-        """Tells the programs of all mappings that have changed, before the next batch does."""
+        """Publishes all changed mappings now, instead of after the next batch."""
         self._tables.publish()
 
     def mapped(self, process: Process, code: Sequence[Mapping]) -> None:
-        """Opens what the process has mapped, for when it is gone."""
+        """Opens the mapped files now, because the process may be gone later."""
         self._tables.load(process.pid, code)
         self._tables.update(process)
         for mapping in code:
@@ -88,7 +88,7 @@ class StackReader:
                 self.symbolizer_thread.submit(job, urgent=True)
 
     def update_tables(self, process: Process) -> None:
-        """The process has other mappings, or another address space."""
+        """The process has new mappings or a new address space."""
         self._tables.update(process)
 
     def forget(self, process: Process) -> None:
@@ -98,20 +98,20 @@ class StackReader:
         self._kept.forget(process)
 
     def assembled(self, record: bytes) -> RawStack | None:
-        """The stack that this record of its ring completes, if it does."""
+        """The stack that this record of the stack ring completes, if it does."""
         if event_type(record) == EventType.STACK_MEMORY:
             self._copies.add(record)
             return None
         return self._assembler.add(record)
 
     def add(self, process: Process, raw: RawStack) -> None:
-        """Keeps a stack for reports, at once or when the tables that it leads to are made."""
+        """Keeps a stack for reports, at once or when the tables that it needs are built."""
         has_room = len(self._unfinished) < MAX_COPIES
         if raw.stack in self._copies and self._tables.is_loading and has_room:
             space = process.code.space.copy()
             self._unfinished.append(_Unfinished(process, raw, space, process.code.mm_id))
             known = self._stack(space, raw, raw.addresses[: raw.exact], Ending.NO_MAPPING)
-            stacks_of(process, raw.of_call).unfinished[raw.stack] = known
+            stacks_of(process, raw.of_syscall).unfinished[raw.stack] = known
         else:
             self._keep(process, raw, process.code.space)
 
@@ -122,16 +122,16 @@ class StackReader:
 
     @property
     def is_behind(self) -> bool:
-        """Whether stacks that have waited for tables can be finished now."""
+        """Whether the stacks that wait for tables can be read now."""
         return self.has_unfinished and not self._tables.is_loading
 
     def finish(self, seconds: float) -> None:
-        """Waits for at most so long for the tables that stacks wait for, and finishes these."""
+        """Waits at most `seconds` for tables, then reads all stacks that wait for them."""
         self._tables.await_tables(seconds)
         self._finish(math.inf)
 
     def batch_done(self, processes: Iterable[Process]) -> None:
-        """To be called after each batch, with all processes."""
+        """Call this after each batch, with all processes."""
         self._kept.batch_done()
         self._tables.batch_done(processes)
         if self._symbolizer.has_retired:
@@ -149,31 +149,32 @@ class StackReader:
         self._symbolizer.close()
 
     def _finish(self, seconds: float) -> None:
-        """Reads stacks that have waited for tables, for at most so long."""
+        """Reads stacks that have waited for tables, for at most `seconds`."""
         until = time.monotonic() + seconds
         while self._unfinished and time.monotonic() < until:
             one = self._unfinished.popleft()
-            if one.raw.of_call or one.process.code.mm_id == one.mm_id:  # an exec ends the heap's
+            # An exec makes the old stacks of the heap useless, but not those of system calls.
+            if one.raw.of_syscall or one.process.code.mm_id == one.mm_id:
                 self._keep(one.process, one.raw, one.space)
 
     def _keep(self, process: Process, raw: RawStack, space: AddressSpace) -> None:
         stack = self._stack(space, raw, *self._copies.addresses(space, raw))
-        self._kept.add(process, raw.of_call, raw.stack, stack)
+        self._kept.add(process, raw.of_syscall, raw.stack, stack)
         self._on_stack(process, raw.stack, stack)
 
     def _stack(
         self, space: AddressSpace, raw: RawStack, addresses: list[int], ending: Ending
     ) -> Stack:
-        """The stack, without names but for code that may soon be other code."""
+        """Returns the stack without names; generated code is named soon, before it changes."""
         stack = self._symbolizer.stack(raw.pid, space, addresses)
         stack.ending = _cut(ending, len(stack.addresses), len(addresses))
-        is_generated = any(address.is_made for address in stack.addresses)
+        is_generated = any(address.is_generated for address in stack.addresses)
         if is_generated and self.symbolizer_thread.waiting < _MAX_UNNAMED:
-            job = partial(Symbolizer.name_made, stack=stack)
+            job = partial(Symbolizer.name_generated, stack=stack)
             self.symbolizer_thread.submit(job, urgent=True)
         return stack
 
 
 def _cut(ending: Ending, shown: int, known: int) -> Ending:
-    """Frames after the first outside all code have been dropped."""
+    """The ending: frames from the first address outside all code on have been dropped."""
     return Ending.NO_MAPPING if shown < known else ending

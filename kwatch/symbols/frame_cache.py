@@ -74,7 +74,7 @@ class FrameCache:
                 files[id(address.mapping)] = self._files.get(stack.pid, address.mapping)
             file = files[id(address.mapping)]
             if file is None or file.elf is None or stack.seen_ns < file.since_ns:
-                final = file is not None or address.is_made
+                final = file is not None or address.is_generated
                 found[address] = Named((address.unnamed,), final=final)
                 continue
             known = self._frames.get((file.number, address.offset, address.step))

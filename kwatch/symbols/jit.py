@@ -32,7 +32,7 @@ class JitCode:
             return
         module = f"perf-{stack.pid}.map"
         for address in stack.addresses:
-            found = known.find(address.looked_up) if address.is_made else None
+            found = known.find(address.looked_up) if address.is_generated else None
             if found is not None:
                 name, offset = found
                 stack.generated[address] = address.frame(offset, module, name)

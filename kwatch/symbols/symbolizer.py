@@ -78,7 +78,7 @@ class Symbolizer:
             found.append(return_address)
         return Stack(pid, tuple(found), seen_ns=time.monotonic_ns())
 
-    def name_made(self, stack: Stack) -> None:
+    def name_generated(self, stack: Stack) -> None:
         """Names the code that the process has generated, as it is now."""
         if not self._hurried:
             self._jit.name(stack)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of files, for code that the BPF programs look up themselves: bpf/mapped_file.h."""
+"""The unwind tables of files that the BPF programs look up by file: bpf/mapped_file.h."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """A file as it is now; `device` as os.stat() gives it."""
+    """A file in its current version; `device` as os.stat() gives it."""
 
     device: int
     inode: int
@@ -31,14 +31,16 @@ class FileIdentity:
 
 
 class FileStore:
-    """A file that cannot be told of has its mappings told of, later, by Python: MappingStore."""
+    """If a file cannot be added, Python publishes its mappings later: MappingStore."""
 
     def __init__(self, tables: bpf.Map) -> None:
         self._tables = tables
 
     def add(self, file: FileIdentity, code: tuple[int, int, int], placed: Placed) -> None:
-        """From now on the programs find the table by the file, of which `code` is offset, size, and
-        the bias of a mapping less the address that offset 0 would have in it.
+        """Makes the programs find the table by the file.
+
+        `code`: offset and size of the file's code, and the bias of a mapping minus the address that
+        offset 0 would have in it.
         """
         offset, size, shift = code
         value = FileTable(offset, size, shift & _MASK, placed.blocks, placed.block_count)
@@ -49,7 +51,7 @@ class FileStore:
                 raise
 
     def remove(self, file: FileIdentity, placed: Placed) -> None:
-        """Programs that have found the table may still read it."""
+        """Removes the file; programs that have found the table may still read it."""
         value = self._tables.get(file.key())
         if value is not None and FileTable.from_buffer_copy(value).blocks == placed.blocks:
             self._tables.delete(file.key())

@@ -7,7 +7,7 @@ from kwatch.system.intervals import Intervals, Range
 
 
 class FreeRanges:
-    """Hands out runs of the numbers from 0 to `size`."""
+    """Allocates runs of the numbers below `size`."""
 
     def __init__(self, size: int) -> None:
         self._free = Intervals[Range]()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What BPF programs may still be reading is left alone until a grace period has passed.
+"""Data that BPF programs may still be reading is kept until a grace period has passed.
 
-A program can be preempted, for as long as its thread has no CPU. But it runs as a reader of RCU:
-with preemption off, or, as those of uprobes, under rcu_read_lock(), because none of kwatch's may
-sleep. So after a grace period all that ran at its beginning have ended.
+A program can be preempted for as long as its thread has no CPU. But it is an RCU reader: it runs
+with preemption off or, for uprobes, under rcu_read_lock(), because none of kwatch's programs may
+sleep. So after a grace period, all programs that ran at its beginning have ended.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class GracePeriods:
-    """Waits for them in another thread.
+    """Waits for grace periods in another thread.
 
-    The kernel lets one pass before it returns from a change to a map of maps, "so that userspace
+    The kernel waits for one before it returns from a change to a map of maps, "so that userspace
     knows that all programs that could be running use the new map value" (Linux 5.0, commit
-    1ae80cf31938). membarrier(2) does too, but neither with one CPU nor with nohz_full.
+    1ae80cf31938). membarrier(2) waits too, but not with one CPU and not with nohz_full.
     """
 
     def __init__(self, unpreempted: bool = False) -> None:
@@ -34,7 +34,7 @@ class GracePeriods:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-grace")
 
     def begin(self) -> Future[None]:
-        """Done when every program that runs now has ended."""
+        """Returns a future that is done when every program that runs now has ended."""
         return self._worker.submit(self._outer.set, _KEY, struct.pack("I", self._inner.fd))
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class GracePeriods:
 
 
 class Retired(Generic[T]):
-    """Things that have been given up, until nobody can be reading them."""
+    """Holds retired things until no program can be reading them."""
 
     def __init__(self, periods: GracePeriods) -> None:
         self._periods = periods
@@ -53,11 +53,11 @@ class Retired(Generic[T]):
         self._period: Future[None] | None = None
 
     def add(self, thing: T) -> None:
-        """No program that starts from now on can find it."""
+        """Adds a thing that no program that starts from now on can find."""
         self._new.append(thing)
 
     def released(self) -> list[T]:
-        """Those that no program can be reading any more, once. Raises OSError."""
+        """Returns, once, the things that no program can be reading any more. Raises OSError."""
         released: list[T] = []
         if self._period is not None and self._period.done():
             self._period.result()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mappings of each process that have tables, for the BPF programs: bpf/unwind_tables.h."""
+"""The mappings of each process and their unwind tables in the kernel: bpf/unwind_tables.h."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Row:
 
 
 class MappingStore:
-    """What a program may be reading is never written: an unused list is retired."""
+    """Never overwrites a list that a program may be reading: an unused list is retired first."""
 
     def __init__(self, spaces: bpf.Map, mappings: bpf.Map, periods: GracePeriods) -> None:
         self._spaces = spaces
@@ -44,10 +44,10 @@ class MappingStore:
         self._generations = itertools.count(1)
 
     def publish(self, pid: int, mm_id: int, epoch: int, unmaps: int, code: Code) -> bool:
-        """Gives a process these mappings, a sorted array of CODE_MAPPING.
+        """Publishes the mappings of a process, a sorted array of CODE_MAPPING.
 
-        `mm_id` is the target's: a process that has another one by now keeps none. False if
-        there is no room.
+        The programs ignore them if the process's mm_id is no longer `mm_id`. False if there is no
+        room.
         """
         content = code.tobytes()
         row = self._rows.get(content)
@@ -72,7 +72,7 @@ class MappingStore:
         return True
 
     def renew(self, pid: int) -> None:
-        """What programs remember of the process's stacks is valid no more."""
+        """Invalidates the stacks of the process that the programs have cached."""
         content = self._of.get(pid)
         key = struct.pack("I", pid)
         value = self._spaces.get(key)
@@ -83,12 +83,12 @@ class MappingStore:
             self._spaces.set(key, bytes(space))
 
     def forget(self, pid: int) -> None:
-        """The process is traced no more."""
+        """Removes a process that is no longer traced."""
         self._leave(pid)
         self._spaces.delete(struct.pack("I", pid))
 
     def reclaim(self) -> None:
-        """Frees what no program can be reading any more."""
+        """Frees lists that no program can be reading any more."""
         for first, count in self._retired.released():
             self._ranges.give_back(first, count)
 

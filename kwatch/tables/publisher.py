@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives the BPF programs the unwind tables of what processes run, and keeps them up to date."""
+"""Publishes the unwind tables of the code that processes run to the BPF programs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from kwatch.unwind.table import Table
 from kwatch.wire.maps import MAX_MAPPINGS
 
 _END_OF_32_BITS = 1 << 32
-_LARGE_FILE = 24 << 20  # bytes; its table is made in the background
-_KEPT_TABLES = 16  # in memory, to finish stacks with
-_MAX_UNUSED = 32 << 20  # bytes of tables in the kernel that no process needs now
-_MAX_WITHOUT = 1024  # files without a table that are remembered
+_LARGE_FILE = 24 << 20  # bytes; the table of a larger file is built in the background
+_KEPT_TABLES = 16  # in memory, to finish stacks
+_MAX_UNUSED = 32 << 20  # bytes of tables in the kernel that no process uses now
+_MAX_WITHOUT = 1024  # remembered files without a table
 _MASK = (1 << 64) - 1
 
 _Key = tuple[int, int, str]
@@ -35,10 +35,10 @@ _Key = tuple[int, int, str]
 
 @dataclass(slots=True)
 class _File:
-    """A file whose table has been asked for. `shape` is the table without its rows.
+    """A file whose table has been requested. `shape` is the table without its rows.
 
-    `placed` is None while it is not in the kernel, or if there is no table. `refused`: it found no
-    room, when so many tables had been given up.
+    `placed` is None if the table is not in the kernel, or there is no table. `refused`: the value
+    of `_freed` when there was no room for the table.
     """
 
     version: tuple[int, ...]
@@ -49,9 +49,9 @@ class _File:
 
 
 class TablePublisher:
-    """One for all processes, which share the tables of the files that they share.
+    """Serves all processes; processes that map the same file share its table.
 
-    `complain` is called with a line for people when a process has no room for its mappings.
+    `complain` is called with a message if there is no room for the mappings of a process.
     """
 
     def __init__(
@@ -60,38 +60,38 @@ class TablePublisher:
         self._stores = stores
         self._loader = loader
         self._complain = complain
-        self._files: dict[_Key, _File] = {}  # the one used last is the last
+        self._files: dict[_Key, _File] = {}  # the most recently used file comes last
         self._keys: dict[int, list[_Key]] = {}
         self._changed: dict[int, Process] = {}
         self._tables: Lru[_Key, Table] = Lru(_KEPT_TABLES)
-        self._freed = 0  # tables whose room others have got
+        self._freed = 0  # tables whose room has been freed for others
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kwatch-tables")
         self._coming: dict[_Key, Future[Table | None]] = {}
-        self._has_come = False  # some of these have, and the programs do not know it yet
+        self._has_come = False  # a table from the background is ready but not published
 
     @property
     def kernel_bytes(self) -> int:
-        """Memory of the kernel that the tables take."""
+        """Kernel memory that the tables use."""
         return self._stores.rows.kernel_bytes
 
     def load(self, pid: int, mappings: Iterable[Mapping]) -> None:
-        """Makes the tables of files that a process maps. The programs find them by the files."""
+        """Builds the tables of files that a process maps. The programs find them by file."""
         for mapping in sorted(filter(_has_code, mappings), key=_size):
             self._need(pid, mapping)
 
     def update(self, process: Process) -> None:
-        """The process has other mappings, or is another program image: see `publish`."""
+        """The process has new mappings or a new address space; `publish` sends them."""
         self._changed[process.pid] = process
 
     def publish(self) -> None:
-        """Tells the programs of all mappings that have changed."""
+        """Publishes the mappings of all changed processes to the programs."""
         changed, self._changed = self._changed, {}
         for process in changed.values():
             if process.code.mm_id:
                 self._publish(process)
 
     def prepare(self, paths: Iterable[str]) -> None:
-        """Makes the tables of files that will be mapped."""
+        """Builds the tables of files that will be mapped."""
         for path in map(os.path.realpath, paths):
             status = os.stat(path)
             key = status.st_dev, status.st_ino, path
@@ -100,18 +100,18 @@ class TablePublisher:
                 self._came(key, partial(self._loader.load, path, path))
 
     def forget(self, process: Process) -> None:
-        """The process is traced no more."""
+        """Removes a process that is no longer traced."""
         self._changed.pop(process.pid, None)
         self._stores.mappings.forget(process.pid)
         self._use(process.pid, [])
 
     def resend(self, process: Process, stacks: Iterable[int]) -> None:
-        """The frames of these stacks are to be sent again when they occur again."""
+        """Makes the programs send the frames of these stacks again when they next occur."""
         self._stores.forget_sent(stacks)
         self._stores.mappings.renew(process.pid)
 
     def batch_done(self, processes: Iterable[Process]) -> None:
-        """To be called after each batch, with all processes."""
+        """Call this after each batch, with all processes."""
         freed = self._stores.reclaim()
         self._freed += freed
         self._collect()
@@ -125,7 +125,7 @@ class TablePublisher:
     def table_of(self, pid: int, mapping: Mapping) -> tuple[Table, int] | None:
         """The table of a mapping's file, and the bias of the mapping.
 
-        None if there is none, or none yet: what is being made is not made here once more.
+        None if there is no table, or if it is still being built in the background.
         """
         key = _key(mapping)
         file = self._files.get(key)
@@ -137,11 +137,11 @@ class TablePublisher:
 
     @property
     def is_loading(self) -> bool:
-        """Whether tables are being made in the background."""
+        """Whether tables are being built in the background."""
         return bool(self._coming)
 
     def await_tables(self, seconds: float) -> None:
-        """Waits so long at most for those that are being made."""
+        """Waits at most `seconds` for the tables that are being built."""
         wait(self._coming.values(), seconds)
         self._collect()
 
@@ -154,7 +154,7 @@ class TablePublisher:
         path = file_of(pid, mapping)
         file = self._files.pop(key, None)
         if path and file is not None and not file.users and file.version != _version(path):
-            self._give_up(key, file)  # nothing held it: another one may have its place
+            self._give_up(key, file)  # the file has changed and nothing uses the old version
             self._coming.pop(key, None)
             if self._tables.get(key) is not None:
                 self._tables.remove(key)
@@ -165,7 +165,7 @@ class TablePublisher:
                 self._place(key, self._reload(pid, mapping))
             return
         if not path and mapping.path != VDSO:
-            return  # it cannot be opened now; another process may lead to it
+            return  # it cannot be opened now, but perhaps through another process
         self._files[key] = _File(version=_version(path))
         is_large = _size(mapping) > _LARGE_FILE
         table = self._loader.find(path) if is_large else None
@@ -186,20 +186,20 @@ class TablePublisher:
         return table
 
     def _collect(self) -> None:
-        """Takes the tables that have been made in the background."""
+        """Takes the tables that have been built in the background."""
         for key in [key for key, future in self._coming.items() if future.done()]:
             self._came(key, self._coming.pop(key).result)
             self._has_come = True
 
     def _came(self, key: _Key, load: Callable[[], Table | None]) -> None:
-        """The table, or that there is none. The next process may lead to a file that is gone."""
+        """Places a loaded table. A file that is gone may be found through the next process."""
         try:
             self._place(key, load())
         except FileNotFoundError:
             self._files.pop(key, None)
 
     def _place(self, key: _Key, table: Table | None) -> None:
-        """Brings a table into the kernel, if there is one."""
+        """Uploads a table to the kernel, if there is one."""
         file = self._files.get(key)
         if table is None or file is None:
             return
@@ -207,7 +207,7 @@ class TablePublisher:
         file.shape = replace(table, rows=table.rows[:0])
         try:
             file.placed = self._stores.rows.place(table.rows, table.blocks)
-            reason = "the tables have no more room"
+            reason = "no room for more tables"
         except OSError as error:
             reason = str(error.strerror)
         if file.placed is not None:
@@ -227,7 +227,7 @@ class TablePublisher:
             key = _key(mapping)
             file = self._files.get(key) if _has_code(mapping) else None
             if key in self._coming:
-                continue  # stacks that lead there are copied
+                continue  # until it is ready, stacks through this code are copied
             bias = None
             if file is not None and file.shape is not None and file.placed is not None:
                 bias = file.shape.bias(mapping.start, mapping.end, mapping.offset)
@@ -243,7 +243,9 @@ class TablePublisher:
         ):
             self._use(process.pid, keys)
         else:
-            self._complain(f"no room for the mappings of process {process.pid}: short stacks")
+            self._complain(
+                f"no room for the mappings of process {process.pid}: its stacks are incomplete"
+            )
 
     def _use(self, pid: int, keys: list[_Key]) -> None:
         before = self._keys.pop(pid, [])
@@ -279,7 +281,7 @@ def _version(path: str) -> tuple[int, ...]:
     try:
         return file_version(path)
     except OSError:
-        return ()  # none, or the vdso
+        return ()  # no file, or the vdso
 
 
 def _identity(key: _Key, file: _File) -> FileIdentity:
@@ -292,12 +294,12 @@ def _key(mapping: Mapping) -> _Key:
 
 
 def _has_code(mapping: Mapping) -> bool:
-    """Whether it has a table, as far as the mapping tells; a 32-bit process's vdso has none."""
+    """Whether a mapping may have a table; the vdso of a 32-bit process has none."""
     return bool(mapping.inode) or (mapping.path == VDSO and mapping.end >= _END_OF_32_BITS)
 
 
 def _size(mapping: Mapping) -> int:
-    """Of the file; large ones come last."""
+    """The size of a mapping's file; large files are loaded last."""
     try:
         return os.stat(mapping.path).st_size if mapping.inode else 0
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unwind tables in the kernel, one after the other in shards of rows: bpf/unwind_tables.h."""
+"""The unwind tables in the kernel, stored one after another in shards: bpf/unwind_tables.h."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ class Placed:
 
 
 class RowStore:
-    """Shards are made before rows come to lie in them, and go with the last ones.
+    """Creates shards before they are needed and removes a shard with its last rows.
 
-    The kernel waits for a grace period whenever a shard is added or removed, so another thread does
-    that.
+    The kernel waits for a grace period when a shard is added or removed, so another thread does it.
     """
 
     def __init__(self, shards: bpf.Map) -> None:
@@ -73,7 +72,7 @@ class RowStore:
         return Placed(first, count, size)
 
     def remove(self, placed: Placed) -> None:
-        """Nothing in the kernel may refer to the table any more."""
+        """Frees a table that nothing in the kernel refers to any more."""
         self._ranges.give_back(placed.blocks, placed.size)
         last = placed.blocks + placed.size - 1
         for number in range(placed.blocks // SHARD_ROWS, last // SHARD_ROWS + 1):
@@ -105,7 +104,7 @@ class RowStore:
             raise
 
     def _provide(self, first: int) -> None:
-        """Has a shard made, and those that will be needed next."""
+        """Starts to create a shard and the next ones that will be needed."""
         for number in range(first, min(first + 1 + _SPARE_SHARDS, self._outer.max_entries)):
             if number not in self._shards:
                 self._shards[number] = self._worker.submit(self._make_shard, number)

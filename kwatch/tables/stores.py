@@ -16,7 +16,7 @@ from kwatch.tables.row_store import Placed, RowStore
 
 @dataclass(slots=True)
 class TableStores:
-    """`retired`: tables that have been given up, until no program can be reading them."""
+    """`retired`: unused tables, kept until no program can be reading them."""
 
     rows: RowStore
     mappings: MappingStore
@@ -39,12 +39,12 @@ class TableStores:
         )
 
     def forget_sent(self, stacks: Iterable[int]) -> None:
-        """Has the frames of these stacks sent again when they occur again."""
+        """Makes the programs send the frames of these stacks again when they next occur."""
         for stack in stacks:
             self.stacks_sent.delete(struct.pack("Q", stack))
 
     def reclaim(self) -> int:
-        """Frees what no program can be reading any more; returns how many tables."""
+        """Frees data that no program can be reading any more; returns the number of tables."""
         self.mappings.reclaim()
         released = self.retired.released()
         for placed in released:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads unwind tables: from the cache, from the files that processes map, and of the vdso."""
+"""Loads unwind tables from the cache, from the files that processes map, and from the vdso."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_WARNINGS = 256
 
 
 class TableLoader:
-    """`warn` is called with a line for people, once for each file without a table.
+    """`warn` is called with a message, once for each file without a table.
 
     `cache` keeps the tables of files between runs.
     """
@@ -30,12 +30,12 @@ class TableLoader:
         self._warned: set[str] = set()
 
     def find(self, path: str) -> Table | None:
-        """The table of a file if the cache has it."""
+        """The table of a file if it is cached."""
         try:
             with Elf.open(path) as elf:
                 return self._cache.find(elf)
         except KwatchError:
-            return None  # `load` says why
+            return None  # `load` reports the reason
 
     def load(self, path: str, shown: str) -> Table | None:
         """None if the file has no table. Raises FileNotFoundError if the path is gone."""
@@ -53,12 +53,12 @@ class TableLoader:
     def load_mapped(self, pid: int, mapping: Mapping) -> Table | None:
         """The table of a mapped file; None if it has none.
 
-        Raises FileNotFoundError if nothing leads to the file now.
+        Raises FileNotFoundError if no path leads to the file now.
         """
         if mapping.path == VDSO:
             return _vdso_table()
         for path in files_of(pid, mapping):
-            with contextlib.suppress(FileNotFoundError):  # the process ends meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the process has just ended
                 return self.load(path, mapping.path)
         raise FileNotFoundError(mapping.path)
 
@@ -71,7 +71,7 @@ class TableLoader:
 
 
 def _vdso_table() -> Table:
-    """The kernel maps one vdso into every 64-bit process, so kwatch's own will do.
+    """The kernel maps the same vdso into every 64-bit process, so kwatch reads its own.
 
     Raises FileNotFoundError if it cannot be read.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The code of a process: how its stacks lead through it, and where it can be returned to."""
+"""The code of a process: its unwind tables, and where a return address may point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WITHOUT_A_CALL = (RowKind.SIGNAL, RowKind.END)
 
 
 class ProcessRegions(Regions):
-    """Tables are looked for where a stack leads."""
+    """Looks up tables only where a stack leads."""
 
     def __init__(self, unwinder: TablePublisher, pid: int, space: AddressSpace) -> None:
         super().__init__([])
@@ -34,9 +34,9 @@ class ProcessRegions(Regions):
         return Region(mapping.start, mapping.end, bias, table)
 
     def may_return_to(self, machine: Machine, address: int) -> bool:
-        """False if its file shows that no call is before the address, although one should be.
+        """False if the file shows that no call precedes the address, although one should.
 
-        Signal handlers return to code that has not called them, and so do the outermost functions.
+        Signal handlers and the outermost functions return to code that did not call them.
         """
         mapping = self._space.find(address - 1)
         before = _before(self._pid, mapping, address) if mapping is not None else b""
@@ -50,7 +50,7 @@ class ProcessRegions(Regions):
 
 
 def _before(pid: int, mapping: Mapping, address: int) -> bytes:
-    """What its file has before an address of the mapping; empty if that cannot be read."""
+    """The bytes of the file before an address of the mapping; empty if they cannot be read."""
     end = address - mapping.start + mapping.offset
     start = max(end - MAX_LENGTH, 0)
     try:

@@ -14,5 +14,5 @@ def frames_of(
     symbolizer: Symbolizer, pid: int, space: AddressSpace, addresses: Sequence[int]
 ) -> tuple[Frame, ...]:
     stack = symbolizer.stack(pid, space, addresses)
-    symbolizer.name_made(stack)
+    symbolizer.name_generated(stack)
     return symbolizer.frames([stack])[0]

@@ -72,7 +72,7 @@ def test_no_verdict_on_blocks_that_cannot_be_old_enough(start, run_kwatch):
     target.go()
     final = kwatch.stop().final(target.pid)
     assert final["verdict"] == "unsure"
-    assert "as long as --older (10.0 min)" in final["reason"]
+    assert "traced for less than --older (10.0 min)" in final["reason"]
     assert target.end() == 0
 
 

@@ -72,8 +72,8 @@ def test_children_that_run_already_are_named(start, run_kwatch):
     child = target.go("forked")["child"]
     kwatch = run_kwatch("--pid", target.pid, "--follow", "--json", "--no-heap")
     kwatch.attached()
-    line = kwatch.said(lambda line: "run already" in line or "runs already" in line)
-    assert line.endswith(f"1 that runs already is not traced: add --pid {child} or --comm forks")
+    line = kwatch.said(lambda line: "existing child" in line)
+    assert line.endswith(f"1 existing child is not traced: add --pid {child} or --comm forks")
     result = kwatch.stop()
     assert [d["process"]["pid"] for d in result.documents] == [target.pid]
     both = run_kwatch("--pid", f"{target.pid},{child}", "--follow", "--json", "--no-heap")

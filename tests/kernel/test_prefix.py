@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--alloc-prefix hooks allocators with other names and reports a prefix that matches nothing."""
+"""--alloc-prefix probes an allocator with other names and reports a prefix that matches nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_prefix_that_matches_nothing_is_named(start, run_kwatch):
     prefixes = ["--alloc-prefix", "arena_", "--alloc-prefix", "foo_"]
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", *prefixes)
     attached = kwatch.attached()
-    assert "nothing yet for --alloc-prefix foo_" in attached
+    assert "no match yet for --alloc-prefix foo_" in attached
     target.end()
     result = kwatch.finish()
     assert result.status == 0

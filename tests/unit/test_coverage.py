@@ -57,7 +57,9 @@ def links(monkeypatch):
 @pytest.fixture
 def attacher(links):
     programs = {f"heap_{kind}": 0 for kind in ("entry", "return", "exit")}
-    made = Attacher(SimpleNamespace(programs=programs, methods=SimpleNamespace(uprobe_links=True)))
+    made = Attacher(
+        SimpleNamespace(programs=programs, attach_methods=SimpleNamespace(uprobe_links=True))
+    )
     made._closers.shutdown()
     made._closers = SimpleNamespace(submit=lambda close, fd: close(fd))
     return made

@@ -123,11 +123,11 @@ _NO_FILE = 1 << 24  # a descriptor that is not open
 
 
 class _NothingLoads:
-    """In the place of the Loader: programs that compile and that no kernel takes."""
+    """Replaces the Loader: its programs compile, but cannot be attached."""
 
     def __init__(self, config: object, methods: object) -> None:
         self.programs = dict.fromkeys([*TRACEPOINTS, "heap_entry", "heap_malloc"], _NO_FILE)
-        self.methods = methods
+        self.attach_methods = methods
 
     def result(self) -> _NothingLoads:
         return self

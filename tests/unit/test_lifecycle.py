@@ -67,7 +67,7 @@ def test_an_exec_out_of_the_name_ends_what_it_was(story):
     assert process.facts.exe == "/bin/sh"
     assert process.facts.exited
     assert process.heap.snapshot(0).live_blocks == 0
-    assert "its memory with it" in story.tracees.gap(process)
+    assert "an exec replaced its program" in story.tracees.gap(process)
 
 
 def test_who_is_renamed_while_its_end_is_on_the_way_is_attached_anew(story):

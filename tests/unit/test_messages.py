@@ -29,7 +29,7 @@ THROUGH = "32-bit program: its system calls are traced, its heap is not"
 
 @pytest.fixture
 def tracees():
-    """Tracees without any process, before anything is hooked."""
+    """Coverage of no process, before anything is probed."""
     return SimpleNamespace(
         system=Coverage(EVERY_PROCESS),
         process_table=ProcessTable(),
@@ -39,7 +39,7 @@ def tracees():
 
 
 def code(start):
-    return Mapping(start, start + 0x1000, 0, "/bin/any", 12, 0x801, True, False)
+    return Mapping(start, start + 0x1000, 0, "/bin/any", 12, 0x801, True)
 
 
 def add(tracees, pid, comm, start=1 << 44):
@@ -125,9 +125,9 @@ def children(*comms):
 
 def test_children_that_run_already():
     line = untraced_line(children("nginx", "nginx"))
-    assert line.endswith("2 that run already are not traced: add --pid 12,13 or --comm nginx")
+    assert line.endswith("2 existing children are not traced: add --pid 12,13 or --comm nginx")
     line = untraced_line(children("a b"))
-    assert line.endswith("1 that runs already is not traced: add --pid 12 or --comm 'a b'")
+    assert line.endswith("1 existing child is not traced: add --pid 12 or --comm 'a b'")
     assert untraced_line(children("nginx", "sh")).endswith(": add --pid 12,13")
     assert untraced_line(children(*["sh"] * 9)).endswith(": add --comm sh")
     assert untraced_line(children(*map(str, range(9)))).endswith(": add their --pid or --comm")

@@ -18,7 +18,7 @@ from kwatch.report.verdict import VerdictInput
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 
-CODE = Mapping(0, 1 << 20, 0, "/app", 1, 1, True, False)
+CODE = Mapping(0, 1 << 20, 0, "/app", 1, 1, True)
 
 
 class Names:

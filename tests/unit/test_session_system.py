@@ -21,7 +21,7 @@ NO_TARGET = 9
 
 @pytest.fixture
 def tracees(monkeypatch):
-    """Processes 1 to 9 exist; odd ones may not be read, even ones have no mapped files."""
+    """Processes 1 to 9 exist, odd ones cannot be read and even ones have no files."""
 
     def read_mappings(pid):
         if pid % 2:
@@ -55,7 +55,7 @@ def test_one_phrase_for_all_that_may_not_be_read(tracees):
 
 def test_the_gap_is_that_process_alone(tracees):
     hidden, open_ = tracees.discover(3), tracees.discover(4)
-    assert "may not be read" in tracees.gap(hidden)
+    assert "cannot be read" in tracees.gap(hidden)
     assert tracees.gap(open_) == tracees.system.nothing_found
 
 

@@ -14,7 +14,7 @@ from kwatch.symbols.stack import Stack
 
 
 def call(address: int, path: str = "/app", inode: int = 1) -> ReturnAddress:
-    return ReturnAddress(address, address - 1, Mapping(0, 4096, 0, path, inode, 1, True, False))
+    return ReturnAddress(address, address - 1, Mapping(0, 4096, 0, path, inode, 1, True))
 
 
 ONE, TWO = Stack(addresses=(call(1), call(2))), Stack(addresses=(call(1), call(3)))

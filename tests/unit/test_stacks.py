@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kwatch.aggregate.call_stacks import CallStackAccount
+from kwatch.aggregate.syscall_stacks import SyscallStackAccount
 from kwatch.model.frame import Ending
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
@@ -111,7 +111,7 @@ def reader(tables):
     symbolizer = SimpleNamespace(
         stack=lambda *_: Stack(), hurry=lambda: None, close=lambda: None, has_retired=False
     )
-    made = StackReader(tables, symbolizer, CallStackAccount())
+    made = StackReader(tables, symbolizer, SyscallStackAccount())
     yield made
     made.close()
 
@@ -120,13 +120,13 @@ def process(mm_id=1):
     return Process(ProcessFacts(7, 1.0, "app", ""), 1, Coverage(7), code=CodeState(mm_id=mm_id))
 
 
-def copied(reader, stack, of_call=False):
-    """A stack that reached an unknown mapping, after the copy of its memory."""
+def copied(reader, stack, of_syscall=False):
+    """A stack that came to an unknown mapping, after the copy of its memory."""
     piece = np.zeros(1, events.STACK_PIECE)
     piece["stack"] = stack
     reader._copies.add(piece.tobytes())
     end = int(StackEnd.NO_MAPPING)
-    return RawStack(7, stack, end, 1, StackCopy.SENT, of_call=of_call, addresses=[1, 2])
+    return RawStack(7, stack, end, 1, StackCopy.SENT, of_syscall=of_syscall, addresses=[1, 2])
 
 
 def test_a_stack_waits_for_a_table_that_is_being_made(reader, tables):
@@ -161,7 +161,7 @@ def test_others_do_not_wait(reader):
 def test_an_exec_ends_the_heaps_but_not_those_of_calls(reader):
     one = process()
     reader.add(one, copied(reader, 1000))
-    reader.add(one, copied(reader, 2000, of_call=True))
+    reader.add(one, copied(reader, 2000, of_syscall=True))
     one.code.mm_id = 2
     reader.finish(1)
     assert (list(one.heap_stacks.by_id), list(one.call_stacks.by_id)) == ([], [2000])

@@ -18,7 +18,7 @@ from kwatch.symbols.mapped_files import MappedFiles
 
 
 def code(start: int, end: int, offset: int = 0, executable: bool = True) -> Mapping:
-    return Mapping(start, end, offset, "/bin/x", 7, 1, executable, False)
+    return Mapping(start, end, offset, "/bin/x", 7, 1, executable)
 
 
 @pytest.mark.parametrize(
@@ -26,16 +26,16 @@ def code(start: int, end: int, offset: int = 0, executable: bool = True) -> Mapp
     [
         (
             b"55d0-66d0 r-xp 00002000 fe:01 260386                     /usr/bin/a b (deleted)\n",
-            Mapping(0x55D0, 0x66D0, 0x2000, "/usr/bin/a b", 260386, 0xFE01, True, True),
+            Mapping(0x55D0, 0x66D0, 0x2000, "/usr/bin/a b", 260386, 0xFE01, True),
         ),
-        (b"1000-2000 rw-p 00000000 00:00 0 \n", Mapping(0x1000, 0x2000, 0, "", 0, 0, False, False)),
+        (b"1000-2000 rw-p 00000000 00:00 0 \n", Mapping(0x1000, 0x2000, 0, "", 0, 0, False)),
         (
             b"1000-2000 r-xp 00000000 00:00 0                          [vdso]\n",
-            Mapping(0x1000, 0x2000, 0, "[vdso]", 0, 0, True, False),
+            Mapping(0x1000, 0x2000, 0, "[vdso]", 0, 0, True),
         ),
         (
             rb"1000-2000 r--s 00000000 00:05 3   /new\012line\040\xff" + b"\xff\n",
-            Mapping(0x1000, 0x2000, 0, "/new\nline\\040\\xff\udcff", 3, 5, False, False),
+            Mapping(0x1000, 0x2000, 0, "/new\nline\\040\\xff\udcff", 3, 5, False),
         ),
     ],
 )
@@ -71,7 +71,6 @@ def test_the_mapped_file_itself_is_opened(tmp_path: Path, name: str, deleted: bo
         if deleted and not found:
             pytest.skip("a deleted file needs /proc/PID/map_files, which needs CAP_SYS_ADMIN")
         assert Path(found).read_bytes() == b"first" * 1000
-    assert mapping.deleted == deleted
     assert file_of(1 << 30, mapping) == ("" if deleted else str(path))
 
 
@@ -89,7 +88,7 @@ def status_of(inode: int, device: int) -> os.stat_result:
     ],
 )
 def test_a_file_has_the_inode_and_the_device(inode: int, device: int, expected: bool) -> None:
-    mapping = Mapping(0x1000, 0x2000, 0, "/bin/x", 7, os.makedev(8, 1), True, False)
+    mapping = Mapping(0x1000, 0x2000, 0, "/bin/x", 7, os.makedev(8, 1), True)
     assert mapping.may_be(status_of(inode, device)) == expected
 
 
@@ -100,7 +99,7 @@ def test_files_of_kwatch_are_not_used_for_another_mount_namespace(tmp_path: Path
     path.parent.mkdir()
     path.write_bytes(b"ours")
     status = path.stat()
-    mapping = Mapping(0x1000, 0x2000, 0, str(path), status.st_ino, status.st_dev, True, False)
+    mapping = Mapping(0x1000, 0x2000, 0, str(path), status.st_ino, status.st_dev, True)
     script = f"mount -t tmpfs none {path.parent} && echo && exec cat"
     command = ["unshare", "--mount", "sh", "-c", script]
     assert file_of(os.getpid(), mapping) == f"/proc/{os.getpid()}/root{path}"
@@ -113,7 +112,7 @@ def test_files_of_kwatch_are_not_used_for_another_mount_namespace(tmp_path: Path
 
 
 def test_no_file_is_mapped() -> None:
-    assert file_of(os.getpid(), Mapping(0x1000, 0x2000, 0, "[vdso]", 0, 0, True, False)) == ""
+    assert file_of(os.getpid(), Mapping(0x1000, 0x2000, 0, "[vdso]", 0, 0, True)) == ""
 
 
 def test_a_mapping_in_the_middle_splits_the_old_one() -> None:

@@ -146,7 +146,7 @@ def test_only_a_map_of_the_process_or_root_is_trusted(mode: int, owner: int, tru
 
 def name_at_4(jit: JitCode) -> Frame | None:
     """The frame of the return address 0x1004 in this process."""
-    memory = Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)
+    memory = Mapping(0, 1 << 20, 0, "", 0, 0, executable=True)
     return_address = ReturnAddress(0x1004, 0x1003, memory)
     stack = Stack(os.getpid(), (return_address,))
     jit.name(stack)
@@ -200,7 +200,7 @@ def test_missing_functions_cause_one_warning(tmp_path: Path) -> None:
     path.write_bytes(b"".join(b"%x 1 f\n" % at for at in range(1, 100_002)))
     warnings: list[str] = []
     symbolizer = Symbolizer(warn=warnings.append)
-    space = AddressSpace([Mapping(0, 1 << 20, 0, "", 0, 0, executable=True, deleted=False)])
+    space = AddressSpace([Mapping(0, 1 << 20, 0, "", 0, 0, executable=True)])
     try:
         symbols = [
             frames_of(symbolizer, os.getpid(), space, [at])[0].symbol for at in (3, 2, 100_002)

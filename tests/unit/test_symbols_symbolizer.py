@@ -177,10 +177,10 @@ def test_code_that_cannot_be_read_has_no_name(tmp_path: Path, symbolizer: Symbol
     inode = text.stat().st_ino
     space = AddressSpace(
         [
-            Mapping(0x1000, 0x2000, 0, str(text), inode, 1, True, False),
-            Mapping(0x2000, 0x3000, 0, "/gone", 2, 1, True, True),
-            Mapping(0x3000, 0x4000, 0, "[vdso]", 0, 0, True, False),
-            Mapping(0x4000, 0x5000, 0, "", 0, 0, True, False),
+            Mapping(0x1000, 0x2000, 0, str(text), inode, 1, True),
+            Mapping(0x2000, 0x3000, 0, "/gone", 2, 1, True),
+            Mapping(0x3000, 0x4000, 0, "[vdso]", 0, 0, True),
+            Mapping(0x4000, 0x5000, 0, "", 0, 0, True),
         ]
     )
     frames = frames_of(symbolizer, os.getpid(), space, [0x1800, 0x2800, 0x3800, 0x4800])

@@ -23,7 +23,7 @@ from kwatch.tables.stores import TableStores
 from kwatch.tables.table_loader import TableLoader
 from kwatch.unwind.table_cache import TableCache
 
-VDSO_32 = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]", 0, 0, True, False)
+VDSO_32 = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]", 0, 0, True)
 
 
 class Rows:

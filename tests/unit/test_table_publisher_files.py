@@ -52,7 +52,7 @@ def publisher(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Iterator[Tab
 
 def mapping_of(path: Path, name: str = "") -> Mapping:
     inode, device = path.stat().st_ino, path.stat().st_dev
-    return Mapping(0x1000, 0x2000, 0, name or str(path), inode, device, True, False)
+    return Mapping(0x1000, 0x2000, 0, name or str(path), inode, device, True)
 
 
 def mapped_and_gone(publisher: TablePublisher, mapping: Mapping) -> None:

@@ -85,11 +85,11 @@ def test_an_empty_name():
     assert "nginx" in error.hint
 
 
-def test_out_of_memory_is_an_error(monkeypatch, capsys):
+def test_a_memory_error_is_reported(monkeypatch, capsys):
     def run(arguments):
         raise MemoryError
 
     monkeypatch.setattr(cli, "_parse", lambda name, words: None)
     monkeypatch.setattr(cli, "command_module", lambda name: SimpleNamespace(run=run))
     assert cli.main([]) == 1
-    assert "not enough memory" in capsys.readouterr().err
+    assert "kwatch: out of memory" in capsys.readouterr().err

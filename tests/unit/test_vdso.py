@@ -12,7 +12,7 @@ from kwatch.procfs import vdso
 from kwatch.procfs.mappings import Mapping, read_mappings
 from kwatch.procfs.vdso import is_vdso, read_vdso
 
-VDSO_32 = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]", 0, 0, True, False)
+VDSO_32 = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]", 0, 0, True)
 
 
 def test_the_vdso_is_an_elf_image_of_the_size_of_its_mapping():

@@ -81,7 +81,7 @@ def test_a_leak_is_the_programs_own_or_repeated(outstanding, expected):
 
 
 def test_nothing_outstanding_is_clean():
-    assert verdict() == (Verdict.CLEAN, "no block that is old enough to count is outstanding")
+    assert verdict() == (Verdict.CLEAN, "no outstanding block is old enough to count")
 
 
 def test_a_program_among_the_system_libraries_is_still_the_program():

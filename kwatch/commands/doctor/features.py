@@ -121,13 +121,13 @@ def _emulation() -> Feature:
 
 def _tracepoints(programs: Programs) -> None:
     for name, tracepoint in TRACEPOINTS.items():
-        through_perf = programs.methods.perf_tracepoints
+        through_perf = programs.attach_methods.perf_tracepoints
         os.close(tracepoints.attach(tracepoint, programs.programs[name], through_perf))
 
 
 def _found_tracepoints(programs: Programs) -> Feature:
     found = _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
-    if not found.works or not programs.methods.perf_tracepoints:
+    if not found.works or not programs.attach_methods.perf_tracepoints:
         return found
     reason = "through perf events, because programs of raw tracepoints can be preempted here"
     if not may_be_unpreempted():
@@ -138,7 +138,7 @@ def _found_tracepoints(programs: Programs) -> Feature:
 def _uprobes(programs: Programs) -> None:
     """Probes this process for a moment. It is not a target, so the program does nothing."""
     path, offset = _own_code()
-    if programs.methods.uprobe_links:
+    if programs.attach_methods.uprobe_links:
         program = programs.programs["heap_entry"]
         os.close(bpf.link_uprobes(program, path, [offset], [0], os.getpid(), 0))
     else:

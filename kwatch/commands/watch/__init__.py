@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kwatch` without a command: options, the loop, what is said on standard error."""
+"""`kwatch` without a command: options, the loop, messages on standard error."""

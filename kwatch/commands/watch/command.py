@@ -161,7 +161,7 @@ def _report_options(arguments: argparse.Namespace, profiles: dict[str, str]) -> 
 
 
 def _refuse_contradictions(arguments: argparse.Namespace) -> None:
-    """Raises UsageError for options that are right alone, but not together."""
+    """Raises UsageError for options that are valid alone, but not together."""
     heap, profiles = _wants_heap(arguments), profiles_from(arguments)
     if not heap and not arguments.syscalls:
         raise UsageError("--no-heap and --no-syscalls leave nothing to trace", "drop one of them")
@@ -202,7 +202,7 @@ def _positive(option: str, text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    signals = Signals()  # before there is anything that a signal would leave behind
+    signals = Signals()  # first, so that no signal can leave anything behind
     traced, report = options_from(arguments)
     with compiling(traced) as loader:
         from kwatch.commands.watch.loop import Watch

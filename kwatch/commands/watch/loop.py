@@ -11,7 +11,7 @@ from typing import Literal
 
 from kwatch.commands.watch.messages import (
     attached_line,
-    nobody_line,
+    nothing_traced_line,
     unmatched_line,
     untraced_line,
 )
@@ -32,15 +32,15 @@ from kwatch.system.mallopt import keep_freed_memory
 from kwatch.system.signals import Signals
 from kwatch.units import printable
 
-_TABLES_S = 1.0  # for tables that stacks wait for at a snapshot
-_LAST_TABLES_S = 30.0  # at a final report
-_NAMES_S = 30.0  # for names, once nothing is traced any more
-_AWAIT_S = 2.0  # between two looks for a signal while names are read
-_LOOK_S = 0.01  # between two looks whether stacks that a snapshot waits for have come
+_TABLES_S = 1.0  # a snapshot waits this long for the unwind tables of its stacks
+_LAST_TABLES_S = 30.0  # a final report waits this long
+_NAMES_S = 30.0  # limit for reading names after tracing has ended
+_AWAIT_S = 2.0  # between checks for a signal while names are read
+_LOOK_S = 0.01  # between checks whether the stacks of a due snapshot are complete
 
 
 class Watch:
-    """One run of `kwatch`: constructed, it is attached. A start that fails leaves nothing."""
+    """One run of `kwatch`. The constructor attaches; if it fails, it leaves nothing behind."""
 
     def __init__(
         self, traced: TraceOptions, report: ReportOptions, loader: Loader, signals: Signals
@@ -50,7 +50,7 @@ class Watch:
         self._report = report
         self._signals = signals
         self._outcome = Outcome(_say)
-        self._snapshot_waits = False  # for names
+        self._snapshot_waits = False  # the last snapshot waits for names
         self._snapshots = 0
         self._next = 0.0
         with ExitStack() as stack:
@@ -68,7 +68,7 @@ class Watch:
         self._loop = EventLoop(self._live, signals, _say, report.duration_s)
 
     def run(self) -> int:
-        """Returns the exit status. Raises KwatchError, or BrokenPipeError if nobody reads."""
+        """Returns the exit status. Raises KwatchError, or BrokenPipeError if the pipe is closed."""
         with self._opened:
             try:
                 return self._watch()
@@ -78,9 +78,9 @@ class Watch:
                 return self._see_out(error)
 
     def _see_out(self, error: BrokenPipeError | KwatchError) -> int:
-        """Nobody gets the report, but the command runs on untraced, and its status is due."""
+        """Waits for the untraced command for its exit status; the report cannot be written."""
         failure = error if isinstance(error, KwatchError) else None
-        traceback.clear_frames(error.__traceback__)  # of views of the rings, which would stay
+        traceback.clear_frames(error.__traceback__)  # they would keep views of the rings alive
         try:
             self._opened.close()
         except KwatchError as another:
@@ -101,12 +101,13 @@ class Watch:
     def _say_attached(self) -> None:
         tracees = self._live.tracees
         _say(attached_line(self._traced, tracees, self._live.launched))
-        has_joined = bool(self._traced.pids or self._traced.comms)  # a new command has no children
-        if self._traced.follow and has_joined and (left := tracees.untraced_children()):
+        # A command that is just launched has no children yet.
+        was_running = bool(self._traced.pids or self._traced.comms)
+        if self._traced.follow and was_running and (left := tracees.untraced_children()):
             _say(untraced_line(left))
 
     def _tick(self) -> float:
-        """Writes what is ready, and takes a snapshot if one is due; returns the next deadline."""
+        """Writes the ready reports, takes a snapshot if one is due; returns the next deadline."""
         self._reports.write_ready()
         if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._report.interval_s
@@ -120,30 +121,30 @@ class Watch:
         return self._next if now < self._next else now + _LOOK_S
 
     def _is_due(self) -> bool:
-        """A snapshot waits a moment for stacks, and for the names of the one before."""
+        """A snapshot waits briefly for stacks, and for the names of the snapshot before it."""
         late = time.monotonic() - self._next
         if late < 0 or self._snapshot_waits:
             return False
         return late >= _TABLES_S or not self._live.session.has_unread_stacks
 
     def _finish(self) -> int:
-        rest = self._loop.patience("reading what has come until now")
-        self._live.finish(rest)
+        has_patience = self._loop.patience("reading the remaining events")
+        self._live.finish(has_patience)
         self._reporter.note_calls_in_progress()
-        self._live.session.read_stacks(_LAST_TABLES_S if rest() else 0)
+        self._live.session.read_stacks(_LAST_TABLES_S if has_patience() else 0)
         self._report_all("final")
         self._await_names()
-        nobody = bool(self._traced.comms) and not self._live.session.process_table.had_any
-        if nobody:
-            _say(nobody_line(self._traced.comms))
+        nothing_traced = bool(self._traced.comms) and not self._live.session.process_table.had_any
+        if nothing_traced:
+            _say(nothing_traced_line(self._traced.comms))
         for prefix in self._live.tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._loop.status()
-        return self._outcome.status(status, nobody) if self._report.fail_on_leak else status
+        return self._outcome.status(status, nothing_traced) if self._report.fail_on_leak else status
 
     def _await_names(self) -> None:
-        """Until all reports are written. Another signal, or too long a time, ends the naming."""
-        has_patience = self._loop.patience("reading debug information for names")
+        """Waits until all reports are written. Another signal or a time limit ends the naming."""
+        has_patience = self._loop.patience("reading debug information for function names")
         until = time.monotonic() + _NAMES_S
         while self._reports.waiting:
             self._reports.await_one(_AWAIT_S, self._signals.fileno())
@@ -154,7 +155,7 @@ class Watch:
     def _process_ended(self, process: Process) -> None:
         session = self._live.session
         session.losses.refresh_of(process.pid)
-        # The rings fill up while others go on.
+        # While kwatch waits, the other processes fill the rings.
         alone = len(session.process_table) == 1
         delivered_ns = self._live.tracer.stream.delivered_ns
         until_ns = process.ended_ns + 1 if process.ended_ns else delivered_ns
@@ -202,5 +203,5 @@ class Watch:
 
 
 def _say(line: str) -> None:
-    """Writes a line to standard error; names of programs and files may contain anything."""
+    """Writes a line to standard error. Names of programs and files may contain any bytes."""
     stdio.say(printable(line))

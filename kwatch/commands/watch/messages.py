@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said once every probe is in place: what is traced, and what is not."""
+"""Lines for standard error: what is traced, and what is not."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kwatch.session.tracees import Tracees, heap_of_32_bits
 from kwatch.targets.launch import Launched, is_32_bit
 from kwatch.wire.allocators import ESSENTIAL
 
-_MAX_PIDS = 8  # that are listed for people to copy
+_MAX_PIDS = 8  # listed for people to copy
 
 
 def attached_line(options: TraceOptions, tracees: Tracees, launched: Launched | None) -> str:
-    """Scripts wait for this line."""
+    """The line that says that all probes are in place. Scripts wait for it."""
     parts = [f"attached to {_who(options, tracees, launched)}"]
     if options.comms and launched is None and not len(tracees.process_table):
         return f"{parts[0]}: none is named {' or '.join(options.comms)}"
@@ -32,8 +32,8 @@ def attached_line(options: TraceOptions, tracees: Tracees, launched: Launched | 
     return "; ".join(parts)
 
 
-def nobody_line(comms: tuple[str, ...]) -> str:
-    """At the end, where no report says anything."""
+def nothing_traced_line(comms: tuple[str, ...]) -> str:
+    """For the end of a run in which no process matched."""
     return f"kwatch: nothing was traced: no process was named {' or '.join(comms)}"
 
 
@@ -49,13 +49,13 @@ def _who(options: TraceOptions, tracees: Tracees, launched: Launched | None) -> 
 
 
 def _named(process: Process, options: TraceOptions, launched: Launched | None) -> str:
-    """A command that waits for its exec is called by what it will be."""
+    """A command that has not exec'ed yet is shown under its future name."""
     is_command = launched is not None and launched.pid == process.pid
     return f"{options.command[0] if is_command else process.facts.comm}[{process.pid}]"
 
 
 def _will_have(launched: Launched | None, process: Process) -> bool:
-    """Whether it is a command that will run 32-bit code."""
+    """Whether the process is the launched command and will run 32-bit code."""
     return launched is not None and launched.pid == process.pid and is_32_bit(launched.path)
 
 
@@ -67,38 +67,42 @@ def _heaps_of_32_bits(options: TraceOptions, names: list[str]) -> list[str]:
 
 
 def _coverage(tracees: Tracees, missed: list[str]) -> str:
-    """What was hooked, by file, and what was refused."""
+    """What is probed, by file, and what could not be probed."""
     coverages = [tracees.system, *(process.coverage for process in tracees.process_table)]
-    hooked = {line for coverage in coverages for line in coverage.hooked}
+    probed = {line for coverage in coverages for line in coverage.hooked}
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     missed = [*(f"not {name} ({why})" for name, why in refused.items()), *missed]
     if tracees.unreadable:
         missed.append(_unreadable(tracees.unreadable))
-    missed += [f"nothing yet for --alloc-prefix {prefix}" for prefix in tracees.unmatched_prefixes]
-    return ", ".join(sorted(hooked) + missed) or "no allocator found yet"
+    missed += [f"no match yet for --alloc-prefix {prefix}" for prefix in tracees.unmatched_prefixes]
+    return ", ".join(sorted(probed) + missed) or "no allocator found yet"
 
 
 def _unreadable(pids: set[int]) -> str:
-    """One phrase for all: who may look is one question (ptrace_may_access(), kernel/ptrace.c)."""
-    many = f"{len(pids)} processes such as {min(pids)} alone have"
-    who = many if len(pids) > 1 else f"process {min(pids)} alone has"
-    return f"not allocators that {who} (reading the mappings takes CAP_SYS_PTRACE)"
+    """One phrase covers all: only one check can fail (ptrace_may_access(), kernel/ptrace.c)."""
+    if len(pids) == 1:
+        who, their = f"process {min(pids)}", "its"
+    else:
+        who, their = f"{len(pids)} processes such as {min(pids)}", "their"
+    return f"not allocators used only by {who} (reading {their} mappings needs CAP_SYS_PTRACE)"
 
 
 def unmatched_line(prefix: str) -> str:
     names = " and ".join(prefix + name for name in ESSENTIAL)
-    return f"kwatch: --alloc-prefix {prefix} matched nothing: no file of the targets has {names}"
+    return f"kwatch: --alloc-prefix {prefix} matched nothing: no file of a target has {names}"
 
 
 def untraced_line(children: list[ProcessFacts]) -> str:
-    """Of processes whose parents are followed, but not they, as they ran already."""
-    run = (
-        "1 that runs already is" if len(children) == 1 else f"{len(children)} that run already are"
-    )
-    ways = []
-    if len(children) <= _MAX_PIDS:
-        ways.append(f"--pid {','.join(str(child.pid) for child in children)}")
+    """For children that targets had forked before kwatch attached."""
+    count = len(children)
+    existing = "1 existing child is" if count == 1 else f"{count} existing children are"
+    options = []
+    if count <= _MAX_PIDS:
+        options.append(f"--pid {','.join(str(child.pid) for child in children)}")
     if len(comms := {child.comm for child in children}) == 1:
-        ways.append(f"--comm {shlex.quote(glob.escape(comms.pop()))}")
-    add = " or ".join(ways) or "their --pid or --comm"
-    return f"kwatch: --follow takes children from their fork on; {run} not traced: add {add}"
+        options.append(f"--comm {shlex.quote(glob.escape(comms.pop()))}")
+    add = " or ".join(options) or "their --pid or --comm"
+    return (
+        "kwatch: --follow traces only children forked from now on; "
+        f"{existing} not traced: add {add}"
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the final verdicts come to: the exit status with --fail-on-leak."""
+"""The exit status with --fail-on-leak, from the final verdicts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ class Outcome:
             self._found_leak |= snapshot.verdict is Verdict.LEAK
             self._unsure += snapshot.verdict is Verdict.UNSURE
 
-    def status(self, status: int, nobody: bool) -> int:
-        """The exit status with --fail-on-leak, `status` without. `nobody`: nothing was traced."""
+    def status(self, status: int, nothing_traced: bool) -> int:
+        """The exit status with --fail-on-leak.
+
+        `status`: the exit status without it. `nothing_traced`: no process was traced.
+        """
         if self._found_leak:
             return ExitCode.LEAK
         if self._unsure:
@@ -32,4 +35,4 @@ class Outcome:
                 f"kwatch: --fail-on-leak: no leak found, but {self._unsure:,} {noun} could not be "
                 "judged"
             )
-        return ExitCode.FAILED if nobody else status
+        return ExitCode.FAILED if nothing_traced else status

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to do about words that the watch command does not understand."""
+"""Hints for arguments that the watch command does not understand."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_COUNTS = "kwatch always counts and times calls, as strace -c does; --no-heap leaves that alone"
-_NO_SINGLE_CALLS = "kwatch counts calls, and shows no single one with its arguments and its time"
-_NO_SORT = "kwatch lists the calls that took most time first; --json has all figures to sort by"
+_COUNTS = "kwatch always counts and times calls, as strace -c does; --no-heap shows only those"
+_NO_SINGLE_CALLS = "kwatch counts calls; it does not show each call with its arguments and time"
+_NO_SORT = "kwatch sorts calls by total time; --json has all numbers, for any other order"
 
-#: Flags of strace that users try, and what kwatch has instead.
+#: Flags of strace that users try, and what kwatch offers instead.
 _OF_STRACE = {
     **dict.fromkeys("cCw", _COUNTS),
     **dict.fromkeys("aAnqrstTvxXyzZ", _NO_SINGLE_CALLS),
     **dict.fromkeys("SU", _NO_SORT),
-    "k": "call stacks of system calls are --stacks",
+    "k": "--stacks records the call stacks of system calls",
     "P": "kwatch has no filter by path; -e trace=%file selects the calls that take one",
-    "E": "set it for the command: kwatch -- env NAME=VALUE COMMAND",
-    "u": "let the command change the user: kwatch -- setpriv --reuid USER --init-groups COMMAND",
+    "E": "set the variable with env: kwatch -- env NAME=VALUE COMMAND",
+    "u": "change the user with setpriv: kwatch -- setpriv --reuid USER --init-groups COMMAND",
 }
 
 
 def hint(words: list[str], unrecognized: list[str], known: Iterable[str]) -> str:
-    """One line; empty if nothing is known of them.
+    """One line; empty if there is no hint.
 
-    `words` are all that were given, `known` the options that there are.
+    `words`: all arguments. `known`: all options.
     """
     first = unrecognized[0]
     if first.startswith("--"):
@@ -34,18 +34,18 @@ def hint(words: list[str], unrecognized: list[str], known: Iterable[str]) -> str
         return f"did you mean {similar[0]}?" if similar else ""
     if first.startswith("-"):
         return _OF_STRACE.get(first[1:2], "")
-    if first.isdecimal() and "-pid" in words:  # to argparse it is -p id
+    if first.isdecimal() and "-pid" in words:  # argparse reads it as -p id
         return "did you mean --pid?"
     if first.isdecimal():
-        return f"processes are named by --pid: kwatch --pid {','.join(_pids(words, unrecognized))}"
+        return f"select processes with --pid: kwatch --pid {','.join(_pids(words, unrecognized))}"
     before, command = [], unrecognized
-    if words.count(first) == 1:  # else it may be an option's value, too
+    if words.count(first) == 1:  # otherwise it may also be an option's value
         at = words.index(first)
         before, command = words[:at], words[at:]
     return f"put a command after --: {shlex.join(['kwatch', *before, '--', *command])}"
 
 
 def _pids(words: list[str], unrecognized: list[str]) -> list[str]:
-    """Of `--pid $(pidof NAME)` only the first number is the option's value."""
+    """In `--pid $(pidof NAME)`, only the first number is the option's value."""
     with_before = zip(["", *words], words, strict=False)
     return [w for before, w in with_before if w in unrecognized or before in ("-p", "--pid")]

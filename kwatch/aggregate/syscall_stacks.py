@@ -35,7 +35,7 @@ class CallRow(NamedTuple):
     total_ns: int
 
 
-class CallStackAccount:
+class SyscallStackAccount:
     """All processes of a session. The user gives each a slot, a small dense integer.
 
     Rows are sorted by a 64-bit hash of process, call and stack, so that one search finds the rows

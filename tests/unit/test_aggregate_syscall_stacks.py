@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 from harness.records import stacked_syscall_record
 
-from kwatch.aggregate import CallStackAccount
-from kwatch.aggregate.call_stacks import CallRow
+from kwatch.aggregate import SyscallStackAccount
+from kwatch.aggregate.syscall_stacks import CallRow
 from kwatch.wire.events import STACKED_SYSCALL, Abi, EventType
 
 READ, WRITE = 0, 1
@@ -27,7 +27,7 @@ def give(given, slot, *calls):
 
 
 def account(*calls, slot=1, **options):
-    given = CallStackAccount(**options)
+    given = SyscallStackAccount(**options)
     give(given, slot, *calls)
     return given
 
@@ -91,7 +91,7 @@ def test_many_against_a_plain_count():
     batch["stack"] = random.integers(0, 2**63, 200)[random.integers(0, 200, len(batch))]
     batch["duration_ns"] = random.integers(1, 2**40, len(batch))
     slots = random.integers(1, 9, len(batch))
-    given = CallStackAccount()
+    given = SyscallStackAccount()
     for part in np.array_split(np.arange(len(batch)), 7):
         given.add(batch[part], slots[part])
     for slot in range(1, 9):
