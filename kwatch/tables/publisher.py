@@ -14,16 +14,16 @@ import numpy as np
 
 from kwatch.processes.process import Process
 from kwatch.procfs.mappings import Mapping, file_of, file_version
+from kwatch.procfs.vdso import VDSO, is_vdso
 from kwatch.system.lru import Lru
 from kwatch.tables.file_store import FileIdentity
 from kwatch.tables.mapping_store import CODE_MAPPING, Code
 from kwatch.tables.row_store import Placed
 from kwatch.tables.stores import TableStores
-from kwatch.tables.table_loader import VDSO, TableLoader
+from kwatch.tables.table_loader import TableLoader
 from kwatch.unwind.table import Table
 from kwatch.wire.maps import MAX_MAPPINGS
 
-_END_OF_32_BITS = 1 << 32
 _LARGE_FILE = 24 << 20  # bytes; the table of a larger file is built in the background
 _KEPT_TABLES = 16  # in memory, to finish stacks
 _MAX_UNUSED = 32 << 20  # bytes of tables in the kernel that no process uses now
@@ -295,7 +295,7 @@ def _key(mapping: Mapping) -> _Key:
 
 def _has_code(mapping: Mapping) -> bool:
     """Whether a mapping may have a table; the vdso of a 32-bit process has none."""
-    return bool(mapping.inode) or (mapping.path == VDSO and mapping.end >= _END_OF_32_BITS)
+    return bool(mapping.inode) or is_vdso(mapping)
 
 
 def _size(mapping: Mapping) -> int:

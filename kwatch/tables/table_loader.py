@@ -10,11 +10,11 @@ from collections.abc import Callable
 from kwatch.elf.elf import Elf
 from kwatch.elf.reader import Elf32Error
 from kwatch.errors import KwatchError
-from kwatch.procfs.mappings import Mapping, files_of, read_mappings
+from kwatch.procfs.mappings import Mapping, files_of
+from kwatch.procfs.vdso import VDSO, read_vdso
 from kwatch.unwind.table import Table, build_table_from_memory
 from kwatch.unwind.table_cache import TableCache
 
-VDSO = "[vdso]"
 _MAX_WARNINGS = 256
 
 
@@ -71,14 +71,11 @@ class TableLoader:
 
 
 def _vdso_table() -> Table:
-    """The kernel maps the same vdso into every 64-bit process, so kwatch reads its own.
-
-    Raises FileNotFoundError if it cannot be read.
-    """
+    """Raises FileNotFoundError if the vdso cannot be read, or has no table."""
+    image = read_vdso()
+    if image is None:
+        raise FileNotFoundError(VDSO)
     try:
-        mapping = next(each for each in read_mappings(os.getpid()) if each.path == VDSO)
-        with open("/proc/self/mem", "rb", buffering=0) as memory:
-            image = os.pread(memory.fileno(), mapping.end - mapping.start, mapping.start)
         return build_table_from_memory(image, VDSO)
-    except (StopIteration, OSError, KwatchError) as error:
+    except KwatchError as error:
         raise FileNotFoundError(VDSO) from error

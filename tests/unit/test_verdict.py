@@ -112,7 +112,7 @@ def test_blocks_of_libraries_alone_are_clean():
 
 def test_without_stacks_nobody_can_be_blamed():
     row = replace(stack(blocks=5), ending=Ending.OFF)
-    reason = "without stacks, kwatch cannot tell who allocated 5 blocks (500 B)"
+    reason = "without stacks, kwatch cannot tell what allocated 5 blocks (500 B)"
     assert verdict(row) == (Verdict.UNSURE, reason)
 
 
@@ -178,7 +178,7 @@ def test_a_known_leak_outweighs_an_unknown_stack():
             True,
             "2 blocks (200 B) from leak_here (demo.c:12) were never freed",
         ),
-        ([stack()], True, "the caller that allocated 1 block (100 B) is not known"),
+        ([stack()], True, "the caller that allocated 1 block (100 B) is unknown"),
     ],
 )
 def test_the_reason_names_the_largest_stack(outstanding, exited, reason):
