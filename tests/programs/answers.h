@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a program with known answers talks to a test: it says `ready`, waits for a byte on stdin,
- * does its work, prints `key value` lines and then `done`, waits for a second byte and exits. It
- * does not wait when stdin is at its end or when an argument is `now`.
+ * The protocol of a program with known answers: it prints `ready`, waits for a byte on stdin, does
+ * its work, prints `key value` lines and `done`, waits for a second byte and exits. It does not
+ * wait at the end of stdin or if an argument is `now`.
  *
- * Nothing here allocates: the streams of stdio and glibc's dprintf would, and join the count.
+ * Nothing here allocates: blocks of stdio streams or glibc's dprintf would be counted too.
  */
 #ifndef ANSWERS_H
 #define ANSWERS_H
@@ -25,7 +25,7 @@ static inline void parse_now(int argc, char **argv)
 		never_wait |= strcmp(argv[i], "now") == 0;
 }
 
-/* The number in argument i, or what stands in for it. */
+/* The number in argument i, or a default. */
 static inline long number(int argc, char **argv, int i, long otherwise)
 {
 	return i < argc && strcmp(argv[i], "now") ? strtol(argv[i], NULL, 10) : otherwise;

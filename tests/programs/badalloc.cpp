@@ -1,8 +1,8 @@
 // build: -O1 -g -std=c++17
 // SPDX-License-Identifier: Apache-2.0
 /*
- * operator new that fails: its exception unwinds through the allocator's own frame. Blocks from
- * before are freed after.
+ * operator new fails, and its exception unwinds through the allocator's own frame. Afterwards the
+ * program frees blocks that it had allocated before.
  */
 #include <new>
 

@@ -1,10 +1,11 @@
 // build: -O2 -g -fno-optimize-sibling-calls
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Leaks blocks below `bare`, a function without unwind information, of which the frame pointer leads
- * nowhere, or to a frame in another one, `landing`, that is the last, or whose own leads nowhere; or
- * to words that look like a frame to which no call returns. They come by turns, and all else on the
- * stack is alike; the sizes tell them apart. So does `handle`, to which no call returns either.
+ * Leaks blocks below `bare`, a function without unwind information. Its frame pointer leads, in
+ * turn, nowhere; to a frame in the function `landing` that is the outermost, or that itself leads
+ * nowhere; or to words that look like a frame but are no return address. The rest of the stack is
+ * the same each time; the block's size tells the cases apart. `handle` is like the last case:
+ * nothing calls it.
  */
 #include <signal.h>
 #include <stdint.h>
@@ -19,7 +20,7 @@ enum {
 	LAST_FRAME_SIZE = 7001,
 	BROKEN_FRAME_SIZE = 9001,
 	FALSE_FRAME_SIZE = 11003,
-	HANDLER_SIZE = 13001, /* in the instructions of `handle`, too */
+	HANDLER_SIZE = 13001, /* also written in the assembly of `handle` */
 };
 
 struct frame {
@@ -31,7 +32,7 @@ void *bare(size_t size, uintptr_t frame_pointer);
 void handle(int number);
 extern const char landed[];
 
-/* Holes so small that they look like padding have the unwind information of what is before. */
+/* A gap that is small enough to be padding is covered by the unwind information before it. */
 #define FUNCTION(name, ...) \
 	".balign 64\n.globl " name "\n.type " name ", %function\n" name ":\n" __VA_ARGS__ \
 	".size " name ", . - " name "\n.skip 64\n"

@@ -1,8 +1,8 @@
 // build: -O1 -g
 // SPDX-License-Identifier: Apache-2.0
 /*
- * So many children that end at once, twenty at a time, and then a leak and an end with them all
- * still to be reported. Argument: how many.
+ * Forks children that end at once, twenty at a time, then leaks and ends while kwatch still has to
+ * report them all. Argument: the number of children.
  */
 #include <sys/wait.h>
 

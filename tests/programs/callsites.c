@@ -1,9 +1,9 @@
 // build: -O2 -g -fomit-frame-pointer -fno-optimize-sibling-calls -fno-ipa-cp -fno-ipa-icf -fno-ipa-sra -pthread -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * callsites [again|exec]: two system calls from several places, so many times each: `PLACE_CALL`.
- * The places are the functions that the calls are made in. With `exec`, it does all of it once, and
- * once more in a new image.
+ * callsites [again|exec]: makes two system calls from several functions. The answer `PLACE_CALL` is
+ * the number of calls from that function. With `exec` it does everything twice, the second time in
+ * a new image.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -44,7 +44,7 @@ NOINLINE static int deep(int depth, int times)
 	return depth ? deep(depth - 1, times) + here : shallow(times);
 }
 
-/* By turns from two places at one depth. */
+/* Alternates between two functions at the same depth. */
 NOINLINE static int left(void)
 {
 	return syscall(SYS_getppid) + zero;

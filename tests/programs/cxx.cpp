@@ -1,8 +1,8 @@
 // build: -O1 -g -fno-omit-frame-pointer -std=c++17
 // SPDX-License-Identifier: Apache-2.0
 /*
- * operator new in its forms, which call malloc inside: each counts once. In launch mode the C++
- * runtime's own reserve for exceptions comes on top.
+ * All forms of operator new. They call malloc inside, but each counts once. In launch mode the C++
+ * runtime's reserve for exceptions is counted in addition.
  */
 #include <new>
 #include <string>

@@ -1,9 +1,9 @@
 // build: -O1 -g -fno-omit-frame-pointer -ldl
 // SPDX-License-Identifier: Apache-2.0
 /*
- * dlopens [LIBRARY [PREFIX]]: loads an allocator (mimalloc) while it runs and uses it too.
- * PREFIX is what the library puts before malloc and free, such as mi_. Stages: `ready`, `loaded`,
- * `done`. The loader takes blocks of libc's for itself, so the answers are about use_loaded alone.
+ * dlopens [LIBRARY [PREFIX]]: loads a second allocator (mimalloc) at run time and uses it. PREFIX
+ * is the library's prefix of malloc and free, such as mi_. Stages: `ready`, `loaded`, `done`. The
+ * loader itself allocates from libc, so the answers cover only use_loaded.
  */
 #include <dlfcn.h>
 

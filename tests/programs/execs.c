@@ -1,7 +1,7 @@
 // build: -O1 -g -fno-omit-frame-pointer
 // SPDX-License-Identifier: Apache-2.0
 /*
- * exec ends every block that the process had. Stages: `ready`, `allocated`, `execed` (the new
+ * An exec removes every block of the process. Stages: `ready`, `allocated`, `execed` (the new
  * program waits), `done`.
  */
 #include "answers.h"

@@ -1,9 +1,9 @@
 // build: -O1 -g -fno-omit-frame-pointer -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Every allocating function of C: each keeps a prime number of blocks, of a size that no other has,
- * and frees others. Four calls fail. With -DNO_PVALLOC it can use an allocator that has no pvalloc,
- * whose free must not get what glibc's returned (jemalloc).
+ * Every allocating function of C. Each keeps a prime number of blocks of a unique size and frees
+ * others. Four calls fail. -DNO_PVALLOC is for an allocator without pvalloc (jemalloc), whose free
+ * must not get a block that glibc's pvalloc returned.
  */
 #include <malloc.h>
 #include <stdint.h>

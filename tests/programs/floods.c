@@ -1,9 +1,9 @@
 // build: -O2 -g -fno-optimize-sibling-calls -ldl -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * floods LIBRARY: maps code so often, on one CPU, that nobody who does not listen meanwhile hears of
- * all, and then opens LIBRARY (passing.c, with NAME=first), through which it leaks blocks. Stages:
- * `ready`, `opened`, `leaked` again and again, until stdin is at its end, `done`.
+ * floods LIBRARY: maps code on one CPU until the ring of a stopped tracer overflows, then opens
+ * LIBRARY (passing.c, with NAME=first) and leaks blocks through it. Stages: `ready`, `opened`,
+ * `leaked` repeatedly until the end of stdin, `done`.
  */
 #include <dlfcn.h>
 #include <sched.h>
@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 	}
 	stage("opened");
 	for (int i = 0; i < ROUNDS; i++) {
-		map_code(1); /* which tells that others were lost */
+		map_code(1); /* this record reports that others were lost */
 		zero = function(take, SIZE) & zero;
 		stage("leaked");
 	}

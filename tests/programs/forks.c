@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A child inherits the parent's blocks, frees some of its copies and allocates its own. Stages:
- * `ready`, `forked` (the child exists and waits), `done`. The child does as it is told over a pipe.
+ * `ready`, `forked` (the child exists and waits), `done`. The parent controls the child over a
+ * pipe.
  */
 #include <sys/wait.h>
 

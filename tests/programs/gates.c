@@ -1,9 +1,9 @@
 // build: -O1 -g -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * x86-64: one 64-bit program that enters the kernel by three gates, whose numbers differ. 64 is
- * getppid by int 0x80 and semget by syscall; 110 is iopl and getppid. The x32 gate may be closed,
- * but the call is made all the same.
+ * x86-64: one 64-bit program enters the kernel by three ways with different system call numbers:
+ * 64 is getppid by int 0x80 and semget by syscall; 110 is iopl by int 0x80 and getppid by syscall.
+ * The kernel may have x32 disabled; the call still enters the kernel.
  */
 #include <sys/syscall.h>
 

@@ -1,9 +1,9 @@
 // build: -O1 -g -foptimize-sibling-calls -pthread
 // SPDX-License-Identifier: Apache-2.0
 /*
- * handover [WRAPPED]: one thread allocates blocks, another one frees each before the next, which has
- * its address. Allocations go through a wrapper, and so do the first WRAPPED frees, in turn through
- * one of two (without WRAPPED, all); wrappers end with a jump.
+ * handover [WRAPPED]: one thread allocates a block, another frees it before the next allocation,
+ * which gets the same address. Allocations go through a wrapper. The first WRAPPED frees (default:
+ * all) go through one of two wrappers in turn. The wrappers end with a jump.
  */
 #include <pthread.h>
 #include <semaphore.h>

@@ -1,6 +1,6 @@
 // build: -O1 -g -fno-omit-frame-pointer -pthread -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
-/* The first thread ends, and is a zombie as long as the other one goes on. */
+/* The first thread ends and stays a zombie while the other thread runs. */
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/syscall.h>

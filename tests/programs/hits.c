@@ -1,9 +1,9 @@
 // build: -O1 -g -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a call costs: of the kernel, and of two functions whose first instruction the kernel
- * emulates under a probe or single-steps. Prints nanoseconds for each at `native`, and again at
- * `done`, by when probes may have been attached.
+ * Measures a system call and two functions: under a probe the kernel emulates the first instruction
+ * of one and single-steps that of the other. Prints nanoseconds per call at `native`, and again at
+ * `done`; a test may attach probes in between.
  */
 #include <sys/syscall.h>
 #include <time.h>

@@ -1,8 +1,8 @@
 // build: -O1 -g -pthread
 // SPDX-License-Identifier: Apache-2.0
 /*
- * load THREADS: allocates, fills, checks and frees, and calls the kernel, without end until the
- * second byte comes. `wrong` counts blocks whose contents were not what was written.
+ * load THREADS: allocates, fills, checks and frees blocks and makes system calls until the second
+ * byte comes. `wrong` counts blocks whose contents have changed.
  */
 #include <pthread.h>
 #include <stdatomic.h>

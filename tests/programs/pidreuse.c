@@ -1,7 +1,7 @@
 // build: -O1 -g -fno-omit-frame-pointer
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Two children, one after the other, of the same pid: the second asks for it (clone3, set_tid).
+ * Two children, one after the other, with the same pid: the second requests it (clone3, set_tid).
  * Stages: `ready`, `first` and `second` (that child exists and waits), `done` (both have ended).
  */
 #include <linux/sched.h>
@@ -40,7 +40,7 @@ static long hundredths(void)
 	return now.tv_sec * 100 + now.tv_nsec / 10000000;
 }
 
-/* Start times are told in hundredths of a second: the next child has another one. */
+/* Start times have a resolution of 10 ms: after this the next child has a later one. */
 static void wait_for_tick(void)
 {
 	long before = hundredths();
@@ -49,7 +49,7 @@ static void wait_for_tick(void)
 		;
 }
 
-/* One child from its birth to its end; it works when the pipe is closed. */
+/* Runs one child to its end; it starts to work when the pipe is closed. */
 static pid_t live(pid_t wanted, const char *name, int blocks, int calls)
 {
 	int orders[2];

@@ -1,6 +1,6 @@
 // build: -O1 -g
 // SPDX-License-Identifier: Apache-2.0
-/* An allocator with names of its own, arena_malloc and arena_free, on which 17 blocks leak. */
+/* An allocator whose functions are arena_malloc and arena_free; the program leaks 17 blocks. */
 #include "answers.h"
 
 #define BLOCKS 31

@@ -1,9 +1,9 @@
 // build: -O1 -g -fno-omit-frame-pointer -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Every form of realloc. Each runs a different prime number of times and keeps blocks of a size of
- * its own, so that a form that is counted wrongly can be told from the sizes that remain. `allocs`
- * and `frees` are blocks that began and ended: a realloc that succeeds ends one and begins another.
+ * Every form of realloc. Each runs a different prime number of times and keeps blocks of a unique
+ * size, so the remaining sizes show which form is counted wrongly. A successful realloc counts as
+ * one of `frees` and one of `allocs`.
  */
 #include <stdint.h>
 
@@ -91,7 +91,7 @@ NOINLINE static void fail_and_free(void)
 	release(block);
 }
 
-/* The product overflows, so that the C library refuses before realloc is reached. */
+/* The product overflows, so the C library refuses before it calls realloc. */
 NOINLINE static void array_overflow(void)
 {
 	failed += !(sink = reallocarray(allocate(1801), huge, 16));

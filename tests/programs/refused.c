@@ -1,6 +1,6 @@
 // build: -O1 -g -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
-/* Calls getppid, then has a seccomp filter refuse it and calls it again. */
+/* Calls getppid, installs a seccomp filter that refuses it, and calls it again. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

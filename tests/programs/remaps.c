@@ -1,8 +1,8 @@
 // build: -O1 -g -fno-omit-frame-pointer -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * remaps [TIMES]: maps code and unmaps it, all on one CPU: each time is a record or two for whoever
- * wants to know what a process has mapped.
+ * remaps [TIMES]: maps and unmaps code on one CPU. Each round produces a record or two in the
+ * control ring.
  */
 #include <sched.h>
 #include <sys/mman.h>

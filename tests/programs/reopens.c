@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * reopens FIRST SECOND: leaks blocks through two libraries (passing.c, with NAME=first and
- * NAME=second) that lie, one after the other, at the same addresses. Stages: `ready`, with the first
- * one open, `turned` after each turn but the last, when the next library is opened, `done`.
+ * NAME=second) that are loaded at the same addresses, one after the other. Stages: `ready`, with
+ * the first one open, `turned` after each turn but the last, when the next library is opened,
+ * `done`.
  */
 #include <dlfcn.h>
 

@@ -1,11 +1,11 @@
 // build: -O2 -g -fomit-frame-pointer -fno-optimize-sibling-calls -pthread
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Leaks one block at each of several places that are hard to unwind, and says what glibc's own
- * backtrace() gives there: `SITE_N`, the Nth return address, counted from 0 at the allocation's
- * direct caller, whose own address is not compared. Blocks of site S have 5000 + S bytes.
+ * Leaks one block at each of several places that are hard to unwind, and prints glibc's backtrace()
+ * there: `SITE_N` is the Nth return address, counted from 0 at the allocation's direct caller,
+ * whose own address is not compared. Blocks of site S have 5000 + S bytes.
  *
- * An argument `fork` or `exec` does it all in a child or in a new image of the program.
+ * With the argument `fork` or `exec` it runs in a child or in a new image.
  */
 #define _GNU_SOURCE
 #include <alloca.h>
@@ -102,7 +102,7 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-/* zlib's z_stream, as far as it matters here. */
+/* The beginning of zlib's z_stream. */
 struct z_stream {
 	void *next_in;
 	unsigned available_in;
@@ -184,7 +184,7 @@ int main(int argc, char **argv)
 	bool second = argc > 1 && strcmp(argv[1], "again") == 0;
 
 	parse_now(argc, argv);
-	backtrace(frames, MOST); /* opens libgcc_s */
+	backtrace(frames, MOST); /* loads libgcc_s */
 	if (!second)
 		stage("ready");
 	if (argc > 1 && strcmp(argv[1], "exec") == 0)

@@ -1,8 +1,8 @@
 // build: -O1 -g
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A storm of processes that take a new name and end, and in its middle one that stays and is named
- * `eye`. Argument: how many. The messages about them are more than a netlink socket usually holds.
+ * Starts many processes that change their name and end; one in the middle, named `eye`, stays.
+ * Argument: the number of processes. Their messages overflow a netlink socket of default size.
  */
 #include <signal.h>
 #include <sys/prctl.h>
@@ -32,7 +32,7 @@ static void blow(long children)
 	}
 }
 
-/* It exists under its name when this returns. */
+/* Returns when the process has its name. */
 static pid_t child_that_stays(void)
 {
 	int named[2];

@@ -1,8 +1,8 @@
 // build: -m32 -static -O1 -g -D_GNU_SOURCE
 // SPDX-License-Identifier: Apache-2.0
 /*
- * System calls of a 32-bit program. Their numbers mean something else in the 64-bit table: open is
- * 5 (there fstat), close 6 (lstat), getppid 64 (semget), access 33 (dup2).
+ * System calls of a 32-bit program. Their numbers are other calls in the 64-bit table: open is 5
+ * (fstat there), close 6 (lstat), getppid 64 (semget), access 33 (dup2).
  */
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -17,7 +17,7 @@
 #define UNMAPPINGS 7
 #define MAPPING 12288
 
-/* By the oldest of its calls: i386's takes a pointer to the arguments. */
+/* The oldest mmap call: on i386 it takes a pointer to the arguments. */
 static void *map(void)
 {
 	unsigned long arguments[] = {0, MAPPING, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0};

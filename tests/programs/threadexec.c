@@ -1,8 +1,8 @@
 // build: -O1 -g -fno-omit-frame-pointer -pthread
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A thread that does not lead its process execs the program anew: the image then belongs to another
- * task. Stages: `ready`, `execed`, `done`.
+ * A thread other than the main thread execs the program again; the kernel gives it the main
+ * thread's place. Stages: `ready`, `execed`, `done`.
  */
 #include <pthread.h>
 

@@ -1,7 +1,7 @@
 // build: -O1 -g -fno-omit-frame-pointer -pthread
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Eight threads allocate and free at once, each leaks a few blocks, and each frees blocks that its
+ * Eight threads allocate and free at once. Each leaks a few blocks and frees blocks that its
  * neighbour allocated. The threads exist before `ready` and end after `done`.
  */
 #include <pthread.h>

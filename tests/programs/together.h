@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads that do their work at the same time, and how long that took. Wants -pthread. */
+/* Runs work in several threads at the same time and measures it. Needs -pthread. */
 #ifndef TOGETHER_H
 #define TOGETHER_H
 
@@ -27,7 +27,7 @@ static void *worker(void *unused)
 	return unused;
 }
 
-/* Makes the threads, says `ready`, has them work, and answers `elapsed_ns`. */
+/* Starts the threads, prints `ready`, lets them work and answers `elapsed_ns`. */
 static void work_together(long threads, void (*work)(void))
 {
 	long started;

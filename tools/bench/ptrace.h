@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * memleak's program includes this file as <uapi/linux/ptrace.h>; kwatch's shim does not have it.
- * The layouts are the kernel's (arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h).
+ * The layouts are the kernel's (arch/x86/include/asm/ptrace.h,
+ * arch/arm64/include/uapi/asm/ptrace.h).
  */
 #ifndef BENCH_PTRACE_H
 #define BENCH_PTRACE_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A preloaded malloc that records its callers. Before each call of the real malloc it calls glibc's
- * backtrace() and writes the frames, with the times before and after the call, into $UNWIND_CHECK/PID.N
- * (one file per program image). Thread and time match each of kwatch's events with one record.
+ * backtrace() and writes the frames, with the times before and after the call, into
+ * $UNWIND_CHECK/PID.N (one file per program image). Thread and time match each of kwatch's events
+ * with one record.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

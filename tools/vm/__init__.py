@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel tests in booted guests, one per kernel of tests/kernels.txt, under emulation."""
+"""Runs kernel tests in emulated guests, one per kernel of tests/kernels.txt."""

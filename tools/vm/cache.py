@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guests are made of, kept between runs: file systems, kernels, Python packages.
+"""Keeps what guests need between runs: file systems, kernels, Python packages.
 
-Everything is made beside its place and moved there when it is whole. Removing the directory, or
-a part of it, is the way to have it made anew.
+Everything is built in a temporary place and moved when it is complete. To rebuild a part, remove
+its directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from vm.initrd import make_initrd
 from vm.kernels import CHECKOUT, Architecture, Kernel, kernels
 
-#: What the tests use in a guest, as apt patterns where the name differs between suites.
+#: Packages that the tests use in a guest; apt patterns where names differ between suites.
 _USERLAND = (
     "bash busybox-static coreutils dash findutils grep gzip kmod libc-bin libdw1 libjemalloc2"
     " libgoogle-perftools4 ~n^libmimalloc[0-9.]+$~V. mount musl musl-dev python3-bpfcc sed strace"
@@ -40,7 +40,7 @@ _UNUSED = (
 
 
 def default_directory() -> Path:
-    """Outside the checkout, so that a clean clone finds what another has made."""
+    """Outside the checkout, so that all clones share it."""
     if own := os.environ.get("KWATCH_VM_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kwatch-vm"
@@ -48,7 +48,7 @@ def default_directory() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """What one kernel boots with.
+    """The files that one kernel boots with.
 
     `site` holds Python packages for the guest's interpreter, `pycache` what it compiles, and
     `own_cache` what kwatch keeps there: tables and BPF programs.
@@ -64,14 +64,14 @@ class Guest:
 
 
 class Cache:
-    """Makes what is missing. `say` is told what takes long."""
+    """Builds what is missing. `say` is called before each slow step."""
 
     def __init__(self, directory: Path, say: Callable[[str], None]) -> None:
         self._directory = directory
         self._say = say
 
     def guest(self, kernel: Kernel) -> Guest:
-        """Raises subprocess.CalledProcessError when something cannot be had."""
+        """Raises subprocess.CalledProcessError if something cannot be downloaded or built."""
         architecture = kernel.architecture
         root = self._root(architecture, kernel.userland)
         boot = self._boot(architecture, kernel.kernel)
@@ -85,7 +85,7 @@ class Cache:
 
     @contextmanager
     def _making(self, *parts: str) -> Iterator[Path | None]:
-        """An empty directory that becomes the wanted one at the end; None when that is there."""
+        """Yields an empty directory that becomes `path` at the end; None if `path` exists."""
         place = self._directory.joinpath(*parts)
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place.with_name(f"{place.name}.lock"), "w") as lock:
@@ -100,7 +100,7 @@ class Cache:
             unfinished.rename(place)
 
     def _root(self, architecture: Architecture, suite: str) -> Path:
-        """The suite's file system, with its kernel's files moved to `boot`."""
+        """Builds the suite's file system and moves its kernel's files to `boot`."""
         place = (f"root-{architecture.debian}", suite)
         with self._making(*place) as unfinished:
             if unfinished is not None:
@@ -136,10 +136,10 @@ class Cache:
     def _extract(
         self, architecture: Architecture, suite: str, packages: tuple[str, ...], place: Path
     ) -> None:
-        """Unpacks the packages and what they depend on; none of their scripts runs.
+        """Unpacks the packages and their dependencies without running their scripts.
 
-        Of the main archive alone: not every mirror of the security archive has every architecture.
-        A mirror may be older than its Release file allows; the signature is still checked.
+        Uses only the main archive: some mirrors of the security archive lack architectures. A
+        mirror may be older than its Release file allows; the signature is still checked.
         """
         self._say(f"unpacking {suite} for {architecture.debian}")
         command = [
@@ -156,7 +156,7 @@ class Cache:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
     def _site(self, architecture: Architecture, root: Path) -> Path:
-        """The packages that `pip install kwatch` would bring, for the root's interpreter."""
+        """Installs the packages that `pip install kwatch` needs, for the root's interpreter."""
         version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
         wanted = hashlib.sha256("\n".join(_requirements()).encode()).hexdigest()[:8]
         place = (f"site-{architecture.debian}", f"{version}-{wanted}")
@@ -183,7 +183,7 @@ def _requirements() -> list[str]:
 
 
 def _strip(root: Path) -> None:
-    """Removes what no test reads, and names the superuser, whom a script would have named."""
+    """Removes files that no test reads and adds root to passwd, as a package script would."""
     for name in _UNUSED:
         shutil.rmtree(root / name, ignore_errors=True)
     (root / "etc/passwd").write_text(

@@ -25,14 +25,14 @@ from vm.provision import provision
 from vm.report import RUNNING, Outcome, Result, read_outcomes, table
 
 _SELECTION = CHECKOUT / "tests" / "guests.txt"
-_PATIENCE = 6  # times the deadlines that the tests have on real machines
+_PATIENCE = 6  # multiplies the deadlines of the tests
 _SIDE_BY_SIDE = 2
-_LIMIT, _SHORT_LIMIT = 1500, 560  # seconds for one guest: those of CI, together, have ten minutes
+_LIMIT, _SHORT_LIMIT = 1500, 560  # seconds per guest; CI has ten minutes for all its guests
 _SEEN_BY_GUESTS = ("bpf", "kwatch", "tests", "tools", "pyproject.toml")
 
 
 def main() -> int:
-    """0: every test passed or was skipped on every kernel."""
+    """Returns 0 if every test passed or was skipped on every kernel."""
     arguments = _arguments()
     if arguments.setup:
         return provision()
@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _chosen(names: Sequence[str], short: bool) -> list[Kernel]:
-    """Those of the names; without any all, or all that CI has time for."""
+    """The kernels of these names; without names all, or the short list of CI."""
     known = {kernel.name: kernel for kernel in kernels()}
     for name in names:
         if name not in known:
@@ -82,7 +82,7 @@ def selection(short: bool) -> list[str]:
 
 
 def _copy(place: Path) -> Path:
-    """What guests see of the checkout, so that it may be worked on while they run."""
+    """A copy of the checkout for the guests, so that work on it can go on."""
     for name in _SEEN_BY_GUESTS:
         source = CHECKOUT / name
         if source.is_dir():
@@ -93,7 +93,7 @@ def _copy(place: Path) -> Path:
 
 
 def _test_all(chosen: Sequence[Kernel], test: Callable[[Event, Kernel], Result]) -> list[Result]:
-    """An interrupt ends the guests that run, and boots no more."""
+    """An interrupt ends the running guests and boots no more."""
     stop = Event()
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         work = [pool.submit(_guarded, test, stop, kernel) for kernel in chosen]
@@ -106,7 +106,7 @@ def _test_all(chosen: Sequence[Kernel], test: Callable[[Event, Kernel], Result])
 
 
 def _guarded(test: Callable[[Event, Kernel], Result], stop: Event, kernel: Kernel) -> Result:
-    """Whatever goes wrong must not take the other kernels' table along."""
+    """An error on one kernel is reported and does not stop the others."""
     try:
         return test(stop, kernel)
     except Exception as error:
@@ -146,7 +146,7 @@ def _test(
 
 
 def _read_here(kernel: Kernel, directory: Path) -> dict[str, Outcome]:
-    """The reports made in a guest, read on the host: the calls, by names that its machine has."""
+    """Checks a guest's reports on the host: counts, and names that the guest's machine has."""
     known = names_of(kernel.architecture.machine)
     outcomes = {}
     for report in exchange.saved(directory):
@@ -169,7 +169,7 @@ def _command(tests: Sequence[str]) -> str:
 
 
 def _attendant(kernel: Kernel, guest: Guest, work: Path, cache: Path) -> Callable[[], None]:
-    """What the host does for a running guest: it compiles, and says which tests have ended."""
+    """Serves a running guest: compiles for it and prints which tests have ended."""
     place = cache / f"programs-{kernel.architecture.debian}"
     compiler = CrossCompiler(kernel.architecture, guest.root, place)
     seen: set[str] = set()
@@ -185,5 +185,5 @@ def _attendant(kernel: Kernel, guest: Guest, work: Path, cache: Path) -> Callabl
 
 
 def _say(kernel: Kernel, text: str) -> None:
-    sys.stdout.write(f"{kernel.name:12} {text}".rstrip() + "\n")  # at once: guests are threads
+    sys.stdout.write(f"{kernel.name:12} {text}".rstrip() + "\n")  # one write: guests run in threads
     sys.stdout.flush()

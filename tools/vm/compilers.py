@@ -16,7 +16,7 @@ from vm.kernels import Architecture
 
 
 class CrossCompiler:
-    """`root` is a guest's file system, which has musl; `cache` keeps what was compiled."""
+    """`root`: a guest's file system, which has musl; `cache`: the compiled programs."""
 
     def __init__(self, architecture: Architecture, root: Path, cache: Path) -> None:
         self._architecture = architecture
@@ -37,7 +37,7 @@ class CrossCompiler:
         shutil.copy(kept, binary)
 
     def _translated(self, command: Sequence[str]) -> list[str]:
-        """The command with this architecture's compiler in the place of the usual one."""
+        """The command with the compiler of this architecture."""
         name, *flags = command
         if "-m32" in flags:
             return compiler_of(command, self._architecture.machine)
@@ -46,7 +46,7 @@ class CrossCompiler:
         return [f"{self._architecture.triple}-{name}", *flags]
 
     def _musl_specs(self) -> Path:
-        """musl's own description of itself, with the guest's paths as the host sees them."""
+        """musl's gcc specs, with the guest's paths as the host sees them."""
         specs = next(self._root.glob("usr/lib/*-linux-musl/musl-gcc.specs"))
         text = re.sub(r"/usr/(?=lib|include)", f"{self._root}/usr/", specs.read_text())
         place = self._cache / f"musl-{hashlib.sha256(text.encode()).hexdigest()[:16]}.specs"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boots a guest and watches over it until its command has ended, or it has."""
+"""Boots a guest and supervises it until its command or the guest itself ends."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from threading import Event
 from kwatch.system.child import die_with_parent
 from vm.cache import Guest
 
-BOOT_LIMIT = 90.0  # seconds until the guest must have said that it is alive
-SILENCE_LIMIT = 90.0  # ... and between two such signs
-_TAIL = 100  # lines of the console that a report of failure shows
+BOOT_LIMIT = 90.0  # seconds until the guest's first sign of life
+SILENCE_LIMIT = 90.0  # ... and between two signs of life
+_TAIL = 100  # lines of the console in an error message
 _POLL = 0.1
 _MEMORY = "2G"
-# KASLR makes arm64 keep the kernel's page tables apart; emulated, each system call then takes
-# 80 us, because it drops every translation.
+# With KASLR, arm64 kernels separate their page tables. In an emulator each system call then drops
+# all translated code and takes 80 us.
 _KERNEL_ARGUMENTS = "panic=-1 loglevel=4 mitigations=off nokaslr kpti=off"
-# They take turns in one thread of the emulator. As threads of their own, those of two guests on two
-# CPUs take twice the time: one spins for a lock whose holder the host does not run.
+# The CPUs of a guest share one thread of the emulator. With one thread per CPU, two guests on two
+# CPUs take twice as long: a CPU spins for a lock whose holder is not running.
 _CPUS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a guest ended. `status`: its command's; None if it did not come to its end.
+    """How a guest ended. `status`: the command's exit status; None if the command did not end.
 
-    `trouble` says why then, with the console's tail. `cpu_seconds`: what the emulator took of the
-    host.
+    `trouble`: why it did not, with the end of the console. `cpu_seconds`: CPU time of the emulator.
     """
 
     status: int | None
@@ -70,9 +69,9 @@ def emulator(guest: Guest, checkout: Path, work: Path) -> list[str]:
 def run(
     command: list[str], work: Path, attend: Callable[[], None], limit: float, stop: Event
 ) -> Ending:
-    """Boots a guest, which runs /work/command, for at most `limit` seconds, or until `stop`.
+    """Boots a guest that runs /work/command, for at most `limit` seconds or until `stop` is set.
 
-    `attend` is called several times a second meanwhile.
+    Calls `attend` several times a second.
     """
     started = time.monotonic()
     with open(work / "emulator", "w") as messages:
@@ -104,7 +103,7 @@ def _watch(
     attend: Callable[[], None],
     stop: Event,
 ) -> str:
-    """Returns when the emulator has ended or has to be: why."""
+    """Waits until the emulator has ended or must be ended; returns why."""
     started = last = time.monotonic()
     signs = 0
     while not _has_ended(process.pid):
@@ -124,7 +123,7 @@ def _watch(
 
 
 def _has_ended(pid: int) -> bool:
-    """Leaves it to be waited for, with what it took."""
+    """Whether the process has ended; it is not reaped yet."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
@@ -137,6 +136,6 @@ def _read(path: Path) -> str:
 
 
 def _tail(work: Path) -> str:
-    """The last that the console and the emulator said."""
+    """The last lines of the console and of the emulator."""
     lines = (_read(work / "console") + _read(work / "emulator")).splitlines()
     return "\n".join(f"    {line.rstrip()}" for line in lines[-_TAIL:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The initial RAM disk: busybox, and the modules that a root over virtio-9p takes."""
+"""Builds the initial RAM disk: busybox and the modules for a root over virtio-9p."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _add(archive: io.BytesIO, name: str, mode: int, data: bytes = b"") -> None:
 
 
 def _in_order(root: Path) -> dict[str, bytes]:
-    """The modules and what they depend on, each after its dependencies; built-in ones aside."""
+    """The modules and their dependencies in load order, without built-in ones."""
     files = {_name(path): path for path in root.glob("lib/modules/*/kernel/**/*.ko*")}
     found: dict[str, bytes] = {}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of kernels, and what differs between the architectures that they run on."""
+"""The list of kernels, and the differences between their architectures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIST = CHECKOUT / "tests" / "kernels.txt"
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`debian` is the distribution's name of it, `machine` the kernel's, `triple` gcc's."""
+    """The names of an architecture: `debian`'s, the kernel's (`machine`), gcc's (`triple`)."""
 
     debian: str
     machine: str
@@ -43,7 +43,7 @@ ARCHITECTURES = {
 }
 
 
-#: Whose numbers its kernels know.
+#: The ABIs whose system calls the kernels of a machine have.
 _ABIS = {
     "aarch64": (Abi.AARCH64, Abi.ARM),
     "x86_64": (Abi.X86_64, Abi.I386, Abi.X32),
@@ -61,7 +61,7 @@ def names_of(machine: str) -> frozenset[str]:
 class Kernel:
     """One line of the list; `kernel` and `userland` are suites of the distribution.
 
-    `short`: CI has time for it.
+    `short`: CI boots it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Kernel:
 
 
 def kernels() -> list[Kernel]:
-    """All of the list, in its order. ValueError names a line that is not right."""
+    """All kernels in the order of the list. Raises ValueError for a malformed line."""
     lines = [line.split() for line in LIST.read_text().splitlines() if not line.startswith("#")]
     found = []
     for fields in filter(None, lines):

@@ -13,13 +13,13 @@ from threading import Event
 from vm.guest import Ending, run
 from vm.kernels import ARCHITECTURES, CHECKOUT
 
-_SUITE = "bookworm"  # what tests/kernels.txt calls the box's own
-_KERNEL = "bullseye"  # the one to be installed
+_SUITE = "bookworm"  # the suite of the box
+_KERNEL = "bullseye"  # the suite whose kernel is installed
 _MEMORY = "4G"
 _LIMIT = 5400.0  # seconds for each boot
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
-#: Run in this order, each after a boot of its own.
+#: The stages in order; each runs after a boot.
 _STAGES = {
     "tools/setup test": """
 mkdir -p /vagrant
@@ -37,7 +37,7 @@ uname -r
 /vagrant/.venv/bin/kwatch -- true
 """,
 }
-# Certificates: the host's network may be one that only the host has been told to trust.
+# Copies the host's certificates: its network may need some that Debian does not have.
 _FIRST = """
 set -e
 (while :; do date >>/work/alive; sleep 5; done) &
@@ -47,7 +47,7 @@ export HOME=/root PIP_CERT=/work/ca-certificates.crt
 
 
 def provision() -> int:
-    """0: each stage has ended well. Prints what they print."""
+    """Prints the output of each stage; returns 0 if all succeeded."""
     with tempfile.TemporaryDirectory(prefix="kwatch-vm-") as directory:
         disk = Path(directory, "disk")
         subprocess.run([Path(__file__).with_name("make_box"), _SUITE, disk], check=True)
@@ -73,7 +73,7 @@ def _boot(disk: Path, commands: str) -> tuple[Ending, str]:
 
 
 def _checkout(place: Path) -> None:
-    """What `vagrant up` would copy: the files that git knows, as they are now."""
+    """Copies what `vagrant up` would: tracked files with uncommitted changes."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True, text=True
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of all guests as one table, test by kernel, and what is to be said about them."""
+"""Prints the results of all guests as one table of tests by kernel, with notes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Result:
-    """What came of one kernel."""
+    """The result of one kernel."""
 
     kernel: str
     ending: Ending
@@ -38,9 +38,9 @@ class Result:
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """The lines that tests/conftest.py wrote. A test that failed in its fixture too has failed.
+    """Reads the lines that tests/conftest.py wrote. A failed fixture is a failed test.
 
-    What follows the last newline is being written, or its writer is no more.
+    Ignores an incomplete last line.
     """
     found: dict[str, Outcome] = {}
     text = path.read_text() if path.exists() else ""
@@ -54,7 +54,7 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Test by kernel; below it each skip's reason and each guest that did not come to its end."""
+    """The table; below it the reasons of skips and each guest that did not finish."""
     names = list(dict.fromkeys(name for result in results for name in result.outcomes))
     width = max(map(len, ["test", *names]))
     columns = [max(len(result.kernel), 7) for result in results]
@@ -93,7 +93,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
         running = [name for name, o in result.outcomes.items() if o.outcome == RUNNING]
         lines += [f"{result.kernel}: {name} did not end" for name in running]
         if result.ending.status is None:
-            trouble, *_ = result.ending.trouble.splitlines()  # the rest was said when it ended
+            trouble, *_ = result.ending.trouble.splitlines()  # the rest was printed when it ended
             lines.append(f"{result.kernel}: {trouble}")
             lines += [f"    {line}" for line in result.output.splitlines()[-120:]]
         elif not result.good:
