@@ -67,10 +67,10 @@ class Attaching:
             if pid not in self._tracer.targets.own:
                 files = files_of(pid, self._tracees.mappings(pid))
                 self._tracees.probe(self._tracees.system, files)
-        self._tracees.system.late = True  # a process has run what is found later
+        self._tracees.system.late = True  # a process already runs an allocator that is found later
 
     def attach_named(self, pid: int, late: bool = False) -> None:
-        """Makes a process a target if its name matches now and it is not one yet."""
+        """Makes a process a target if its name matches and it is not a target yet."""
         if pid == os.getpid() or pid in self._tracer.targets:
             return
         found = processes.facts(pid)

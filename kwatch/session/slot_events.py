@@ -32,8 +32,7 @@ class SlotEvents:
     """The events of one source.
 
     A batch is applied after its forks, which make processes known, and before its exits.
-    `own`: the pids of kwatch's helper processes. `discover` is called with a pid that is not known
-    yet.
+    `own`: the pids of kwatch's helper processes. `discover` is called with each unknown pid.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class SlotEvents:
 
     @property
     def unknown_events(self) -> int:
-        """Events that are in no report, because nothing is known of their process."""
+        """How many events are in no report because their process is unknown."""
         return self._unknown_events + sum(
             count_foreign(batch, self._own) for batch in self._unknown
         )
@@ -114,5 +113,5 @@ class SlotEvents:
 
 
 def count_foreign(batch: Batch, own: Set[int]) -> int:
-    """How many of the events are not of kwatch's own processes."""
+    """How many of the events do not come from kwatch's own processes."""
     return int(np.count_nonzero(~np.isin(batch["tgid"], list(own))))

@@ -11,7 +11,7 @@ from kwatch.wire.maps import Target, TargetFlag
 
 
 class TargetMap:
-    """A target's `mm_id` tells its address space from all others.
+    """A target's `mm_id` identifies its address space.
 
     `own`: the pids of kwatch's helper processes, which are never targets.
     """
@@ -60,11 +60,11 @@ class TargetMap:
         return True
 
     def add_own(self, pid: int) -> None:
-        """Adds a process of kwatch's: neither it nor its children become targets."""
+        """Adds one of kwatch's own processes: it and its children never become targets."""
         self.own.add(pid)
         self.add(pid, TargetFlag.OWN | TargetFlag.INHERIT)
 
     def remove_own(self, pid: int) -> None:
-        """It is ending; its pid may come to another process."""
+        """Removes one of kwatch's own processes that is ending; its pid may be reused."""
         self.own.discard(pid)
         self._targets.delete(struct.pack("I", pid))

@@ -62,9 +62,8 @@ class Tracees:
         """
         if pid in self.exits:
             return self.register_ended(self.exits[pid])
-        mm_id = self._tracer.targets.mm_id(
-            pid
-        )  # before the mappings: those of a later image do no harm
+        # Before the mappings, which may safely be those of a later image.
+        mm_id = self._tracer.targets.mm_id(pid)
         found = processes.facts(pid) if mm_id and pid not in self._tracer.targets.own else None
         if found is None:
             return None

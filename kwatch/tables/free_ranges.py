@@ -14,7 +14,7 @@ class FreeRanges:
         self._free.replace(0, size, [Range(0, size)])
 
     def take(self, count: int) -> int | None:
-        """The first of `count` free numbers in a row; None if there are none."""
+        """Takes `count` consecutive free numbers; returns the first, None if there are none."""
         for first, end in self._free:
             if end - first >= count:
                 self._free.replace(first, first + count)

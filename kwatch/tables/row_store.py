@@ -47,7 +47,7 @@ class RowStore:
 
     @property
     def kernel_bytes(self) -> int:
-        """Memory of the kernel that the tables take."""
+        """Kernel memory that the tables use."""
         return len(self._shards) * SHARD_ROWS * _ROW_SIZE
 
     def place(self, rows: npt.NDArray[np.void], blocks: npt.NDArray[np.uint32]) -> Placed | None:
