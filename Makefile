@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 
 .PHONY: help setup-run setup-test setup-bench setup-vm demo test test-vm test-vm-setup test-vm-short lint bench \
-	docs clean
+	docs picture clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: setup-bench ## measure what tracing costs (as root)
 
 docs: setup-run ## make the CLI reference, the man page and the list of probes
 	$(PYTHON) tools/docs
+
+picture: setup-run ## record the README's picture from a run of the demo (as root)
+	$(PYTHON) tools/picture.py
 
 clean: ## remove everything that the other targets made, .venv too
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
