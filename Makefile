@@ -12,7 +12,7 @@ help: ## list these targets
 setup-run setup-test setup-bench setup-vm: setup-%:
 	@tools/setup $*
 
-demo: setup-run ## watch a leaking service: two snapshots and the final report (as root)
+demo: setup-run ## watch a leaking service (as root)
 	@tools/demo
 
 test: setup-test ## run the tests (tests/kernel needs root) and list the 25 slowest

@@ -113,7 +113,11 @@ def _add_when(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         help="time between snapshots (default: %(default)s)",
     )
-    group.add_argument("--count", metavar="N", help="stop after N snapshots")
+    group.add_argument(
+        "--count",
+        metavar="N",
+        help="stop after N snapshots; in tables, the last is the final report",
+    )
     group.add_argument("--duration", metavar="SECONDS", help="stop after this time")
 
 

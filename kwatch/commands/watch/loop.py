@@ -111,10 +111,12 @@ class Watch:
         self._reports.write_ready()
         if self._is_due():
             self._next = max(self._next, time.monotonic()) + self._report.interval_s
-            self._report_all("snapshot")
             self._snapshots += 1
-        if self._report.count is not None and self._snapshots >= self._report.count:
-            self._loop.stop()
+            is_last = self._snapshots == self._report.count
+            if self._report.json or not is_last:  # in tables, the final report is the last
+                self._report_all("snapshot")
+            if is_last:
+                self._loop.stop()
         now = time.monotonic()
         if self._snapshot_waits:
             return now + self._report.interval_s
