@@ -120,7 +120,9 @@ def test_changing_a_map_keeps_its_cpu(monkeypatch, unpreempted):
 
 @pytest.mark.parametrize("perf_tracepoints", [False, True])
 def test_only_maps_of_perf_programs_are_changed_unpreempted(perf_tracepoints):
-    loader = Loader(ProgramConfig(heap=False), AttachMethods(False, perf_tracepoints))
+    loader = Loader(
+        ProgramConfig(heap=False, heap_stacks=False), AttachMethods(False, perf_tracepoints)
+    )
     programs = loader.result()
     try:
         assert {map_.unpreempted for map_ in programs.maps.values()} == {perf_tracepoints}
