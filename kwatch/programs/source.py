@@ -69,6 +69,10 @@ class ProgramConfig:
     min_size: int = 0
     max_size: int = _UNLIMITED
 
+    def __post_init__(self) -> None:
+        if self.heap_stacks and not self.heap:  # clang would crash
+            raise ValueError("heap_stacks needs heap")
+
     @property
     def stacks(self) -> bool:
         """Whether any event has a stack."""
