@@ -26,7 +26,7 @@ ABIS = {
     "arm": (0x40000028, 0, None),
 }
 
-#: Where strace's name is not the kernel's (strace, src/linux/arm/syscallent.h).
+#: Calls for which strace uses another name than the kernel (strace, src/linux/arm/syscallent.h).
 STRACE_NAMES = {"arm_fadvise64_64": "fadvise64_64", "arm_sync_file_range": "sync_file_range2"}
 
 #: include/uapi/asm-generic/unistd.h as of Linux 6.18: the same number on every ABI.

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from harness.records import control_record
+from harness.records import control_record, heap_batch, typed
 from harness.story import CHILD, LATER_NS, PID, START_NS, Birth, Story, facts
 
 from kwatch.model.options import TraceOptions
@@ -239,3 +239,52 @@ def test_which_mapping_records_are_waited_for(story, options, pid, concerns):
     record = MappingRecord(1, pid, MAPPED, MAPPED + PAGE, 0, (8, 1), 12, "/lib/libc.so")
     assert lifecycle.concerns(record) is concerns
     assert lifecycle.concerns(exit_record(1, pid=pid)) is True
+
+
+def test_a_child_is_a_target_from_its_fork_on(birth):
+    fields = {"tgid": PID, "child": CHILD, "child_start_ns": LATER_NS, "comm": b"sh", "mm_id": 9}
+    birth.lifecycle.apply(control_record(EventType.FORK, birth.at, **fields))
+    child = birth.tracees.process_table.get(CHILD)
+    assert child.code.mm_id == 9
+    assert child.forked_ns == birth.at
+    assert (child.coverage.late, child.coverage.mapped_ns) == (True, birth.at)
+
+
+def test_a_fork_before_the_attach_is_no_news(story):
+    before = time.monotonic_ns()
+    process = story.attach()
+    fields = {"tgid": CHILD, "child": PID, "child_start_ns": START_NS, "comm": b"sh", "mm_id": 9}
+    story.lifecycle.apply(control_record(EventType.FORK, before, **fields))
+    assert story.process is process
+    assert (process.facts.exited, process.forked_ns, story.ended) == (False, 0, [])
+
+
+def test_an_exec_frees_the_heap(story):
+    process = story.attach()
+    blocks = heap_batch({"type": EventType.ALLOC, "address": 64 * i, "size": 8} for i in (1, 2))
+    process.heap.add(*typed(blocks))
+    assert process.heap.snapshot(0).live_blocks == 2
+    story.execs("sh", time.monotonic_ns(), mm_id=5)
+    assert process.heap.snapshot(0).live_blocks == 0
+
+
+def test_an_exec_out_of_the_name_has_its_time(story):
+    process, at = story.attach(), time.monotonic_ns()
+    story.execs("ls", at)
+    assert process.ended_ns == at
+
+
+def test_the_program_is_unknown_while_an_exec_is_under_way(story):
+    process = story.attach()
+    process.coverage.missed_beginning = True
+    story.renamed_by_exec("sh", time.monotonic_ns())
+    assert process.facts.exe == ""
+    assert not process.coverage.missed_beginning
+
+
+def test_a_name_that_begins_to_match_joins_late(story):
+    at = time.monotonic_ns()
+    fields = {"old_tid": CHILD, "start_ns": LATER_NS, "comm": b"sh", "mm_id": 9, "matched": True}
+    story.lifecycle.apply(control_record(EventType.EXEC, at, tgid=CHILD, **fields))
+    joined = story.tracees.process_table.get(CHILD)
+    assert (joined.code.mm_id, joined.coverage.late) == (9, True)
