@@ -35,7 +35,7 @@ lint: setup-test ## check style and types
 bench: setup-bench ## measure what tracing costs (as root)
 	$(PYTHON) tools/bench
 
-docs: setup-run ## make the CLI reference, the man page and the list of probes
+docs: setup-run ## make the CLI reference, the man page, and the lists of probes and losses
 	$(PYTHON) tools/docs
 
 picture: setup-run ## record the README's picture from a run of the demo (as root)

@@ -84,8 +84,9 @@ def _parse(name: str, words: list[str]) -> argparse.Namespace:
     parser = parser_for(name)
     end = words.index("--") if "--" in words else len(words)
     command = words[end + 1 :]
-    if end < len(words) and (not command or name != DEFAULT_COMMAND):
-        parser.error("no command after --" if not command else "this command takes no -- COMMAND")
+    takes_command = getattr(command_module(name), "TAKES_COMMAND", False)
+    if end < len(words) and not (command and takes_command):
+        parser.error("no command after --" if takes_command else "this command takes no -- COMMAND")
     parsed, unrecognized = parser.parse_known_args(words[:end])
     if unrecognized:
         message = f"unrecognized arguments: {' '.join(unrecognized)}"

@@ -2,7 +2,8 @@
 """The commands by name.
 
 The module of a command has `SUMMARY`, `add_arguments(parser)` and `run(arguments) -> exit status`;
-its docstring is the description in the command's help.
+its docstring is the description in the command's help. Optional are `USAGE`, `EXAMPLES` for the end
+of the help, and `TAKES_COMMAND = True` if `-- COMMAND` may follow, which is `arguments.command`.
 """
 
 DEFAULT_COMMAND = "watch"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kwatch.elf import layout as layout
+from kwatch.elf import layout
 from kwatch.elf.reader import ElfError, ElfFile
 from kwatch.elf.symtab import SymbolTable, Versions
 

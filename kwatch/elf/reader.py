@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kwatch.elf import layout as layout
+from kwatch.elf import layout
 from kwatch.errors import KwatchError
 
 _MAX_SECTIONS = 1 << 16

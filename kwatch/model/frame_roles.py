@@ -9,12 +9,12 @@ from itertools import zip_longest
 from pathlib import PurePath
 
 from kwatch.model.frame import Frame
+from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 
 # Mangled and demangled names; `__r*` are the names that rustc gives the global allocator.
 _ALLOCATOR_PREFIXES = ("operator new", "_Znw", "_Zna", "__rust_", "__rdl_", "__rg_", "__rustc::")
 _ALLOCATORS = frozenset(
-    "malloc calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc"
-    " pvalloc".split()
+    function.name for function in ALLOCATOR_FUNCTIONS if function.returns and not function.operator
 )
 
 #: Names that end like zmalloc, _PyObject_Malloc, ngx_palloc_small, AllocateHeap; not deallocate.

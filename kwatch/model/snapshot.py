@@ -48,7 +48,7 @@ class StackTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class CodeMapping:
+class ProfileMapping:
     """Mapped code; `offset` is in the file, `build_id` in hexadecimal, empty if unknown."""
 
     start: int
@@ -63,7 +63,7 @@ class HeapProfile:
     """Every stack that has allocated, without the limits of a listing, and the mapped code."""
 
     stacks: tuple[StackTotals, ...] = ()
-    code: tuple[CodeMapping, ...] = ()
+    code: tuple[ProfileMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class _File(NamedTuple):
     inode: Inode | None
 
 
-class _Hooked(NamedTuple):
+class _Probed(NamedTuple):
     """`since_ns`: on the clock of the events, when a late file was probed; 0: before it ran."""
 
     attached: Attached
@@ -48,7 +48,7 @@ class Coverage:
     """The probes of one process, or of all. `refused`: functions and why they are not probed.
 
     `late`: files that are probed from now on have run before, since `mapped_ns` if it is known.
-    Probes survive an exec, so a file that the old image had mapped, too, need not be late.
+    Probes survive an exec, so a file that the old program had mapped, too, need not be late.
     """
 
     pid: int
@@ -57,29 +57,29 @@ class Coverage:
     refused: dict[str, str] = field(default_factory=dict)
     ended_first: bool = False
     missed_beginning: bool = False
-    _hooked: dict[_File, _Hooked] = field(default_factory=dict)
-    _image: set[Allocator] = field(default_factory=set)
+    _probed: dict[_File, _Probed] = field(default_factory=dict)
+    _allocators: set[Allocator] = field(default_factory=set)
 
     @property
-    def hooked(self) -> list[str]:
+    def probed(self) -> list[str]:
         """For messages: how many functions of each file are probed."""
-        return [_line(file, hooked.attached) for file, hooked in self._hooked.items()]
+        return [_line(file, probed.attached) for file, probed in self._probed.items()]
 
     @property
     def nothing_found(self) -> str:
         """Why the heap is not traced; empty if some of it is."""
-        return "" if self._image else "no allocator was found in the process"
+        return "" if self._allocators else "no allocator was found in the process"
 
     @property
     def own_gap(self) -> str:
         """Why a part of the process's heap may be missing; empty if nothing is."""
         if self.refused:
-            return "not hooked: " + ", ".join(sorted(self.refused))
+            return "these functions could not be probed: " + ", ".join(sorted(self.refused))
         if self.ended_first:
-            return "it ended before its allocator was hooked; to see all of it, " + _CURE
+            return "it ended before its allocator was probed; to trace all of it, " + _CURE
         if self.missed_beginning:
             return (
-                "its first moments, before its allocator was hooked, went unseen; to see all of "
+                "allocations before its allocator was probed were not recorded; to trace all of "
                 "it, " + _CURE
             )
         return ""
@@ -88,9 +88,9 @@ class Coverage:
         """The next files were mapped at that time and have run since."""
         self.late, self.mapped_ns = True, time_ns
 
-    def forget_image(self) -> None:
-        """An exec: the files of the new image follow."""
-        self._image.clear()
+    def forget_program(self) -> None:
+        """Called at an exec, before the files of the new program."""
+        self._allocators.clear()
         self.missed_beginning = self.ended_first = False
 
     def learn(self, mapped: MappedFile, finder: AllocatorFinder) -> _File | None:
@@ -98,27 +98,27 @@ class Coverage:
         allocator = finder.find(mapped.key, mapped.path, mapped.shown)
         if allocator is None:
             return None
-        self._image.add(allocator)
+        self._allocators.add(allocator)
         try:
             return _File(allocator, inode_of(mapped.path) if self.pid == EVERY_PROCESS else None)
         except OSError:
             return None  # the process has gone
 
-    def hook(self, file: _File, attached: Attached) -> str:
+    def record(self, file: _File, attached: Attached) -> str:
         """Records the probes of a file; returns a line for messages."""
         self.refused |= attached.refused
         since_ns = time.monotonic_ns() if self.late else 0
-        self._hooked[file] = _Hooked(attached, since_ns)
+        self._probed[file] = _Probed(attached, since_ns)
         return _line(file, attached)
 
-    def is_hooked(self, file: _File) -> bool:
-        return file in self._hooked
+    def is_probed(self, file: _File) -> bool:
+        return file in self._probed
 
     def note(self, file: _File, probes: Coverage) -> None:
         """Adds to the process what is missing of the file: refused functions, a late start."""
-        hooked = probes._hooked[file]
-        self.refused |= hooked.attached.refused
-        self.missed_beginning |= hooked.since_ns > self.mapped_ns
+        probed = probes._probed[file]
+        self.refused |= probed.attached.refused
+        self.missed_beginning |= probed.since_ns > self.mapped_ns
 
 
 def _line(file: _File, attached: Attached) -> str:
@@ -151,12 +151,12 @@ class HeapProbes:
             file = coverage.learn(mapped, self._finder)
             if file is None:
                 continue
-            if not coverage.is_hooked(file):
+            if not coverage.is_probed(file):
                 try:
                     attached = self._attacher.attach(coverage.pid, mapped.path, file.allocator)
                 except ProcessGone:  # another one may lead to the file, later
                     own.ended_first = own.pid != EVERY_PROCESS
                     continue
-                lines.append(coverage.hook(file, attached))
+                lines.append(coverage.record(file, attached))
             own.note(file, coverage)
         return lines

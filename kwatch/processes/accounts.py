@@ -30,7 +30,11 @@ class Account(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """One row: a process has this account if `source` (kwatch.programs.sources) is traced."""
+    """One row: a process has this account if its source is traced.
+
+    `source` is the name of an ordered row of kwatch.programs.sources and of the TraceOptions that
+    ask for it. Accounts of unordered sources are SlotAccounts (kwatch.session.slot_events).
+    """
 
     name: str
     source: str

@@ -9,7 +9,7 @@ from dataclasses import replace
 from kwatch.aggregate import HeapAccount
 from kwatch.elf.elf import Elf
 from kwatch.errors import KwatchError
-from kwatch.model.snapshot import CodeMapping, HeapProfile, StackTotals
+from kwatch.model.snapshot import HeapProfile, ProfileMapping, StackTotals
 from kwatch.processes.process import Process
 from kwatch.procfs.mappings import Mapping, file_of, file_version
 from kwatch.report.stack_groups import StackGroups
@@ -22,8 +22,8 @@ _BUILD_IDS = 4096  # several times the libraries of a machine's services
 class HeapProfiler:
     """Keeps build-ids, because the files may be gone later."""
 
-    def __init__(self, same: StackGroups) -> None:
-        self._groups = same
+    def __init__(self, groups: StackGroups) -> None:
+        self._groups = groups
         self._build_ids: Lru[tuple[int, int], tuple[tuple[int, ...], str]] = Lru(_BUILD_IDS)
 
     def profile(self, process: Process, heap: HeapAccount) -> HeapProfile:
@@ -42,9 +42,9 @@ class HeapProfiler:
             merged[key] = replace(row, stack=stack) if other is None else _sum(other, row)
         return merged.values()
 
-    def _code(self, pid: int, mapping: Mapping) -> CodeMapping:
+    def _code(self, pid: int, mapping: Mapping) -> ProfileMapping:
         build_id = self._build_id(pid, mapping)
-        return CodeMapping(mapping.start, mapping.end, mapping.offset, mapping.path, build_id)
+        return ProfileMapping(mapping.start, mapping.end, mapping.offset, mapping.path, build_id)
 
     def _build_id(self, pid: int, mapping: Mapping) -> str:
         """In hexadecimal; empty if no file is mapped or it cannot be read."""

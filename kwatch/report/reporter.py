@@ -34,7 +34,7 @@ from kwatch.stacks.lookup import alloc_stack, syscall_stack
 from kwatch.symbols.stack import Stack
 from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
-from kwatch.units import format_seconds
+from kwatch.units import counted, format_seconds
 from kwatch.wire.events import Abi
 from kwatch.wire.maps import CALL_NUMBERS
 
@@ -71,9 +71,9 @@ class Reporter:
         top = self._options.top
         at_ns = process.ended_ns or now_ns
         heap = self._heap(process, at_ns, top if kind == "snapshot" else _ALL)
-        case = None
+        verdict_input = None
         if heap is not None and kind == "final":
-            case = self._case(process, at_ns, heap, lost)
+            verdict_input = self._verdict_input(process, at_ns, heap, lost)
             heap = replace(heap, stacks=heap.stacks[:top])
         snapshot = Snapshot(
             kind=kind,
@@ -91,7 +91,7 @@ class Reporter:
             self._groups.forget(process)
             self._calls.forget(process)
         footprint = self._session.footprint if kind == "final" else None
-        return UnsymbolizedSnapshot(snapshot, *_stacks(process, snapshot), case, footprint)
+        return UnsymbolizedSnapshot(snapshot, *_stacks(process, snapshot), verdict_input, footprint)
 
     def _profile(self, process: Process) -> HeapProfile | None:
         if process.heap is None or self._profiler is None:
@@ -120,7 +120,9 @@ class Reporter:
             return summary
         return self._calls.with_stacks(summary, process, top)
 
-    def _case(self, process: Process, at_ns: int, heap: HeapStats, lost: Lost) -> VerdictInput:
+    def _verdict_input(
+        self, process: Process, at_ns: int, heap: HeapStats, lost: Lost
+    ) -> VerdictInput:
         return VerdictInput(
             tuple((row, alloc_stack(process, row.stack)) for row in heap.stacks),
             program=process.facts.exe,
@@ -137,7 +139,7 @@ class Reporter:
         is_long = at_ns - began_ns >= older_s * 1e9
         if process.facts.ended_itself or is_long or not heap.live_blocks:
             return ""
-        blocks = "1 block is" if heap.live_blocks == 1 else f"{heap.live_blocks:,} blocks are"
+        blocks = counted(heap.live_blocks, "block is", "blocks are")
         older = format_seconds(older_s)
         return f"{blocks} outstanding, but kwatch traced for less than --older ({older})"
 

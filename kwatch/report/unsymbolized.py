@@ -27,7 +27,7 @@ _Row = TypeVar("_Row", StackStats, StackTotals, CallStackStats)
 
 @dataclass(frozen=True, slots=True)
 class UnsymbolizedSnapshot:
-    """`heap_stacks` and `call_stacks`: the stacks in the snapshot and in the case, by id.
+    """`heap_stacks` and `call_stacks`: the stacks in the snapshot and in the verdict_input, by id.
 
     `footprint` is called after all stacks have been named. `only_leaks`: list stacks only if the
     verdict is `leak`.
@@ -36,7 +36,7 @@ class UnsymbolizedSnapshot:
     snapshot: Snapshot
     heap_stacks: Mapping[int, Stack] = field(default_factory=dict)
     call_stacks: Mapping[int, Stack] = field(default_factory=dict)
-    case: VerdictInput | None = None
+    verdict_input: VerdictInput | None = None
     footprint: Callable[[], Footprint | None] | None = None
     only_leaks: bool = False
 
@@ -58,8 +58,10 @@ class UnsymbolizedSnapshot:
         return replace(self, snapshot=snapshot)
 
     def symbolize(self, symbolizer: StackSymbolizer) -> Snapshot:
-        """Returns the snapshot with names and, if there is a case, with a verdict."""
-        verdict, reason = judge(self.case, symbolizer) if self.case else (None, "")
+        """Returns the snapshot with names and, if it is to be judged, with a verdict."""
+        verdict, reason = (
+            judge(self.verdict_input, symbolizer) if self.verdict_input else (None, "")
+        )
         is_listed = verdict is Verdict.LEAK or not self.only_leaks
         snapshot = (self if is_listed else self.without_listing()).snapshot
         return replace(

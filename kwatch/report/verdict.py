@@ -21,7 +21,7 @@ from kwatch.model.frame_roles import (
 )
 from kwatch.model.snapshot import StackStats, Verdict
 from kwatch.symbols.stack import Stack
-from kwatch.units import format_size
+from kwatch.units import counted, format_size
 
 
 class StackSymbolizer(Protocol):
@@ -55,20 +55,22 @@ class VerdictInput:
 _Outstanding = tuple[StackStats, Stack, Frame | None]
 
 
-def judge(case: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict, str]:
+def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict, str]:
     """The verdict on what is outstanding, and the reason in one sentence."""
-    if case.lost_heap_events:
-        noun = "event was" if case.lost_heap_events == 1 else "events were"
-        return Verdict.UNSURE, f"{case.lost_heap_events:,} heap {noun} lost"
-    callers = symbolizer.first([stack for _, stack in case.stacks], is_caller)
-    outstanding = [(*row, caller) for row, caller in zip(case.stacks, callers, strict=True)]
-    leaks = _leaks(outstanding, symbolizer, case.program)
+    if verdict_input.lost_heap_events:
+        lost = counted(verdict_input.lost_heap_events, "heap event was", "heap events were")
+        return Verdict.UNSURE, f"{lost} lost"
+    callers = symbolizer.first([stack for _, stack in verdict_input.stacks], is_caller)
+    outstanding = [
+        (*row, caller) for row, caller in zip(verdict_input.stacks, callers, strict=True)
+    ]
+    leaks = _leaks(outstanding, symbolizer, verdict_input.program)
     if leaks:
         (frames,) = symbolizer.frames([leaks[0][1]])
-        place = _leaking_place(frames, case.program)
-        return Verdict.LEAK, _describe([row for row, _ in leaks], place, case)
-    if case.gap:
-        return Verdict.UNSURE, case.gap
+        place = _leaking_place(frames, verdict_input.program)
+        return Verdict.LEAK, _describe([row for row, _ in leaks], place, verdict_input)
+    if verdict_input.gap:
+        return Verdict.UNSURE, verdict_input.gap
     unknown = [row for row, _, caller in outstanding if caller is None or not caller.module]
     if unknown:
         return Verdict.UNSURE, _not_known(unknown[0])
@@ -151,11 +153,11 @@ def _called(caller: Frame, frames: Sequence[Frame]) -> Frame | None:
     return called
 
 
-def _describe(leaks: Sequence[StackStats], place: str, case: VerdictInput) -> str:
+def _describe(leaks: Sequence[StackStats], place: str, verdict_input: VerdictInput) -> str:
     largest = leaks[0]
-    ending = "were never freed" if case.exited else "are still not freed"
-    if case.killed_by:
-        ending = f"were not freed before {case.killed_by}"
+    ending = "were never freed" if verdict_input.exited else "are still not freed"
+    if verdict_input.killed_by:
+        ending = f"were not freed before {verdict_input.killed_by}"
     if largest.blocks == 1:
         ending = ending.replace("were", "was").replace("are", "is")
     others = len(leaks) - 1
@@ -164,8 +166,7 @@ def _describe(leaks: Sequence[StackStats], place: str, case: VerdictInput) -> st
 
 
 def _amount(stack: StackStats) -> str:
-    noun = "block" if stack.blocks == 1 else "blocks"
-    return f"{stack.blocks:,} {noun} ({format_size(stack.bytes)})"
+    return f"{counted(stack.blocks, 'block')} ({format_size(stack.bytes)})"
 
 
 def _place(frame: Frame | None) -> str:

@@ -48,7 +48,7 @@ class CpuBpfRing:
     @classmethod
     def create(cls, size: int, event: np.dtype[np.void]) -> CpuBpfRing:
         """Raises OSError."""
-        fd = bpf.create_map("data_ring", bpf.MapShape(bpf.MAP_TYPE_RINGBUF, 0, 0, size))
+        fd = bpf.create_map("bpf_ring", bpf.MapShape(bpf.MAP_TYPE_RINGBUF, 0, 0, size))
         try:
             reader = mmap.mmap(fd, _PAGE)
             writer = mmap.mmap(fd, _PAGE + 2 * size, prot=mmap.PROT_READ, offset=_PAGE)

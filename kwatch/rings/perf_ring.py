@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control ring: a perf ring for each CPU that BPF programs and the kernel itself write to.
+"""Perf rings, one for each CPU: BPF programs and the kernel itself write to them.
+
+They carry control records and stacks.
 
 See perf_event_open(2), "MMAP layout", for the kernel side. Lost records are counted by the BPF
 program that could not write them, or by the kernel (PERF_RECORD_LOST) for its own records.

@@ -155,7 +155,7 @@ class Lifecycle:
             pending.exe = process.facts.exe if process.exec_state.before_exec is not None else ""
             process.code.mm_id = int(record["mm_id"])
             process.exec_state.end()
-            self._tracees.new_image(process, int(record["old_tid"]))
+            self._tracees.execed(process, int(record["old_tid"]))
         process.facts = replace(process.facts, comm=comm, exe=_exe_after(pid, comm, pending.exe))
 
     def _exited(self, data: bytes) -> None:
@@ -223,7 +223,7 @@ class Lifecycle:
             return
         if record.is_exec:
             process.code.begin_exec()
-            process.coverage.forget_image()
+            process.coverage.forget_program()
             process.exec_state.begin(process.facts)
             process.facts = replace(process.facts, exe="")
         if record.tid == record.pid:

@@ -56,7 +56,7 @@ class LiveSession:
         self._next_gone = 0.0
         with ExitStack() as stack:
             stack.callback(loader.close)
-            self._named = [processes.require(pid) for pid in options.pids]
+            self._by_pid = [processes.require(pid) for pid in options.pids]
             self.launched = Launched(options.command) if options.command else None
             if self.launched is not None:
                 stack.callback(self.launched.abandon)
@@ -75,7 +75,7 @@ class LiveSession:
 
     def attach(self) -> None:
         """Attaches the targets. Raises Interrupted if a signal arrives meanwhile."""
-        for facts in self._named:
+        for facts in self._by_pid:
             self._signals.check()
             self._attaching.attach(facts)
         if self.options.system_wide and self.options.heap:
@@ -84,7 +84,7 @@ class LiveSession:
             self._attach_launched(self.launched)
         for _ in self._attaching.attach_all_named():
             self._signals.check()
-        for facts in self._named:  # an early end is an error, at whatever moment it happened
+        for facts in self._by_pid:  # an early end is an error, at whatever moment it happened
             processes.require_still(facts)
         self._signals.check()
         for source in (self._signals, self._connector):
@@ -118,7 +118,7 @@ class LiveSession:
         """Applies all events until now. `ready`: the result of `wait`."""
         renamed = self._renamed(ready)
         stream = self.tracer.stream
-        stream.deliver(self.session.apply, with_stacks=self.session.takes_stacks)
+        stream.deliver(self.session.apply, with_stacks=self.session.has_room_for_stacks)
         self.tracees.end_gone(self._gone())
         for pid in renamed:  # after an exec that ended the target of the same pid is applied
             self._attaching.attach_named(pid, late=True)

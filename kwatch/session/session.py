@@ -15,7 +15,7 @@ from kwatch.model.options import TraceOptions
 from kwatch.model.snapshot import Footprint
 from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
-from kwatch.programs.sources import SYSCALLS
+from kwatch.programs.sources import EVENT_SOURCES, SYSCALLS
 from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord
 from kwatch.rings.stream import Drained, by_process
 from kwatch.session.gaps import RecordGaps
@@ -64,11 +64,15 @@ class Session:
         self.stacks = self._stack_reader(notices) if options.stacks else None
         self._pending = PendingStacks(tracer.stream.read_stacks, self._read_stack)
         self.tracees = Tracees(options, tracer, self.stacks, notices, self._ended)
-        accounts: list[SlotAccount] = [self.syscalls]
-        accounts += [self.call_stacks] * options.call_stacks
-        own = tracer.targets.own
         self._slot_events = {
-            SYSCALLS: SlotEvents(accounts, self.process_table, own, self.tracees.discover)
+            source.name: SlotEvents(
+                self._slot_accounts(source.name),
+                self.process_table,
+                tracer.targets.own,
+                self.tracees.discover,
+            )
+            for source in EVENT_SOURCES
+            if source.ring and not source.ordered
         }
         self._lifecycle = Lifecycle(options, self.tracees, self._pid_reused)
         self._gaps = RecordGaps(self._lost_records, self._reread)
@@ -78,6 +82,12 @@ class Session:
         self.concerns = self._lifecycle.concerns
         self._unknown_events = 0
         self._next_look = 0.0
+
+    def _slot_accounts(self, source: str) -> list[SlotAccount]:
+        """The accounts that know all processes by their slots."""
+        if source != SYSCALLS:
+            return []
+        return [self.syscalls, self.call_stacks] if self.options.call_stacks else [self.syscalls]
 
     @property
     def process_table(self) -> ProcessTable:
@@ -205,7 +215,7 @@ class Session:
         return self._unknown_events + sum(e.unknown_events for e in self._slot_events.values())
 
     @property
-    def takes_stacks(self) -> bool:
+    def has_room_for_stacks(self) -> bool:
         """Whether there is room for more pending stacks."""
         return self._pending.has_room
 

@@ -143,7 +143,7 @@ class Tracees:
         process.coverage.late = True
         self.mapped(process, code)
 
-    def new_image(self, process: Process, old_tid: int) -> None:
+    def execed(self, process: Process, old_tid: int) -> None:
         """A known process has exec'ed; `old_tid` is the thread that called exec."""
         process.forget_heap()
         self._update_tables(process)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 
-from kwatch.elf import layout as layout
+from kwatch.elf import layout
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.errors import KwatchError
 from kwatch.procfs.mappings import Mapping, is_foreign, leading_to, link_to, paths_of, read_mappings

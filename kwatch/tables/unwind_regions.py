@@ -20,9 +20,9 @@ _WITHOUT_A_CALL = (RowKind.SIGNAL, RowKind.END)
 class ProcessRegions(Regions):
     """Looks up tables only where a stack leads."""
 
-    def __init__(self, unwinder: TablePublisher, pid: int, space: AddressSpace) -> None:
+    def __init__(self, tables: TablePublisher, pid: int, space: AddressSpace) -> None:
         super().__init__([])
-        self._unwinder = unwinder
+        self._tables = tables
         self._pid = pid
         self._space = space
 
@@ -30,7 +30,7 @@ class ProcessRegions(Regions):
         mapping = self._space.find(address)
         if mapping is None:
             return None
-        table, bias = self._unwinder.table_of(self._pid, mapping) or (None, 0)
+        table, bias = self._tables.table_of(self._pid, mapping) or (None, 0)
         return Region(mapping.start, mapping.end, bias, table)
 
     def may_return_to(self, machine: Machine, address: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The probed allocator functions. Attaching, `kwatch doctor`, the docs and the tests read this."""
+"""The probed allocator functions. Attaching, the documents and the tests read this."""
 
 from __future__ import annotations
 

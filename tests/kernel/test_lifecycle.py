@@ -105,7 +105,7 @@ def test_exec_by_a_thread_that_does_not_lead(start, run_kwatch):
 
 
 def test_an_exec_into_another_allocator_is_not_called_clean(program, run_kwatch):
-    """The static program's allocator is hooked a moment after the program has started."""
+    """The static program's allocator is probed a moment after the program has started."""
     static = program("leaky", "-static")
     result = run_kwatch("--json", "--no-syscalls", "--", "env", static, "now").finish()
     assert result.final()["verdict"] != "clean"

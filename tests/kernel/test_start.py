@@ -212,7 +212,7 @@ sys.exit(main(["--comm", "no such"]))
 
 
 def test_a_heap_that_cannot_be_probed_is_a_failed_start():
-    """One error, not a running trace that reports each function as not hooked."""
+    """One error, not a running trace that reports each function as refused."""
     command = [sys.executable, "-c", WITHOUT_UPROBES]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1

@@ -130,7 +130,7 @@ def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
     (line,) = probes.probe(coverage, [file])
     assert line == f"{len(allocator.probes) - 1} functions of {SHOWN}"
     assert everything == [f"{len(allocator.probes)} functions of {SHOWN}"]
-    assert coverage.own_gap == "not hooked: malloc"
+    assert coverage.own_gap == "these functions could not be probed: malloc"
     tracees = SimpleNamespace(
         system=Coverage(EVERY_PROCESS),
         process_table=[SimpleNamespace(coverage=coverage)],
@@ -161,25 +161,25 @@ def test_what_ran_before_every_process_was_probed_there_missed_its_beginning(pro
     for process in (third, child):
         process.mapped_at(time.monotonic_ns())
         probes.probe(system, [file, libc("at the start")], process)
-    assert "first moments" in first.own_gap
-    assert "first moments" in second.own_gap
+    assert "were not recorded" in first.own_gap
+    assert "were not recorded" in second.own_gap
     assert (third.own_gap, child.own_gap, system.own_gap) == ("", "", "")
-    first.forget_image()
+    first.forget_program()
     first.mapped_at(time.monotonic_ns())
     probes.probe(system, [file], first)
     assert first.own_gap == ""
 
 
 def test_a_new_image_that_ran_before_the_probes_came_missed_its_beginning(probes, libc):
-    """A child that is hooked after its exec, which is told of afterwards."""
+    """A child that is probed after its exec, whose record comes afterwards."""
     child = Coverage(PID)
     child.mapped_at(forked_ns := time.monotonic_ns())
     file = libc("file")
     probes.probe(child, [file])
-    child.forget_image()
+    child.forget_program()
     child.mapped_at(forked_ns + 1)
     probes.probe(child, [file])
-    assert "first moments" in child.own_gap
+    assert "were not recorded" in child.own_gap
 
 
 def test_what_one_allocator_refuses_concerns_its_processes_alone(probes, links, libc):
@@ -190,4 +190,4 @@ def test_what_one_allocator_refuses_concerns_its_processes_alone(probes, links, 
     probes.probe(system, [probed], one)
     probes.probe(system, [refusing], other)
     assert one.own_gap == ""
-    assert other.own_gap.startswith("not hooked: ")
+    assert other.own_gap.startswith("these functions could not be probed: ")

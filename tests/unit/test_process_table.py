@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from kwatch.model.process import ProcessFacts
-from kwatch.processes.accounts import Accounts
+from kwatch.processes.accounts import ACCOUNTS, Accounts
 from kwatch.processes.process_table import ProcessTable
+from kwatch.programs.sources import EVENT_SOURCES
 
 
 def test_a_child_inherits_its_parents_epoch():
@@ -19,3 +20,8 @@ def test_a_child_inherits_its_parents_epoch():
         5,
         0,
     )  # as inherit_space() does in bpf/lifecycle.bpf.c
+
+
+def test_only_ordered_sources_feed_accounts_of_a_process():
+    ordered = {source.name for source in EVENT_SOURCES if source.ordered}
+    assert {row.source for row in ACCOUNTS} <= ordered

@@ -11,7 +11,7 @@ from harness.profile_proto import Pprof
 
 from kwatch.model.frame import Frame
 from kwatch.model.process import ProcessFacts
-from kwatch.model.snapshot import CodeMapping, HeapProfile, Lost, Snapshot, StackTotals
+from kwatch.model.snapshot import HeapProfile, Lost, ProfileMapping, Snapshot, StackTotals
 from kwatch.sinks.profiles.flamegraph import flamegraph
 from kwatch.sinks.profiles.folded import folded
 from kwatch.sinks.profiles.pprof import pprof
@@ -20,8 +20,8 @@ from kwatch.sinks.profiles.unit import Format, ProcessProfile, unit_of
 
 APP, LIBRARY = "/usr/bin/app", "/usr/lib/libz.so.1"
 CODE = (
-    CodeMapping(0x400000, 0x500000, 0x1000, APP, "c0ffee"),
-    CodeMapping(0x7F0000, 0x7F8000, 0, LIBRARY),
+    ProfileMapping(0x400000, 0x500000, 0x1000, APP, "c0ffee"),
+    ProfileMapping(0x7F0000, 0x7F8000, 0, LIBRARY),
 )
 MAIN = Frame(0x400100, "main", 0x10, APP, "/src/main.c", 40)
 GROW = Frame(0x400200, "grow", 0x20, APP, "/src/cache.c", 12)
@@ -145,7 +145,7 @@ def test_speedscope_has_four_profiles_of_each_process() -> None:
 def hostile() -> ProcessProfile:
     name = 'a\n\t\0\udcff"</script><script>{{data}}\u2028é'
     frames = (Frame(1, name, 0, name, name, 1), Frame(2**64 - 1), Frame(0, "", 0, "/"))
-    code = CodeMapping(0, 2**64 - 1, 0, "\udcff")
+    code = ProfileMapping(0, 2**64 - 1, 0, "\udcff")
     snapshot = Snapshot(
         kind="final",
         time="2026-01-31T12:00:00.123Z",

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kwatch.elf import layout as layout
+from kwatch.elf import layout
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.unwind.table import build_table
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kwatch.elf import layout as layout
+from kwatch.elf import layout
 from kwatch.elf.elf import Elf, ElfError, Segment
 from kwatch.unwind.machines import ARM64, X86_64
 from kwatch.unwind.table import build_table, table_of

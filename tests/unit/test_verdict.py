@@ -99,7 +99,7 @@ def test_lost_events_leave_it_open(lost, reason):
 
 def test_missing_probes_leave_it_open():
     """Unless a leak is known already."""
-    gap = "not hooked: malloc"
+    gap = "these functions could not be probed: malloc"
     assert verdict(gap=gap) == (Verdict.UNSURE, gap)
     assert verdict(stack(), gap=gap) == (Verdict.UNSURE, gap)
     assert verdict(stack(LEAK_HERE), gap=gap)[0] is Verdict.LEAK

@@ -48,7 +48,7 @@ def _command(name: str) -> Command:
         summary=str(module.SUMMARY).removesuffix(" (the default command)"),
         usage=parser.usage or " ".join(parser.format_usage().removeprefix("usage:").split()),
         groups=tuple(group for group in groups if group.options),
-        examples=tuple(_examples(str(module.EXAMPLES))),
+        examples=tuple(_examples(str(getattr(module, "EXAMPLES", "")))),
     )
 
 

@@ -38,8 +38,8 @@ _MANGLED = re.compile("|".join(_PARAMETERS))
 
 _INTRODUCTION = (
     "kwatch attaches to these functions and tracepoints. Each function is optional: kwatch probes "
-    "those that a file has, and the `attached` line says how many functions of which file it "
-    "probes. kwatch treats a file as an allocator if it defines "
+    "those that a file has, and the `attached` line gives the number of probed functions in "
+    "each file. kwatch treats a file as an allocator if it defines "
     f"{' and '.join(f'`{name}`' for name in ESSENTIAL)}. This includes any libc, jemalloc, "
     "tcmalloc, mimalloc, and static programs with a symbol table."
 )

@@ -110,7 +110,7 @@ def _trace(
 def _run(live: LiveSession, signals: Signals) -> int:
     loop = EventLoop(live, signals, _say)
     loop.run(lambda: math.inf)
-    live.finish(loop.patience("reading what has come until now"))
+    live.finish(loop.patience("reading the remaining events"))
     live.session.read_stacks(_PATIENCE_S)
     return loop.status()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kwatch doctor`: what works on this machine, what does not, and the cure."""
+"""`kwatch doctor`: check what works on this machine and how to fix what does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kwatch.commands.doctor.features import Feature, features
 from kwatch.errors import ExitCode
 from kwatch.system import stdio
 
-SUMMARY = "what works on this machine, what does not, and the cure"
+SUMMARY = "check what works on this machine and how to fix what does not"
 
 EXAMPLES = """\
 exit status: 0 everything needed works, 1 something that is needed does not

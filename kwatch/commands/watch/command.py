@@ -22,6 +22,8 @@ from kwatch.units import parse_seconds, parse_size
 
 SUMMARY = "report leaks and system calls of running processes (the default command)"
 
+TAKES_COMMAND = True
+
 USAGE = "kwatch [TARGET] [WHAT] [WHEN] [OUTPUT] [-- COMMAND [ARG ...]]"
 
 EXAMPLES = """\

@@ -69,7 +69,7 @@ def _heaps_of_32_bits(options: TraceOptions, names: list[str]) -> list[str]:
 def _coverage(tracees: Tracees, missed: list[str]) -> str:
     """What is probed, by file, and what could not be probed."""
     coverages = [tracees.system, *(process.coverage for process in tracees.process_table)]
-    probed = {line for coverage in coverages for line in coverage.hooked}
+    probed = {line for coverage in coverages for line in coverage.probed}
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     missed = [*(f"not {name} ({why})" for name, why in refused.items()), *missed]
     if tracees.unreadable:

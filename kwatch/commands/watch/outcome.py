@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from kwatch.errors import ExitCode
 from kwatch.model.snapshot import Snapshot, Verdict
+from kwatch.units import counted
 
 
 class Outcome:
@@ -30,9 +31,6 @@ class Outcome:
         if self._found_leak:
             return ExitCode.LEAK
         if self._unsure:
-            noun = "process" if self._unsure == 1 else "processes"
-            self._say(
-                f"kwatch: --fail-on-leak: no leak found, but {self._unsure:,} {noun} could not be "
-                "judged"
-            )
+            unsure = counted(self._unsure, "process", "processes")
+            self._say(f"kwatch: --fail-on-leak: no leak found, but {unsure} could not be judged")
         return ExitCode.FAILED if nothing_traced else status

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
 from kwatch.model.frame import Frame
-from kwatch.model.snapshot import CodeMapping
+from kwatch.model.snapshot import ProfileMapping
 from kwatch.sinks.profiles.protobuf import integer, nested, packed
 from kwatch.sinks.profiles.unit import (
     INUSE_SPACE,
@@ -85,7 +85,7 @@ class _Tables:
     def value_type(self, field: int, name: str, unit: str) -> bytes:
         return nested(field, integer(1, self.string(name)) + integer(2, self.string(unit)))
 
-    def mapping(self, pid: int, code: CodeMapping) -> int:
+    def mapping(self, pid: int, code: ProfileMapping) -> int:
         described = (1, 1, 1, 1)  # has functions, files, lines, inlined functions
         return self._mappings.id_of(
             (pid, code),
