@@ -27,6 +27,7 @@ from kwatch.model.snapshot import (
 )
 from kwatch.sinks.table.names import shortened
 from kwatch.sinks.table.screen import Screen, terminal_width
+from kwatch.sinks.table.syscalls import syscall_lines
 from kwatch.sinks.table.table import Tables
 
 APPEND = "std::basic_string<char, std::allocator<char> >::_M_append(char const*, unsigned long)"
@@ -93,6 +94,22 @@ def test_a_long_path_costs_the_header_nothing_else() -> None:
     assert "] nginx[1234]  5.0 s  exited  /nix/store/" in line
     assert line.endswith("/bin/nginx  no events")
     assert columns(line) == 80
+
+
+@pytest.mark.parametrize(
+    ("width", "headers"),
+    [
+        (80, ["NAME", "CALLS", "ERRORS", "TOTAL", "P50", "P99", "MAX"]),
+        (56, ["NAME", "CALLS", "ERRORS", "TOTAL", "P99", "MAX"]),
+        (48, ["NAME", "CALLS", "ERRORS", "TOTAL", "MAX"]),
+    ],
+)
+def test_percentiles_go_where_the_terminal_is_narrow(width: int, headers: list[str]) -> None:
+    stats = SyscallStats("clock_nanosleep", 999_999, 0, 10**9, 10**6, 10**6, 10**6)
+    summary = SyscallSummary(999_999, 0, (stats,))
+    lines = syscall_lines(summary, Screen(width, "utf-8"))
+    assert lines[0].split() == headers
+    assert max(map(len, lines)) <= width
 
 
 def test_a_narrow_terminal_leaves_names_their_room() -> None:

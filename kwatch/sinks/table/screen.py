@@ -75,8 +75,15 @@ class Screen:
 
     def room_beside(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
         """The columns that a table of these leaves for one more."""
+        return max(self._rest(headers, rows), _MIN_ROOM)
+
+    def has_room_beside(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+        """Whether a table of these and one more fits."""
+        return self._rest(headers, rows) >= _MIN_ROOM
+
+    def _rest(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
         widths = (max(map(len, column)) for column in zip(headers, *rows, strict=True))
-        return max(self.width - sum(width + _GAP for width in widths), _MIN_ROOM)
+        return self.width - sum(width + _GAP for width in widths)
 
 
 def cell(count: int) -> str:

@@ -36,9 +36,22 @@ def _table(syscalls: SyscallSummary, finished: Sequence[SyscallStats], screen: S
         cells.append(_sums(sum(s.calls for s in rest), sum(s.errors for s in rest), rest))
     names.append("total")
     cells.append(_sums(syscalls.calls, syscalls.errors, finished))
-    room = screen.room_beside(_HEADERS[1:], cells)
+    headers, cells = _fitted(cells, screen)
+    room = screen.room_beside(headers, cells)
     rows = [[screen.clip(name, room), *row] for name, row in zip(names, cells, strict=True)]
-    return screen.table(_HEADERS, rows, left="NAME")
+    return screen.table([_HEADERS[0], *headers], rows, left="NAME")
+
+
+def _fitted(cells: list[list[str]], screen: Screen) -> tuple[list[str], list[list[str]]]:
+    """Leaves out percentiles where the terminal is too narrow for all columns."""
+    headers = list(_HEADERS[1:])
+    for percentile in ("P50", "P99"):
+        if screen.has_room_beside(headers, cells):
+            break
+        index = headers.index(percentile)
+        headers = [*headers[:index], *headers[index + 1 :]]
+        cells = [[*row[:index], *row[index + 1 :]] for row in cells]
+    return headers, cells
 
 
 def _cells(stats: SyscallStats) -> list[str]:

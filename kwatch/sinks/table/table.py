@@ -194,7 +194,7 @@ def _memory(memory: MemoryStats | None) -> str:
         parts.append(f"{format_size(memory.mapped_bytes)} in {counted(memory.mappings, 'mapping')}")
     if memory.brk_bytes:
         parts.append(f"brk {format_growth(memory.brk_bytes)}")
-    return f"memory: {', '.join(parts)} (includes the heap; not a leak)" if parts else ""
+    return f"memory: {', '.join(parts)} (includes the heap)" if parts else ""
 
 
 def _lost(lost: Lost) -> str:
