@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import PurePath
 
 from kwatch.model.frame import Frame
+from kwatch.model.standard_names import is_rust_allocator, is_standard_name
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 
 # Mangled and demangled names; `__r*` are the names that rustc gives the global allocator.
@@ -19,10 +20,14 @@ _ALLOCATORS = frozenset(
 
 #: Names that end like zmalloc, _PyObject_Malloc, ngx_palloc_small, AllocateHeap; not deallocate.
 _WRAPPERS = re.compile(
-    r"[\w:]*(?<!de)(alloc|allocate|memalign|strn?dup|memdup)"
-    r"(z|0|n|nn)?(_?(n|num|raw|small|large|array|heap))?",
+    r"[\w:]*(?<!de)(alloc|allocate|memalign|strn?dup|memdup|asprintf|strdup_v?printf)"
+    r"(z|0|n|nn|2)?(_?(n|num|raw|small|large|huge|array|heap|zero|aligned|usable|block|extended"
+    r"|internal|body))*|_?PyObject_(GC_)?New(Var)?|g_(slice_)?(new|copy)0?",
     re.IGNORECASE,
 )
+
+#: What stands for a file where there is none: see `Mapping.is_generated`.
+_ANONYMOUS = ("//anon", "[anon", "[heap", "[stack", "/memfd:", "/dev/zero")
 
 _SYSTEM_LIBRARIES = tuple(
     f"{root}/{folder}/" for root in ("", "/usr") for folder in ("lib", "lib64", "lib32", "libx32")
@@ -38,16 +43,10 @@ _START_UP = frozenset(
 #: Nothing calls these. They have no unwind information, but a stack that ends there is complete.
 _OUTERMOST = frozenset("_start _dl_start_user".split())
 
-#: These allocate what the C runtime keeps with a thread's stack, for the next thread.
-_KEPT_FOR_THREADS = frozenset("allocate_dtv _dl_allocate_tls".split())
-
-#: Functions around glibc's tables of locales, messages and name services. The tables live as long
-#: as the process; __libc_freeres() frees them for valgrind.
-_KEPT_TABLES = re.compile(r"_nl_|__nss_|nss_database_|(setlocale|bindtextdomain|textdomain)$")
-
-#: The C++ headers of gcc and clang, and the sources of Rust's library, where they are shipped.
+#: The C++ headers of gcc and clang, inline functions of glibc's headers, and the sources of Rust's
+#: library, where they are shipped.
 _STANDARD_SOURCES = re.compile(
-    r"/include/c\+\+/|^/rustc/|/rustc-[^/]*/library/|/lib/rustlib/src/|^/rust/deps/"
+    r"/include/c\+\+/|/include/([\w-]+/)?bits/|^/rustc/|/rustc-[^/]*/library/|/lib/rustlib/src/|^/rust/deps/"
 )
 _STANDARD_MODULES = re.compile(r"lib(std)?c\+\+(abi)?\.so")
 
@@ -59,7 +58,8 @@ def is_allocator(symbol: str) -> bool:
 
 def is_wrapper(frame: Frame) -> bool:
     """Whether a function's name says that it allocates for others: zmalloc, os::malloc(size_t)."""
-    return bool(_WRAPPERS.fullmatch(frame.symbol.partition("(")[0]))
+    name = frame.symbol.partition("(")[0]
+    return bool(_WRAPPERS.fullmatch(name)) or is_rust_allocator(frame.symbol)
 
 
 def is_start_up(symbol: str) -> bool:
@@ -71,12 +71,9 @@ def is_outermost(symbol: str) -> bool:
     return symbol in _OUTERMOST
 
 
-def is_kept_for_threads(symbol: str) -> bool:
-    return symbol in _KEPT_FOR_THREADS
-
-
-def is_kept_table(symbol: str) -> bool:
-    return bool(_KEPT_TABLES.match(symbol))
+def is_in_no_file(frame: Frame) -> bool:
+    """Whether a frame's code is in no known file: a JIT compiler made it, or it was copied."""
+    return not frame.module or frame.module.startswith(_ANONYMOUS)
 
 
 def is_application(frame: Frame, program: str = "") -> bool:
@@ -84,16 +81,18 @@ def is_application(frame: Frame, program: str = "") -> bool:
 
     `program` is the executable: it counts as the application even in a system folder.
     """
-    if not frame.module:
+    if is_in_no_file(frame):
         return False
     return frame.module == program or not frame.module.startswith(_SYSTEM_LIBRARIES)
 
 
 def is_standard(frame: Frame) -> bool:
-    """Whether a frame belongs to C++'s or Rust's library, which may be inlined into the program."""
+    """Whether a frame belongs to a language's library, which may be inlined into the program."""
     if frame.file:
         return bool(_STANDARD_SOURCES.search(frame.file))
-    return bool(_STANDARD_MODULES.match(PurePath(frame.module).name))
+    if _STANDARD_MODULES.match(PurePath(frame.module).name):
+        return True
+    return is_standard_name(frame.symbol)
 
 
 def relevant_frames(frames: Sequence[Frame]) -> list[Frame]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from kwatch.model.snapshot import Snapshot
+from kwatch.report.attribution import StackSymbolizer
 from kwatch.report.unsymbolized import NoSymbols, UnsymbolizedSnapshot
-from kwatch.report.verdict import StackSymbolizer
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 
 _MAX_WAITING = 1024

@@ -19,8 +19,9 @@ from kwatch.model.snapshot import (
     SyscallSummary,
     Verdict,
 )
-from kwatch.report.verdict import StackSymbolizer, VerdictInput, judge
-from kwatch.symbols.stack import Stack
+from kwatch.report.attribution import StackSymbolizer
+from kwatch.report.verdict import VerdictInput, judge
+from kwatch.symbols.stack import Stack, up_to
 
 _Row = TypeVar("_Row", StackStats, StackTotals, CallStackStats)
 
@@ -100,8 +101,10 @@ class NoSymbols:
     def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
         return [stack.frames for stack in stacks]
 
-    def first(self, stacks: Sequence[Stack], wanted: Callable[[Frame], bool]) -> list[Frame | None]:
-        return [next(filter(wanted, stack.frames), None) for stack in stacks]
+    def leading(
+        self, stacks: Sequence[Stack], is_last: Callable[[Frame], bool]
+    ) -> list[tuple[Frame, ...]]:
+        return [up_to(stack.frames, is_last) for stack in stacks]
 
 
 def _named(

@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from kwatch.model.c_library import is_c_library
 from kwatch.model.frame import Frame
 from kwatch.procfs.address_space import ReturnAddress
 from kwatch.symbols.dwarf.libdw import Location
 from kwatch.symbols.open_files import OpenFile, OpenFiles
 from kwatch.symbols.reader import Damaged, NotStarted, Reader
 from kwatch.symbols.stack import Stack
+from kwatch.symbols.tail_calls import TailCalls
 from kwatch.system.lru import Lru
 
 _MAX_REQUEST = 64  # addresses in a request to the reader, whose time is limited
 _MAX_BYTES = 32 << 20
+_MAX_C_LIBRARIES = 32  # with their loaders
 _FRAME_BYTES = 250  # of a Frame and its entry in the cache, without its strings
 
 
@@ -52,6 +55,7 @@ class FrameCache:
         self._reader = reader
         self._on_error = on_error
         self._frames: Lru[tuple[int, int, int], Named] = Lru(_MAX_BYTES, weigh=_weight)
+        self._tail_calls: Lru[int, TailCalls] = Lru(_MAX_C_LIBRARIES)
         self._hurried = False
 
     @property
@@ -119,10 +123,25 @@ class FrameCache:
                 frame = address.frame(offset, file.path)
                 named = Named((frame,), final=final, unread=not final)
             else:
-                named = Named(_frames(address, file.path, vaddr, location), location.signal, final)
+                *inlined, function = _frames(address, file.path, vaddr, location)
+                function = self._entered_by_jump(file, address, vaddr, function)
+                named = Named((*inlined, function), location.signal, final)
             if final:
                 self._frames.put((file.number, address.offset, address.step), named)
             yield address, named
+
+    def _entered_by_jump(
+        self, file: OpenFile, address: ReturnAddress, vaddr: int, frame: Frame
+    ) -> Frame:
+        """In the C library, a function without a name gets that of the one that jumps to it."""
+        if frame.symbol or file.elf is None or not is_c_library(frame):
+            return frame
+        known = self._tail_calls.get(file.number)
+        if known is None:
+            known = TailCalls(file.elf)
+            self._tail_calls.put(file.number, known)
+        found = known.find(vaddr)
+        return address.frame(found[1], file.path, found[0]) if found else frame
 
 
 def _frames(address: ReturnAddress, path: str, vaddr: int, location: Location) -> tuple[Frame, ...]:

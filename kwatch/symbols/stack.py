@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kwatch.model.frame import Ending, Frame
@@ -24,3 +25,9 @@ class Stack:
     generated: dict[ReturnAddress, Frame] = field(default_factory=dict)
     frames: tuple[Frame, ...] = ()
     seen_ns: int = 0
+
+
+def up_to(frames: Sequence[Frame], is_last: Callable[[Frame], bool]) -> tuple[Frame, ...]:
+    """The frames up to the first for which `is_last` is true; all if there is none."""
+    end = next((index + 1 for index, frame in enumerate(frames) if is_last(frame)), None)
+    return tuple(frames[:end])

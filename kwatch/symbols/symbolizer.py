@@ -17,7 +17,7 @@ from kwatch.symbols.frame_cache import FrameCache, Named
 from kwatch.symbols.jit import JitCode, executable_memory
 from kwatch.symbols.open_files import MAX_FILES, OpenFiles
 from kwatch.symbols.reader import NotStarted, Reader
-from kwatch.symbols.stack import Stack
+from kwatch.symbols.stack import Stack, up_to
 
 _REFRESH_S = 1.0
 
@@ -104,24 +104,30 @@ class Symbolizer:
         after_signal = {each: more[inside] for each, (_, inside) in interrupted.items()}
         return [stack.frames or _assembled(stack, names, after_signal) for stack in stacks]
 
-    def first(self, stacks: Sequence[Stack], wanted: Callable[[Frame], bool]) -> list[Frame | None]:
-        """The innermost frame of each stack that is wanted; names no more frames than that takes.
+    def leading(
+        self, stacks: Sequence[Stack], is_last: Callable[[Frame], bool]
+    ) -> list[tuple[Frame, ...]]:
+        """The innermost frames of each stack, up to the first for which `is_last` is true.
 
-        None if there is none, or if it depends on a name that was not read because of `hurry`.
+        Names no more frames than that takes. All frames if there is none; no frame if that depends
+        on a name that was not read because of `hurry`.
         """
         self.close_retired()
-        found = [next(filter(wanted, stack.frames), None) for stack in stacks]
+        found = [list(stack.frames) for stack in stacks]
         left = [index for index, stack in enumerate(stacks) if not stack.frames]
         depth = 0
-        while left := [i for i in left if found[i] is None and depth < len(stacks[i].addresses)]:
+        while left := [i for i in left if depth < len(stacks[i].addresses)]:
             names = self._cache.names((stacks[i], stacks[i].addresses[depth]) for i in left)
-            named = {i: names[stacks[i].addresses[depth]] for i in left}
-            left = [i for i in left if not named[i].unread]
+            more = []
             for i in left:
-                frames = _frames_at(stacks[i], depth, named[i])
-                found[i] = next(filter(wanted, frames), None)
+                named = names[stacks[i].addresses[depth]]
+                frames = _frames_at(stacks[i], depth, named)
+                found[i] = [] if named.unread else [*found[i], *frames]
+                if not named.unread and not any(map(is_last, frames)):
+                    more.append(i)
+            left = more
             depth += 1
-        return found
+        return [up_to(frames, is_last) for frames in found]
 
     def hurry(self) -> None:
         """Files are not read any more: what has no name yet stays without one.

@@ -33,8 +33,8 @@ class Names:
         self.named += stacks
         return [tuple(map(self._frame, stack.addresses)) for stack in stacks]
 
-    def first(self, stacks, wanted):
-        return [self._frame(stack.addresses[0]) for stack in stacks]
+    def leading(self, stacks, is_last):
+        return [(self._frame(stack.addresses[0]),) for stack in stacks]
 
     def hurry(self):
         self.may_go.set()

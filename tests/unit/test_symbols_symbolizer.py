@@ -132,7 +132,7 @@ def test_a_prefetched_file_outlives_its_process_and_its_name(
     fresh.close()
 
 
-def test_first_names_no_more_frames_than_needed(tmp_path: Path) -> None:
+def test_no_more_frames_are_named_than_needed(tmp_path: Path) -> None:
     """Reading debug information takes most of the time."""
     asked: list[int] = []
 
@@ -146,15 +146,15 @@ def test_first_names_no_more_frames_than_needed(tmp_path: Path) -> None:
     symbolizer = Symbolizer(reader=Counting())
     with running(compile_cpp(tmp_path)) as (pid, addresses):
         stack = symbolizer.stack(pid, AddressSpace(read_mappings(pid)), addresses)
-        [seller] = symbolizer.first([stack], lambda frame: "sell" in frame.symbol)
-        assert seller is not None
+        [(seller,)] = symbolizer.leading([stack], lambda frame: "sell" in frame.symbol)
         assert seller.line
         assert len(asked) == 1
-        [main] = symbolizer.first([stack], lambda frame: frame.symbol == "main")
-        assert main is not None
+        [(*_, main)] = symbolizer.leading([stack], lambda frame: frame.symbol == "main")
+        assert main.symbol == "main"
         assert len(asked) == 2
-        assert symbolizer.first([stack], lambda frame: frame.symbol == "nobody") == [None]
-        assert symbolizer.frames([stack]) == [(seller, main)]
+        everything = [(seller, main)]
+        assert symbolizer.leading([stack], lambda frame: frame.symbol == "nobody") == everything
+        assert symbolizer.frames([stack]) == everything
         assert len(asked) == 2
     symbolizer.close()
 
@@ -162,11 +162,11 @@ def test_first_names_no_more_frames_than_needed(tmp_path: Path) -> None:
 def test_hurry_returns_what_is_known(tmp_path: Path, symbolizer: Symbolizer) -> None:
     with running(compile_cpp(tmp_path)) as (pid, addresses):
         stack = symbolizer.stack(pid, AddressSpace(read_mappings(pid)), addresses)
-        symbolizer.first([stack], lambda frame: True)
+        symbolizer.leading([stack], lambda frame: True)
         symbolizer.hurry()
         [frames] = symbolizer.frames([stack])
         other = symbolizer.stack(pid, AddressSpace(read_mappings(pid)), addresses[1:])
-        assert symbolizer.first([stack, other], lambda frame: True) == [frames[0], None]
+        assert symbolizer.leading([stack, other], lambda frame: True) == [frames[:1], ()]
     assert [bool(frame.symbol) for frame in frames] == [True, False]
     assert [frame.address for frame in frames] == addresses
 
