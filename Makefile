@@ -2,14 +2,14 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help setup-run setup-test setup-bench setup-vm demo test test-vm test-vm-setup test-vm-short lint bench \
-	docs picture clean
+.PHONY: help setup-run setup-test setup-bench setup-confusion setup-vm demo test test-vm test-vm-setup \
+	test-vm-short lint bench confusion docs picture clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # tools/setup installs only what is missing or older than pyproject.toml.
-setup-run setup-test setup-bench setup-vm: setup-%:
+setup-run setup-test setup-bench setup-confusion setup-vm: setup-%:
 	@tools/setup $*
 
 demo: setup-run ## watch a leaking service (as root)
@@ -34,6 +34,9 @@ lint: setup-test ## check style and types
 
 bench: setup-bench ## measure what tracing costs (as root)
 	$(PYTHON) tools/bench
+
+confusion: setup-confusion ## compare verdicts on 32 services with the truth (as root)
+	$(PYTHON) tools/confusion
 
 docs: setup-run ## make the CLI reference, the man page, and the lists of probes and losses
 	$(PYTHON) tools/docs
