@@ -59,9 +59,11 @@ struct call_in_progress {
 	__u8 abi;
 	__u8 flags;
 	__u32 active;
-	__u32 waiting; /* entered by a launched command before its exec */
+	__u8 waiting; /* entered by a launched command before its exec */
+	__u8 mapping; /* see kwatch_mapping */
+	__u16 unused;
 	__u32 records; /* sent by the thread: see write_record */
-#ifdef CALL_STACKS
+#ifdef STACKS
 	__u64 stack; /* see kwatch_stacked_syscall */
 	struct last_stack last;
 	__u8 scratch; /* of the unwinding under way */

@@ -48,6 +48,11 @@ class TraceOptions:
         return self.heap or self.stacks
 
     @property
+    def selects_sizes(self) -> bool:
+        """Whether some blocks are not traced because of their size."""
+        return self.min_size > 0 or self.max_size < UNLIMITED
+
+    @property
     def names_programs(self) -> bool:
         """Whether the kernel has to record the mappings and names of every process.
 

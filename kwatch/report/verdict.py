@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kwatch.model.frame import Ending
-from kwatch.model.snapshot import StackStats, Verdict
+from kwatch.model.losses import buffer_helps
+from kwatch.model.snapshot import Lost, StackStats, Verdict
 from kwatch.report.attribution import Origin, StackSymbolizer, leaking_place, origins
 from kwatch.symbols.stack import Stack
 from kwatch.units import counted, format_size
@@ -19,22 +20,27 @@ class VerdictInput:
 
     `stacks`: all that hold blocks old enough to count, most bytes first, including those that are
     not listed. `program`: the path of the executable. `killed_by`: the signal that killed the
-    process, if any. `gap`: why kwatch may have missed some of the heap; empty if it missed nothing.
+    process, if any. `lost`: the losses that affect the heap's numbers. `gap`: why they may not show
+    everything; empty if they do.
+    `has_events`: whether anything was allocated or freed.
     """
 
     stacks: tuple[tuple[StackStats, Stack], ...]
     program: str
     exited: bool
     killed_by: str = ""
-    lost_heap_events: int = 0
+    lost: Lost = field(default_factory=Lost)
     gap: str = ""
+    has_events: bool = True
 
 
-def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict, str]:
-    """The verdict on what is outstanding, and the reason in one sentence."""
-    if verdict_input.lost_heap_events:
-        lost = counted(verdict_input.lost_heap_events, "heap event was", "heap events were")
-        return Verdict.UNSURE, f"{lost} lost"
+def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict | None, str]:
+    """The verdict on what is outstanding, and the reason in one sentence.
+
+    None if there is nothing to judge.
+    """
+    if verdict_input.lost.events:
+        return Verdict.UNSURE, _lost(verdict_input.lost)
     program = verdict_input.program
     outstanding = origins(verdict_input.stacks, symbolizer, program)
     leaks = [origin for origin in outstanding if origin.is_leak(program)]
@@ -46,9 +52,18 @@ def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Ver
     unknown = [origin for origin in outstanding if not origin.is_known]
     if unknown:
         return Verdict.UNSURE, _not_known(unknown[0])
+    if not verdict_input.has_events:
+        return None, "nothing was allocated or freed while kwatch traced"
     if outstanding:
         return Verdict.CLEAN, "only blocks that system libraries keep are outstanding"
     return Verdict.CLEAN, "no outstanding block is old enough to count"
+
+
+def _lost(lost: Lost) -> str:
+    events = counted(lost.events, "event of the heap was", "events of the heap were")
+    causes = ", ".join(cause.replace("_", " ") for cause in lost.by_cause)
+    cure = "; a larger --buffer may help" if buffer_helps(lost) else ""
+    return f"{events} lost ({causes}){cure}"
 
 
 def _not_known(origin: Origin) -> str:

@@ -27,6 +27,12 @@ class RecordGaps:
         """Whether records may be missing in the current batch."""
         return self._reread_at < math.inf or self._lost_records() > self._seen
 
+    def close(self) -> None:
+        """Reads the processes again now, if records may be missing."""
+        if self.are_open:
+            self._seen, self._reread_at = self._lost_records(), math.inf
+            self._reread()
+
     def close_due(self) -> None:
         """Reads the processes again some time after a loss."""
         lost, now = self._lost_records(), time.monotonic()

@@ -120,6 +120,8 @@ class LiveSession:
         stream = self.tracer.stream
         stream.deliver(self.session.apply, with_stacks=self.session.has_room_for_stacks)
         self.tracees.end_gone(self._gone())
+        if self.options.heap:
+            self.tracees.usage.read_due()
         for pid in renamed:  # after an exec that ended the target of the same pid is applied
             self._attaching.attach_named(pid, late=True)
 
@@ -127,6 +129,7 @@ class LiveSession:
         """Detaches the tracepoints and applies the remaining events while `is_wanted`."""
         self.tracer.stop()
         self.tracer.stream.deliver_rest(self.session.apply, is_wanted)
+        self.session.close_gaps()
         self.session.losses.finished = True
         self.session.losses.refresh()
 

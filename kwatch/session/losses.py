@@ -6,14 +6,14 @@ from __future__ import annotations
 import struct
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 
 from kwatch.kernel import bpf
 from kwatch.model.losses import (
     CONTROL_RING_FULL,
     MAPPING_RECORD_LOST,
     PROCESS_UNKNOWN,
-    TRACEPOINT_MISSED,
+    heap_losses,
     may_hide_exit,
     name_of,
 )
@@ -22,20 +22,27 @@ from kwatch.rings.stream import Stream
 from kwatch.wire.events import Loss
 from kwatch.wire.maps import LossKey
 
+#: The owners of losses that no known process has: any process, or one that is in no report.
+_ANY, _UNREPORTED = 0, -1
+
 _REST = 20  # all losses are read again after this many times the duration of a read
 
 _Causes = dict[str, int]
 
 
 class LossCounters:
-    """The counters in the kernel and in the stream. Process 0 stands for unknown processes.
+    """The counters in the kernel and in the stream.
 
     `mappings`: whether lost records of mappings and names count. `tracepoints`: the descriptors of
-    the attached programs.
+    the attached programs, by the cause that counts what they missed.
     """
 
     def __init__(
-        self, counters: bpf.Map, stream: Stream, tracepoints: list[int], mappings: bool
+        self,
+        counters: bpf.Map,
+        stream: Stream,
+        tracepoints: Mapping[str, list[int]],
+        mappings: bool,
     ) -> None:
         self._counters = counters
         self._stream = stream
@@ -50,11 +57,12 @@ class LossCounters:
         for key, value in self._counters.items():
             lost = LossKey.from_buffer_copy(key)
             found[lost.tgid][name_of(Loss(lost.cause))] = struct.unpack("Q", value)[0]
-        _add(found[0], _named(self._disowned))
-        _add(found[0], self._lost_mappings(found))
-        _add(found[0], _named(+self._stream.undelivered))
-        if missed := sum(map(bpf.recursion_misses, self._tracepoints)):
-            found[0][TRACEPOINT_MISSED] = missed
+        _add(found[_UNREPORTED], _named(self._disowned))
+        _add(found[_ANY], self._lost_mappings(found))
+        _add(found[_ANY], _named(+self._stream.undelivered))
+        for cause, programs in self._tracepoints.items():
+            if missed := sum(map(bpf.recursion_misses, programs)):
+                found[_ANY][cause] = missed
         return found
 
     def of(self, pid: int) -> _Causes:
@@ -112,10 +120,10 @@ class LossAccount:
     def refresh(self) -> None:
         began = time.monotonic()
         self._losses = self._counters.read()
-        of_unknown = self._losses.setdefault(0, {})
-        self._disown(of_unknown)
+        unreported = self._losses.setdefault(_UNREPORTED, {})
+        self._disown(unreported)
         if events := self._unknown_events():
-            of_unknown[PROCESS_UNKNOWN] = events
+            unreported[PROCESS_UNKNOWN] = events
         now = time.monotonic()
         self._next_refresh = now + _REST * (now - began)
 
@@ -128,27 +136,40 @@ class LossAccount:
 
     def of(self, pid: int) -> Lost:
         """The losses of the process and of unknown processes."""
-        causes: _Causes = {}
-        for owner in (pid, 0):
-            _add(causes, self._losses.get(owner, {}))
+        causes = self._sum(pid, _ANY, _UNREPORTED)
         return Lost(sum(causes.values()), causes)
+
+    def of_heap(self, pid: int) -> Lost:
+        """The losses that may make the numbers of the process's heap wrong."""
+        return heap_losses(self._sum(pid, _ANY))
+
+    @property
+    def unreported(self) -> int:
+        """How many events of processes that are in no report would have made a verdict unsure."""
+        return heap_losses(self._sum(_UNREPORTED)).events
+
+    def _sum(self, *owners: int) -> _Causes:
+        causes: _Causes = {}
+        for owner in owners:
+            _add(causes, self._losses.get(owner, {}))
+        return causes
 
     @property
     def may_hide_exit(self) -> bool:
         """Whether an exit may have been lost."""
         return any(map(may_hide_exit, self._losses.values()))
 
-    def _disown(self, of_unknown: _Causes) -> None:
-        """Counts losses of processes that will never be known for every process."""
+    def _disown(self, unreported: _Causes) -> None:
+        """Counts the losses of processes that will never be known together."""
         now = time.monotonic_ns()
-        unknown = [pid for pid in self._losses if pid and pid not in self._known]
+        unknown = [pid for pid in self._losses if pid > 0 and pid not in self._known]
         self._unknown_since = {pid: self._unknown_since.get(pid, now) for pid in unknown}
         for pid, since_ns in self._unknown_since.items():
             if self.finished or since_ns < self._stream.delivered_ns:
                 self._counters.disown(pid)
-                _add(of_unknown, self._losses.pop(pid))
+                _add(unreported, self._losses.pop(pid))
             elif lost := self._losses[pid].get(CONTROL_RING_FULL):
-                _add(of_unknown, {CONTROL_RING_FULL: lost})  # perhaps the process's fork
+                _add(unreported, {CONTROL_RING_FULL: lost})  # perhaps the process's fork
 
 
 def _named(losses: Counter[Loss]) -> _Causes:

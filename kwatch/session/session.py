@@ -176,6 +176,19 @@ class Session:
     def _lost_records(self) -> int:
         return self._tracer.stream.lost_control_records + self._lifecycle.missed_unmaps
 
+    def gap(self, process: Process) -> str:
+        """Why kwatch may have missed some of the process's heap; empty if it missed nothing."""
+        if process.facts.exited and self._gaps.are_open:
+            return (
+                "records of mappings were lost shortly before it ended, so an allocator may have "
+                "had no probes"
+            )
+        return self.tracees.gap(process)
+
+    def close_gaps(self) -> None:
+        """Makes up for missing control records of the processes that still run."""
+        self._gaps.close()
+
     def _reread(self) -> None:
         """Reads all processes again: execs and mappings may be among the lost records."""
         for process in self.process_table:

@@ -18,6 +18,7 @@ from kwatch.processes.process_table import ProcessTable
 from kwatch.procfs.mappings import Mapping, file_of, read_mappings
 from kwatch.session.notices import Notices
 from kwatch.session.tracer import Tracer
+from kwatch.session.usage_watch import UsageWatch
 from kwatch.stacks.reader import StackReader
 from kwatch.targets import processes
 
@@ -38,6 +39,7 @@ class Tracees:
         on_end: Callable[[Process], None],
     ) -> None:
         self.process_table = ProcessTable()
+        self.usage = UsageWatch(self.process_table)
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
@@ -69,6 +71,8 @@ class Tracees:
             return None
         process = self.register(found)
         process.code.mm_id = mm_id
+        if self._options.heap:
+            self.usage.joined(process)
         if self._options.mappings:
             self.mapped(process, self.mappings(pid))
         return process
@@ -93,7 +97,9 @@ class Tracees:
         self.join(process, self.mappings)
 
     def join(self, process: Process, mappings_of: Callable[[int], list[Mapping]]) -> None:
-        if not self._options.heap:
+        if self._options.heap:
+            self.usage.joined(process)
+        else:
             self._notices.announce(_named(process))
         if not self._options.mappings:
             return

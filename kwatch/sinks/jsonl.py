@@ -45,13 +45,19 @@ def _snapshot(snapshot: Snapshot) -> dict[str, object]:
     del record["profile"]
     if snapshot.heap is not None:
         record["heap"] = _heap(snapshot.heap)
+    if snapshot.memory is not None:
+        stacks = [_stack(stack) for stack in snapshot.memory.stacks]
+        record["memory"] = _members(snapshot.memory) | {"stacks": stacks}
     if snapshot.syscalls is not None and snapshot.syscalls.stacks is not None:
         record["syscalls"] = _syscalls(snapshot.syscalls, snapshot.syscalls.stacks)
     return record
 
 
 def _heap(heap: HeapStats) -> dict[str, object]:
-    return _members(heap) | {"stacks": [_stack(stack) for stack in heap.stacks]}
+    return _members(heap) | {
+        "stacks": [_stack(stack) for stack in heap.stacks],
+        "young_stacks": [_stack(stack) for stack in heap.young_stacks],
+    }
 
 
 def _stack(stack: StackStats) -> dict[str, object]:

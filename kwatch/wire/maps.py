@@ -94,7 +94,9 @@ class CallInProgress(ctypes.Structure):
         ("abi", ctypes.c_uint8),
         ("flags", ctypes.c_uint8),
         ("active", ctypes.c_uint32),
-        ("waiting", ctypes.c_uint32),
+        ("waiting", ctypes.c_uint8),
+        ("mapping", ctypes.c_uint8),
+        ("unused", ctypes.c_uint16),
         ("records", ctypes.c_uint32),
     )
 

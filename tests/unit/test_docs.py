@@ -163,6 +163,7 @@ def test_every_field_of_the_output_is_named() -> None:
         snapshot.HeapStats,
         snapshot.Frame,
         snapshot.MemoryStats,
+        snapshot.Descriptors,
         snapshot.SyscallSummary,
         snapshot.SyscallStats,
         snapshot.Lost,

@@ -132,24 +132,24 @@ def test_loss_is_named_only_if_there_is_some() -> None:
 
 
 def test_an_idle_process_takes_one_line() -> None:
-    final = replace(IDLE, kind="final", verdict=Verdict.CLEAN)
+    final = replace(IDLE, kind="final")
     [line] = lines_of(final)
     assert re.fullmatch(
-        r"CLEAN: nginx\[1234\]: no events  \[..:..:..\] 5.0 s  /usr/sbin/nginx", line
+        r"NO VERDICT: nginx\[1234\]: no events  \[..:..:..\] 5.0 s  /usr/sbin/nginx", line
     )
     unsure = replace(final, verdict=Verdict.UNSURE, reason="no allocator was found")
     line, why = lines_of(unsure)
     assert line.endswith("/usr/sbin/nginx  no events")
     assert why == "UNSURE: nginx[1234]: no allocator was found"
-    [line] = lines_of(replace(final, verdict=None))
+    [line] = lines_of(replace(final, heap=None))
     assert line.endswith("] nginx[1234]  5.0 s  /usr/sbin/nginx  no events")
 
 
 def test_calls_that_have_not_returned_are_named_although_nothing_happened() -> None:
     blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2)
-    waiting = final_of(syscalls(blocked), Verdict.CLEAN)
+    waiting = final_of(syscalls(blocked), None)
     [line] = lines_of(waiting)
-    assert line.startswith("CLEAN: nginx[1234]: no events (unfinished: futex 2)  [")
+    assert line.startswith("NO VERDICT: nginx[1234]: no events (unfinished: futex 2)  [")
     line, _ = lines_of(replace(waiting, verdict=Verdict.UNSURE))
     assert line.endswith("/usr/sbin/nginx  no events (unfinished: futex 2)")
 
@@ -193,8 +193,8 @@ def test_the_verdict_is_the_last_line_and_in_color_if_asked() -> None:
     final = replace(heap(stack(1, 1)), kind="final", verdict=Verdict.LEAK, reason="LEAK it is")
     assert lines_of(final)[-2] == "LEAK: nginx[1234]: LEAK it is"
     assert lines_of(final, color=True)[-2] == "\033[1;31mLEAK\033[0m: nginx[1234]: LEAK it is"
-    [idle] = lines_of(final_of(IDLE, Verdict.CLEAN), color=True)
-    assert idle.startswith("\033[1;32mCLEAN\033[0m: nginx[1234]: no events")
+    _, clean = lines_of(final_of(IDLE, Verdict.CLEAN), color=True)
+    assert clean.startswith("\033[1;32mCLEAN\033[0m: nginx[1234]")
     assert "LEAK" not in "".join(lines_of(replace(final, kind="snapshot")))
 
 

@@ -62,6 +62,7 @@ ENUMS = {
     "kwatch_event_type": ("EVENT_", events.EventType),
     "kwatch_abi": ("ABI_", events.Abi),
     "kwatch_loss": ("LOSS_", events.Loss),
+    "kwatch_mapping": ("MAPPING_", events.MappingFlag),
     "kwatch_call_stack": ("CALL_STACK_", events.NoCallStack),
     "kwatch_stack_copy": ("COPY_", events.StackCopy),
     "target_flag": ("TARGET_", maps.TargetFlag),
