@@ -173,7 +173,7 @@ _KEPT_INNER = re.compile("|".join(row.inner for row in KEPT if row.inner))
 
 def is_c_library(frame: Frame) -> bool:
     """Whether a frame is in a file of the C library, its loader among them."""
-    return bool(_MODULES.fullmatch(frame.module.rpartition("/")[2]))
+    return _is_library_file(frame.module)
 
 
 def has_c_name(frame: Frame) -> bool:
@@ -181,10 +181,7 @@ def has_c_name(frame: Frame) -> bool:
 
     Names with a leading underscore are reserved for it (C11 7.1.3).
     """
-    name = _plain(frame.symbol)
-    if frame.symbol.startswith("_") or name in _HANDED or name in _KEPT:
-        return True
-    return bool(_KEPT_INNER.fullmatch(name)) and not name.startswith(_COMMON_PREFIXES)
+    return _is_c_name(frame.symbol)
 
 
 def owner(frames: Sequence[Frame]) -> Owner:
@@ -196,6 +193,19 @@ def owner(frames: Sequence[Frame]) -> Owner:
     if row is None:
         return Owner.UNKNOWN
     return Owner.CALLER if len(frames) <= row.frames else Owner.LIBRARY
+
+
+@lru_cache(256)
+def _is_library_file(module: str) -> bool:
+    return bool(_MODULES.fullmatch(module.rpartition("/")[2]))
+
+
+@lru_cache(4096)
+def _is_c_name(symbol: str) -> bool:
+    name = _plain(symbol)
+    if symbol.startswith("_") or name in _HANDED or name in _KEPT:
+        return True
+    return bool(_KEPT_INNER.fullmatch(name)) and not name.startswith(_COMMON_PREFIXES)
 
 
 def _is_kept(frame: Frame, name: str) -> bool:

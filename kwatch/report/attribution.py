@@ -64,14 +64,15 @@ class Origin:
             return True
         if not self.library or self.owner is Owner.CALLER:
             return False
-        return self.owner is Owner.LIBRARY or self._is_whole
+        return self.owner is Owner.LIBRARY or not self._is_cut
 
     def is_leak(self, program: str) -> bool:
         """Whether the program itself allocated, or a library function with more than one block.
 
-        What the C library hands out belongs to the function that called it.
+        What the C library hands out belongs to the function that called it. If that is unknown, the
+        blocks may be a table.
         """
-        if self.library and self.owner is Owner.LIBRARY:
+        if self.library and (self._is_cut or self.owner is Owner.LIBRARY):
             return self.row.bytes > MAX_KEPT_BYTES
         if self.row.blocks >= 2:
             return bool(self.library) or self.caller is not None
@@ -80,10 +81,11 @@ class Origin:
         return self.caller is not None and is_application(self.caller, program)
 
     @property
-    def _is_whole(self) -> bool:
-        """Whether the stack does not end before the function that called the library."""
-        whole = self.row.ending in (Ending.COMPLETE, Ending.FINISHED)
-        return whole or is_outermost(self.library[-1].symbol)
+    def _is_cut(self) -> bool:
+        """Whether the stack ends in the C library, before the function that called it."""
+        if self.caller is not None or self.row.ending in (Ending.COMPLETE, Ending.FINISHED):
+            return False
+        return not is_outermost(self.library[-1].symbol)
 
 
 def origins(
@@ -130,10 +132,10 @@ def leaking_place(origin: Origin, symbolizer: StackSymbolizer, program: str) -> 
         or callers
     )
     if not own:
-        return _place(None)
+        return place(None)
     caller = next(dropwhile(is_wrapper, own), own[0])
     means = own[0] if caller is not own[0] else _called(caller, frames)
-    return f"{_place(caller)} through {_place(means)}" if means else _place(caller)
+    return f"{place(caller)} through {place(means)}" if means else place(caller)
 
 
 def _origins(
@@ -188,7 +190,8 @@ def _called(caller: Frame, frames: Sequence[Frame]) -> Frame | None:
     return called if called.symbol or is_in_no_file(called) else None
 
 
-def _place(frame: Frame | None) -> str:
+def place(frame: Frame | None) -> str:
+    """A function with its source line or module, as a reason names it."""
     if frame is None:
         return "an unknown place"
     module = basename(frame.module)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kwatch.model.frame import Ending
 from kwatch.model.losses import buffer_helps
 from kwatch.model.snapshot import Lost, StackStats, Verdict
-from kwatch.report.attribution import Origin, StackSymbolizer, leaking_place, origins
+from kwatch.report.attribution import Origin, StackSymbolizer, leaking_place, origins, place
 from kwatch.symbols.stack import Stack
 from kwatch.units import counted, format_size
 
@@ -45,8 +45,8 @@ def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Ver
     outstanding = origins(verdict_input.stacks, symbolizer, program)
     leaks = [origin for origin in outstanding if origin.is_leak(program)]
     if leaks:
-        place = leaking_place(leaks[0], symbolizer, program)
-        return Verdict.LEAK, _describe([leak.row for leak in leaks], place, verdict_input)
+        where = leaking_place(leaks[0], symbolizer, program)
+        return Verdict.LEAK, _describe([leak.row for leak in leaks], where, verdict_input)
     if verdict_input.gap:
         return Verdict.UNSURE, verdict_input.gap
     unknown = [origin for origin in outstanding if not origin.is_known]
@@ -72,10 +72,12 @@ def _not_known(origin: Origin) -> str:
         return f"without stacks, kwatch cannot tell what allocated {amount}"
     if origin.caller is not None and origin.caller.module:
         return f"code in no known file allocated {amount}"
+    if origin.library and origin.caller is None:
+        return f"the stack of {amount} is cut in {place(origin.library[-1])}: its caller is unknown"
     return f"the caller that allocated {amount} is unknown"
 
 
-def _describe(leaks: Sequence[StackStats], place: str, verdict_input: VerdictInput) -> str:
+def _describe(leaks: Sequence[StackStats], where: str, verdict_input: VerdictInput) -> str:
     largest = leaks[0]
     ending = "were never freed" if verdict_input.exited else "are still not freed"
     if verdict_input.killed_by:
@@ -84,7 +86,7 @@ def _describe(leaks: Sequence[StackStats], place: str, verdict_input: VerdictInp
         ending = ending.replace("were", "was").replace("are", "is")
     others = len(leaks) - 1
     more = f", and more from {others:,} other stack{'s' * (others > 1)}" if others else ""
-    return f"{_amount(largest)} from {place} {ending}{more}"
+    return f"{_amount(largest)} from {where} {ending}{more}"
 
 
 def _amount(stack: StackStats) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Exits with 1 if a leaking service was called clean, or a service failed."""
+    """Exits with 1 if a leaking service was called clean or not judged, or a service failed."""
     parser = _parser()
     options = parser.parse_args()
     services = [
@@ -41,6 +42,7 @@ def main() -> int:
         return 0
     if os.geteuid() != 0:
         parser.error("tracing needs root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the services, as Ctrl-C does
     rows = []
     for service in services:
         rows.append(_run(service, options.seconds))
@@ -51,7 +53,7 @@ def main() -> int:
 
 
 def _is_bad(row: Row) -> bool:
-    return row.result is None or (row.service.leaks and row.result.verdict == "clean")
+    return row.result is None or (row.service.leaks and row.result.verdict in ("clean", "none"))
 
 
 def _run(service: Service, seconds: float) -> Row:

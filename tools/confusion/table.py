@@ -32,6 +32,8 @@ class Row:
             return "unsure"
         if (self.result.verdict == "leak") != self.service.leaks:
             return "wrong"
+        if not self.service.leaks:
+            return "right"
         found = re.search(self.service.fault, self.result.reason, re.IGNORECASE)
         return "right" if found else "elsewhere"
 
@@ -56,7 +58,7 @@ def sums(rows: Sequence[Row]) -> str:
     for leaks in (False, True):
         said = [
             f"{verdict} {counts[leaks, verdict]}"
-            for verdict in ("clean", "leak", "unsure", "failed")
+            for verdict in ("clean", "none", "leak", "unsure", "failed")
         ]
         lines.append(f"{'leaking' if leaks else 'healthy'}: {', '.join(said)}")
     elsewhere = sum(row.judgement == "elsewhere" for row in rows)

@@ -15,7 +15,7 @@ from typing import IO
 from confusion.service import Running
 
 _PAUSE_S = 0.02  # between two loads: kwatch and the service share the CPUs with others
-_VERDICTS = ("leak", "unsure", "clean")  # what a reader sees first
+_VERDICTS = ("leak", "unsure", "clean", "none")  # what a reader sees first; none: nothing to judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ def _until_attached(stderr: IO[str]) -> list[str]:
 
 def _worst(output: Path, said: str) -> tuple[str, str]:
     reports = [json.loads(line) for line in output.read_text().splitlines()]
-    finals = [(each["verdict"], each["reason"]) for each in reports if each["kind"] == "final"]
+    finals = [
+        (each["verdict"] or "none", each["reason"]) for each in reports if each["kind"] == "final"
+    ]
     if not finals:
         raise RuntimeError(f"kwatch gave no verdict: {said}")
     return min(finals, key=lambda final: _VERDICTS.index(final[0]))
