@@ -152,7 +152,7 @@ class Reporter:
             killed_by=process.facts.killed_by,
             lost=self._session.losses.of_heap(process.pid),
             gap=gap,
-            has_events=bool(heap.allocs or heap.frees or heap.unknown_frees or heap.inherited),
+            has_events=_was_used(heap) or (process.from_exec and process.facts.ended_itself),
         )
 
     def _too_young(self, process: Process, at_ns: int, heap: HeapStats) -> str:
@@ -165,6 +165,11 @@ class Reporter:
         blocks = counted(heap.live_blocks, "block is", "blocks are")
         older = format_seconds(older_s)
         return f"{blocks} outstanding, but kwatch traced for less than --older ({older})"
+
+
+def _was_used(heap: HeapStats) -> bool:
+    """Whether anything was allocated or freed."""
+    return bool(heap.allocs or heap.frees or heap.unknown_frees or heap.inherited)
 
 
 def _descriptors(process: Process) -> Descriptors | None:
