@@ -20,6 +20,7 @@ import socket
 import struct
 import sys
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -173,10 +174,14 @@ def _load(config: ProgramConfig, methods: AttachMethods) -> tuple[Answer, list[i
     made = objects.make_maps()
     programs = _program_table(config, methods)
     maps = {name: objects.maps[name].shape[1:4] for name in made}
-    descriptors = list(made.values())
-    for name, (kind, attach_type) in programs.items():
-        descriptors.append(_load_one(name, objects.code(name, made), kind, attach_type))
-    return {"maps": maps, "programs": list(programs), "methods": astuple(methods)}, descriptors
+    with ThreadPoolExecutor() as pool:  # most of the time, the kernel verifies programs
+        loading = [
+            pool.submit(_load_one, name, objects.code(name, made), *kinds)
+            for name, kinds in programs.items()
+        ]
+        loaded = [future.result() for future in loading]
+    answer = {"maps": maps, "programs": list(programs), "methods": astuple(methods)}
+    return answer, [*made.values(), *loaded]
 
 
 def compiled(config: ProgramConfig, methods: AttachMethods) -> Compiled:
