@@ -203,10 +203,8 @@ static __always_inline void abandon_call(struct thread *thread)
 		allocation_failed(thread);
 }
 
-static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread, u64 cookie)
+static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread, u64 cookie, u64 sp)
 {
-	u64 sp = STACK_POINTER(ctx);
-
 	if (!thread->sp)
 		return false;
 	if (sp > thread->sp || is_anew(thread, sp, cookie) || has_thrown(ctx, thread) ||
@@ -231,7 +229,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 {
 	struct thread *thread = current_thread();
 	u8 signature = COOKIE_SIGNATURE(cookie), function = COOKIE_FUNCTION(cookie);
-	u64 sp = STACK_POINTER(ctx), pointer;
+	u64 sp = STACK_POINTER(ctx) + COOKIE_PUSHED(cookie) * sizeof(u64), pointer;
 	struct arguments arguments;
 
 	keep_to_kernel_stack(ctx);
@@ -240,7 +238,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 #ifdef HEAP_COOKIE
 	note_call(cookie);
 #endif
-	if (is_nested(ctx, thread, cookie))
+	if (is_nested(ctx, thread, cookie, sp))
 		return 0;
 	arguments = arguments_of(ctx, cookie);
 	if (is_one_of(signature, ANY_FREE)) {

@@ -152,18 +152,21 @@ enum alloc_signature {
 };
 
 /*
- * The attach cookie of a probe: the function, its signature, where its arguments are, and the file.
+ * The attach cookie of a probe: the function, its signature, where its arguments are, the file, and
+ * how far the stack has grown.
  * An argument that is not in its usual register has the number of a word in struct pt_regs, plus 1.
  */
 #define COOKIE_SIGNATURE_SHIFT 8
 #define COOKIE_MOVED_SHIFT 16
 #define COOKIE_MOVED_BITS 6
 #define COOKIE_FILE_SHIFT 40
+#define COOKIE_PUSHED_SHIFT 56
 #define MAX_ARGUMENTS 4
 #define COOKIE_FUNCTION(cookie) ((__u8)(cookie))
 #define COOKIE_SIGNATURE(cookie) ((__u8)((cookie) >> COOKIE_SIGNATURE_SHIFT))
 #define COOKIE_MOVED(cookie) ((__u32)((cookie) >> COOKIE_MOVED_SHIFT) & 0xffffff)
-#define COOKIE_FILE(cookie) ((__u32)((cookie) >> COOKIE_FILE_SHIFT))
+#define COOKIE_FILE(cookie) ((__u32)((cookie) >> COOKIE_FILE_SHIFT) & 0xffff)
+#define COOKIE_PUSHED(cookie) ((cookie) >> COOKIE_PUSHED_SHIFT)
 
 #define MAX_PROBED_FILES 16384
 

@@ -9,13 +9,14 @@ from kwatch.elf.elf import Elf, ElfError, Function
 from kwatch.model.options import Returns
 from kwatch.probes.exits import Exit, ExitFinder
 from kwatch.probes.families import FoundFamily, find_families, needs_ret_sites
-from kwatch.probes.sites import Site, find_site
+from kwatch.probes.sites import Site, find_second_site, find_site
 from kwatch.procfs.mappings import file_version
 from kwatch.system.lru import Lru
 from kwatch.wire.allocators import FUNCTION_INDEX, AllocatorFunction
 from kwatch.wire.maps import (
     COOKIE_MOVED_BITS,
     COOKIE_MOVED_SHIFT,
+    COOKIE_PUSHED_SHIFT,
     COOKIE_SIGNATURE_SHIFT,
 )
 
@@ -150,13 +151,20 @@ class _Probes:
         if exits is None or (not self._may_move and any(e.result_in_argument for e in exits)):
             self.refused[function.name] = "not all of its exits could be found"
             return
-        site = find_site(self._elf, function, row.signature.arguments, self._may_move)
+        site = self._site(row, function)
         place = function.offset + site.offset
         self.found[place] = Probe(function.name, row, place, _cookie(row, site), exits)
+
+    def _site(self, row: AllocatorFunction, function: Function) -> Site:
+        arguments = row.signature.arguments
+        if self._ret_sites and row.returns and self._may_move:
+            return find_second_site(self._elf, function, arguments)
+        return find_site(self._elf, function, arguments, self._may_move)
 
 
 def _cookie(row: AllocatorFunction, site: Site) -> int:
     cookie = FUNCTION_INDEX[row.name] | row.signature << COOKIE_SIGNATURE_SHIFT
+    cookie |= site.pushed << COOKIE_PUSHED_SHIFT
     for argument, word in site.moved:
         cookie |= word + 1 << COOKIE_MOVED_SHIFT + argument * COOKIE_MOVED_BITS
     return cookie

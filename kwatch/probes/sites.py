@@ -38,10 +38,12 @@ _ARM_WORDS = tuple(f"x{number}" for number in range(31))
 @dataclass(frozen=True, slots=True)
 class Site:
     """`offset`: in bytes from the function's entry. `moved`: the arguments that are in other
-    registers there, each with the number of the register's word in struct pt_regs."""
+    registers there, each with the number of the register's word in struct pt_regs. `pushed`: by how
+    many words the stack has grown since the entry."""
 
     offset: int
     moved: tuple[tuple[int, int], ...] = ()
+    pushed: int = 0
 
 
 _ENTRY = Site(0)
@@ -68,6 +70,30 @@ def find_site(elf: Elf, function: Function, arguments: Collection[int], may_move
     return _ENTRY
 
 
+def find_second_site(elf: Elf, function: Function, arguments: Collection[int]) -> Site:
+    """A place that is neither the entry nor what `find_site` returns; that one if there is none.
+
+    Of two probes at one place, one in a process and a return probe in another, the kernel lets the
+    return probe replace the return addresses of both processes (handler_chain() in
+    kernel/events/uprobes.c asks each consumer, and prepares the return if one has a return handler).
+    """
+    first = find_site(elf, function, arguments, True)
+    code = elf.read(function.vaddr, min(function.size or _MAX_PROLOGUE, _MAX_PROLOGUE))
+    tracked, found = _Arguments(elf.machine, arguments), first
+    for instruction in disassembler(elf.machine, True).disasm(code, function.vaddr):
+        offset = int(instruction.address) - function.vaddr
+        if offset not in (0, first.offset):
+            if _is_entered_between(elf, function, offset):
+                break
+            if _is_emulated(elf.machine, instruction):
+                return Site(offset, tracked.moved(), tracked.pushed)
+            if found == first:
+                found = Site(offset, tracked.moved(), tracked.pushed)
+        if _ends_straight_line(instruction) or not tracked.survive(instruction, may_push=True):
+            break
+    return found
+
+
 class _Arguments:
     """Follows arguments from register to register through straight-line code."""
 
@@ -78,15 +104,21 @@ class _Arguments:
         self._homes = _ARM_ARGUMENTS if is_arm else _X86_ARGUMENTS
         self._whole = _ARM_WHOLE if is_arm else _X86_WHOLE
         self._fixed = frozenset({"sp", "x30"} if is_arm else {"rsp"})
+        self.pushed = 0
         #: The registers that hold each argument.
         self._holders = {argument: {self._homes[argument]} for argument in arguments}
 
-    def survive(self, instruction: capstone.CsInsn) -> bool:
-        """Applies an instruction; False if an argument is lost or the stack pointer has changed."""
+    def survive(self, instruction: capstone.CsInsn, may_push: bool = False) -> bool:
+        """Applies an instruction; False if an argument is lost or the stack pointer has changed.
+
+        `may_push`: other than by a push, which `pushed` counts.
+        """
         _, written_numbers = instruction.regs_access()
         names = [str(instruction.reg_name(number)) for number in written_numbers]
         written = {self._whole.get(name, name) for name in names}
-        if written & self._fixed:
+        if may_push and str(instruction.mnemonic) == "push":
+            self.pushed += 1
+        elif written & self._fixed:
             return False
         source, target = self._copied(instruction)
         for holders in self._holders.values():

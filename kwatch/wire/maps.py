@@ -17,6 +17,7 @@ COOKIE_SIGNATURE_SHIFT = 8
 COOKIE_MOVED_SHIFT = 16
 COOKIE_MOVED_BITS = 6
 COOKIE_FILE_SHIFT = 40
+COOKIE_PUSHED_SHIFT = 56
 MAX_ARGUMENTS = 4
 #: Files with an allocator that are told apart, each time that one is attached.
 MAX_PROBED_FILES = 16384
