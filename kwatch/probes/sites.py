@@ -74,8 +74,8 @@ def find_second_site(elf: Elf, function: Function, arguments: Collection[int]) -
     """A place that is neither the entry nor what `find_site` returns; that one if there is none.
 
     Of two probes at one place, one in a process and a return probe in another, the kernel lets the
-    return probe replace the return addresses of both processes (handler_chain() in
-    kernel/events/uprobes.c asks each consumer, and prepares the return if one has a return handler).
+    return probe replace the return addresses of both processes: handler_chain() in
+    kernel/events/uprobes.c prepares the return if any consumer has a return handler.
     """
     first = find_site(elf, function, arguments, True)
     code = elf.read(function.vaddr, min(function.size or _MAX_PROLOGUE, _MAX_PROLOGUE))
