@@ -12,6 +12,7 @@ from typing import Literal
 from kwatch.commands.watch.messages import (
     attached_line,
     nothing_traced_line,
+    uncalled_line,
     unmatched_line,
     untraced_line,
 )
@@ -50,6 +51,7 @@ class Watch:
         self._report = report
         self._signals = signals
         self._outcome = Outcome(_say)
+        self._uncalled: set[str] = set()
         self._snapshot_waits = False  # the last snapshot waits for names
         self._snapshots = 0
         self._next = 0.0
@@ -139,10 +141,21 @@ class Watch:
         nothing_traced = bool(self._traced.comms) and not self._live.session.process_table.had_any
         if nothing_traced:
             _say(nothing_traced_line(self._traced.comms))
+        for process in self._live.session.process_table:
+            self._say_uncalled(process)
         for prefix in self._live.tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._loop.status()
         return self._outcome.status(status, nothing_traced) if self._report.fail_on_leak else status
+
+    def _say_uncalled(self, process: Process) -> None:
+        """Once for each file."""
+        if not self._traced.heap or self._traced.system_wide:
+            return
+        for shown, functions in self._live.tracees.uncalled(process):
+            if shown not in self._uncalled:
+                self._uncalled.add(shown)
+                _say(uncalled_line(process, shown, functions))
 
     def _await_names(self) -> None:
         """Waits until all reports are written. Another signal or a time limit ends the naming."""
@@ -157,6 +170,7 @@ class Watch:
     def _process_ended(self, process: Process) -> None:
         session = self._live.session
         session.losses.refresh_of(process.pid)
+        self._say_uncalled(process)
         # While kwatch waits, the other processes fill the rings.
         alone = len(session.process_table) == 1
         delivered_ns = self._live.tracer.stream.delivered_ns
