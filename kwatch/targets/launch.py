@@ -78,8 +78,7 @@ class Launched:
 def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:
     """Runs in the child. The command inherits nothing of kwatch but the standard streams."""
     try:
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
-            signal.signal(number, signal.SIG_DFL)
+        signals.restore_given()
         resource.setrlimit(resource.RLIMIT_NOFILE, _OWN_LIMIT)
         if os.read(gate, 1):
             outlive_parent()
