@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
@@ -15,6 +16,7 @@ from kwatch.model.options import ReportOptions
 from kwatch.model.snapshot import Snapshot
 from kwatch.sinks import Sink
 from kwatch.sinks.formats import PROFILE_FORMATS
+from kwatch.system import stdio
 from kwatch.units import counted
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class Output:
                 raise KwatchError("standard output is closed", "give an --output file")
             return sys.stdout
         try:
-            return open(path, "w", encoding="utf-8", errors="surrogateescape")
+            file = stdio.open_output(path, os.O_TRUNC)
+            return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise KwatchError(
                 f"{path or repr(path)} cannot be written: {error.strerror}", "give another --output"

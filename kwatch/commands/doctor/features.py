@@ -12,16 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError, Refused
-from kwatch.kernel import bpf, perf
+from kwatch.kernel import bpf, perf, privileges
 from kwatch.kernel.btf import KernelTypes
 from kwatch.kernel.emulation import INSTRUCTIONS, emulates
 from kwatch.kernel.no_preempt import may_be_unpreempted
-from kwatch.kernel.privileges import (
-    cure_of,
-    is_privileged,
-    require_initial_pid_namespace,
-    require_root,
-)
+from kwatch.kernel.privileges import cure_of, is_privileged, require_mounts
 from kwatch.programs import tracepoints
 from kwatch.programs.loader import BCC_HINT, Loader, Programs
 from kwatch.programs.source import AttachMethods, ProgramConfig
@@ -163,8 +158,7 @@ def _own_code() -> tuple[str, int]:
 #: Name, needed, purpose, check: the capabilities that need no loaded programs.
 _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
     ("architecture", True, "everything", _architecture),
-    ("privileges", True, "everything", require_root),
-    ("pid namespace", True, "everything", require_initial_pid_namespace),
+    *((name, True, "everything", require) for name, require in privileges.REQUIRED.items()),
     ("no lockdown", True, "everything", _lockdown),
     ("bcc", True, "compiling the BPF programs", _bcc),
     ("kernel types (BTF)", True, "offsets in kernel structures", _btf),
@@ -178,17 +172,26 @@ _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
 def features() -> Iterator[Feature]:
     """Every capability, in the order in which kwatch needs it."""
     for name, needed, purpose, check in _STANDALONE:
-        yield _tried(name, needed, purpose, check)
+        found = _tried(name, needed, purpose, check)
+        yield found
+        if check is require_mounts and not found.works:
+            yield from _unchecked("/proc and /sys are needed", "mount them")
+            return
     if not is_privileged():
-        reason, cure = "not checked: root is needed", "run `kwatch doctor` as root"
-        for name in ("uprobe links", "perf uprobes", "tracepoints"):
-            yield Feature(name, False, True, "system calls and the heap", reason, cure)
+        yield from _unchecked("root is needed", "run `kwatch doctor` as root")
         return
     links = _tried("uprobe links", False, _WITH_LINKS, _uprobe_links)
-    found = list(_program_features(links=True, needed=False)) if links.works else [links]
-    yield from found
-    yield from _program_features(links=False, needed=not found[-1].works)
+    with_links = list(_program_features(links=True, needed=False)) if links.works else [links]
+    yield from with_links
+    yield from _program_features(links=False, needed=not with_links[-1].works)
     yield _emulation()
+
+
+def _unchecked(reason: str, cure: str) -> Iterator[Feature]:
+    for name in ("uprobe links", "perf uprobes", "tracepoints"):
+        yield Feature(
+            name, False, True, "system calls and the heap", f"not checked: {reason}", cure
+        )
 
 
 def _program_features(links: bool, needed: bool) -> Iterator[Feature]:

@@ -17,6 +17,7 @@ from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import add_target_options, has_target, targets_from
 from kwatch.errors import UsageError
 from kwatch.model.options import UNLIMITED, ReportOptions, Returns, TraceOptions
+from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import parse_seconds, parse_size
 
@@ -218,6 +219,7 @@ def _positive(option: str, text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     signals = Signals()  # first, so that no signal can leave anything behind
+    stdio.obey(signals)
     traced, report = options_from(arguments)
     with compiling(traced) as loader:
         from kwatch.commands.watch.loop import Watch

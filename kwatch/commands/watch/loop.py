@@ -76,8 +76,17 @@ class Watch:
                 return self._watch()
             except (BrokenPipeError, KwatchError) as error:
                 if self._live.launched is None:
+                    self._check_report(error)
                     raise
                 return self._see_out(error)
+
+    def _check_report(self, error: BrokenPipeError | KwatchError) -> None:
+        """Raises KwatchError if a signal ended the reader. One that ends like `head` has enough."""
+        if self._signals.count and isinstance(error, BrokenPipeError):
+            raise KwatchError(
+                "the final report is lost: its reader ended before kwatch",
+                "^C ends both; keep the report with `| tee -i FILE`, or with --output FILE",
+            ) from error
 
     def _see_out(self, error: BrokenPipeError | KwatchError) -> int:
         """Waits for the untraced command for its exit status; the report cannot be written."""
