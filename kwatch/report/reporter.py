@@ -14,6 +14,8 @@ from kwatch.aggregate.outstanding import ALL_STACKS
 from kwatch.model.options import ReportOptions
 from kwatch.model.snapshot import (
     Descriptors,
+    EndedStats,
+    EndedSummary,
     HeapProfile,
     HeapStats,
     MemoryStats,
@@ -99,6 +101,32 @@ class Reporter:
             self._calls.forget(process)
         footprint = self._session.footprint if kind == "final" else None
         return UnsymbolizedSnapshot(snapshot, *_stacks(process, snapshot), verdict_input, footprint)
+
+    def activity(self, process: Process) -> int:
+        """How many events the process made; system-wide, the busiest processes are listed."""
+        calls = self._session.syscalls.calls(process.slot)
+        return calls + (process.heap.allocs if process.heap is not None else 0)
+
+    def ended(self) -> EndedSummary | None:
+        """The processes that have ended, by name; None if there are none, or targets."""
+        session, top = self._session, self._options.top
+        names = sorted(
+            session.ended, key=lambda one: (-session.syscalls.calls(one.slot), -one.processes)
+        )
+        if not names:
+            return None
+        summary = session.syscalls.summary if session.options.syscalls else None
+        rows = [
+            EndedStats(
+                one.comm,
+                one.processes,
+                one.skipped,
+                summary(one.slot, call_name) if summary is not None else None,
+            )
+            for one in names[:top]
+        ]
+        elapsed_s = round((now_ns() - self._started_ns) / 1e9, 3)
+        return EndedSummary(utc_now(), elapsed_s, tuple(rows), len(names) - len(rows))
 
     def _profile(self, process: Process) -> HeapProfile | None:
         if process.heap is None or self._profiler is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from kwatch.errors import NO_ROOM, KwatchError, UsageError
 from kwatch.model.options import ReportOptions
-from kwatch.model.snapshot import Snapshot
+from kwatch.model.snapshot import EndedSummary, Snapshot
 from kwatch.sinks import Sink
 from kwatch.sinks.formats import PROFILE_FORMATS
 from kwatch.system import stdio
@@ -107,6 +107,10 @@ class Output:
                     self._stream, f"({counted(others, 'more process', 'more processes')})\n"
                 )
             )
+
+    def write_ended(self, summary: EndedSummary) -> None:
+        """Writes what ended processes did, by name."""
+        self._put(lambda: self._sink.write_ended(summary))
 
     def _put(self, action: Callable[[], None]) -> None:
         try:

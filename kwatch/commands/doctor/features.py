@@ -8,6 +8,7 @@ import mmap
 import os
 import platform
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from kwatch.programs import tracepoints
 from kwatch.programs.loader import BCC_HINT, Loader, Programs
 from kwatch.programs.source import AttachMethods, ProgramConfig
 from kwatch.programs.sources import TRACEPOINTS
+from kwatch.system.priority import raise_reader_priority
 
 _WITH_LINKS = "heap probes, cheap to remove"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
@@ -90,6 +92,12 @@ def _connector() -> None:
     from kwatch.targets.connector import Connector
 
     Connector().close()
+
+
+def _priority() -> None:
+    """Tries it in another thread, which alone gets it."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(raise_reader_priority).result()
 
 
 def _uprobe_links() -> None:
@@ -165,6 +173,7 @@ _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
     ("BPF ring buffers", True, "receiving events", _ring_buffer),
     ("perf rings", True, "receiving forks, execs, exits and mappings", _perf_ring),
     ("libdw", True, "function names and source lines", _libdw),
+    ("reader priority", False, "fewer lost events on a busy machine", _priority),
     ("process connector", False, "--comm for processes that start later", _connector),
 )
 
