@@ -35,6 +35,7 @@ MAPPING_RECORD_LOST = "mapping_record_lost"
 TRACEPOINT_MISSED = "tracepoint_missed"
 LIFECYCLE_MISSED = "lifecycle_missed"
 PROCESS_UNKNOWN = "process_unknown"
+PROCESS_SKIPPED = "process_skipped"
 
 _ROWS = (
     LossCause(
@@ -105,6 +106,13 @@ _ROWS = (
         "an event of a process that ended before kwatch could look at it and whose exit "
         "was lost, or of a thread that outlived the report of its process; it is in no "
         "report, and counts for every process",
+    ),
+    LossCause(
+        PROCESS_SKIPPED,
+        "a heap event of a short-lived process that kwatch did not look at, because more "
+        "processes began and ended than it can follow (only without a target); the process has "
+        "no report of its own, and its system calls count for its "
+        "[name](#processes-that-have-ended)",
     ),
     LossCause(
         name_of(Loss.HEAP_CALL_ABANDONED),

@@ -3,10 +3,24 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 UNLIMITED = (1 << 64) - 1
+
+
+class Returns(enum.Enum):
+    """How the return of an allocator function is caught.
+
+    PROBE: by a return probe, which replaces the return address on the stack. RET: by probes on the
+    ret instructions, which leaves the stack alone but costs more on x86-64. AUTO: RET in files
+    that could not stand the other way, see kwatch.probes.families.
+    """
+
+    AUTO = "auto"
+    PROBE = "probe"
+    RET = "ret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,7 @@ class TraceOptions:
     min_size: int = 0
     max_size: int = UNLIMITED
     alloc_prefixes: tuple[str, ...] = ()
+    returns: Returns = Returns.AUTO
     alloc_totals: bool = False
     buffer: int = 8 << 20
 

@@ -190,6 +190,29 @@ class Footprint:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedStats:
+    """System-wide: the processes with one name that have ended since the attach.
+
+    `skipped`: how many of them have no report of their own, because there were too many.
+    """
+
+    comm: str
+    processes: int
+    skipped: int
+    syscalls: SyscallSummary | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSummary:
+    """The names with the most calls, then processes. `other_names`: how many are left out."""
+
+    time: str
+    elapsed_s: float
+    names: tuple[EndedStats, ...]
+    other_names: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One process at one moment; `reason` says why the verdict is what it is.
 

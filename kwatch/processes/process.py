@@ -111,6 +111,7 @@ class Process:
     Times are on the clock of the events. `forked_ns`: older blocks are inherited from the parent.
     `attached_ns`: older records predate the state that kwatch read from /proc. `ended_ns`: when the
     process ended; 0 if it has not ended or the time is unknown. `live_bytes`: those of its heap.
+    `from_exec`: the program has been traced since its exec.
     """
 
     facts: ProcessFacts
@@ -121,6 +122,7 @@ class Process:
     live_bytes: Trend = field(default_factory=Trend)
     code: CodeState = field(default_factory=CodeState)
     exec_state: ExecState = field(default_factory=ExecState)
+    from_exec: bool = False
     forked_ns: int = 0
     attached_ns: int = 0
     ended_ns: int = 0
@@ -156,6 +158,7 @@ class Process:
         """Clears the heap, which an exec has replaced."""
         self.heap_stacks.clear()
         self.forked_ns = 0
+        self.from_exec = True
         self.accounts.exec()
         self.usage.exec()
         self.live_bytes = Trend()

@@ -14,6 +14,8 @@ from kwatch.aggregate.outstanding import ALL_STACKS
 from kwatch.model.options import ReportOptions
 from kwatch.model.snapshot import (
     Descriptors,
+    EndedStats,
+    EndedSummary,
     HeapProfile,
     HeapStats,
     MemoryStats,
@@ -100,6 +102,32 @@ class Reporter:
         footprint = self._session.footprint if kind == "final" else None
         return UnsymbolizedSnapshot(snapshot, *_stacks(process, snapshot), verdict_input, footprint)
 
+    def activity(self, process: Process) -> int:
+        """How many events the process made; system-wide, the busiest processes are listed."""
+        calls = self._session.syscalls.calls(process.slot)
+        return calls + (process.heap.allocs if process.heap is not None else 0)
+
+    def ended(self) -> EndedSummary | None:
+        """The processes that have ended, by name; None if there are none, or targets."""
+        session, top = self._session, self._options.top
+        names = sorted(
+            session.ended, key=lambda one: (-session.syscalls.calls(one.slot), -one.processes)
+        )
+        if not names:
+            return None
+        summary = session.syscalls.summary if session.options.syscalls else None
+        rows = [
+            EndedStats(
+                one.comm,
+                one.processes,
+                one.skipped,
+                summary(one.slot, call_name) if summary is not None else None,
+            )
+            for one in names[:top]
+        ]
+        elapsed_s = round((now_ns() - self._started_ns) / 1e9, 3)
+        return EndedSummary(utc_now(), elapsed_s, tuple(rows), len(names) - len(rows))
+
     def _profile(self, process: Process) -> HeapProfile | None:
         if process.heap is None or self._profiler is None:
             return None
@@ -152,7 +180,7 @@ class Reporter:
             killed_by=process.facts.killed_by,
             lost=self._session.losses.of_heap(process.pid),
             gap=gap,
-            has_events=bool(heap.allocs or heap.frees or heap.unknown_frees or heap.inherited),
+            has_events=_was_used(heap) or (process.from_exec and process.facts.ended_itself),
         )
 
     def _too_young(self, process: Process, at_ns: int, heap: HeapStats) -> str:
@@ -165,6 +193,11 @@ class Reporter:
         blocks = counted(heap.live_blocks, "block is", "blocks are")
         older = format_seconds(older_s)
         return f"{blocks} outstanding, but kwatch traced for less than --older ({older})"
+
+
+def _was_used(heap: HeapStats) -> bool:
+    """Whether anything was allocated or freed."""
+    return bool(heap.allocs or heap.frees or heap.unknown_frees or heap.inherited)
 
 
 def _descriptors(process: Process) -> Descriptors | None:

@@ -22,7 +22,7 @@ class VerdictInput:
     not listed. `program`: the path of the executable. `killed_by`: the signal that killed the
     process, if any. `lost`: the losses that affect the heap's numbers. `gap`: why they may not show
     everything; empty if they do.
-    `has_events`: whether anything was allocated or freed.
+    `has_events`: whether kwatch saw enough to judge by.
     """
 
     stacks: tuple[tuple[StackStats, Stack], ...]

@@ -6,12 +6,13 @@ from __future__ import annotations
 import struct
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from kwatch.kernel import bpf
 from kwatch.model.losses import (
     CONTROL_RING_FULL,
     MAPPING_RECORD_LOST,
+    PROCESS_SKIPPED,
     PROCESS_UNKNOWN,
     heap_losses,
     may_hide_exit,
@@ -73,9 +74,12 @@ class LossCounters:
         """Removes the counters of an ended process: its pid may be reused."""
         self._forgotten_control += self._take(pid)[Loss.CONTROL_RING_FULL]
 
-    def disown(self, pid: int) -> None:
-        """Counts the losses of a pid without a known process as those of an unknown process."""
-        self._disowned += self._take(pid)
+    def disown(self, pid: int, causes: Iterable[str]) -> None:
+        """Counts the losses of a pid without a known process as those of an unknown process.
+
+        `causes`: the names of those that were read.
+        """
+        self._disowned += self._take(pid, [Loss[name.upper()] for name in causes])
 
     def _lost_mappings(self, found: dict[int, _Causes]) -> _Causes:
         """Lost control records that the kernel itself wrote, not the BPF programs."""
@@ -83,12 +87,12 @@ class LossCounters:
         rest = self._stream.lost_control_records - from_programs - self._forgotten_control
         return {MAPPING_RECORD_LOST: rest} if rest > 0 and self._mappings else {}
 
-    def _of(self, pid: int) -> Counter[Loss]:
-        values = {cause: self._counters.get(bytes(LossKey(pid, cause))) for cause in Loss}
+    def _of(self, pid: int, causes: Iterable[Loss] = Loss) -> Counter[Loss]:
+        values = {cause: self._counters.get(bytes(LossKey(pid, cause))) for cause in causes}
         return Counter({cause: struct.unpack("Q", n)[0] for cause, n in values.items() if n})
 
-    def _take(self, pid: int) -> Counter[Loss]:
-        taken = self._of(pid)
+    def _take(self, pid: int, causes: Iterable[Loss] = Loss) -> Counter[Loss]:
+        taken = self._of(pid, causes)
         for cause in taken:
             self._counters.delete(bytes(LossKey(pid, cause)))
         return taken
@@ -98,7 +102,8 @@ class LossAccount:
     """The losses as reports show them; `refresh` reads them again.
 
     `known`: the pids of the session's processes. `unknown_events` returns how many events are in no
-    report so far. `finished`: whether all events have been delivered.
+    report so far, `skipped_events` how many were left out with their process.
+    `finished`: whether all events have been delivered.
     """
 
     def __init__(
@@ -107,11 +112,13 @@ class LossAccount:
         stream: Stream,
         known: Container[int],
         unknown_events: Callable[[], int],
+        skipped_events: Callable[[], int] = lambda: 0,
     ) -> None:
         self._counters = counters
         self._stream = stream
         self._known = known
         self._unknown_events = unknown_events
+        self._skipped_events = skipped_events
         self._losses: dict[int, _Causes] = {}
         self._unknown_since: dict[int, int] = {}  # pids with losses and without a process
         self._next_refresh = 0.0
@@ -124,6 +131,8 @@ class LossAccount:
         self._disown(unreported)
         if events := self._unknown_events():
             unreported[PROCESS_UNKNOWN] = events
+        if events := self._skipped_events():
+            unreported[PROCESS_SKIPPED] = events
         now = time.monotonic()
         self._next_refresh = now + _REST * (now - began)
 
@@ -166,7 +175,7 @@ class LossAccount:
         self._unknown_since = {pid: self._unknown_since.get(pid, now) for pid in unknown}
         for pid, since_ns in self._unknown_since.items():
             if self.finished or since_ns < self._stream.delivered_ns:
-                self._counters.disown(pid)
+                self._counters.disown(pid, self._losses[pid])
                 _add(unreported, self._losses.pop(pid))
             elif lost := self._losses[pid].get(CONTROL_RING_FULL):
                 _add(unreported, {CONTROL_RING_FULL: lost})  # perhaps the process's fork

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from kwatch.errors import KwatchError
 from kwatch.kernel.perf import EVERY_PROCESS
-from kwatch.model.options import TraceOptions
+from kwatch.model.options import Returns, TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
@@ -49,7 +49,7 @@ class Tracees:
         self._stacks = stacks
         self._notices = notices
         self._on_end = on_end
-        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
+        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes, options.returns)
 
     def make_target(self, process: Process, flags: int) -> None:
         """Makes the BPF programs trace the process."""
@@ -159,6 +159,15 @@ class Tracees:
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self.mappings(process.pid))
 
+    def use_ret_sites(self, process: Process) -> None:
+        """Probes a process anew, without return probes, which would harm it.
+
+        Before it is probed, set `returns` of its coverage instead.
+        """
+        self._tracer.attacher.detach(process.pid)
+        process.coverage = Coverage(process.pid, late=True, returns=Returns.RET)
+        self.mapped(process, self.mappings(process.pid))
+
     def replaced(self, process: Process) -> None:
         """An exec turned a target into a program that is not traced: report its old state."""
         process.exec_state.replaced = True
@@ -191,6 +200,10 @@ class Tracees:
     def unmatched_prefixes(self) -> list[str]:
         """The --alloc-prefix values that have matched nothing so far."""
         return self._probes.unmatched if self._options.heap else []
+
+    def uncalled(self, process: Process) -> list[tuple[str, int]]:
+        """The files of which the process has called no probed function, and how many are probed."""
+        return self._probes.uncalled(process.coverage)
 
     def gone(self, delivered_ns: int) -> list[Process]:
         """Processes whose exit was lost: already missing before the last delivered event."""

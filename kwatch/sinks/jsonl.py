@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from kwatch.model.frame import Frame
-from kwatch.model.snapshot import CallStackStats, HeapStats, Snapshot, StackStats, SyscallSummary
+from kwatch.model.snapshot import (
+    CallStackStats,
+    EndedSummary,
+    HeapStats,
+    Snapshot,
+    StackStats,
+    SyscallSummary,
+)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\ud[89a-f]")
@@ -23,6 +30,10 @@ class JsonLines:
 
     def write(self, snapshot: Snapshot) -> None:
         self._stream.write(_text(_snapshot(snapshot)) + "\n")
+        self._stream.flush()
+
+    def write_ended(self, summary: EndedSummary) -> None:
+        self._stream.write(_text({"kind": "ended", **_members(summary)}) + "\n")
         self._stream.flush()
 
     def close(self) -> None:

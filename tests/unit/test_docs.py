@@ -159,6 +159,8 @@ def text_of(page: str) -> str:
 def test_every_field_of_the_output_is_named() -> None:
     classes = (
         snapshot.Snapshot,
+        snapshot.EndedSummary,
+        snapshot.EndedStats,
         snapshot.ProcessFacts,
         snapshot.HeapStats,
         snapshot.Frame,

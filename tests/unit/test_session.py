@@ -42,7 +42,7 @@ class Story:
         )
         self.tracer = SimpleNamespace(
             stream=stream,
-            attacher=SimpleNamespace(detach=lambda pid: None),
+            attacher=SimpleNamespace(detach=lambda pid: None, reads_all_registers=True),
             losses=SimpleNamespace(read=lambda: dict(self.losses), forget=lambda pid: None),
             targets=SimpleNamespace(
                 own=set(), mm_id=lambda pid: 0, remove=lambda pid, mm_id: False

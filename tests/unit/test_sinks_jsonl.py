@@ -12,6 +12,8 @@ from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import (
     CallStackStats,
     Descriptors,
+    EndedStats,
+    EndedSummary,
     Footprint,
     HeapStats,
     Lost,
@@ -123,3 +125,12 @@ def test_names_may_be_any_bytes() -> None:
     process = json.loads(line)["process"]
     assert process["exe"] == "/tmp/é\ufffd"
     assert process["comm"].encode("utf-8").startswith(bytes(range(1, 128)))
+
+
+def test_ended_processes_are_a_line_of_their_own() -> None:
+    out = io.StringIO()
+    calls = SyscallSummary(3, 0, ())
+    JsonLines(out).write_ended(EndedSummary("now", 5.0, (EndedStats("cat", 2, 1, calls),), 4))
+    record = json.loads(out.getvalue())
+    assert record.pop("names")[0].items() >= {"comm": "cat", "processes": 2, "skipped": 1}.items()
+    assert record == {"kind": "ended", "time": "now", "elapsed_s": 5.0, "other_names": 4}

@@ -23,6 +23,8 @@ from kwatch.model.frame import Ending, Frame
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import (
     CallStackStats,
+    EndedStats,
+    EndedSummary,
     HeapStats,
     Lost,
     MemoryStats,
@@ -31,6 +33,8 @@ from kwatch.model.snapshot import (
     SyscallSummary,
     Verdict,
 )
+from kwatch.sinks.table.ended import ended_lines
+from kwatch.sinks.table.screen import Screen
 
 
 def test_a_heap_reads_from_the_innermost_frame_to_main() -> None:
@@ -106,11 +110,35 @@ def test_syscalls_end_with_the_rest_and_the_totals() -> None:
     blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2)
     small = [SyscallStats(f"call{n}", 1, 0, 10, 10, 10, 10) for n in range(20)]
     rows = rows_of(lines_of(syscalls(read, *small, blocked))[1:-1])
-    assert rows[1] == ["read", "100,001", "3", "2.0 ms", "1.0 us", "2.0 us", "3.0 us"]
-    assert rows[-4] == ["call13", "1", "10 ns", "10 ns", "10 ns", "10 ns"]
-    assert rows[-3] == ["(6 more)", "6", "60 ns"]
-    assert rows[-2] == ["total", "100,021", "3", "2.0 ms"]
+    counts = ["100,001", "3", "2.0 ms", "100.0%", "19 ns"]
+    assert rows[1] == ["read", *counts, "1.0 us", "2.0 us", "3.0 us"]
+    assert rows[-4] == ["call13", "1", "10 ns", "0.0%", "10 ns", "10 ns", "10 ns", "10 ns"]
+    assert rows[-3] == ["(6 more)", "6", "60 ns", "0.0%", "10 ns"]
+    assert rows[-2] == ["total", "100,021", "3", "2.0 ms", "100.0%", "19 ns"]
     assert rows[-1] == ["unfinished: futex 2"]
+
+
+def test_more_time_than_has_passed_is_that_of_several_threads() -> None:
+    def said(total_ns: int) -> bool:
+        futex = SyscallStats("futex", 1, 0, total_ns, 1, 1, total_ns)
+        return "TOTAL adds up the times of several threads" in lines_of(syscalls(futex))
+
+    elapsed_ns = int(IDLE.elapsed_s * 1e9)
+    assert (said(elapsed_ns), said(elapsed_ns + 1)) == (False, True)
+
+
+def test_ended_processes_are_listed_by_name() -> None:
+    calls = SyscallSummary(20, 1, (SyscallStats("read", 20, 1, 4000, 1, 1, 1),))
+    loop, rest = EndedStats("loop", 12_345, 7, calls), EndedStats("cat", 1, 0, SyscallSummary())
+    lines = ended_lines(EndedSummary("", 1.0, (loop, rest), 3), Screen(None, None))
+    assert rows_of(lines)[1:] == [
+        ["NAME", "ENDED", "SKIPPED", "CALLS", "ERRORS", "TOTAL"],
+        ["loop", "12,345", "7", "20", "1", "4.0 us"],
+        ["cat", "1", "0 ns"],
+        ["(3 more names)"],
+    ]
+    lines = ended_lines(EndedSummary("", 1.0, (EndedStats("cat", 1, 0, None),)), Screen(40, None))
+    assert rows_of(lines[2:]) == [["NAME", "ENDED"], ["cat", "1"]]
 
 
 def test_a_row_does_not_stand_for_one_system_call() -> None:

@@ -10,8 +10,16 @@ from typing import TextIO
 
 from kwatch.model.losses import buffer_helps
 from kwatch.model.process import ProcessFacts
-from kwatch.model.snapshot import HeapStats, Lost, MemoryStats, Snapshot, Verdict
+from kwatch.model.snapshot import (
+    EndedSummary,
+    HeapStats,
+    Lost,
+    MemoryStats,
+    Snapshot,
+    Verdict,
+)
 from kwatch.sinks.table.call_stacks import call_stack_lines
+from kwatch.sinks.table.ended import ended_lines
 from kwatch.sinks.table.heap import heap_lines
 from kwatch.sinks.table.memory import memory_lines
 from kwatch.sinks.table.screen import Screen, columns, terminal_width
@@ -73,6 +81,11 @@ class Tables:
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
 
+    def write_ended(self, summary: EndedSummary) -> None:
+        screen = Screen(self._width(self._stream), self._stream.encoding)
+        self._stream.write("\n".join([*ended_lines(summary, screen), "", ""]))
+        self._stream.flush()
+
     def close(self) -> None:
         self._stream.flush()
 
@@ -100,7 +113,7 @@ class Tables:
             lines += heap_lines(snapshot.heap, before, screen, self._full_stacks)
         lines += memory_lines(snapshot.memory, snapshot.descriptors, screen, self._full_stacks)
         if snapshot.syscalls is not None:
-            lines += syscall_lines(snapshot.syscalls, screen)
+            lines += syscall_lines(snapshot.syscalls, snapshot.elapsed_s, screen)
             lines += call_stack_lines(snapshot.syscalls, screen, self._full_stacks)
         lines += screen.paragraph(_lost(snapshot.lost))
         return [*lines, *self._verdict_lines(snapshot, screen), ""]
