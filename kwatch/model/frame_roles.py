@@ -22,7 +22,8 @@ _ALLOCATORS = frozenset(
 _WRAPPERS = re.compile(
     r"[\w:]*(?<!de)(alloc|allocate|memalign|strn?dup|memdup|asprintf|strdup_v?printf)"
     r"(z|0|n|nn|2)?(_?(n|num|raw|small|large|huge|array|heap|zero|aligned|usable|block|extended"
-    r"|internal|body))*|_?PyObject_(GC_)?New(Var)?|g_(slice_)?(new|copy)0?",
+    r"|internal|body))*|_?PyObject_(GC_)?New(Var)?|g_(slice_)?(new|copy)0?"
+    r"|(AllocSet|Generation|Slab)ContextCreate(Internal)?",
     re.IGNORECASE,
 )
 

@@ -20,7 +20,7 @@ WRAPPERS = """zmalloc zcalloc xstrdup g_malloc0 ngx_palloc ngx_palloc_small ngx_
 _PyObject_Malloc PyMem_RawMalloc PyMem_Calloc PyType_GenericAlloc _PyObject_GC_NewVar CRYPTO_zalloc
 sqlite3DbMallocRaw zcalloc_num AllocateHeap av_mallocz_array g_malloc0_n g_strdup_printf xasprintf
 xrealloc MemoryContextAllocZero MemoryContextAllocExtended zmalloc_usable g_memdup2 g_slice_new0
-ztrymalloc_usable_internal ruby_xmalloc2""".split()
+ztrymalloc_usable_internal ruby_xmalloc2 AllocSetContextCreateInternal""".split()
 OTHERS = """update_alloc_stats load_alloc_table TotalLocked CallOcaml PyObject_Dealloc deallocate
 main strdup_lost PyList_New""".split()
 
