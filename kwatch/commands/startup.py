@@ -44,6 +44,7 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         heap=options.heap,
         heap_stacks=options.heap_stacks,
         call_stacks=options.call_stacks,
+        perf_uprobes=options.perf_uprobes,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
         follow=options.follow,

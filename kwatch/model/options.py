@@ -15,7 +15,8 @@ class TraceOptions:
 
     `trace`: names of system calls, None for all. `buffer`: bytes of a ring, a power of two.
     `heap_stacks` needs `heap`, `call_stacks` needs `syscalls`. `min_size` and `max_size`, in bytes,
-    select blocks. `alloc_totals`: also count all allocations of each stack.
+    select blocks. `perf_uprobes`: see ProgramConfig. `alloc_totals`: also count all allocations of
+    each stack.
     """
 
     pids: tuple[int, ...] = ()
@@ -30,6 +31,7 @@ class TraceOptions:
     min_size: int = 0
     max_size: int = UNLIMITED
     alloc_prefixes: tuple[str, ...] = ()
+    perf_uprobes: bool = False
     alloc_totals: bool = False
     buffer: int = 8 << 20
 

@@ -83,6 +83,12 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="PREFIX",
         help="also probe allocator functions named PREFIX + malloc, PREFIX + free, ...",
     )
+    group.add_argument(
+        "--perf-uprobes",
+        action="store_true",
+        help="probe through perf events: this also sees the heap calls of children of vfork(), and "
+        "frees children that are not traced from the probes, but kwatch ends seconds later",
+    )
 
 
 def _add_listing(group: argparse._ArgumentGroup) -> None:
@@ -144,6 +150,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, ReportOpt
         min_size=smallest,
         max_size=largest,
         alloc_prefixes=tuple(arguments.alloc_prefix),
+        perf_uprobes=arguments.perf_uprobes,
         alloc_totals=bool(profiles),
         buffer=buffer_from(arguments),
     )
