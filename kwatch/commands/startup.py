@@ -63,8 +63,7 @@ def _check(options: TraceOptions) -> None:
     from kwatch.targets import processes
     from kwatch.targets.launch import resolve
 
-    for pid in options.pids:
-        processes.require(pid)
+    processes.present(options.pids, processes.require)
     if options.command:
         resolve(options.command[0])
     require_root()
