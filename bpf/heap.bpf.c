@@ -31,7 +31,8 @@ struct thread {
 	u64 nested_ns; /* when the first nested call started; 0: none did */
 	struct last_stack last;
 	struct release released; /* the last one */
-	u32 tgid;
+	u32 tgid; /* whose heap it is */
+	u32 process; /* of the thread; it differs if the process shares another one's memory */
 	u32 tid;
 	u32 records; /* sent by the thread: see write_record */
 	u32 nested; /* calls in the pending one */
@@ -62,8 +63,14 @@ static __always_inline void keep_to_kernel_stack(struct pt_regs *ctx)
 static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 {
 	struct target *target = current_target(tgid);
-	struct thread thread = { .tgid = tgid, .tid = tid, .records = first_count() };
+	struct thread thread = {
+		.tgid = tgid, .process = tgid, .tid = tid, .records = first_count(),
+	};
 
+	if (target && target->owner) {
+		thread.tgid = target->owner;
+		target = find_target(thread.tgid);
+	}
 	if (!target || target->flags & TARGET_WAITING)
 		return NULL;
 	thread.mm_id = target->mm_id;
@@ -74,15 +81,41 @@ static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 	return threads.lookup(&tid);
 }
 
+/* Whether the owner of a shared heap still has it: not after its end or its exec. */
+static __always_inline bool is_still_shared(struct thread *thread)
+{
+	struct target *owner = find_target(thread->tgid);
+
+	return owner && owner->mm_id == thread->mm_id;
+}
+
 static __always_inline struct thread *current_thread(void)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	u32 tid = id, tgid = id >> 32;
 	struct thread *thread = threads.lookup(&tid);
 
-	if (thread && thread->tgid == tgid)
-		return thread;
-	return new_thread(tid, tgid);
+	if (!thread || thread->process != tgid)
+		return new_thread(tid, tgid);
+	return thread->tgid == tgid || is_still_shared(thread) ? thread : NULL;
+}
+
+/*
+ * Counts a process that has used the heap of `owner` if no program ran there: the kernel may run the
+ * programs of a link only in the process of the link, although the breakpoints are in all that share
+ * the memory (Linux 6.12, commit 900f362e2062). A thread that was at a breakpoint has a utask.
+ */
+static __always_inline void note_unseen(struct target *target, u32 tid, u32 tgid)
+{
+	void *task = (void *)bpf_get_current_task();
+	struct thread *thread = threads.lookup(&tid);
+
+	if (!TASK_UTASK || target->flags & TARGET_UNSEEN || !read_u64(task, TASK_UTASK))
+		return;
+	if (thread && thread->process == tgid)
+		return;
+	target->flags |= TARGET_UNSEEN;
+	count_loss(target->owner, LOSS_SHARED_HEAP_UNSEEN);
 }
 
 /* `records`: the writer's count of records. */

@@ -11,6 +11,9 @@ enum target_flag {
 	TARGET_INHERIT = 2, /* its children get the same flags */
 	TARGET_BY_COMM = 4, /* a target only while its name matches */
 	TARGET_OWN = 8, /* a process of kwatch's own, which is never traced */
+	TARGET_HEAP_ONLY = 16, /* has an owner; its own system calls are not traced */
+	TARGET_UNSEEN = 32, /* its use of the owner's heap was not seen, and was counted */
+	TARGET_FORKED = 64, /* has a child that is not traced, which was reported */
 };
 
 /* A traced process. The mm_id, a part of each stack's hash, identifies its address space. */
@@ -18,6 +21,8 @@ struct target {
 	__u64 mm_id;
 	__u32 flags;
 	__u32 unmaps; /* the number of times that code was unmapped or replaced */
+	__u32 owner; /* the process whose memory it shares, and so its heap; 0: it has its own */
+	__u32 reserved;
 };
 
 struct loss_key {

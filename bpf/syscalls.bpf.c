@@ -66,6 +66,13 @@ static __always_inline void begin_call(struct call_in_progress *call)
 #endif
 
 #if defined(HEAP) || defined(STACKS)
+static __always_inline u32 owner_of_memory(u32 tgid)
+{
+	struct target *target = find_target(tgid);
+
+	return target && target->owner ? target->owner : tgid;
+}
+
 static __always_inline void send_memory(struct call_in_progress *call, u8 type, u64 address, u64 size)
 {
 #ifdef HEAP
@@ -80,7 +87,7 @@ static __always_inline void send_memory(struct call_in_progress *call, u8 type, 
 	if (type == EVENT_MAP && !(call->mapping & (MAPPING_BY_ALLOCATOR | MAPPING_OF_FILE)))
 		event.stack = call->stack;
 #endif
-	send_heap(&event, call->tgid, call->tid, &call->records);
+	send_heap(&event, owner_of_memory(call->tgid), call->tid, &call->records);
 #endif
 }
 
@@ -132,7 +139,7 @@ static __always_inline void unmapped(void *ctx, struct call_in_progress *call, u
 				     bool is_code)
 {
 #ifdef STACKS
-	forget_code(ctx, call->tgid, address, size, is_code);
+	forget_code(ctx, owner_of_memory(call->tgid), address, size, is_code);
 #endif
 }
 
@@ -228,8 +235,14 @@ int syscall_enter(struct enter_context *ctx)
 	target = current_target(tgid);
 	if (!target)
 		return 0;
+#ifdef HEAP
+	if (target->owner)
+		note_unseen(target, tid, tgid);
+#endif
 	abi = call_abi(regs, &nr);
 	flags = flags_of(abi, nr);
+	if (target->flags & TARGET_HEAP_ONLY)
+		flags = flags & CALL_MEMORY ? flags & ~CALL_TRACE : 0;
 	if (!flags)
 		return 0;
 	call = call_slot(tid, tgid);
@@ -263,7 +276,7 @@ static __always_inline bool was_refused(struct exit_context *ctx, struct call_in
 	u64 nr;
 	u8 abi;
 
-	if (!is_error(ctx->result) || !find_target(call->tgid))
+	if (!is_error(ctx->result) || !find_traced(call->tgid))
 		return false;
 	nr = call_number(regs);
 	abi = call_abi(regs, &nr);

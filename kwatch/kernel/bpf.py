@@ -18,6 +18,7 @@ from kwatch.kernel.bpf_attr import (
     MapCreate,
     MapElement,
     MapInfo,
+    PerfLink,
     ProgLoad,
     RawTracepoint,
     UprobeLink,
@@ -30,6 +31,7 @@ PROG_TYPE_KPROBE = 2
 PROG_TYPE_TRACEPOINT = 5
 PROG_TYPE_RAW_TRACEPOINT = 17
 TRACE_UPROBE_MULTI = 48
+_PERF_EVENT = 41
 UPROBE_MULTI_RETURN = 1
 SLEEPABLE = 1 << 4
 
@@ -299,6 +301,26 @@ def link_uprobes(
         pid=max(pid, 0),  # 0: every process
     )
     return _bpf(_LINK_CREATE, attr)
+
+
+def link_event(program: int, event: int, cookie: int) -> int:
+    """Attaches a program with a cookie to a perf event, which the link keeps open.
+
+    Linux 5.15, commit 82e6b1eee6a8.
+    """
+    return _bpf(_LINK_CREATE, PerfLink(program, event, _PERF_EVENT, 0, cookie))
+
+
+def has_event_cookies() -> bool:
+    """Whether this kernel links perf events: one that does, says that -1 is not an event."""
+    program = load_program("probe_cookies", RETURN_ZERO, PROG_TYPE_KPROBE)
+    try:
+        os.close(link_event(program, (1 << 32) - 1, 0))
+    except OSError as error:
+        return error.errno == errno.EBADF
+    finally:
+        os.close(program)
+    return True
 
 
 def has_uprobe_links() -> bool:

@@ -88,6 +88,18 @@ class UprobeLink(ctypes.Structure):
     )
 
 
+class PerfLink(ctypes.Structure):
+    """BPF_LINK_CREATE with BPF_PERF_EVENT."""
+
+    _fields_ = (
+        ("prog_fd", _U32),
+        ("target_fd", _U32),
+        ("attach_type", _U32),
+        ("link_flags", _U32),
+        ("cookie", _U64),
+    )
+
+
 class InfoByFd(ctypes.Structure):
     """BPF_OBJ_GET_INFO_BY_FD."""
 

@@ -28,6 +28,7 @@ OFFSETS = {
     "SIGNAL_LIVE": ("signal_struct", "live"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
     "TASK_MM": ("task_struct", "mm"),
+    "TASK_UTASK": ("task_struct", "utask"),
     "MM_MAPS_TREE": ("mm_struct", "mm_mt.ma_root"),
     "MM_AREAS": ("mm_struct", "mm_rb"),
     "MAPLE_LEAF_SLOTS": ("maple_range_64", "slot"),
@@ -48,9 +49,10 @@ OFFSETS = {
     "SUPER_DEVICE": ("super_block", "s_dev"),
 }
 
-#: Only on x86-64, or only with one of the two kinds of trees of mappings.
+#: Only on x86-64, with uprobes, or with one of the two kinds of trees of mappings.
 _NOT_EVERYWHERE = frozenset(
-    "THREAD_INFO_STATUS MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS MAPLE_RANGE_SLOTS AREA_NODE".split()
+    "THREAD_INFO_STATUS TASK_UTASK MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS MAPLE_RANGE_SLOTS "
+    "AREA_NODE".split()
 )
 
 

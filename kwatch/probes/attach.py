@@ -148,15 +148,35 @@ class Attacher:
         descriptors: list[int] = []
         try:
             for place in places:
-                name = place.probe.function.signature.name.lower() if kind == "entry" else kind
-                program = self._programs.programs[f"heap_{name}"]
-                is_return = kind == "return"
-                fd = perf.open_uprobe(path, place.offset, pid, program, is_return)
-                descriptors.append(fd)
+                event = perf.open_uprobe(path, place.offset, pid, kind == "return")
+                descriptors.append(self._with_program(event, kind, place.probe))
         except OSError:
             self._close(descriptors)
             raise
         return descriptors
+
+    def _with_program(self, event: int, kind: Kind, probe: Probe) -> int:
+        """Attaches the program to a perf event. Returns the descriptor that keeps both."""
+        if not self._programs.attach_methods.event_cookies:
+            name = probe.function.signature.name.lower() if kind == "entry" else kind
+            return perf.with_program(event, self._programs.programs[f"heap_{name}"])
+        try:
+            return bpf.link_event(self._programs.programs[f"heap_{kind}"], event, probe.cookie)
+        finally:
+            os.close(event)
+
+    def left_child_line(self, parent: str) -> str:
+        """A message: the target forks children that are not traced."""
+        if not self._programs.attach_methods.uprobe_links:
+            return (
+                f"kwatch: {parent} forks children, which are not traced: each of them removes a "
+                "probe of its parent when it first reaches it; --follow traces them"
+            )
+        return (
+            f"kwatch: {parent} forks children, which are not traced but pay for its probes at each "
+            "allocation until their exec: --perf-uprobes takes the probes out of them, --follow "
+            "traces them"
+        )
 
     def _close(self, descriptors: Iterable[int]) -> None:
         """Closes in the background: the kernel waits for a grace period each time."""

@@ -64,9 +64,14 @@ class Programs:
             os.close(fd)
 
 
-def attach_methods_here() -> AttachMethods:
-    """The best methods that this kernel supports. Raises OSError."""
-    return AttachMethods(bpf.has_uprobe_links(), tracepoints.are_preemptible())
+def attach_methods_here(perf_uprobes: bool = False) -> AttachMethods:
+    """The best methods that this kernel supports. Raises OSError.
+
+    `perf_uprobes`: without uprobe links.
+    """
+    links = not perf_uprobes and bpf.has_uprobe_links()
+    cookies = not links and bpf.has_event_cookies()
+    return AttachMethods(links, tracepoints.are_preemptible(), cookies)
 
 
 class Loader:
@@ -143,7 +148,7 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
 
 def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMethods | None) -> None:
     try:
-        answer, descriptors = _load(config, methods or attach_methods_here())
+        answer, descriptors = _load(config, methods or attach_methods_here(config.perf_uprobes))
     except KwatchError as error:
         answer, descriptors = _failed(error), []
     except OSError as error:
@@ -233,7 +238,7 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
 
 def _heap_entries(methods: AttachMethods) -> list[str]:
     """One program for all signatures if the kernel has cookies, otherwise one for each."""
-    if methods.uprobe_links:
+    if methods.cookies:
         return ["heap_entry"]
     return [f"heap_{signature.name.lower()}" for signature in AllocSignature]
 

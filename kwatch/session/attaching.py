@@ -33,7 +33,7 @@ class Attaching:
     def attach(self, facts: ProcessFacts, by_comm: bool = False, late: bool = False) -> None:
         """Makes a running process a target and probes its allocators. `late`: see Coverage.
 
-        Raises KwatchError if the user gave its pid and it has ended.
+        Raises Ended if the user gave its pid and it has ended.
         """
         flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
         if by_comm and not self._options.follow:
@@ -48,6 +48,16 @@ class Attaching:
             process.facts = found  # it may have exec'ed since the first look
             self._tracees.join(process, read_mappings if not by_comm else self._tracees.mappings)
         elif self._tracer.targets.remove(process.pid, process.code.mm_id):
+            process.facts = replace(process.facts, exited=True)
+            self._tracees.end([process])  # otherwise its exit record follows
+
+    def leave_out(self, facts: ProcessFacts) -> None:
+        """Reports a process that has ended while the others that the user named were attached."""
+        process = self._tracees.process_table.get(facts.pid)
+        if process is None:
+            return
+        process.coverage.ended_first = True
+        if self._tracer.targets.remove(process.pid, process.code.mm_id):
             process.facts = replace(process.facts, exited=True)
             self._tracees.end([process])  # otherwise its exit record follows
 

@@ -19,7 +19,7 @@ from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord, NameRe
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.wire import events
-from kwatch.wire.events import EventType, event_type
+from kwatch.wire.events import EventType, ForkKind, event_type
 
 _MAX_PENDING_EXECS = 1024
 _NO_PATH = ("//", "[")  # //toolong, //enomem (perf_event_mmap_event()), [vdso]
@@ -117,6 +117,9 @@ class Lifecycle:
         record = np.frombuffer(data, events.FORK, 1)[0]
         parent = self._process_table.get(int(record["tgid"]))
         pid, time_ns = int(record["child"]), int(record["time_ns"])
+        if record["child_kind"] == ForkKind.UNTRACED:
+            self._tracees.left_child(parent)
+            return
         if self._predates(pid, time_ns):
             return
         started = processes.start_time(int(record["child_start_ns"]))
@@ -126,7 +129,10 @@ class Lifecycle:
             exe = parent.facts.exe if parent else processes.exe_of(pid)
             child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
         if parent is not None:
-            child.inherit(parent, time_ns)
+            owner = self._tracees.owner_of_heap(parent)
+            child.inherit(owner, time_ns)
+            if record["child_kind"] == ForkKind.SHARES:
+                child.share(owner.pid, time_ns)
         child.code.mm_id = int(record["mm_id"])
         self._tracees.joined(child)
 

@@ -44,6 +44,7 @@ class Tracees:
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
         self._missing: list[tuple[Process, int]] = []  # and when each was first missed
+        self._has_left_child = False
         self._options = options
         self._tracer = tracer
         self._stacks = stacks
@@ -73,6 +74,8 @@ class Tracees:
         process.code.mm_id = mm_id
         if self._options.heap:
             self.usage.joined(process)
+        if owner := self._tracer.targets.owner(pid):
+            process.share(owner, 0)
         if self._options.mappings:
             self.mapped(process, self.mappings(pid))
         return process
@@ -112,13 +115,22 @@ class Tracees:
         self._add_code(process, code)
         if self._stacks is not None:
             self._stacks.publish()  # before the first heap events
-        self._probe_allocators(process, code)
+        if not process.shares:  # the owner's probes are in the same memory
+            self._probe_allocators(process, code)
 
     def mapped(self, process: Process, mappings: list[Mapping]) -> None:
         """Adds mappings to a process and probes the allocators among them."""
         code = code_of(mappings)
         self._add_code(process, code)
-        self._probe_allocators(process, code)
+        owner = self.owner_of_heap(process)
+        if owner is not process:
+            self._add_code(owner, code)
+        if owner is not process or not process.shares:
+            self._probe_allocators(owner, code)
+
+    def owner_of_heap(self, process: Process) -> Process:
+        """The process whose memory it shares, if that is known; otherwise the process itself."""
+        return self.process_table.get(process.shares) or process
 
     def _add_code(self, process: Process, code: list[Mapping]) -> None:
         process.code.map(code)
@@ -152,6 +164,8 @@ class Tracees:
     def execed(self, process: Process, old_tid: int) -> None:
         """A known process has exec'ed; `old_tid` is the thread that called exec."""
         process.forget_heap()
+        if process.shares:
+            process.unshare(Accounts.wanted(self._options))
         self._update_tables(process)
         if self._options.heap and old_tid != process.pid:
             # The probes were bound to the former main thread, which is gone.
@@ -195,6 +209,12 @@ class Tracees:
         found = processes.descendants({process.pid for process in self.process_table})
         left = [pid for pid in found if pid not in self._tracer.targets]
         return [child for child in map(processes.facts, left) if child is not None]
+
+    def left_child(self, parent: Process | None) -> None:
+        """A target has forked a child that is not traced; this is said once."""
+        if parent is not None and not self._has_left_child:
+            self._has_left_child = True
+            self._notices.announce(self._tracer.attacher.left_child_line(_name(parent)))
 
     @property
     def unmatched_prefixes(self) -> list[str]:
@@ -274,4 +294,8 @@ def files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
 
 
 def _named(process: Process) -> str:
-    return f"attached to {process.facts.comm}[{process.pid}]"
+    return f"attached to {_name(process)}"
+
+
+def _name(process: Process) -> str:
+    return f"{process.facts.comm}[{process.pid}]"

@@ -35,6 +35,9 @@ class TargetFlag(enum.IntFlag):
     INHERIT = 2
     BY_COMM = 4
     OWN = 8
+    HEAP_ONLY = 16
+    UNSEEN = 32
+    FORKED = 64
 
 
 class CallFlag(enum.IntFlag):
@@ -102,6 +105,8 @@ class Target(ctypes.Structure):
         ("mm_id", ctypes.c_uint64),
         ("flags", ctypes.c_uint32),
         ("unmaps", ctypes.c_uint32),
+        ("owner", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     )
 
 

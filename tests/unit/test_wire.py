@@ -65,6 +65,7 @@ ENUMS = {
     "kwatch_mapping": ("MAPPING_", events.MappingFlag),
     "kwatch_call_stack": ("CALL_STACK_", events.NoCallStack),
     "kwatch_stack_copy": ("COPY_", events.StackCopy),
+    "kwatch_fork_kind": ("FORK_", events.ForkKind),
     "target_flag": ("TARGET_", maps.TargetFlag),
     "call_flag": ("CALL_", maps.CallFlag),
     "memory_role": ("MEMORY_", maps.MemoryRole),

@@ -63,7 +63,7 @@ CLASSES_NOTE = (
 STATUSES = {
     ExitCode.DONE: "Success, or ended by SIGINT, SIGTERM or SIGHUP.",
     ExitCode.FAILED: "kwatch could not do what was asked; the message says why and how to fix it. "
-    "With `--fail-on-leak`: no process matched, so there was nothing to judge. With "
+    "No process ever matched `--comm`, as with `pgrep`. With "
     "`kwatch doctor`: something that kwatch needs does not work.",
     ExitCode.USAGE: "The command line is not valid.",
     ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict of any process is `leak`. This "

@@ -161,7 +161,9 @@ class Watch:
         for prefix in self._live.tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._loop.status()
-        return self._outcome.status(status, nothing_traced) if self._report.fail_on_leak else status
+        if nothing_traced:
+            return ExitCode.FAILED
+        return self._outcome.status(status) if self._report.fail_on_leak else status
 
     def _say_uncalled(self, process: Process) -> None:
         """Once for each file."""
