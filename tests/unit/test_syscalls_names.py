@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of system calls against the kernel's own headers."""
+"""The table of system calls against the kernel's own headers and a package on PyPI."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -30,6 +31,24 @@ def test_every_call_of_the_kernel_headers_has_its_name_and_number(abi: Abi, head
     assert len(calls) > 300
     assert {name: names.number(abi, name) for name in calls} == calls
     assert {names.name(abi, nr) for nr in calls.values()} == set(calls)
+
+
+#: strace has other names for these.
+OF_STRACE = {"arm_fadvise64_64": "fadvise64_64"}
+ARM_PRIVATE = 0xF0000
+
+
+@pytest.mark.parametrize("abi", Abi)
+def test_every_call_of_the_newest_kernel_has_its_name_and_number(abi: Abi) -> None:
+    """The package has the names and numbers of all kernels up to its own version."""
+    module = {Abi.AARCH64: "arm64"}.get(abi, abi.name.lower())
+    table = vars(importlib.import_module(f"system_calls.tables.{module}"))[f"syscalls_{module}"]
+    public = {name: nr for name, nr in table.items() if not nr & ARM_PRIVATE}
+    calls = {OF_STRACE.get(name, name): nr & 0xFFF for name, nr in public.items()}
+
+    assert len(calls) > 300
+    assert calls.keys() >= {"listns", "rseq_slice_yield"}
+    assert {name: names.number(abi, name) for name in calls} == calls
 
 
 @pytest.mark.parametrize(
