@@ -64,10 +64,16 @@ int process_fork(struct newtask_context *ctx)
 		add_target(tgid, TARGET_OWN | TARGET_INHERIT);
 		return 0;
 	}
-	if (tgid == parent_tgid || !parent || !(parent->flags & TARGET_INHERIT))
+	if (tgid == parent_tgid) {
+		if (parent)
+			begin_thread(new_tid(ctx), tgid);
+		return 0;
+	}
+	if (!parent || !(parent->flags & TARGET_INHERIT))
 		return 0;
 	if (add_target(tgid, parent->flags & ~TARGET_WAITING))
 		return 0;
+	begin_thread(tgid, tgid);
 	head(&event.head, EVENT_FORK, parent_tgid);
 	event.child = tgid;
 	event.mm_id = inherit_space(parent_tgid, tgid);
@@ -84,8 +90,8 @@ static __always_inline bool retarget(u32 tgid)
 	bool matches = !is_own(tgid) && current_comm_matches();
 
 	if (!target) {
-		if (matches)
-			add_target(tgid, TARGET_INHERIT | (FOLLOW ? 0 : TARGET_BY_COMM));
+		if (matches && !add_target(tgid, TARGET_INHERIT | (FOLLOW ? 0 : TARGET_BY_COMM)))
+			begin_thread(tgid, tgid);
 		return matches;
 	}
 	if (target->flags & TARGET_BY_COMM && !matches) {

@@ -32,7 +32,7 @@ def parse_trace(expression: str) -> frozenset[str]:
 
 def numbers(names: frozenset[str], abi: Abi) -> set[int]:
     """The numbers of those names that the ABI has."""
-    return {nr for name in names if (nr := table.number(abi, name)) is not None}
+    return set().union(*(table.numbers(abi, name) for name in names))
 
 
 def _without_qualifier(expression: str) -> str:

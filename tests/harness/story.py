@@ -38,6 +38,7 @@ class Targets:
         self.own: set[int] = set()
         self.attacher = SimpleNamespace(detach=lambda pid: None)
         self.losses = SimpleNamespace(forget=lambda pid: None)
+        self.call_slots = SimpleNamespace(mark_threads=lambda pid: None)
 
     def add(self, pid, flags):
         self.mm_ids[pid] = 1000 + len(self.mm_ids)
