@@ -96,11 +96,18 @@ int process_fork(struct newtask_context *ctx)
 		add_target(tgid, TARGET_OWN | TARGET_INHERIT, 0);
 		return 0;
 	}
-	if (tgid == parent_tgid || !parent)
+	if (tgid == parent_tgid) {
+		if (parent && !(parent->flags & TARGET_HEAP_ONLY))
+			begin_thread(new_tid(ctx), tgid);
+		return 0;
+	}
+	if (!parent)
 		return 0;
 	kind = adopt(parent, tgid, owner_of_heap(ctx, parent, parent_tgid));
 	if (kind < 0)
 		return 0;
+	if (kind != FORK_UNTRACED)
+		begin_thread(tgid, tgid);
 	head(&event.head, EVENT_FORK, parent_tgid);
 	event.child = tgid;
 	event.child_kind = kind;
@@ -122,8 +129,8 @@ static __always_inline bool retarget(u32 tgid)
 		target = NULL;
 	}
 	if (!target) {
-		if (matches)
-			add_target(tgid, TARGET_INHERIT | (FOLLOW ? 0 : TARGET_BY_COMM), 0);
+		if (matches && !add_target(tgid, TARGET_INHERIT | (FOLLOW ? 0 : TARGET_BY_COMM), 0))
+			begin_thread(tgid, tgid);
 		return matches;
 	}
 	if (target->flags & TARGET_BY_COMM && !matches) {

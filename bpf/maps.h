@@ -35,6 +35,7 @@ enum call_flag {
 	CALL_TRACE = 1,
 	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk: the upper bits have the role */
 	CALL_NO_RETURN = 4, /* exit, exit_group */
+	CALL_SPECIAL = 8, /* the upper bits have the role */
 };
 
 #define CALL_ROLE_SHIFT 4
@@ -46,6 +47,30 @@ enum memory_role {
 	MEMORY_MUNMAP,
 	MEMORY_MREMAP,
 	MEMORY_BRK,
+};
+
+/* The roles of CALL_SPECIAL. */
+enum special_role {
+	SPECIAL_SIGRETURN, /* its result is a register of the interrupted code */
+	SPECIAL_RESTART, /* restart_syscall */
+	SPECIAL_KILL, /* may end its own thread */
+	SPECIAL_NEVER_FAILS, /* 32-bit callers: a result that looks like an error is none */
+	SPECIAL_SOCKETCALL, /* i386: the first argument says which call it is */
+	SPECIAL_IPC,
+};
+
+/*
+ * Numbers for the calls inside i386's socketcall and ipc: these and the first argument. No kernel has
+ * such numbers.
+ */
+#define SOCKETCALL_NUMBERS 960
+#define IPC_NUMBERS 984
+
+enum call_state {
+	CALL_NONE, /* the thread is in no call that is traced */
+	CALL_ENTERED,
+	CALL_BEGAN_EARLIER, /* before the attach; or in none, until the thread's next call */
+	CALL_BORN, /* the thread is new: the return of its fork is next */
 };
 
 /* A thread's last stack and its address space; the frames have been sent. */
@@ -63,17 +88,31 @@ struct call_in_progress {
 	__u16 nr;
 	__u8 abi;
 	__u8 flags;
-	__u32 active;
+	__u8 state; /* enum call_state */
 	__u8 waiting; /* entered by a launched command before its exec */
+	__u8 interrupted; /* the thread has an interrupted_call */
 	__u8 mapping; /* see kwatch_mapping */
-	__u16 unused;
 	__u32 records; /* sent by the thread: see write_record */
+	__u32 reserved2;
 #ifdef STACKS
 	__u64 stack; /* see kwatch_stacked_syscall */
 	struct last_stack last;
 	__u8 scratch; /* of the unwinding under way */
 	__u8 reserved[7];
 #endif
+};
+
+/*
+ * A call that a signal has interrupted. Its thread ends in it, makes it again at the same place, or
+ * gets the result.
+ */
+struct interrupted_call {
+	struct call_in_progress call; /* time_ns: how long it has taken so far */
+	__u64 sp;
+	__u64 pc;
+	__s64 result;
+	__u32 in_handler; /* the thread has made other calls since */
+	__u32 reserved;
 };
 
 /* A version of a mapped file: a write changes the key. */

@@ -25,7 +25,11 @@ OFFSETS = {
     "TASK_COMM": ("task_struct", "comm"),
     "TASK_EXIT_CODE": ("task_struct", "exit_code"),
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
+    "TASK_PENDING": ("task_struct", "pending.signal"),
+    "SIGNAL_SHARED_PENDING": ("signal_struct", "shared_pending.signal"),
     "SIGNAL_LIVE": ("signal_struct", "live"),
+    "THREAD_INFO_FLAGS": ("task_struct", "thread_info.flags"),
+    "THREAD_INFO_WORK": ("task_struct", "thread_info.syscall_work"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
     "TASK_MM": ("task_struct", "mm"),
     "TASK_UTASK": ("task_struct", "utask"),
@@ -49,10 +53,13 @@ OFFSETS = {
     "SUPER_DEVICE": ("super_block", "s_dev"),
 }
 
-#: Only on x86-64, with uprobes, or with one of the two kinds of trees of mappings.
+#: Only on x86-64, with uprobes, with generic entry code (Linux 5.11 on x86-64), or with one of the
+#: two kinds of trees of mappings.
 _NOT_EVERYWHERE = frozenset(
-    "THREAD_INFO_STATUS TASK_UTASK MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS MAPLE_RANGE_SLOTS "
-    "AREA_NODE".split()
+    """
+    THREAD_INFO_STATUS THREAD_INFO_WORK TASK_UTASK MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS
+    MAPLE_RANGE_SLOTS AREA_NODE
+    """.split()
 )
 
 

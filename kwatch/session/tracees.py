@@ -21,6 +21,7 @@ from kwatch.session.tracer import Tracer
 from kwatch.session.usage_watch import UsageWatch
 from kwatch.stacks.reader import StackReader
 from kwatch.targets import processes
+from kwatch.wire.maps import TargetFlag
 
 
 class Tracees:
@@ -57,6 +58,8 @@ class Tracees:
         process.attached_ns = time.monotonic_ns()
         target = self._tracer.targets.add(process.pid, flags)
         process.code.mm_id, process.code.unmaps = target.mm_id, target.unmaps
+        if self._options.syscalls and not flags & TargetFlag.WAITING:
+            self._tracer.call_slots.mark_threads(process.pid)
 
     def discover(self, pid: int) -> Process | None:
         """Registers a target whose events arrive before any record of it; None if it is gone.

@@ -42,6 +42,7 @@ class Targets:
             reads_all_registers=True,
         )
         self.losses = SimpleNamespace(forget=lambda pid: None)
+        self.call_slots = SimpleNamespace(mark_threads=lambda pid: None)
 
     def add(self, pid, flags):
         self.mm_ids[pid] = 1000 + len(self.mm_ids)

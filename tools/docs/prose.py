@@ -47,8 +47,9 @@ VALUES = (
     ),
     (
         "SET",
-        "As in strace: names, classes (`%file`) and `/regex`, separated by commas. A leading `!` "
-        "selects all other calls. A `?` before a name ignores the name if there is no such call. "
+        "As in strace: names, classes (`%file`) and `/regex` (a POSIX extended regular "
+        "expression), separated by commas. A leading `!` selects all other calls. A `?` before a "
+        "name ignores the name if there is no such call. "
         "`all` and `none` are valid too. Unlike in strace, a call has no number and no ABI suffix, "
         "and the last of several `-e` options replaces the others.",
     ),
