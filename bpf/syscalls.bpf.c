@@ -4,6 +4,7 @@
 #define CALL_ROLE(flags) ((flags) >> CALL_ROLE_SHIFT)
 #define MREMAP_DONTUNMAP 4
 #define PROT_EXEC 4
+#define PR_SET_SYSCALL_USER_DISPATCH 59
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
 BPF_HASH(calls, u32, struct call_in_progress, 65536);
@@ -74,11 +75,25 @@ static __always_inline void send_memory(struct call_in_progress *call, u8 type, 
 #endif
 }
 
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
+/* At once, before the call takes effect: kwatch then removes the process's return probes. */
+static __always_inline void notice_dispatch(void *ctx, struct call_in_progress *call)
+{
+	struct kwatch_control event = {};
+
+	if (call->arguments[0] != PR_SET_SYSCALL_USER_DISPATCH || !call->arguments[1])
+		return;
+	head(&event, EVENT_DISPATCH, call->tgid);
+	send_control(ctx, &event, sizeof(event), call->tgid);
+}
+
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
+					     struct call_in_progress *call)
 {
 	u32 values[4] = {};
 
 	call_arguments(regs, call->abi, call->arguments);
+	if (CALL_ROLE(call->flags) == MEMORY_PRCTL)
+		notice_dispatch(ctx, call);
 	if (CALL_ROLE(call->flags) != MEMORY_OLD_MMAP)
 		return;
 	read_user(values, sizeof(values), (void *)call->arguments[0]);
@@ -125,7 +140,8 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 	}
 }
 #else
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
+					     struct call_in_progress *call)
 {
 }
 
@@ -188,7 +204,7 @@ int syscall_enter(struct enter_context *ctx)
 	call->flags = flags;
 	call->waiting = target->flags & TARGET_WAITING;
 	if (flags & CALL_MEMORY)
-		memory_arguments(regs, call);
+		memory_arguments(ctx, regs, call);
 	call->active = !(flags & CALL_NO_RETURN);
 #ifdef CALL_STACKS
 	if (flags & CALL_TRACE)

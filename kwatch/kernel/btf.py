@@ -9,6 +9,7 @@ from functools import cache
 from kwatch.errors import KwatchError
 
 _KIND_STRUCT = 4
+_KIND_FUNCTION = 12
 _VLEN_MASK = 0xFFFF
 _KIND_FLAG = 1 << 31
 
@@ -27,6 +28,7 @@ OFFSETS = {
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
     "SIGNAL_LIVE": ("signal_struct", "live"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
+    "TASK_SYSCALL_WORK": ("task_struct", "thread_info.syscall_work"),
     "TASK_MM": ("task_struct", "mm"),
     "MM_MAPS_TREE": ("mm_struct", "mm_mt.ma_root"),
     "MM_AREAS": ("mm_struct", "mm_rb"),
@@ -48,9 +50,10 @@ OFFSETS = {
     "SUPER_DEVICE": ("super_block", "s_dev"),
 }
 
-#: Only on x86-64, or only with one of the two kinds of trees of mappings.
+#: Only on x86-64, there since 5.11, or only with one of the two kinds of trees of mappings.
 _NOT_EVERYWHERE = frozenset(
-    "THREAD_INFO_STATUS MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS MAPLE_RANGE_SLOTS AREA_NODE".split()
+    "THREAD_INFO_STATUS TASK_SYSCALL_WORK MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS "
+    "MAPLE_RANGE_SLOTS AREA_NODE".split()
 )
 
 
@@ -97,6 +100,11 @@ class KernelTypes:
                 f"the kernel's type information cannot be read from {path}",
                 "kwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF",
             )
+
+    def function(self, name: str) -> int:
+        """The id of a function of the kernel; 0 if there is none."""
+        found = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _KIND_FUNCTION)
+        return max(int(found), 0)
 
     def offset(self, struct: str, member: str) -> int:
         """Byte offset of `member` (dots descend into nested structures) in `struct`.

@@ -107,6 +107,8 @@ class Attacher:
     def _open_links(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
         program = self._programs.programs[f"heap_{kind}"]
         flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
+        if self._programs.attach_methods.uprobe_sessions:
+            flags = bpf.UPROBE_SESSION
         offsets = [place.offset for place in places]
         cookies = [place.probe.cookie for place in places]
         return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if places else []

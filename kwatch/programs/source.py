@@ -49,11 +49,13 @@ class AttachMethods:
     """How programs are attached.
 
     `uprobe_links`: uprobes through links, many places at once, with cookies (Linux 6.6).
-    `perf_tracepoints`: tracepoints through perf events.
+    `perf_tracepoints`: tracepoints through perf events. `uprobe_sessions`: links whose programs may
+    leave a return alone; only where return probes make system calls of their own.
     """
 
     uprobe_links: bool
     perf_tracepoints: bool
+    uprobe_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class ProgramConfig:
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
         flags += ["-DHEAP_COOKIE"] * methods.uprobe_links
+        flags += ["-DUPROBE_SESSIONS"] * methods.uprobe_sessions
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         flags += ["-DSTACKS"] * self.stacks

@@ -11,6 +11,7 @@ from kwatch.errors import KwatchError
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
+from kwatch.probes import hazards
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
@@ -47,7 +48,7 @@ class Tracees:
         self._stacks = stacks
         self._notices = notices
         self._on_end = on_end
-        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
+        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes, hazards.hazard)
 
     def make_target(self, process: Process, flags: int) -> None:
         """Makes the BPF programs trace the process."""
@@ -152,6 +153,25 @@ class Tracees:
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self.mappings(process.pid))
+        self._leave_translated(process)
+
+    def _leave_translated(self, process: Process) -> None:
+        """Probes survive an exec; the new program may be one that they would end."""
+        why = hazards.breakpoint_hazard(process.pid, ()) if self._options.heap else ""
+        if why:
+            self.abandon_heap(process, why)
+
+    def abandon_heap(self, process: Process, why: str) -> None:
+        """Removes the heap probes that would harm the process, once."""
+        coverage = self.coverage(process)
+        if coverage.unsafe or not self._options.heap:
+            return
+        self._tracer.attacher.detach(coverage.pid)
+        who = f"{process.facts.comm}[{process.pid}]"
+        if self._options.system_wide:
+            why = f"{who} appeared, and {why}"
+        coverage.abandon(why)
+        self._notices.warn(f"the heap of {who} is no longer traced: {why}")
 
     def replaced(self, process: Process) -> None:
         """An exec turned a target into a program that is not traced: report its old state."""
@@ -173,7 +193,10 @@ class Tracees:
             return "its mappings cannot be read, so an allocator that only it uses is not probed"
         if process.coverage.ended_first and processes.now(process.facts) is not None:
             return "its main thread has ended, so kwatch could not look for its allocators"
-        return process.coverage.own_gap or self.coverage(process).nothing_found
+        whole = self.coverage(process)
+        if whole.unsafe:
+            return whole.own_gap
+        return process.coverage.own_gap or whole.nothing_found
 
     def untraced_children(self) -> list[ProcessFacts]:
         """Children that targets had forked before they became targets."""

@@ -39,6 +39,7 @@ _MEMORY_ROLES = {
     "munmap": MemoryRole.MUNMAP,
     "mremap": MemoryRole.MREMAP,
     "brk": MemoryRole.BRK,
+    "prctl": MemoryRole.PRCTL,
 }
 _NO_RETURN = frozenset(["exit", "exit_group"])
 
@@ -60,9 +61,12 @@ def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray
 
 
 def _memory_roles(options: TraceOptions) -> Iterator[tuple[str, MemoryRole]]:
-    """The calls that change the memory, if anything needs them; stacks do not need `brk`."""
+    """The calls that change the memory, if anything needs them.
+
+    Stacks need neither `brk` nor `prctl`.
+    """
     for name, role in _MEMORY_ROLES.items() if options.mappings else ():
-        if options.heap or role is not MemoryRole.BRK:
+        if options.heap or role not in (MemoryRole.BRK, MemoryRole.PRCTL):
             yield name, role
 
 

@@ -72,6 +72,11 @@ def _coverage(tracees: Tracees, missed: list[str]) -> str:
     probed = {line for coverage in coverages for line in coverage.probed}
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     missed = [*(f"not {name} ({why})" for name, why in refused.items()), *missed]
+    missed += [
+        f"not of {process.facts.comm}[{process.pid}] ({process.coverage.unsafe})"
+        for process in tracees.process_table
+        if process.coverage.unsafe
+    ]
     if tracees.unreadable:
         missed.append(_unreadable(tracees.unreadable))
     missed += [f"no match yet for --alloc-prefix {prefix}" for prefix in tracees.unmatched_prefixes]
