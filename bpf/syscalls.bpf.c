@@ -130,6 +130,7 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 		break;
 	case MEMORY_MREMAP:
 		unmapped(ctx, call, a[0], a[1], false);
+		unmapped(ctx, call, result, a[2], false); /* MREMAP_FIXED replaces what was there */
 		if (!(a[3] & MREMAP_DONTUNMAP))
 			send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		send_memory(call, EVENT_MAP, result, a[2]);

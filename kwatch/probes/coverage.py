@@ -48,6 +48,7 @@ class Coverage:
     """The probes of one process, or of all. `refused`: functions and why they are not probed.
 
     `unsafe`: why the process must not be probed, see `kwatch.probes.hazards`; empty if it may be.
+    `told`: the one of these that was announced. `copied`: files of whose code it runs a copy.
 
     `late`: files that are probed from now on have run before, since `mapped_ns` if it is known.
     Probes survive an exec, so a file that the old program had mapped, too, need not be late.
@@ -58,6 +59,8 @@ class Coverage:
     mapped_ns: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     unsafe: str = ""
+    copied: set[str] = field(default_factory=set)
+    told: str = ""
     ended_first: bool = False
     missed_beginning: bool = False
     _probed: dict[_File, _Probed] = field(default_factory=dict)
@@ -78,6 +81,9 @@ class Coverage:
         """Why a part of the process's heap may be missing; empty if nothing is."""
         if self.unsafe:
             return f"its heap is not traced: {self.unsafe}"
+        if self.copied:
+            files = ", ".join(sorted(self.copied))
+            return f"it runs a copy of code of {files}, in which kwatch's probes do not act"
         if self.refused:
             return "these functions could not be probed: " + ", ".join(sorted(self.refused))
         if self.ended_first:
@@ -98,10 +104,11 @@ class Coverage:
         self._allocators.clear()
         self.missed_beginning = self.ended_first = False
         self.unsafe = ""
+        self.copied.clear()
 
     def abandon(self, why: str) -> None:
         """The probes have been removed, and no others may be set."""
-        self.unsafe = why
+        self.unsafe = self.told = why
         self._probed.clear()
 
     def learn(self, mapped: MappedFile, finder: AllocatorFinder) -> _File | None:

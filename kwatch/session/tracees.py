@@ -103,6 +103,7 @@ class Tracees:
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
+        process.coverage.copied |= set(hazards.copied_code(mappings))
         code = code_of(mappings)
         self._add_code(process, code)
         if self._stacks is not None:
@@ -129,6 +130,19 @@ class Tracees:
         """A range that held code was unmapped or mapped over."""
         process.code.unmap(start, end)
         self._update_tables(process)
+        self._look_for_copies(process)
+
+    def _look_for_copies(self, process: Process) -> None:
+        """Where code of a file was, the process may now have a copy of it in other memory."""
+        if not self._options.heap:
+            return
+        new = set(hazards.copied_code(self.mappings(process.pid))) - process.coverage.copied
+        process.coverage.copied |= new
+        for path in sorted(new):
+            self._notices.warn(
+                f"{process.facts.comm}[{process.pid}] runs a copy of code of {path}: kwatch's "
+                "breakpoints may be in it, and would end the program even after kwatch"
+            )
 
     def reread(self, process: Process) -> None:
         """Reads a process again, after records of its execs, maps or unmaps may have been lost."""
@@ -170,8 +184,9 @@ class Tracees:
         who = f"{process.facts.comm}[{process.pid}]"
         if self._options.system_wide:
             why = f"{who} appeared, and {why}"
+        if why != coverage.told:
+            self._notices.warn(f"the heap of {who} is no longer traced: {why}")
         coverage.abandon(why)
-        self._notices.warn(f"the heap of {who} is no longer traced: {why}")
 
     def replaced(self, process: Process) -> None:
         """An exec turned a target into a program that is not traced: report its old state."""
@@ -187,6 +202,9 @@ class Tracees:
         """Why kwatch may have missed some of the process's heap; empty if it missed nothing."""
         if process.exec_state.replaced:
             return "an exec replaced its program and its memory, and the new program is not traced"
+        if self._options.heap and process.facts.killed_by in hazards.DEATHS:
+            killed_by = process.facts.killed_by
+            return f"{killed_by} ended it, and a probe can be why: {hazards.DEATHS[killed_by]}"
         if process.has_32_bits:
             return heap_of_32_bits(self._options.syscalls)
         if process.pid in self.unreadable:
@@ -233,6 +251,7 @@ class Tracees:
     def _end(self, process: Process) -> None:
         """The process has ended, or it is no longer a target."""
         self._on_end(process)
+        self._explain(process)
         self._tracer.targets.remove(process.pid, process.code.mm_id)
         self._tracer.attacher.detach(process.pid)
         self._tracer.losses.forget(process.pid)
@@ -240,6 +259,13 @@ class Tracees:
         if self._stacks is not None:
             self._stacks.forget(process)
         self.process_table.remove(process)
+
+    def _explain(self, process: Process) -> None:
+        """Says at the death of a process whether its probes can be why."""
+        why = hazards.DEATHS.get(process.facts.killed_by) if self._options.heap else None
+        if why:
+            who = f"{process.facts.comm}[{process.pid}]"
+            self._notices.warn(f"{process.facts.killed_by} ended {who}: {why}")
 
     def mappings(self, pid: int) -> list[Mapping]:
         """The mappings of a process that the user did not select: reading them may be denied."""

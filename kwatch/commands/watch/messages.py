@@ -32,6 +32,14 @@ def attached_line(options: TraceOptions, tracees: Tracees, launched: Launched | 
     return "; ".join(parts)
 
 
+def every_heap_line() -> str:
+    """What tracing the heap of every process does to programs that do not even allocate."""
+    return (
+        "kwatch: until kwatch ends, a program that reads a probed library through a private "
+        "mapping, as git does, reads kwatch's breakpoints instead of some bytes"
+    )
+
+
 def nothing_traced_line(comms: tuple[str, ...]) -> str:
     """For the end of a run in which no process matched."""
     return f"kwatch: nothing was traced: no process was named {' or '.join(comms)}"
