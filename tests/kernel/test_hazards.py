@@ -69,6 +69,16 @@ def test_a_tracer_that_emulates_system_calls(start, run_kwatch):
     assert_unsure(kwatch.finish().final(), EMULATED)
 
 
+def test_the_heap_of_every_process_with_such_a_program(start, run_kwatch):
+    """Nothing is attached to any process."""
+    target = start("dispatch", "early")
+    result = run_kwatch("--heap", "--no-syscalls").finish()
+    assert result.status == 1
+    (line,) = [line for line in result.stderr if "would be harmed" in line]
+    assert f"dispatch[{target.pid}]" in line
+    assert unharmed(target)
+
+
 @pytest.mark.needs("valgrind")
 def test_a_guest_of_valgrind(start, run_kwatch):
     target = start("leaky", prefix=("valgrind", "-q", "--tool=none"))
