@@ -6,8 +6,6 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -17,7 +15,11 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#ifdef __GLIBC__ /* musl has neither fibers nor the kernel's headers */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <ucontext.h>
+#endif
 
 #include "answers.h"
 
@@ -108,10 +110,9 @@ static void threads(int round)
 
 static void *until_cancelled(void *argument)
 {
-	for (;;) {
+	for (;; pthread_testcancel())
 		allocate(1);
-		pthread_testcancel();
-	}
+	return argument;
 }
 
 static void cancels(int round)
@@ -162,6 +163,7 @@ static void signals(int round)
 	setitimer(ITIMER_REAL, &never, NULL);
 }
 
+#ifdef __GLIBC__
 static ucontext_t scheduler, fibers_at[4];
 
 static void fiber(int number)
@@ -188,6 +190,8 @@ static void fibers(int round)
 			swapcontext(&scheduler, &fibers_at[i]);
 }
 
+#endif
+
 static void loads(int round)
 {
 	void *library = dlopen("libm.so.6", RTLD_NOW);
@@ -198,6 +202,7 @@ static void loads(int round)
 		dlclose(library);
 }
 
+#ifdef __GLIBC__
 /* The filter ends the program at any call that it has not made itself. */
 static void filters(int round)
 {
@@ -218,6 +223,8 @@ static void filters(int round)
 	allocate(round);
 }
 
+#endif
+
 static void plain(int round)
 {
 	allocate(round);
@@ -230,7 +237,10 @@ static const struct mode {
 } modes[] = {
 	{ "plain", plain },	{ "forks", forks },   { "execs", execs },     { "spawns", spawns },
 	{ "threads", threads }, { "cancels", cancels }, { "jumps", jumps },   { "signals", signals },
-	{ "fibers", fibers },	{ "loads", loads },   { "filters", filters },
+	{ "loads", loads },
+#ifdef __GLIBC__
+	{ "fibers", fibers },   { "filters", filters },
+#endif
 };
 
 static bool is_told_to_end(int round)
