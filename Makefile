@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help setup-run setup-test setup-bench setup-vm demo test test-vm test-vm-setup test-vm-short lint bench \
+.PHONY: help setup-run setup-test setup-bench setup-vm demo test test-vm test-vm-setup test-vm-short lint harms bench \
 	docs picture clean
 
 help: ## list these targets
@@ -31,6 +31,9 @@ lint: setup-test ## check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+
+harms: setup-test ## provoke what could harm a traced program, and count (as root)
+	PYTHONPATH=. $(PYTHON) tools/harms
 
 bench: setup-bench ## measure what tracing costs (as root)
 	$(PYTHON) tools/bench

@@ -40,6 +40,8 @@ enum kwatch_event_type {
 	EVENT_STACK,
 	EVENT_STACK_MEMORY,
 	EVENT_CALL_STACK, /* like EVENT_STACK, for a system call */
+	/* control ring: a kwatch_control alone */
+	EVENT_DISPATCH, /* the process switches on Syscall User Dispatch */
 };
 
 /* Which table a system call number belongs to. */

@@ -33,7 +33,7 @@ struct loss_key {
 /* What to do with a system call, by ABI and number. */
 enum call_flag {
 	CALL_TRACE = 1,
-	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk: the upper bits have the role */
+	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk, prctl: the upper bits have the role */
 	CALL_NO_RETURN = 4, /* exit, exit_group */
 	CALL_SPECIAL = 8, /* the upper bits have the role */
 };
@@ -47,6 +47,7 @@ enum memory_role {
 	MEMORY_MUNMAP,
 	MEMORY_MREMAP,
 	MEMORY_BRK,
+	MEMORY_PRCTL, /* may switch on Syscall User Dispatch */
 };
 
 /* The roles of CALL_SPECIAL. */

@@ -7,6 +7,7 @@
 #define MREMAP_DONTUNMAP 4
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
+#define PR_SET_SYSCALL_USER_DISPATCH 59
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
 BPF_HASH(calls, u32, struct call_in_progress, 65536);
@@ -94,6 +95,11 @@ static __always_inline void send_memory(struct call_in_progress *call, u8 type, 
 #endif
 }
 
+static __always_inline bool is_mapping(u8 role)
+{
+	return role == MEMORY_MMAP || role == MEMORY_OLD_MMAP || role == MEMORY_MREMAP;
+}
+
 /* How the call will change the memory, if it makes a mapping. */
 static __always_inline u8 mapping_flags(struct call_in_progress *call)
 {
@@ -103,7 +109,7 @@ static __always_inline u8 mapping_flags(struct call_in_progress *call)
 	struct thread *thread;
 #endif
 
-	if (role == MEMORY_MUNMAP || role == MEMORY_BRK)
+	if (!is_mapping(role))
 		return 0;
 #ifdef HEAP
 	thread = threads.lookup(&tid);
@@ -115,11 +121,25 @@ static __always_inline u8 mapping_flags(struct call_in_progress *call)
 	return call->arguments[3] & MAP_ANONYMOUS ? flags : flags | MAPPING_OF_FILE;
 }
 
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
+/* At once, before the call takes effect: kwatch then removes the process's return probes. */
+static __always_inline void notice_dispatch(void *ctx, struct call_in_progress *call)
+{
+	struct kwatch_control event = {};
+
+	if (call->arguments[0] != PR_SET_SYSCALL_USER_DISPATCH || !call->arguments[1])
+		return;
+	head(&event, EVENT_DISPATCH, call->tgid);
+	send_control(ctx, &event, sizeof(event), call->tgid);
+}
+
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
+					     struct call_in_progress *call)
 {
 	u32 values[4] = {};
 
 	call_arguments(regs, call->abi, call->arguments);
+	if (CALL_ROLE(call->flags) == MEMORY_PRCTL)
+		notice_dispatch(ctx, call);
 	if (CALL_ROLE(call->flags) == MEMORY_OLD_MMAP) {
 		read_user(values, sizeof(values), (void *)call->arguments[0]);
 #pragma unroll
@@ -134,7 +154,7 @@ static __always_inline bool maps_for_itself(struct call_in_progress *call)
 {
 	u8 role = CALL_ROLE(call->flags);
 
-	return call->flags & CALL_MEMORY && role != MEMORY_MUNMAP && role != MEMORY_BRK &&
+	return call->flags & CALL_MEMORY && is_mapping(role) &&
 	       !(call->mapping & (MAPPING_BY_ALLOCATOR | MAPPING_OF_FILE));
 }
 
@@ -166,6 +186,7 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 		break;
 	case MEMORY_MREMAP:
 		unmapped(ctx, call, a[0], a[1], false);
+		unmapped(ctx, call, result, a[2], false); /* MREMAP_FIXED replaces what was there */
 		if (!(a[3] & MREMAP_DONTUNMAP))
 			send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		send_memory(call, EVENT_MAP, result, a[2]);
@@ -176,7 +197,8 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 	}
 }
 #else
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
+					     struct call_in_progress *call)
 {
 }
 
@@ -299,7 +321,7 @@ int syscall_enter(struct enter_context *ctx)
 	call->flags = flags;
 	call->waiting = !!(target->flags & TARGET_WAITING);
 	if (flags & CALL_MEMORY)
-		memory_arguments(regs, call);
+		memory_arguments(ctx, regs, call);
 	call->state = flags & CALL_NO_RETURN ? CALL_NONE : CALL_ENTERED;
 #ifdef STACKS
 	if (wants_stack(call))

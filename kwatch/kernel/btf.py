@@ -9,6 +9,7 @@ from functools import cache
 from kwatch.errors import KwatchError
 
 _KIND_STRUCT = 4
+_KIND_FUNCTION = 12
 _VLEN_MASK = 0xFFFF
 _KIND_FLAG = 1 << 31
 
@@ -106,6 +107,11 @@ class KernelTypes:
                 f"the kernel's type information cannot be read from {path}",
                 "kwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF",
             )
+
+    def function(self, name: str) -> int:
+        """The id of a function of the kernel; 0 if there is none."""
+        found = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _KIND_FUNCTION)
+        return max(int(found), 0)
 
     def offset(self, struct: str, member: str) -> int:
         """Byte offset of `member` (dots descend into nested structures) in `struct`.

@@ -132,7 +132,7 @@ class Attacher:
         except OSError as error:
             _check_gone(error, pid, path)
             if len(wanted) == 1:
-                refused[wanted[0].probe.name] = error.strerror or str(error)
+                refused[wanted[0].probe.name] = _reason(error)
                 return
             for place in wanted:
                 self._attach(pid, path, kind, [place], opened, refused)
@@ -140,6 +140,8 @@ class Attacher:
     def _open_links(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
         program = self._programs.programs[f"heap_{kind}"]
         flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
+        if self._programs.attach_methods.uprobe_sessions:
+            flags = bpf.UPROBE_SESSION
         offsets = [place.offset for place in places]
         cookies = [place.cookie for place in places]
         return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if places else []
@@ -192,6 +194,17 @@ class Attacher:
         for pid in list(self._descriptors):
             self.detach(pid)
         self._closers.shutdown()
+
+
+def _reason(error: OSError) -> str:
+    """Why the kernel refuses a place of a file that it probes elsewhere.
+
+    One place has one reference counter for all tracers: alloc_uprobe() in kernel/events/uprobes.c
+    returns EINVAL for another one (commit 1cc33161a83d, Linux 4.20).
+    """
+    if error.errno == errno.EINVAL:
+        return "another tracer has a probe with a reference counter at the same place"
+    return error.strerror or str(error)
 
 
 def _check_gone(error: OSError, pid: int, path: str) -> None:

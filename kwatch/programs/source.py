@@ -50,11 +50,14 @@ class AttachMethods:
 
     `uprobe_links`: uprobes through links, many places at once, with cookies (Linux 6.6).
     `perf_tracepoints`: tracepoints through perf events. `event_cookies`: perf uprobes have cookies.
+    `uprobe_sessions`: links whose programs may leave a return alone; only where return probes make
+    system calls of their own.
     """
 
     uprobe_links: bool
     perf_tracepoints: bool
     event_cookies: bool = False
+    uprobe_sessions: bool = False
 
     @property
     def cookies(self) -> bool:
@@ -106,6 +109,7 @@ class ProgramConfig:
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
         flags += ["-DHEAP_COOKIE"] * methods.cookies
+        flags += ["-DUPROBE_SESSIONS"] * methods.uprobe_sessions
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         return flags

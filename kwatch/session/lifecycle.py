@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from kwatch.kernel.syscall_work import return_probes_call
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
+from kwatch.probes import hazards
 from kwatch.processes.process import Process
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import DELETED, Mapping
@@ -56,6 +58,7 @@ class Lifecycle:
             EventType.EXEC: self._execed,
             EventType.EXIT: self._exited,
             EventType.CODE_UNMAPPED: self._code_unmapped,
+            EventType.DISPATCH: self._dispatching,
         }
 
     def apply(self, record: Control) -> None:
@@ -194,6 +197,12 @@ class Lifecycle:
         elif unmaps > process.code.unmaps:  # until it matches, the programs use none of its tables
             self.missed_unmaps += 1
         self._tracees.unmapped(process, start, start + int(record["size"]))
+
+    def _dispatching(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.CONTROL, 1)[0]
+        process = self._running(int(record["tgid"]))
+        if process is not None and return_probes_call():
+            self._tracees.abandon_heap(process, hazards.DISPATCHES)
 
     def _mapping_seen(self, record: MappingRecord) -> None:
         process = self._running(record.pid)

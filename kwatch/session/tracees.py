@@ -11,6 +11,7 @@ from kwatch.errors import KwatchError
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import Returns, TraceOptions
 from kwatch.model.process import ProcessFacts
+from kwatch.probes import hazards
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
@@ -51,7 +52,9 @@ class Tracees:
         self._stacks = stacks
         self._notices = notices
         self._on_end = on_end
-        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes, options.returns)
+        self._probes = HeapProbes(
+            tracer.attacher, options.alloc_prefixes, options.returns, hazards.hazard
+        )
 
     def make_target(self, process: Process, flags: int) -> None:
         """Makes the BPF programs trace the process."""
@@ -114,6 +117,7 @@ class Tracees:
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
+        process.coverage.copied |= set(hazards.copied_code(mappings))
         code = code_of(mappings)
         self._add_code(process, code)
         if self._stacks is not None:
@@ -149,6 +153,19 @@ class Tracees:
         """A range that held code was unmapped or mapped over."""
         process.code.unmap(start, end)
         self._update_tables(process)
+        self._look_for_copies(process)
+
+    def _look_for_copies(self, process: Process) -> None:
+        """Where code of a file was, the process may now have a copy of it in other memory."""
+        if not self._options.heap:
+            return
+        new = set(hazards.copied_code(self.mappings(process.pid))) - process.coverage.copied
+        process.coverage.copied |= new
+        for path in sorted(new):
+            self._notices.warn(
+                f"{process.facts.comm}[{process.pid}] runs a copy of code of {path}: kwatch's "
+                "breakpoints may be in it, and would end the program even after kwatch"
+            )
 
     def reread(self, process: Process) -> None:
         """Reads a process again, after records of its execs, maps or unmaps may have been lost."""
@@ -175,6 +192,26 @@ class Tracees:
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self.mappings(process.pid))
+        self._leave_translated(process)
+
+    def _leave_translated(self, process: Process) -> None:
+        """Probes survive an exec; the new program may be one that they would end."""
+        why = hazards.breakpoint_hazard(process.pid, ()) if self._options.heap else ""
+        if why:
+            self.abandon_heap(process, why)
+
+    def abandon_heap(self, process: Process, why: str) -> None:
+        """Removes the heap probes that would harm the process, once."""
+        coverage = self.coverage(process)
+        if coverage.unsafe or not self._options.heap:
+            return
+        self._tracer.attacher.detach(coverage.pid)
+        who = f"{process.facts.comm}[{process.pid}]"
+        if self._options.system_wide:
+            why = f"{who} appeared, and {why}"
+        if why != coverage.told:
+            self._notices.warn(f"the heap of {who} is no longer traced: {why}")
+        coverage.abandon(why)
 
     def use_ret_sites(self, process: Process) -> None:
         """Probes a process anew, without return probes, which would harm it.
@@ -199,13 +236,19 @@ class Tracees:
         """Why kwatch may have missed some of the process's heap; empty if it missed nothing."""
         if process.exec_state.replaced:
             return "an exec replaced its program and its memory, and the new program is not traced"
+        if self._options.heap and process.facts.killed_by in hazards.DEATHS:
+            killed_by = process.facts.killed_by
+            return f"{killed_by} ended it, and a probe can be why: {hazards.DEATHS[killed_by]}"
         if process.has_32_bits:
             return heap_of_32_bits(self._options.syscalls)
         if process.pid in self.unreadable:
             return "its mappings cannot be read, so an allocator that only it uses is not probed"
         if process.coverage.ended_first and processes.now(process.facts) is not None:
             return "its main thread has ended, so kwatch could not look for its allocators"
-        return process.coverage.own_gap or self.coverage(process).nothing_found
+        whole = self.coverage(process)
+        if whole.unsafe:
+            return whole.own_gap
+        return process.coverage.own_gap or whole.nothing_found
 
     def untraced_children(self) -> list[ProcessFacts]:
         """Children that targets had forked before they became targets."""
@@ -252,6 +295,7 @@ class Tracees:
     def _end(self, process: Process) -> None:
         """The process has ended, or it is no longer a target."""
         self._on_end(process)
+        self._explain(process)
         self._tracer.targets.remove(process.pid, process.code.mm_id)
         self._tracer.attacher.detach(process.pid)
         self._tracer.losses.forget(process.pid)
@@ -259,6 +303,13 @@ class Tracees:
         if self._stacks is not None:
             self._stacks.forget(process)
         self.process_table.remove(process)
+
+    def _explain(self, process: Process) -> None:
+        """Says at the death of a process whether its probes can be why."""
+        why = hazards.DEATHS.get(process.facts.killed_by) if self._options.heap else None
+        if why:
+            who = f"{process.facts.comm}[{process.pid}]"
+            self._notices.warn(f"{process.facts.killed_by} ended {who}: {why}")
 
     def mappings(self, pid: int) -> list[Mapping]:
         """The mappings of a process that the user did not select: reading them may be denied."""

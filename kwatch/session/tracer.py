@@ -41,6 +41,7 @@ _MEMORY_ROLES = {
     "munmap": MemoryRole.MUNMAP,
     "mremap": MemoryRole.MREMAP,
     "brk": MemoryRole.BRK,
+    "prctl": MemoryRole.PRCTL,
 }
 _NO_RETURN = frozenset(["exit", "exit_group"])
 #: Needed to follow interrupted calls and the calls inside others, whatever is traced.
@@ -93,9 +94,12 @@ def _special_roles(
 
 
 def _memory_roles(options: TraceOptions) -> Iterator[tuple[str, MemoryRole]]:
-    """The calls that change the memory, if anything needs them; stacks do not need `brk`."""
+    """The calls that change the memory, if anything needs them.
+
+    Stacks need neither `brk` nor `prctl`.
+    """
     for name, role in _MEMORY_ROLES.items() if options.mappings else ():
-        if options.heap or role is not MemoryRole.BRK:
+        if options.heap or role not in (MemoryRole.BRK, MemoryRole.PRCTL):
             yield name, role
 
 

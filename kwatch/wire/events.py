@@ -40,6 +40,7 @@ class EventType(enum.IntEnum):
     STACK = 15
     STACK_MEMORY = 16
     CALL_STACK = 17
+    DISPATCH = 18
 
 
 def event_type(record: bytes) -> int:

@@ -74,6 +74,7 @@ class MemoryRole(enum.IntEnum):
     MUNMAP = 2
     MREMAP = 3
     BRK = 4
+    PRCTL = 5
 
 
 class AllocSignature(enum.IntEnum):

@@ -28,6 +28,7 @@ def flags_of(options, abi, name):
         (Abi.I386, "mmap2", MemoryRole.MMAP),
         (Abi.ARM, "mmap2", MemoryRole.MMAP),
         (Abi.AARCH64, "brk", MemoryRole.BRK),
+        (Abi.X86_64, "prctl", MemoryRole.PRCTL),
     ],
 )
 def test_calls_that_change_the_memory(abi, name, role):

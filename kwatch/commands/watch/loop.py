@@ -13,6 +13,7 @@ from typing import Literal
 
 from kwatch.commands.watch.messages import (
     attached_line,
+    every_heap_line,
     nothing_traced_line,
     uncalled_line,
     unmatched_line,
@@ -115,6 +116,8 @@ class Watch:
     def _say_attached(self) -> None:
         tracees = self._live.tracees
         _say(attached_line(self._traced, tracees, self._live.launched))
+        if self._traced.system_wide and self._traced.heap:
+            _say(every_heap_line())
         # A command that is just launched has no children yet.
         was_running = bool(self._traced.pids or self._traced.comms)
         if self._traced.follow and was_running and (left := tracees.untraced_children()):
