@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 
 .PHONY: help setup-run setup-test setup-bench setup-confusion setup-vm demo test test-vm test-vm-setup \
-	test-vm-short lint bench confusion docs picture clean
+	test-vm-short lint harms bench confusion docs picture clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: setup-test ## check style and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+
+harms: setup-test ## provoke what could harm a traced program, and count (as root)
+	PYTHONPATH=. $(PYTHON) tools/harms
 
 bench: setup-bench ## measure what tracing costs (as root)
 	$(PYTHON) tools/bench

@@ -44,15 +44,6 @@ struct pt_regs {
 #define CALLER_STACK_POINTER(entry) ((entry) + 8)
 #define RETURN_PC(address) (address)
 
-/* The kernel's trampolines under uprobes make these, not the program: Linux 6.11, 6.18. */
-#define NR_URETPROBE 335
-#define NR_UPROBE 336
-
-static __always_inline bool is_probe_call(u64 nr)
-{
-	return nr == NR_URETPROBE || nr == NR_UPROBE;
-}
-
 /* At a ret instruction. */
 #define RETURN_ADDRESS(regs) read_return_address((regs)->sp)
 
@@ -80,9 +71,11 @@ static __always_inline u64 call_number(struct pt_regs *regs)
 	u64 number = 0;
 
 	bpf_probe_read_kernel(&number, sizeof(number), &regs->orig_ax);
-	return number;
+	return (s64)(s32)number; /* the kernel ignores the upper half */
 }
 
+/* _TIF_SYSCALL_TRACE, _SYSCALL_EMU, _SECCOMP of Linux 5.10: arch/x86/include/asm/thread_info.h */
+#define GUARDED_FLAGS (1 << 0 | 1 << 6 | 1 << 8)
 #define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
 #define X32_SYSCALL_BIT 0x40000000
 
@@ -99,6 +92,33 @@ static __always_inline u8 call_abi(struct pt_regs *regs, u64 *nr)
 		return ABI_X32;
 	}
 	return ABI_X86_64;
+}
+
+/* The kernel's trampolines under uprobes make these, not the program: Linux 6.11, 6.18. */
+#define NR_URETPROBE 335
+#define NR_UPROBE 336
+
+static __always_inline bool is_probe_call(struct pt_regs *regs, u64 nr)
+{
+	return (nr == NR_URETPROBE || nr == NR_UPROBE) && call_abi(regs, &nr) == ABI_X86_64;
+}
+
+static __always_inline u64 first_argument_i386(struct pt_regs *regs)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), &regs->bx);
+	return (u32)value;
+}
+
+/* Where the thread entered the kernel, or where it returns to. */
+static __always_inline void user_position(struct pt_regs *regs, u64 *pc, u64 *sp)
+{
+	u64 values[4] = {}; /* ip, cs, flags, sp */
+
+	bpf_probe_read_kernel(values, sizeof(values), &regs->ip);
+	*pc = values[0];
+	*sp = values[3];
 }
 
 static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *arguments)
@@ -156,9 +176,24 @@ struct pt_regs {
 /* Without the bits of pointer authentication. */
 #define RETURN_PC(address) ((address) & ARM64_PC_MASK)
 
-static __always_inline bool is_probe_call(u64 nr)
+static __always_inline bool is_probe_call(struct pt_regs *regs, u64 nr)
 {
 	return false;
+}
+
+static __always_inline u64 first_argument_i386(struct pt_regs *regs)
+{
+	return 0;
+}
+
+/* Where the thread entered the kernel, or where it returns to. */
+static __always_inline void user_position(struct pt_regs *regs, u64 *pc, u64 *sp)
+{
+	u64 values[2] = {}; /* sp, pc */
+
+	bpf_probe_read_kernel(values, sizeof(values), &regs->sp);
+	*pc = values[1];
+	*sp = values[0];
 }
 
 /*
@@ -178,6 +213,8 @@ static __always_inline u64 call_number(struct pt_regs *regs)
 	return (s64)number;
 }
 
+/* _TIF_SYSCALL_TRACE, _SECCOMP, _SYSCALL_EMU: arch/arm64/include/asm/thread_info.h */
+#define GUARDED_FLAGS (1 << 8 | 1 << 11 | 1 << 12)
 #define PSR_MODE32_BIT 0x10 /* arch/arm64/include/uapi/asm/ptrace.h */
 
 static __always_inline u8 call_abi(struct pt_regs *regs, u64 *nr)

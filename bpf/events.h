@@ -40,6 +40,8 @@ enum kwatch_event_type {
 	EVENT_STACK,
 	EVENT_STACK_MEMORY,
 	EVENT_CALL_STACK, /* like EVENT_STACK, for a system call */
+	/* control ring: a kwatch_control alone */
+	EVENT_DISPATCH, /* the process switches on Syscall User Dispatch */
 };
 
 /* Which table a system call number belongs to. */
@@ -64,6 +66,7 @@ enum kwatch_loss {
 	LOSS_STACK_MEMORY_RING_FULL, /* a stack could not be finished; it is sent again */
 	LOSS_STACK_SCRATCH_BUSY, /* the event arrived without a stack */
 	LOSS_HEAP_CALL_ABANDONED, /* calls that seemed nested in one that never returned */
+	LOSS_SHARED_HEAP_UNSEEN, /* a process that shares the memory used the allocator unseen */
 	LOSS_CAUSES,
 };
 
@@ -119,9 +122,16 @@ struct kwatch_control {
 	__u32 tgid;
 } KWATCH_RECORD;
 
+enum kwatch_fork_kind {
+	FORK_TRACED,
+	FORK_SHARES, /* traced, but it shares the parent's memory until its exec */
+	FORK_UNTRACED, /* the first child of its parent that is not traced, with the parent's probes */
+};
+
 struct kwatch_fork {
 	struct kwatch_control head; /* tgid: the parent */
 	__u32 child;
+	__u32 child_kind; /* enum kwatch_fork_kind */
 	__u64 child_start_ns; /* CLOCK_BOOTTIME */
 	__u64 mm_id; /* of the child: see kwatch_exec */
 	__u8 comm[KWATCH_COMM_LEN];

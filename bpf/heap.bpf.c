@@ -31,7 +31,8 @@ struct thread {
 	u64 nested_ns; /* when the first nested call started; 0: none did */
 	struct last_stack last;
 	struct release released; /* the last one */
-	u32 tgid;
+	u32 tgid; /* whose heap it is */
+	u32 process; /* of the thread; it differs if the process shares another one's memory */
 	u32 tid;
 	u32 records; /* sent by the thread: see write_record */
 	u32 nested; /* calls in the pending one */
@@ -42,6 +43,17 @@ struct thread {
 };
 
 #include "heap_arguments.h"
+
+/*
+ * A session program (Linux 6.13) runs at the entry and at the return of a function, and decides at the
+ * entry whether its return is caught: it is not after this result. Every program here has to be one,
+ * because tail calls do not cross attach types. Other programs ignore the result.
+ */
+#ifdef UPROBE_SESSIONS
+#define LEAVE_RETURN 1
+#else
+#define LEAVE_RETURN 0
+#endif
 
 BPF_HASH(threads, u32, struct thread, 65536);
 BPF_PROG_ARRAY(no_programs, 1);
@@ -62,8 +74,14 @@ static __always_inline void keep_to_kernel_stack(struct pt_regs *ctx)
 static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 {
 	struct target *target = current_target(tgid);
-	struct thread thread = { .tgid = tgid, .tid = tid, .records = first_count() };
+	struct thread thread = {
+		.tgid = tgid, .process = tgid, .tid = tid, .records = first_count(),
+	};
 
+	if (target && target->owner) {
+		thread.tgid = target->owner;
+		target = find_target(thread.tgid);
+	}
 	if (!target || target->flags & TARGET_WAITING)
 		return NULL;
 	thread.mm_id = target->mm_id;
@@ -74,15 +92,41 @@ static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
 	return threads.lookup(&tid);
 }
 
+/* Whether the owner of a shared heap still has it: not after its end or its exec. */
+static __always_inline bool is_still_shared(struct thread *thread)
+{
+	struct target *owner = find_target(thread->tgid);
+
+	return owner && owner->mm_id == thread->mm_id;
+}
+
 static __always_inline struct thread *current_thread(void)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	u32 tid = id, tgid = id >> 32;
 	struct thread *thread = threads.lookup(&tid);
 
-	if (thread && thread->tgid == tgid)
-		return thread;
-	return new_thread(tid, tgid);
+	if (!thread || thread->process != tgid)
+		return new_thread(tid, tgid);
+	return thread->tgid == tgid || is_still_shared(thread) ? thread : NULL;
+}
+
+/*
+ * Counts a process that has used the heap of `owner` if no program ran there: the kernel may run the
+ * programs of a link only in the process of the link, although the breakpoints are in all that share
+ * the memory (Linux 6.12, commit 900f362e2062). A thread that was at a breakpoint has a utask.
+ */
+static __always_inline void note_unseen(struct target *target, u32 tid, u32 tgid)
+{
+	void *task = (void *)bpf_get_current_task();
+	struct thread *thread = threads.lookup(&tid);
+
+	if (!TASK_UTASK || target->flags & TARGET_UNSEEN || !read_u64(task, TASK_UTASK))
+		return;
+	if (thread && thread->process == tgid)
+		return;
+	target->flags |= TARGET_UNSEEN;
+	count_loss(target->owner, LOSS_SHARED_HEAP_UNSEEN);
 }
 
 /* `records`: the writer's count of records. */
@@ -234,18 +278,18 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 
 	keep_to_kernel_stack(ctx);
 	if (!thread)
-		return 0;
+		return LEAVE_RETURN;
 #ifdef HEAP_COOKIE
 	note_call(cookie);
 #endif
 	if (is_nested(ctx, thread, cookie, sp))
-		return 0;
+		return LEAVE_RETURN;
 	arguments = arguments_of(ctx, cookie);
 	if (is_one_of(signature, ANY_FREE)) {
 		pointer = signature == SIGNATURE_HEAP_FREE ? arguments.value[1] : arguments.value[0];
 		if (!is_repeated(thread, ctx, pointer))
 			send_release(thread, EVENT_FREE, pointer, function);
-		return 0;
+		return LEAVE_RETURN;
 	}
 	thread->released.pointer = 0;
 	take_arguments(&arguments, thread, signature);
@@ -258,7 +302,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 		thread->caller = return_address_of(ctx, sp, 0);
 	if (is_realloc(signature))
 		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
-	return 0;
+	return LEAVE_RETURN;
 }
 
 #ifdef HEAP_STACKS
@@ -274,30 +318,67 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 
 	keep_to_kernel_stack(ctx);
 	if (!thread || thread->sp != entry_sp)
-		return 0;
+		return LEAVE_RETURN;
 	thread->sp = 0;
 	if (!read_result(thread, &event.address)) {
 		count_loss(thread->tgid, LOSS_RESULT_UNREADABLE);
-		return 0;
+		return LEAVE_RETURN;
 	}
 	if (!event.address) {
 		allocation_failed(thread);
-		return 0;
+		return LEAVE_RETURN;
 	}
 	event.size = thread->size;
 	if (event.size < MIN_SIZE || event.size > MAX_SIZE)
-		return 0;
+		return LEAVE_RETURN;
 	event.function = thread->function;
 	event.stack = event.function + 1;
 #ifdef HEAP_STACKS
 	take_heap_stack(ctx, thread, &event, RETURN_PC(caller), CALLER_STACK_POINTER(entry_sp));
 #endif
 	send_thread(&event, thread);
-	return 0;
+	return LEAVE_RETURN;
 }
+
+#ifdef UPROBE_SESSIONS
+#define WORK_SYSCALL_EMU 8 /* enum syscall_work_bit, include/linux/thread_info.h */
+#define WORK_SYSCALL_USER_DISPATCH 32
+
+/* bpf_session_is_return(): the loader makes a call of the kernel's function of this one. */
+static u64 (*session_is_return)(void) = (void *)SESSION_IS_RETURN;
+
+/*
+ * The kernel catches a return by a system call of the thread (x86-64, Linux 6.11). One whose calls go
+ * to the program itself or to its tracer would not get past it.
+ */
+static __always_inline bool is_call_taken(void)
+{
+	u64 work = read_u64((void *)bpf_get_current_task(), THREAD_INFO_WORK);
+
+	return work & (WORK_SYSCALL_EMU | WORK_SYSCALL_USER_DISPATCH);
+}
+
+/* At the entry of a function, after heap_entry: the program that was attached last runs first. */
+static __always_inline int may_catch_return(struct pt_regs *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+	struct thread *thread;
+
+	if (!is_call_taken())
+		return 0;
+	thread = threads.lookup(&tid);
+	if (thread && thread->sp == STACK_POINTER(ctx))
+		thread->sp = 0;
+	return LEAVE_RETURN;
+}
+#endif
 
 int heap_return(struct pt_regs *ctx)
 {
+#ifdef UPROBE_SESSIONS
+	if (!(u8)session_is_return())
+		return may_catch_return(ctx);
+#endif
 	return heap_leave(ctx, ENTRY_STACK_POINTER(ctx), INSTRUCTION_POINTER(ctx), RESULT(ctx));
 }
 

@@ -11,13 +11,13 @@ int unwind_allocation(struct pt_regs *ctx)
 	struct unwinding *u = thread ? claimed_scratch(thread->scratch) : NULL;
 
 	if (!u)
-		return 0;
+		return LEAVE_RETURN;
 	if (!follow_stack(u))
 		unwind_programs.call(ctx, 0);
 	u->allocation.stack = end_stack(ctx, u);
 	send_thread(&u->allocation, thread);
 	release(u);
-	return 0;
+	return LEAVE_RETURN;
 }
 
 /* Sets the event's stack. If it is not known, tail-called programs unwind it and send the event. */

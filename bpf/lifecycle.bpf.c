@@ -50,6 +50,37 @@ static __always_inline u64 inherit_space(u32 parent, u32 child)
 	return target ? target->mm_id : 0;
 }
 
+/* The process whose heap the child uses; 0: the child has a heap of its own. */
+static __always_inline u32 owner_of_heap(struct newtask_context *ctx, struct target *parent,
+					 u32 parent_tgid)
+{
+#ifdef HEAP
+	if (ctx->clone_flags & CLONE_VM)
+		return parent->owner ? parent->owner : parent_tgid;
+#endif
+	return 0;
+}
+
+/* Makes the child a target if its parent's children are. Returns its kind; -1: nothing to report. */
+static __always_inline int adopt(struct target *parent, u32 child, u32 owner)
+{
+	u32 flags = parent->flags & ~(TARGET_WAITING | TARGET_UNSEEN | TARGET_FORKED);
+
+	if (flags & TARGET_INHERIT)
+		return add_target(child, flags, owner) ? -1 : owner ? FORK_SHARES : FORK_TRACED;
+#ifdef HEAP
+	if (owner) {
+		add_target(child, TARGET_HEAP_ONLY, owner);
+		return -1;
+	}
+	if (!(parent->flags & TARGET_FORKED)) {
+		parent->flags |= TARGET_FORKED;
+		return FORK_UNTRACED;
+	}
+#endif
+	return -1;
+}
+
 int process_fork(struct newtask_context *ctx)
 {
 	void *child = new_process(ctx);
@@ -57,19 +88,29 @@ int process_fork(struct newtask_context *ctx)
 	u32 tgid = child ? read_u32(child, TASK_TGID) : parent_tgid;
 	struct target *parent = find_target(parent_tgid);
 	struct kwatch_fork event = {};
+	int kind;
 
 	if (!child && !(ctx->clone_flags & CLONE_THREAD) && parent && parent->flags & TARGET_INHERIT)
 		count_loss(parent_tgid, LOSS_CONTROL_RING_FULL); /* the child was not found */
 	if (tgid != parent_tgid && own_flags(parent_tgid) & TARGET_INHERIT) {
-		add_target(tgid, TARGET_OWN | TARGET_INHERIT);
+		add_target(tgid, TARGET_OWN | TARGET_INHERIT, 0);
 		return 0;
 	}
-	if (tgid == parent_tgid || !parent || !(parent->flags & TARGET_INHERIT))
+	if (tgid == parent_tgid) {
+		if (parent && !(parent->flags & TARGET_HEAP_ONLY))
+			begin_thread(new_tid(ctx), tgid);
 		return 0;
-	if (add_target(tgid, parent->flags & ~TARGET_WAITING))
+	}
+	if (!parent)
 		return 0;
+	kind = adopt(parent, tgid, owner_of_heap(ctx, parent, parent_tgid));
+	if (kind < 0)
+		return 0;
+	if (kind != FORK_UNTRACED)
+		begin_thread(tgid, tgid);
 	head(&event.head, EVENT_FORK, parent_tgid);
 	event.child = tgid;
+	event.child_kind = kind;
 	event.mm_id = inherit_space(parent_tgid, tgid);
 	event.child_start_ns = read_u64(child, TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
@@ -83,9 +124,13 @@ static __always_inline bool retarget(u32 tgid)
 	struct target *target = find_target(tgid);
 	bool matches = !is_own(tgid) && current_comm_matches();
 
+	if (target && target->flags & TARGET_HEAP_ONLY) { /* it has left the shared memory */
+		targets.delete(&tgid);
+		target = NULL;
+	}
 	if (!target) {
-		if (matches)
-			add_target(tgid, TARGET_INHERIT | (FOLLOW ? 0 : TARGET_BY_COMM));
+		if (matches && !add_target(tgid, TARGET_INHERIT | (FOLLOW ? 0 : TARGET_BY_COMM), 0))
+			begin_thread(tgid, tgid);
 		return matches;
 	}
 	if (target->flags & TARGET_BY_COMM && !matches) {
@@ -93,7 +138,8 @@ static __always_inline bool retarget(u32 tgid)
 		targets.delete(&tgid);
 		return false;
 	}
-	target->flags &= ~TARGET_WAITING;
+	target->flags &= ~(TARGET_WAITING | TARGET_UNSEEN);
+	target->owner = 0;
 	target->mm_id = new_mm_id(tgid);
 	target->unmaps = 0;
 	return true;
@@ -102,7 +148,7 @@ static __always_inline bool retarget(u32 tgid)
 int process_exec(struct exec_context *ctx)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32, old_tid = ctx->old_tid;
-	bool was_target = find_target(tgid), matched;
+	bool was_target = find_traced(tgid), matched;
 	struct kwatch_exec event = {};
 	struct target *target;
 
@@ -134,6 +180,7 @@ int process_exit(void *ctx)
 	u32 tid = id, tgid = id >> 32;
 	void *task = (void *)bpf_get_current_task(), *leader;
 	struct kwatch_exit event = {};
+	bool is_traced;
 
 #ifdef HEAP
 	end_thread(tid);
@@ -144,7 +191,8 @@ int process_exit(void *ctx)
 		return 0;
 	if (is_own(tgid))
 		targets.delete(&tgid);
-	if (!find_target(tgid) || targets.delete(&tgid))
+	is_traced = find_traced(tgid);
+	if (targets.delete(&tgid) || !is_traced)
 		return 0; /* two threads may both get here as the last one */
 #ifdef STACKS
 	spaces.delete(&tgid);

@@ -11,6 +11,9 @@ enum target_flag {
 	TARGET_INHERIT = 2, /* its children get the same flags */
 	TARGET_BY_COMM = 4, /* a target only while its name matches */
 	TARGET_OWN = 8, /* a process of kwatch's own, which is never traced */
+	TARGET_HEAP_ONLY = 16, /* has an owner; its own system calls are not traced */
+	TARGET_UNSEEN = 32, /* its use of the owner's heap was not seen, and was counted */
+	TARGET_FORKED = 64, /* has a child that is not traced, which was reported */
 };
 
 /* A traced process. The mm_id, a part of each stack's hash, identifies its address space. */
@@ -18,6 +21,8 @@ struct target {
 	__u64 mm_id;
 	__u32 flags;
 	__u32 unmaps; /* the number of times that code was unmapped or replaced */
+	__u32 owner; /* the process whose memory it shares, and so its heap; 0: it has its own */
+	__u32 reserved;
 };
 
 struct loss_key {
@@ -28,8 +33,9 @@ struct loss_key {
 /* What to do with a system call, by ABI and number. */
 enum call_flag {
 	CALL_TRACE = 1,
-	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk: the upper bits have the role */
+	CALL_MEMORY = 2, /* mmap, munmap, mremap, brk, prctl: the upper bits have the role */
 	CALL_NO_RETURN = 4, /* exit, exit_group */
+	CALL_SPECIAL = 8, /* the upper bits have the role */
 };
 
 #define CALL_ROLE_SHIFT 4
@@ -41,6 +47,31 @@ enum memory_role {
 	MEMORY_MUNMAP,
 	MEMORY_MREMAP,
 	MEMORY_BRK,
+	MEMORY_PRCTL, /* may switch on Syscall User Dispatch */
+};
+
+/* The roles of CALL_SPECIAL. */
+enum special_role {
+	SPECIAL_SIGRETURN, /* its result is a register of the interrupted code */
+	SPECIAL_RESTART, /* restart_syscall */
+	SPECIAL_KILL, /* may end its own thread */
+	SPECIAL_NEVER_FAILS, /* 32-bit callers: a result that looks like an error is none */
+	SPECIAL_SOCKETCALL, /* i386: the first argument says which call it is */
+	SPECIAL_IPC,
+};
+
+/*
+ * Numbers for the calls inside i386's socketcall and ipc: these and the first argument. No kernel has
+ * such numbers.
+ */
+#define SOCKETCALL_NUMBERS 960
+#define IPC_NUMBERS 984
+
+enum call_state {
+	CALL_NONE, /* the thread is in no call that is traced */
+	CALL_ENTERED,
+	CALL_BEGAN_EARLIER, /* before the attach; or in none, until the thread's next call */
+	CALL_BORN, /* the thread is new: the return of its fork is next */
 };
 
 /* A thread's last stack and its address space; the frames have been sent. */
@@ -58,17 +89,31 @@ struct call_in_progress {
 	__u16 nr;
 	__u8 abi;
 	__u8 flags;
-	__u32 active;
+	__u8 state; /* enum call_state */
 	__u8 waiting; /* entered by a launched command before its exec */
+	__u8 interrupted; /* the thread has an interrupted_call */
 	__u8 mapping; /* see kwatch_mapping */
-	__u16 unused;
 	__u32 records; /* sent by the thread: see write_record */
+	__u32 reserved2;
 #ifdef STACKS
 	__u64 stack; /* see kwatch_stacked_syscall */
 	struct last_stack last;
 	__u8 scratch; /* of the unwinding under way */
 	__u8 reserved[7];
 #endif
+};
+
+/*
+ * A call that a signal has interrupted. Its thread ends in it, makes it again at the same place, or
+ * gets the result.
+ */
+struct interrupted_call {
+	struct call_in_progress call; /* time_ns: how long it has taken so far */
+	__u64 sp;
+	__u64 pc;
+	__s64 result;
+	__u32 in_handler; /* the thread has made other calls since */
+	__u32 reserved;
 };
 
 /* A version of a mapped file: a write changes the key. */

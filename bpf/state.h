@@ -83,14 +83,22 @@ static __always_inline struct target *find_target(u32 tgid)
 	return target && !(target->flags & TARGET_OWN) ? target : NULL;
 }
 
+/* A target whose system calls are traced. */
+static __always_inline struct target *find_traced(u32 tgid)
+{
+	struct target *target = find_target(tgid);
+
+	return target && !(target->flags & TARGET_HEAP_ONLY) ? target : NULL;
+}
+
 static __always_inline u64 new_mm_id(u32 tgid)
 {
 	return (bpf_ktime_get_ns() << 16) ^ tgid;
 }
 
-static __always_inline int add_target(u32 tgid, u32 flags)
+static __always_inline int add_target(u32 tgid, u32 flags, u32 owner)
 {
-	struct target target = { .mm_id = new_mm_id(tgid), .flags = flags };
+	struct target target = { .mm_id = new_mm_id(tgid), .flags = flags, .owner = owner };
 
 	if (targets.update(&tgid, &target)) {
 		count_loss(0, LOSS_TARGETS_MAP_FULL); /* nothing else reports this process */

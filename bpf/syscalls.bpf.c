@@ -2,9 +2,12 @@
 /* System calls: raw_syscalls sys_enter and sys_exit, paired by thread. */
 
 #define CALL_ROLE(flags) ((flags) >> CALL_ROLE_SHIFT)
+#define IS_SPECIAL(flags, role) \
+	((flags) & CALL_SPECIAL && CALL_ROLE(flags) == (role))
 #define MREMAP_DONTUNMAP 4
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
+#define PR_SET_SYSCALL_USER_DISPATCH 59
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
 BPF_HASH(calls, u32, struct call_in_progress, 65536);
@@ -56,16 +59,24 @@ static __always_inline void send_syscall(struct call_in_progress *call, u8 type,
 /* The call begins now: the time before was kwatch's own. A call that never returns has no time. */
 static __always_inline void begin_call(struct call_in_progress *call)
 {
-	call->time_ns = call->active ? bpf_ktime_get_ns() : 0;
-	if (!call->active && call->flags & CALL_TRACE && !call->waiting)
+	call->time_ns = call->state ? bpf_ktime_get_ns() : 0;
+	if (!call->state && call->flags & CALL_TRACE && !call->waiting)
 		send_syscall(call, EVENT_SYSCALL, 0);
 }
 
 #ifdef STACKS
 #include "call_stack.bpf.c"
 #endif
+#include "interrupted_calls.h"
 
 #if defined(HEAP) || defined(STACKS)
+static __always_inline u32 owner_of_memory(u32 tgid)
+{
+	struct target *target = find_target(tgid);
+
+	return target && target->owner ? target->owner : tgid;
+}
+
 static __always_inline void send_memory(struct call_in_progress *call, u8 type, u64 address, u64 size)
 {
 #ifdef HEAP
@@ -80,8 +91,13 @@ static __always_inline void send_memory(struct call_in_progress *call, u8 type, 
 	if (type == EVENT_MAP && !(call->mapping & (MAPPING_BY_ALLOCATOR | MAPPING_OF_FILE)))
 		event.stack = call->stack;
 #endif
-	send_heap(&event, call->tgid, call->tid, &call->records);
+	send_heap(&event, owner_of_memory(call->tgid), call->tid, &call->records);
 #endif
+}
+
+static __always_inline bool is_mapping(u8 role)
+{
+	return role == MEMORY_MMAP || role == MEMORY_OLD_MMAP || role == MEMORY_MREMAP;
 }
 
 /* How the call will change the memory, if it makes a mapping. */
@@ -93,7 +109,7 @@ static __always_inline u8 mapping_flags(struct call_in_progress *call)
 	struct thread *thread;
 #endif
 
-	if (role == MEMORY_MUNMAP || role == MEMORY_BRK)
+	if (!is_mapping(role))
 		return 0;
 #ifdef HEAP
 	thread = threads.lookup(&tid);
@@ -105,11 +121,25 @@ static __always_inline u8 mapping_flags(struct call_in_progress *call)
 	return call->arguments[3] & MAP_ANONYMOUS ? flags : flags | MAPPING_OF_FILE;
 }
 
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
+/* At once, before the call takes effect: kwatch then removes the process's return probes. */
+static __always_inline void notice_dispatch(void *ctx, struct call_in_progress *call)
+{
+	struct kwatch_control event = {};
+
+	if (call->arguments[0] != PR_SET_SYSCALL_USER_DISPATCH || !call->arguments[1])
+		return;
+	head(&event, EVENT_DISPATCH, call->tgid);
+	send_control(ctx, &event, sizeof(event), call->tgid);
+}
+
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
+					     struct call_in_progress *call)
 {
 	u32 values[4] = {};
 
 	call_arguments(regs, call->abi, call->arguments);
+	if (CALL_ROLE(call->flags) == MEMORY_PRCTL)
+		notice_dispatch(ctx, call);
 	if (CALL_ROLE(call->flags) == MEMORY_OLD_MMAP) {
 		read_user(values, sizeof(values), (void *)call->arguments[0]);
 #pragma unroll
@@ -124,7 +154,7 @@ static __always_inline bool maps_for_itself(struct call_in_progress *call)
 {
 	u8 role = CALL_ROLE(call->flags);
 
-	return call->flags & CALL_MEMORY && role != MEMORY_MUNMAP && role != MEMORY_BRK &&
+	return call->flags & CALL_MEMORY && is_mapping(role) &&
 	       !(call->mapping & (MAPPING_BY_ALLOCATOR | MAPPING_OF_FILE));
 }
 
@@ -132,7 +162,7 @@ static __always_inline void unmapped(void *ctx, struct call_in_progress *call, u
 				     bool is_code)
 {
 #ifdef STACKS
-	forget_code(ctx, call->tgid, address, size, is_code);
+	forget_code(ctx, owner_of_memory(call->tgid), address, size, is_code);
 #endif
 }
 
@@ -156,6 +186,7 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 		break;
 	case MEMORY_MREMAP:
 		unmapped(ctx, call, a[0], a[1], false);
+		unmapped(ctx, call, result, a[2], false); /* MREMAP_FIXED replaces what was there */
 		if (!(a[3] & MREMAP_DONTUNMAP))
 			send_memory(call, EVENT_UNMAP, a[0], a[1]);
 		send_memory(call, EVENT_MAP, result, a[2]);
@@ -166,7 +197,8 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 	}
 }
 #else
-static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
+					     struct call_in_progress *call)
 {
 }
 
@@ -179,7 +211,7 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 static __always_inline struct call_in_progress *call_slot(u32 tid, u32 tgid)
 {
 	struct call_in_progress *call = calls.lookup(&tid);
-	struct call_in_progress empty = { .records = first_count() };
+	struct call_in_progress empty = { .tid = tid, .tgid = tgid, .records = first_count() };
 
 	if (call)
 		return call;
@@ -188,6 +220,19 @@ static __always_inline struct call_in_progress *call_slot(u32 tid, u32 tgid)
 		return NULL;
 	}
 	return calls.lookup(&tid);
+}
+
+/*
+ * A new thread of a target, or a process that becomes one by its exec: its next return is of a call
+ * that does not count. Without room, its first traced call counts the loss.
+ */
+static __always_inline void begin_thread(u32 tid, u32 tgid)
+{
+	struct call_in_progress born = {
+		.tid = tid, .tgid = tgid, .state = CALL_BORN, .records = first_count()
+	};
+
+	calls.update(&tid, &born);
 }
 
 /* The exec of a launched command is entered while it waits, and returns after that. */
@@ -214,6 +259,32 @@ static __always_inline bool wants_stack(struct call_in_progress *call)
 #endif
 }
 
+/* The valid first arguments of i386's ipc, as bits: arch/x86 uses ipc/syscall.c. */
+#define IPC_CALLS 0x1e0781e
+#define SOCKETCALLS 20
+
+/* The number of a call, or of the one inside i386's socketcall and ipc. Sets its flags. */
+static __always_inline u64 inner_number(struct pt_regs *regs, u8 abi, u64 nr, u8 *flags)
+{
+	u64 first, inner = 0;
+
+	if (abi == ABI_I386 && nr >= SOCKETCALL_NUMBERS)
+		nr = CALL_NUMBERS - 1; /* the program's own invention */
+	*flags = flags_of(abi, nr);
+	if (!(*flags & CALL_SPECIAL) || CALL_ROLE(*flags) < SPECIAL_SOCKETCALL)
+		return nr;
+	first = first_argument_i386(regs);
+	if (CALL_ROLE(*flags) == SPECIAL_SOCKETCALL && first - 1 < SOCKETCALLS)
+		inner = SOCKETCALL_NUMBERS + first;
+	first &= 0xffff; /* the upper half of ipc's is a version */
+	if (CALL_ROLE(*flags) == SPECIAL_IPC && first < 32 && IPC_CALLS >> first & 1)
+		inner = IPC_NUMBERS + first;
+	if (!inner)
+		return nr;
+	*flags = flags_of(abi, inner);
+	return inner;
+}
+
 int syscall_enter(struct enter_context *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid(), nr = ctx->nr;
@@ -223,13 +294,19 @@ int syscall_enter(struct enter_context *ctx)
 	struct call_in_progress *call;
 	u8 abi, flags;
 
-	if (is_probe_call(nr))
+	if (is_probe_call(regs, nr))
 		return 0;
 	target = current_target(tgid);
 	if (!target)
 		return 0;
+#ifdef HEAP
+	if (target->owner)
+		note_unseen(target, tid, tgid);
+#endif
 	abi = call_abi(regs, &nr);
-	flags = flags_of(abi, nr);
+	nr = inner_number(regs, abi, nr, &flags);
+	if (target->flags & TARGET_HEAP_ONLY)
+		flags = flags & CALL_MEMORY ? flags & ~CALL_TRACE : 0;
 	if (!flags)
 		return 0;
 	call = call_slot(tid, tgid);
@@ -237,13 +314,15 @@ int syscall_enter(struct enter_context *ctx)
 		return 0;
 	call->tgid = tgid;
 	call->tid = tid;
+	if (call->interrupted && resume_call(regs, call, nr, abi, flags))
+		return 0;
 	call->nr = nr < 0x10000 ? nr : 0xffff;
 	call->abi = abi;
 	call->flags = flags;
-	call->waiting = target->flags & TARGET_WAITING;
+	call->waiting = !!(target->flags & TARGET_WAITING);
 	if (flags & CALL_MEMORY)
-		memory_arguments(regs, call);
-	call->active = !(flags & CALL_NO_RETURN);
+		memory_arguments(ctx, regs, call);
+	call->state = flags & CALL_NO_RETURN ? CALL_NONE : CALL_ENTERED;
 #ifdef STACKS
 	if (wants_stack(call))
 		take_call_stack(ctx, regs, call, target->mm_id);
@@ -252,22 +331,54 @@ int syscall_enter(struct enter_context *ctx)
 	return 0;
 }
 
+/* SYSCALL_WORK_SECCOMP, _SYSCALL_TRACE, _SYSCALL_EMU: include/linux/thread_info.h, Linux 5.11. */
+#define GUARDED_WORK (1 << 0 | 1 << 2 | 1 << 3)
+
+/* Whether a seccomp filter or a tracer can answer the current thread's calls. */
+static __always_inline bool is_guarded(void)
+{
+	void *task = (void *)bpf_get_current_task();
+
+	if (THREAD_INFO_WORK)
+		return read_u32(task, THREAD_INFO_WORK) & GUARDED_WORK;
+	return read_u32(task, THREAD_INFO_FLAGS) & GUARDED_FLAGS;
+}
+
+#define SIGSYS_BIT (1 << 30)
+
+/* The signals that the current thread is about to take, or blocks. */
+static __always_inline u64 pending_signals(void)
+{
+	void *task = (void *)bpf_get_current_task();
+	void *process = (void *)read_u64(task, TASK_SIGNAL);
+
+	return read_u64(task, TASK_PENDING) | read_u64(process, SIGNAL_SHARED_PENDING);
+}
+
 /*
- * A call that a seccomp filter refuses has a sys_exit but no sys_enter. True if this is such a call
- * and it is traced. (A filter may also make it succeed, which looks like the return of a call that is
- * not traced. A child's return from its fork finds no slot.)
+ * A call that a filter or a tracer answers has a sys_exit but no sys_enter (kernel/entry/common.c,
+ * Linux 5.11; arch/x86 and arch/arm64 before). True if this is the return of one that is traced.
  */
-static __always_inline bool was_refused(struct exit_context *ctx, struct call_in_progress *call)
+static __always_inline bool was_answered(struct exit_context *ctx, struct call_in_progress *call)
 {
 	struct pt_regs *regs = exit_registers(ctx);
+	struct target *target;
 	u64 nr;
-	u8 abi;
+	u8 abi, flags;
 
-	if (!is_error(ctx->result) || !find_target(call->tgid))
+	if (call->interrupted)
+		stays_interrupted(call, interrupted_calls.lookup(&call->tid), call->tid);
+	if (call->state != CALL_NONE || !is_guarded()) {
+		call->state = CALL_NONE;
 		return false;
+	}
 	nr = call_number(regs);
+	if ((s64)nr < 0 || is_probe_call(regs, nr))
+		return false;
 	abi = call_abi(regs, &nr);
-	if ((s64)nr < 0 || is_probe_call(nr) || !(flags_of(abi, nr) & CALL_TRACE))
+	nr = inner_number(regs, abi, nr, &flags);
+	target = flags & CALL_TRACE ? current_target(call->tgid) : NULL;
+	if (!target || target->flags & (TARGET_WAITING | TARGET_HEAP_ONLY))
 		return false;
 	call->nr = nr < 0x10000 ? nr : 0xffff;
 	call->abi = abi;
@@ -277,22 +388,59 @@ static __always_inline bool was_refused(struct exit_context *ctx, struct call_in
 #ifdef CALL_STACKS
 	call->stack = CALL_STACK_LOST;
 #endif
+	/* With a signal, the number stands in for a result. The program's handler makes one, if any. */
+	return !(pending_signals() & SIGSYS_BIT && hold_call(regs, call, ERESTART_FIRST));
+}
+
+/* False if it is not known yet how the call ends. Corrects results that look like errors. */
+static __always_inline bool has_ended(struct exit_context *ctx, struct call_in_progress *call,
+				      s64 *result)
+{
+	struct pt_regs *regs = exit_registers(ctx);
+
+	if (IS_SPECIAL(call->flags, SPECIAL_SIGRETURN)) {
+		return_from_handler(regs, call, *result);
+		*result = 0;
+		return true;
+	}
+	if (is_restart(*result) || *result == EINTR_RESULT)
+		return !hold_call(regs, call, *result);
+	if (IS_SPECIAL(call->flags, SPECIAL_KILL))
+		return !(pending_signals() && hold_call(regs, call, *result));
+	if (IS_SPECIAL(call->flags, SPECIAL_NEVER_FAILS))
+		*result = (u32)*result;
 	return true;
+}
+
+/* A thread without a slot, of which system-wide tracing has seen nothing: its next call counts. */
+static __always_inline void meet_thread(u32 tid, u32 tgid)
+{
+	struct call_in_progress idle = { .tid = tid, .tgid = tgid, .records = first_count() };
+
+	if (SYSTEM_WIDE && is_guarded() && !is_own(tgid))
+		calls.update(&tid, &idle);
 }
 
 int syscall_exit(struct exit_context *ctx)
 {
-	u32 tid = bpf_get_current_pid_tgid();
+	u64 id = bpf_get_current_pid_tgid();
+	u32 tid = id;
 	struct call_in_progress *call = calls.lookup(&tid);
 	s64 result = ctx->result;
 
-	if (!call || (!call->active && !was_refused(ctx, call)))
+	if (!call) {
+		meet_thread(tid, id >> 32);
 		return 0;
-	call->active = 0;
+	}
+	if (call->state != CALL_ENTERED && !was_answered(ctx, call))
+		return 0;
+	call->state = CALL_NONE;
 	if (still_waiting(call))
 		return 0;
 	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
 		result = (s64)(s32)result;
+	if ((result < 0 || call->flags & CALL_SPECIAL) && !has_ended(ctx, call, &result))
+		return 0;
 	if (call->flags & CALL_TRACE)
 		send_syscall(call, EVENT_SYSCALL, result);
 	if (call->flags & CALL_MEMORY)
@@ -307,7 +455,8 @@ static __always_inline void end_call(u32 tid)
 
 	if (!call)
 		return;
-	if (call->active && call->flags & CALL_TRACE && !still_waiting(call))
+	drop_interrupted(call, tid);
+	if (call->state == CALL_ENTERED && call->flags & CALL_TRACE && !still_waiting(call))
 		send_syscall(call, EVENT_SYSCALL_UNFINISHED, 0);
 	calls.delete(&tid);
 }
@@ -317,19 +466,22 @@ static __always_inline void finish_call(u32 tid)
 {
 	struct call_in_progress *call = calls.lookup(&tid);
 
-	if (!call || !call->active)
+	if (!call || call->state != CALL_ENTERED)
 		return;
-	call->active = 0;
+	call->state = CALL_NONE;
 	if (call->flags & CALL_TRACE)
 		send_syscall(call, EVENT_SYSCALL, 0);
 }
 
-/* A thread that makes an exec takes over the leader's tid. */
+/* A thread that makes an exec takes over the leader's tid, and leaves its interrupted call. */
 static __always_inline void move_call(u32 from, u32 to)
 {
 	struct call_in_progress *call = calls.lookup(&from), copy;
 
-	if (from == to || !call)
+	if (!call)
+		return;
+	drop_interrupted(call, from);
+	if (from == to)
 		return;
 	copy = *call;
 	copy.tid = to;

@@ -7,6 +7,7 @@
 #ifndef KWATCH_TRACEPOINTS_H
 #define KWATCH_TRACEPOINTS_H
 
+#define CLONE_VM 0x100
 #define CLONE_THREAD 0x10000
 
 #ifdef PERF_TRACEPOINTS
@@ -50,6 +51,11 @@ static __always_inline struct pt_regs *caller_registers(void *ctx)
 static __always_inline struct pt_regs *exit_registers(void *ctx)
 {
 	return registers_of(current_task());
+}
+
+static __always_inline u32 new_tid(struct newtask_context *ctx)
+{
+	return ctx->tid;
 }
 
 #define CLONE_PARENT 0x8000
@@ -106,6 +112,11 @@ static __always_inline struct pt_regs *caller_registers(struct enter_context *ct
 static __always_inline struct pt_regs *exit_registers(struct exit_context *ctx)
 {
 	return (struct pt_regs *)ctx->registers;
+}
+
+static __always_inline u32 new_tid(struct newtask_context *ctx)
+{
+	return read_u32((void *)ctx->task, TASK_PID);
 }
 
 static __always_inline void *new_process(struct newtask_context *ctx)

@@ -29,7 +29,7 @@ ABIS = {
 #: Calls for which strace uses another name than the kernel (strace, src/linux/arm/syscallent.h).
 STRACE_NAMES = {"arm_fadvise64_64": "fadvise64_64", "arm_sync_file_range": "sync_file_range2"}
 
-#: include/uapi/asm-generic/unistd.h as of Linux 6.18: the same number on every ABI.
+#: include/uapi/asm-generic/unistd.h as of Linux 7.2: the same number on every ABI.
 NEWEST = {
     451: "cachestat",
     452: "fchmodat2",
@@ -50,10 +50,12 @@ NEWEST = {
     467: "open_tree_attr",
     468: "file_getattr",
     469: "file_setattr",
+    470: "listns",
+    471: "rseq_slice_yield",
 }
 
-#: arch/x86/entry/syscalls/syscall_64.tbl as of Linux 6.18.
-X86_64_ONLY = {335: "uretprobe", 336: "uprobe"}
+#: arch/x86/entry/syscalls/syscall_64.tbl as of Linux 6.18, where they are `common`.
+X86_64_AND_X32 = {335: "uretprobe", 336: "uprobe"}
 
 Table = dict[int, str]
 
@@ -74,7 +76,7 @@ def from_header(header: Path) -> Table:
 
 
 def supplement(abi: str) -> Table:
-    return NEWEST | X86_64_ONLY if abi == "x86_64" else NEWEST
+    return NEWEST | X86_64_AND_X32 if abi in ("x86_64", "x32") else NEWEST
 
 
 def merge(abi: str, sources: list[Table]) -> Table:

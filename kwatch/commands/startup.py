@@ -44,6 +44,7 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         heap=options.heap,
         heap_stacks=options.heap_stacks,
         call_stacks=options.call_stacks,
+        perf_uprobes=options.perf_uprobes,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
         follow=options.follow,
@@ -61,8 +62,7 @@ def _check(options: TraceOptions) -> None:
     # What kwatch itself lacks comes first: without it, /proc may hide that a process is there.
     for require in privileges.REQUIRED.values():
         require()
-    for pid in options.pids:
-        processes.require(pid)
+    processes.present(options.pids, processes.require)
     if options.command:
         resolve(options.command[0])
     privileges.raise_descriptor_limit()

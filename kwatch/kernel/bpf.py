@@ -14,12 +14,16 @@ from typing import NamedTuple
 
 from kwatch.kernel.bpf_attr import (
     InfoByFd,
+    IteratorCreate,
     MapBatch,
     MapCreate,
     MapElement,
     MapInfo,
+    PerfLink,
     ProgLoad,
     RawTracepoint,
+    TaskIteratorInfo,
+    TaskIteratorLink,
     UprobeLink,
 )
 from kwatch.kernel.no_preempt import unpreempted
@@ -29,17 +33,26 @@ from kwatch.kernel.syscall import syscall
 PROG_TYPE_KPROBE = 2
 PROG_TYPE_TRACEPOINT = 5
 PROG_TYPE_RAW_TRACEPOINT = 17
-TRACE_UPROBE_MULTI = 48
+PROG_TYPE_TRACING = 26
+TRACE_ITER = 28
+TRACE_UPROBE_MULTI, TRACE_UPROBE_SESSION = 48, 57
+_PERF_EVENT = 41
 UPROBE_MULTI_RETURN = 1
+UPROBE_SESSION = 1 << 32  # not one of the kernel's flags: it makes a link of session programs
 SLEEPABLE = 1 << 4
 
 MAP_TYPE_ARRAY, MAP_TYPE_ARRAY_OF_MAPS, MAP_TYPE_RINGBUF = 2, 12, 27
 MAP_MMAPABLE = 1 << 10  # Linux 5.5, commit fc9702273e2e
 
+#: A call of helper KERNEL_FUNCTIONS + id, which no kernel has, stands for the kernel's function
+#: with that id in its BTF: see kwatch.programs.object_cache.
+KERNEL_FUNCTIONS = 1 << 24
+
 _MAP_CREATE = 0
 _GET_INFO_BY_FD = 15
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
+_ITER_CREATE = 33
 _ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _NO_EXIST = 1
 _LOG_SIZE = 1 << 18
@@ -222,9 +235,14 @@ def create_array_of_maps(name: str, entries: int, inner: Map, unpreempted: bool 
 
 
 def load_program(
-    name: str, instructions: bytes, kind: int, attach_type: int = 0, flags: int = 0
+    name: str,
+    instructions: bytes,
+    kind: int,
+    attach_type: int = 0,
+    flags: int = 0,
+    attach_btf_id: int = 0,
 ) -> int:
-    """Loads a program; returns its descriptor.
+    """Loads a program; returns its descriptor. `attach_btf_id`: the kernel's function, by its BTF.
 
     The OSError of a refusal carries the last lines of the verifier's log.
     """
@@ -238,6 +256,7 @@ def load_program(
         prog_flags=flags,
         prog_name=_name(name),
         expected_attach_type=attach_type,
+        attach_btf_id=attach_btf_id,
     )
     try:
         return _bpf(_PROG_LOAD, attr)
@@ -290,22 +309,75 @@ def link_uprobes(
     values = (ctypes.c_uint64 * len(cookies))(*cookies)
     attr = UprobeLink(
         prog_fd=program,
-        attach_type=TRACE_UPROBE_MULTI,
+        attach_type=TRACE_UPROBE_SESSION if flags & UPROBE_SESSION else TRACE_UPROBE_MULTI,
         path=ctypes.addressof(name),
         offsets=ctypes.addressof(places),
         cookies=ctypes.addressof(values),
         cnt=len(offsets),
-        flags=flags,
+        flags=flags & ~UPROBE_SESSION,
         pid=max(pid, 0),  # 0: every process
     )
     return _bpf(_LINK_CREATE, attr)
 
 
-def has_uprobe_links() -> bool:
-    """Whether this kernel links uprobes: one that does, says that "/" is not a file to probe."""
-    program = load_program("probe_links", RETURN_ZERO, PROG_TYPE_KPROBE, TRACE_UPROBE_MULTI)
+def link_event(program: int, event: int, cookie: int) -> int:
+    """Attaches a program with a cookie to a perf event, which the link keeps open.
+
+    Linux 5.15, commit 82e6b1eee6a8.
+    """
+    return _bpf(_LINK_CREATE, PerfLink(program, event, _PERF_EVENT, 0, cookie))
+
+
+def has_event_cookies() -> bool:
+    """Whether this kernel links perf events: one that does, says that -1 is not an event."""
+    program = load_program("probe_cookies", RETURN_ZERO, PROG_TYPE_KPROBE)
     try:
-        os.close(link_uprobes(program, "/", [0], [0], 0, 0))
+        os.close(link_event(program, (1 << 32) - 1, 0))
+    except OSError as error:
+        return error.errno == errno.EBADF
+    finally:
+        os.close(program)
+    return True
+
+
+def read_tasks(program: int, pid: int) -> bytes:
+    """What a program of the task iterator writes for each thread of a process.
+
+    Linux 5.8; threads of one process since 6.1 (commit f0d74c4da1f0).
+    """
+    info = TaskIteratorInfo(pid=pid)
+    attr = TaskIteratorLink(
+        prog_fd=program,
+        attach_type=TRACE_ITER,
+        info=ctypes.addressof(info),
+        info_len=ctypes.sizeof(info),
+    )
+    link = _bpf(_LINK_CREATE, attr)
+    try:
+        with open(_bpf(_ITER_CREATE, IteratorCreate(link)), "rb") as records:
+            return records.read()
+    finally:
+        os.close(link)
+
+
+def has_uprobe_links() -> bool:
+    """Whether this kernel links uprobes."""
+    return _links_uprobes(TRACE_UPROBE_MULTI, 0)
+
+
+def has_uprobe_sessions() -> bool:
+    """Whether a program can refuse a return probe when the function is entered.
+
+    Linux 6.13, commit d920179b3d48.
+    """
+    return _links_uprobes(TRACE_UPROBE_SESSION, UPROBE_SESSION)
+
+
+def _links_uprobes(attach_type: int, flags: int) -> bool:
+    """A kernel with such links says that "/" is not a file to probe."""
+    program = load_program("probe_links", RETURN_ZERO, PROG_TYPE_KPROBE, attach_type)
+    try:
+        os.close(link_uprobes(program, "/", [0], [0], 0, flags))
     except OSError as error:
         return error.errno == errno.EBADF
     finally:

@@ -61,6 +61,14 @@ class ProgLoad(ctypes.Structure):
         ("prog_name", _NAME),
         ("prog_ifindex", _U32),
         ("expected_attach_type", _U32),
+        ("prog_btf_fd", _U32),
+        ("func_info_rec_size", _U32),
+        ("func_info", _U64),
+        ("func_info_cnt", _U32),
+        ("line_info_rec_size", _U32),
+        ("line_info", _U64),
+        ("line_info_cnt", _U32),
+        ("attach_btf_id", _U32),
     )
 
 
@@ -86,6 +94,43 @@ class UprobeLink(ctypes.Structure):
         ("flags", _U32),
         ("pid", _U32),
     )
+
+
+class PerfLink(ctypes.Structure):
+    """BPF_LINK_CREATE with BPF_PERF_EVENT."""
+
+    _fields_ = (
+        ("prog_fd", _U32),
+        ("target_fd", _U32),
+        ("attach_type", _U32),
+        ("link_flags", _U32),
+        ("cookie", _U64),
+    )
+
+
+class TaskIteratorLink(ctypes.Structure):
+    """BPF_LINK_CREATE with BPF_TRACE_ITER."""
+
+    _fields_ = (
+        ("prog_fd", _U32),
+        ("target_fd", _U32),
+        ("attach_type", _U32),
+        ("link_flags", _U32),
+        ("info", _U64),
+        ("info_len", _U32),
+    )
+
+
+class TaskIteratorInfo(ctypes.Structure):
+    """The part of union bpf_iter_link_info that selects tasks (Linux 6.1)."""
+
+    _fields_ = (("tid", _U32), ("pid", _U32), ("pid_fd", _U32), ("reserved", _U32))
+
+
+class IteratorCreate(ctypes.Structure):
+    """BPF_ITER_CREATE."""
+
+    _fields_ = (("link_fd", _U32), ("flags", _U32))
 
 
 class InfoByFd(ctypes.Structure):

@@ -9,6 +9,7 @@ from functools import cache
 from kwatch.errors import KwatchError
 
 _KIND_STRUCT = 4
+_KIND_FUNCTION = 12
 _VLEN_MASK = 0xFFFF
 _KIND_FLAG = 1 << 31
 
@@ -25,9 +26,14 @@ OFFSETS = {
     "TASK_COMM": ("task_struct", "comm"),
     "TASK_EXIT_CODE": ("task_struct", "exit_code"),
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
+    "TASK_PENDING": ("task_struct", "pending.signal"),
+    "SIGNAL_SHARED_PENDING": ("signal_struct", "shared_pending.signal"),
     "SIGNAL_LIVE": ("signal_struct", "live"),
+    "THREAD_INFO_FLAGS": ("task_struct", "thread_info.flags"),
+    "THREAD_INFO_WORK": ("task_struct", "thread_info.syscall_work"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
     "TASK_MM": ("task_struct", "mm"),
+    "TASK_UTASK": ("task_struct", "utask"),
     "MM_MAPS_TREE": ("mm_struct", "mm_mt.ma_root"),
     "MM_AREAS": ("mm_struct", "mm_rb"),
     "MAPLE_LEAF_SLOTS": ("maple_range_64", "slot"),
@@ -48,9 +54,13 @@ OFFSETS = {
     "SUPER_DEVICE": ("super_block", "s_dev"),
 }
 
-#: Only on x86-64, or only with one of the two kinds of trees of mappings.
+#: Only on x86-64, with uprobes, with generic entry code (Linux 5.11 on x86-64), or with one of the
+#: two kinds of trees of mappings.
 _NOT_EVERYWHERE = frozenset(
-    "THREAD_INFO_STATUS MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS MAPLE_RANGE_SLOTS AREA_NODE".split()
+    """
+    THREAD_INFO_STATUS THREAD_INFO_WORK TASK_UTASK MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS
+    MAPLE_RANGE_SLOTS AREA_NODE
+    """.split()
 )
 
 
@@ -97,6 +107,11 @@ class KernelTypes:
                 f"the kernel's type information cannot be read from {path}",
                 "kwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF",
             )
+
+    def function(self, name: str) -> int:
+        """The id of a function of the kernel; 0 if there is none."""
+        found = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _KIND_FUNCTION)
+        return max(int(found), 0)
 
     def offset(self, struct: str, member: str) -> int:
         """Byte offset of `member` (dots descend into nested structures) in `struct`.

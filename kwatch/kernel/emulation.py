@@ -45,7 +45,8 @@ def emulates(name: str) -> bool:
     try:
         os.write(file, code)
         path = f"/proc/{os.getpid()}/fd/{file}"
-        probe = perf.open_uprobe(path, 0, perf.EVERY_PROCESS, program, False)
+        event = perf.open_uprobe(path, 0, perf.EVERY_PROCESS, False)
+        probe = perf.with_program(event, program)
         try:
             return not _is_stepped(file, len(code))
         finally:

@@ -79,14 +79,14 @@ def uprobe_type() -> int:
         ) from error
 
 
-def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool) -> int:
-    """Attaches a program to one place of a file in one process (-1: all) until it is closed.
+def open_uprobe(path: str, offset: int, pid: int, is_return: bool) -> int:
+    """An event at one place of a file in one process (-1: all), until it is closed.
 
     The event stays disabled: its program runs nevertheless, and context switches of the target
     have no event to schedule. Raises KwatchError if the kernel has no such events.
     """
     name = ctypes.create_string_buffer(os.fsencode(path))
-    fd = _open(
+    return _open(
         pid,
         0 if pid < 0 else -1,
         type=uprobe_type(),
@@ -95,7 +95,6 @@ def open_uprobe(path: str, offset: int, pid: int, program: int, is_return: bool)
         config1=ctypes.addressof(name),
         config2=offset,
     )
-    return _with_program(fd, program)
 
 
 def open_tracepoint(number: int, program: int) -> int:
@@ -104,10 +103,11 @@ def open_tracepoint(number: int, program: int) -> int:
     `number`: its id in tracefs. The event stays disabled; its program runs nevertheless.
     """
     fd = _open(EVERY_PROCESS, 0, type=_TYPE_TRACEPOINT, config=number, flags=_DISABLED)
-    return _with_program(fd, program)
+    return with_program(fd, program)
 
 
-def _with_program(fd: int, program: int) -> int:
+def with_program(fd: int, program: int) -> int:
+    """Attaches a program to an event; closes the event if that fails."""
     try:
         fcntl.ioctl(fd, _IOC_SET_BPF, program)
     except OSError:

@@ -124,6 +124,12 @@ _ROWS = (
         unsure=True,
     ),
     LossCause(
+        name_of(Loss.SHARED_HEAP_UNSEEN),
+        "what a process that shares the memory of a target, such as a child of `vfork()`, did "
+        "with the heap; counted once for each such process, see [processes](#processes)",
+        unsure=True,
+    ),
+    LossCause(
         name_of(Loss.RESULT_UNREADABLE),
         "a block from `posix_memalign` whose address could not be read",
         unsure=True,

@@ -29,7 +29,8 @@ class TraceOptions:
 
     `trace`: names of system calls, None for all. `buffer`: bytes of a ring, a power of two.
     `heap_stacks` needs `heap`, `call_stacks` needs `syscalls`. `min_size` and `max_size`, in bytes,
-    select blocks. `alloc_totals`: also count all allocations of each stack.
+    select blocks. `perf_uprobes`: see ProgramConfig. `alloc_totals`: also count all allocations of
+    each stack.
     """
 
     pids: tuple[int, ...] = ()
@@ -45,6 +46,7 @@ class TraceOptions:
     max_size: int = UNLIMITED
     alloc_prefixes: tuple[str, ...] = ()
     returns: Returns = Returns.AUTO
+    perf_uprobes: bool = False
     alloc_totals: bool = False
     buffer: int = 8 << 20
 

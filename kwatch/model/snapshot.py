@@ -131,7 +131,10 @@ class Descriptors:
 
 @dataclass(frozen=True, slots=True)
 class SyscallStats:
-    """Calls with one name. Percentiles are within 3.2 % (see aggregate/histogram.py)."""
+    """Calls with one name. Percentiles are within 3.2 % (see aggregate/histogram.py).
+
+    `began_earlier`: the unfinished calls that began before the attach.
+    """
 
     name: str
     calls: int
@@ -141,6 +144,7 @@ class SyscallStats:
     p99_ns: int
     max_ns: int
     unfinished: int = 0
+    began_earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True)

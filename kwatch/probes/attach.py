@@ -132,7 +132,7 @@ class Attacher:
         except OSError as error:
             _check_gone(error, pid, path)
             if len(wanted) == 1:
-                refused[wanted[0].probe.name] = error.strerror or str(error)
+                refused[wanted[0].probe.name] = _reason(error)
                 return
             for place in wanted:
                 self._attach(pid, path, kind, [place], opened, refused)
@@ -140,6 +140,8 @@ class Attacher:
     def _open_links(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
         program = self._programs.programs[f"heap_{kind}"]
         flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
+        if self._programs.attach_methods.uprobe_sessions:
+            flags = bpf.UPROBE_SESSION
         offsets = [place.offset for place in places]
         cookies = [place.cookie for place in places]
         return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if places else []
@@ -148,15 +150,35 @@ class Attacher:
         descriptors: list[int] = []
         try:
             for place in places:
-                name = place.probe.function.signature.name.lower() if kind == "entry" else kind
-                program = self._programs.programs[f"heap_{name}"]
-                is_return = kind == "return"
-                fd = perf.open_uprobe(path, place.offset, pid, program, is_return)
-                descriptors.append(fd)
+                event = perf.open_uprobe(path, place.offset, pid, kind == "return")
+                descriptors.append(self._with_program(event, kind, place.probe))
         except OSError:
             self._close(descriptors)
             raise
         return descriptors
+
+    def _with_program(self, event: int, kind: Kind, probe: Probe) -> int:
+        """Attaches the program to a perf event. Returns the descriptor that keeps both."""
+        if not self._programs.attach_methods.event_cookies:
+            name = probe.function.signature.name.lower() if kind == "entry" else kind
+            return perf.with_program(event, self._programs.programs[f"heap_{name}"])
+        try:
+            return bpf.link_event(self._programs.programs[f"heap_{kind}"], event, probe.cookie)
+        finally:
+            os.close(event)
+
+    def left_child_line(self, parent: str) -> str:
+        """A message: the target forks children that are not traced."""
+        if not self._programs.attach_methods.uprobe_links:
+            return (
+                f"kwatch: {parent} forks children, which are not traced: each of them removes a "
+                "probe of its parent when it first reaches it; --follow traces them"
+            )
+        return (
+            f"kwatch: {parent} forks children, which are not traced but pay for its probes at each "
+            "allocation until their exec: --perf-uprobes takes the probes out of them, --follow "
+            "traces them"
+        )
 
     def _close(self, descriptors: Iterable[int]) -> None:
         """Closes in the background: the kernel waits for a grace period each time."""
@@ -172,6 +194,17 @@ class Attacher:
         for pid in list(self._descriptors):
             self.detach(pid)
         self._closers.shutdown()
+
+
+def _reason(error: OSError) -> str:
+    """Why the kernel refuses a place of a file that it probes elsewhere.
+
+    One place has one reference counter for all tracers: alloc_uprobe() in kernel/events/uprobes.c
+    returns EINVAL for another one (commit 1cc33161a83d, Linux 4.20).
+    """
+    if error.errno == errno.EINVAL:
+        return "another tracer has a probe with a reference counter at the same place"
+    return error.strerror or str(error)
 
 
 def _check_gone(error: OSError, pid: int, path: str) -> None:

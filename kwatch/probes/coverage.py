@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -48,6 +48,9 @@ class _Probed(NamedTuple):
 class Coverage:
     """The probes of one process, or of all. `refused`: functions and why they are not probed.
 
+    `unsafe`: why the process must not be probed, see `kwatch.probes.hazards`; empty if it may be.
+    `told`: the one of these that was announced. `copied`: files of whose code it runs a copy.
+
     `late`: files that are probed from now on have run before, since `mapped_ns` if it is known.
     Probes survive an exec, so a file that the old program had mapped, too, need not be late.
     `returns`: how returns are caught there, if it is not as the user said for all.
@@ -57,6 +60,9 @@ class Coverage:
     late: bool = False
     mapped_ns: int = 0
     refused: dict[str, str] = field(default_factory=dict)
+    unsafe: str = ""
+    copied: set[str] = field(default_factory=set)
+    told: str = ""
     ended_first: bool = False
     missed_beginning: bool = False
     returns: Returns | None = None
@@ -76,6 +82,11 @@ class Coverage:
     @property
     def own_gap(self) -> str:
         """Why a part of the process's heap may be missing; empty if nothing is."""
+        if self.unsafe:
+            return f"its heap is not traced: {self.unsafe}"
+        if self.copied:
+            files = ", ".join(sorted(self.copied))
+            return f"it runs a copy of code of {files}, in which kwatch's probes do not act"
         if self.refused:
             return "these functions could not be probed: " + ", ".join(sorted(self.refused))
         if self.ended_first:
@@ -95,6 +106,13 @@ class Coverage:
         """Called at an exec, before the files of the new program."""
         self._allocators.clear()
         self.missed_beginning = self.ended_first = False
+        self.unsafe = ""
+        self.copied.clear()
+
+    def abandon(self, why: str) -> None:
+        """The probes have been removed, and no others may be set."""
+        self.unsafe = self.told = why
+        self._probed.clear()
 
     def attached(self) -> Iterator[tuple[str, Attached]]:
         """Each probed file as messages show it, with its probes."""
@@ -133,15 +151,27 @@ def _line(file: _File, attached: Attached) -> str:
     return f"{len(attached.probes)} functions of {file.allocator.shown}"
 
 
+def _no_hazard(pid: int, mapped: Iterable[str]) -> str:
+    return ""
+
+
 class HeapProbes:
-    """Finds and attaches. `prefixes` are the user's --alloc-prefix, `returns` is --returns."""
+    """Finds and attaches. `prefixes` are the user's --alloc-prefix, `returns` is --returns.
+
+    `hazard_of`: why a process that maps these files must not be probed; empty if it may be.
+    """
 
     def __init__(
-        self, attacher: Attacher, prefixes: tuple[str, ...], returns: Returns = Returns.AUTO
+        self,
+        attacher: Attacher,
+        prefixes: tuple[str, ...],
+        returns: Returns = Returns.AUTO,
+        hazard_of: Callable[[int, Iterable[str]], str] = _no_hazard,
     ) -> None:
         self._attacher = attacher
         self._returns = returns
         self._finder = AllocatorFinder(prefixes, attacher.reads_all_registers)
+        self._hazard_of = hazard_of
 
     @property
     def unmatched(self) -> list[str]:
@@ -166,11 +196,14 @@ class HeapProbes:
         """
         own = own or coverage
         lines = []
+        files = list(files)
         for mapped in files:
             file = coverage.learn(mapped, self._finder, self._returns)
             if file is None:
                 continue
             if not coverage.is_probed(file):
+                if self._is_unsafe(coverage, files):
+                    continue
                 try:
                     attached = self._attacher.attach(coverage.pid, mapped.path, file.allocator)
                 except ProcessGone:  # another one may lead to the file, later
@@ -179,3 +212,9 @@ class HeapProbes:
                 lines.append(coverage.record(file, attached))
             own.note(file, coverage)
         return lines
+
+    def _is_unsafe(self, coverage: Coverage, files: Iterable[MappedFile]) -> bool:
+        """Whether new probes would harm the process. All processes are checked by the caller."""
+        if not coverage.unsafe and coverage.pid != EVERY_PROCESS:
+            coverage.unsafe = self._hazard_of(coverage.pid, [file.shown for file in files])
+        return bool(coverage.unsafe)

@@ -112,6 +112,8 @@ class Process:
     `attached_ns`: older records predate the state that kwatch read from /proc. `ended_ns`: when the
     process ended; 0 if it has not ended or the time is unknown. `live_bytes`: those of its heap.
     `from_exec`: the program has been traced since its exec.
+    `shares`: the pid of the process whose memory it shares, and so its heap, until its exec; 0: it
+    has its own.
     """
 
     facts: ProcessFacts
@@ -126,6 +128,7 @@ class Process:
     forked_ns: int = 0
     attached_ns: int = 0
     ended_ns: int = 0
+    shares: int = 0
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)
 
@@ -153,6 +156,16 @@ class Process:
         self.code.space, self.code.epoch = parent.code.space.copy(), parent.code.epoch
         self.heap_stacks = parent.heap_stacks.copy()
         self.accounts = parent.accounts.fork()
+
+    def share(self, owner: int, forked_ns: int) -> None:
+        """The process runs in the memory of another one: it has no heap of its own."""
+        self.shares, self.forked_ns = owner, forked_ns
+        self.accounts = Accounts()
+        self.heap_stacks.clear()
+
+    def unshare(self, accounts: Accounts) -> None:
+        """Its exec gives it a memory of its own."""
+        self.shares, self.accounts = 0, accounts
 
     def forget_heap(self) -> None:
         """Clears the heap, which an exec has replaced."""

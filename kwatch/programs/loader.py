@@ -27,6 +27,7 @@ from typing import Any
 from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
 from kwatch.kernel import bpf
 from kwatch.kernel.privileges import refused
+from kwatch.kernel.syscall_work import return_probes_call
 from kwatch.programs import tracepoints
 from kwatch.programs.object_cache import Compiled, cache_key, captured, find, keep
 from kwatch.programs.source import AttachMethods, ProgramConfig, shim_directory, source_text
@@ -64,9 +65,15 @@ class Programs:
             os.close(fd)
 
 
-def attach_methods_here() -> AttachMethods:
-    """The best methods that this kernel supports. Raises OSError."""
-    return AttachMethods(bpf.has_uprobe_links(), tracepoints.are_preemptible())
+def attach_methods_here(perf_uprobes: bool = False) -> AttachMethods:
+    """The best methods that this kernel supports. Raises OSError or KwatchError.
+
+    `perf_uprobes`: without uprobe links.
+    """
+    links = not perf_uprobes and bpf.has_uprobe_links()
+    cookies = not links and bpf.has_event_cookies()
+    sessions = links and return_probes_call() and bpf.has_uprobe_sessions()
+    return AttachMethods(links, tracepoints.are_preemptible(), cookies, sessions)
 
 
 class Loader:
@@ -143,7 +150,7 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
 
 def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMethods | None) -> None:
     try:
-        answer, descriptors = _load(config, methods or attach_methods_here())
+        answer, descriptors = _load(config, methods or attach_methods_here(config.perf_uprobes))
     except KwatchError as error:
         answer, descriptors = _failed(error), []
     except OSError as error:
@@ -200,7 +207,9 @@ def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compil
         from bcc.libbcc import lib
     except ImportError as error:
         raise KwatchError(f"the Python bindings of bcc are missing ({error})", BCC_HINT) from error
-    macros = config.macros(KernelTypes().offsets(), methods)
+    types = KernelTypes()
+    is_return = bpf.KERNEL_FUNCTIONS + types.function("bpf_session_is_return")
+    macros = config.macros({**types.offsets(), "SESSION_IS_RETURN": is_return}, methods)
     try:
         bcc = BPF(text=text, cflags=macros)
     except Exception as error:  # bcc raises nothing more precise
@@ -222,7 +231,7 @@ def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compil
 def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, tuple[int, int]]:
     """Type and attach type by program. Programs that call each other must have the same."""
     of_tracepoints = tracepoints.program_type(methods.perf_tracepoints), 0
-    of_uprobes = bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI if methods.uprobe_links else 0
+    of_uprobes = bpf.PROG_TYPE_KPROBE, _uprobe_type(methods)
     table: dict[str, tuple[int, int]] = {}
     for source in wanted_sources(config):
         names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
@@ -231,9 +240,15 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
     return table | dict.fromkeys(entries, of_uprobes)
 
 
+def _uprobe_type(methods: AttachMethods) -> int:
+    if methods.uprobe_sessions:
+        return bpf.TRACE_UPROBE_SESSION
+    return bpf.TRACE_UPROBE_MULTI if methods.uprobe_links else 0
+
+
 def _heap_entries(methods: AttachMethods) -> list[str]:
     """One program for all signatures if the kernel has cookies, otherwise one for each."""
-    if methods.uprobe_links:
+    if methods.cookies:
         return ["heap_entry"]
     return [f"heap_{signature.name.lower()}" for signature in AllocSignature]
 

@@ -26,6 +26,8 @@ _LIMIT = 32 << 20  # bytes of all files together
 _INSTRUCTION = struct.Struct("<BBhi")
 _LOAD_IMMEDIATE = 0x18  # of 64 bits, in two instructions
 _SOURCE_REGISTER = 0xF0
+_CALL = 0x85
+_PSEUDO_KFUNC_CALL = 2 << 4  # a source register that says that it is a function of the kernel
 _PSEUDO_MAP_FD = 1 << 4  # a source register that says that the immediate is a map's descriptor
 
 
@@ -121,7 +123,10 @@ def _decoded(plain: dict[str, dict[str, list[list[int]]]]) -> Compiled:
 
 
 def _relocated(code: bytes, new: Callable[[int], int]) -> bytes:
-    """Replaces the map number in each instruction that loads a map."""
+    """Replaces the map number in each instruction that loads a map.
+
+    Also the numbers that stand for functions of the kernel.
+    """
     return b"".join(_instructions(code, new))
 
 
@@ -132,6 +137,8 @@ def _instructions(code: bytes, new: Callable[[int], int]) -> Iterator[bytes]:
         wide = opcode == _LOAD_IMMEDIATE
         if wide and registers & _SOURCE_REGISTER == _PSEUDO_MAP_FD:
             immediate = new(immediate)
+        elif opcode == _CALL and immediate >= bpf.KERNEL_FUNCTIONS:
+            registers, immediate = _PSEUDO_KFUNC_CALL, immediate - bpf.KERNEL_FUNCTIONS
         yield _INSTRUCTION.pack(opcode, registers, offset, immediate)
         at += _INSTRUCTION.size
         if wide:

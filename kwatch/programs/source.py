@@ -49,20 +49,33 @@ class AttachMethods:
     """How programs are attached.
 
     `uprobe_links`: uprobes through links, many places at once, with cookies (Linux 6.6).
-    `perf_tracepoints`: tracepoints through perf events.
+    `perf_tracepoints`: tracepoints through perf events. `event_cookies`: perf uprobes have cookies.
+    `uprobe_sessions`: links whose programs may leave a return alone; only where return probes make
+    system calls of their own.
     """
 
     uprobe_links: bool
     perf_tracepoints: bool
+    event_cookies: bool = False
+    uprobe_sessions: bool = False
+
+    @property
+    def cookies(self) -> bool:
+        """Whether one program serves the entries of all functions."""
+        return self.uprobe_links or self.event_cookies
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramConfig:
-    """The settings of the BPF programs. `heap_stacks` needs `heap`."""
+    """The settings of the BPF programs. `heap_stacks` needs `heap`.
+
+    `perf_uprobes`: attach to the heap through perf events, even where the kernel has links.
+    """
 
     heap: bool
     heap_stacks: bool = True
     call_stacks: bool = False
+    perf_uprobes: bool = False
     system_wide: bool = False
     comm_patterns: int = 0
     follow: bool = False
@@ -95,7 +108,8 @@ class ProgramConfig:
         flags = [f"-D{name}={value}ULL" for name, value in values.items()]
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
-        flags += ["-DHEAP_COOKIE"] * methods.uprobe_links
+        flags += ["-DHEAP_COOKIE"] * methods.cookies
+        flags += ["-DUPROBE_SESSIONS"] * methods.uprobe_sessions
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         return flags

@@ -52,14 +52,18 @@ class Reporter:
         self._options = options
         self._started_ns = now_ns()
         self._in_progress: dict[int, Counter[str]] = {}
+        self._began_earlier: dict[int, Counter[str]] = {}
         self._groups = StackGroups(lambda process: process.heap_stacks)
         self._profiler = HeapProfiler(self._groups) if options.profiles else None
         self._calls = SyscallStackLister(session.call_stacks, call_name)
 
     def note_calls_in_progress(self) -> None:
         """Call this at the end: calls that have not returned are unfinished."""
-        for pid, abi, number in self._tracer.calls_in_progress():
-            self._in_progress.setdefault(pid, Counter())[call_name(abi, number)] += 1
+        for call in self._tracer.call_slots.pending():
+            called = call_name(call.abi, call.nr)
+            self._in_progress.setdefault(call.pid, Counter())[called] += 1
+            if call.began_earlier:
+                self._began_earlier.setdefault(call.pid, Counter())[called] += 1
 
     def snapshot(
         self, process: Process, kind: Literal["snapshot", "final"], now_ns: int
@@ -167,7 +171,11 @@ class Reporter:
 
     def _syscalls(self, process: Process, top: int) -> SyscallSummary:
         summary = self._session.syscalls.summary(process.slot, call_name)
-        summary = add_unfinished(summary, self._in_progress.get(process.pid, Counter()))
+        summary = add_unfinished(
+            summary,
+            self._in_progress.get(process.pid, Counter()),
+            self._began_earlier.get(process.pid, Counter()),
+        )
         if not self._session.options.call_stacks:
             return summary
         return self._calls.with_stacks(summary, process, top)
@@ -228,11 +236,18 @@ def call_name(abi: int, number: int) -> str:
     return name(Abi(abi), number) if number < CALL_NUMBERS - 1 else "unknown"
 
 
-def add_unfinished(summary: SyscallSummary, counts: Counter[str]) -> SyscallSummary:
-    """Adds calls in progress to the calls that were unfinished when their thread ended."""
-    left = counts.copy()
-    rows = []
-    for row in summary.by_name:
-        rows.append(replace(row, unfinished=row.unfinished + left.pop(row.name, 0)))
-    rows += [SyscallStats(called, 0, 0, 0, 0, 0, 0, n) for called, n in sorted(left.items())]
+def add_unfinished(
+    summary: SyscallSummary, counts: Counter[str], earlier: Counter[str]
+) -> SyscallSummary:
+    """Adds calls in progress to the calls that were unfinished when their thread ended.
+
+    `earlier`: those of them that began before the attach.
+    """
+    known = {row.name: row for row in summary.by_name}
+    for called in sorted(counts.keys() - known.keys()):
+        known[called] = SyscallStats(called, 0, 0, 0, 0, 0, 0)
+    rows = (
+        replace(row, unfinished=row.unfinished + counts[called], began_earlier=earlier[called])
+        for called, row in known.items()
+    )
     return replace(summary, by_name=tuple(rows))

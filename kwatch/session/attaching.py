@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from kwatch.errors import KwatchError
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
+from kwatch.probes import hazards
 from kwatch.probes.coverage import MappedFile
 from kwatch.processes.process import Process
 from kwatch.procfs.mappings import read_mappings
@@ -33,7 +35,7 @@ class Attaching:
     def attach(self, facts: ProcessFacts, by_comm: bool = False, late: bool = False) -> None:
         """Makes a running process a target and probes its allocators. `late`: see Coverage.
 
-        Raises KwatchError if the user gave its pid and it has ended.
+        Raises Ended if the user gave its pid and it has ended.
         """
         flags = TargetFlag.INHERIT if self._options.follow or by_comm else 0
         if by_comm and not self._options.follow:
@@ -51,6 +53,16 @@ class Attaching:
             process.facts = replace(process.facts, exited=True)
             self._tracees.end([process])  # otherwise its exit record follows
 
+    def leave_out(self, facts: ProcessFacts) -> None:
+        """Reports a process that has ended while the others that the user named were attached."""
+        process = self._tracees.process_table.get(facts.pid)
+        if process is None:
+            return
+        process.coverage.ended_first = True
+        if self._tracer.targets.remove(process.pid, process.code.mm_id):
+            process.facts = replace(process.facts, exited=True)
+            self._tracees.end([process])  # otherwise its exit record follows
+
     def attach_launched(self, facts: ProcessFacts, files: list[str]) -> Process:
         """Makes a command a target before its exec; `files`: what it will map."""
         flags = TargetFlag.WAITING | (TargetFlag.INHERIT if self._options.follow else 0)
@@ -62,11 +74,19 @@ class Attaching:
         return process
 
     def attach_system(self) -> None:
-        """Probes every allocator that any process has mapped, for all processes."""
-        for pid in processes.all_pids():
-            if pid not in self._tracer.targets.own:
-                files = files_of(pid, self._tracees.mappings(pid))
-                self._tracees.probe(self._tracees.system, files)
+        """Probes every allocator that any process has mapped, for all processes.
+
+        Raises KwatchError if that would end a process.
+        """
+        mapped = {
+            pid: list(files_of(pid, self._tracees.mappings(pid)))
+            for pid in processes.all_pids()
+            if pid not in self._tracer.targets.own
+        }
+        for pid, files in mapped.items():
+            _require_safe(pid, files)
+        for files in mapped.values():
+            self._tracees.probe(self._tracees.system, files)
         self._tracees.system.late = True  # a process already runs an allocator that is found later
 
     def attach_named(self, pid: int, late: bool = False) -> None:
@@ -89,6 +109,16 @@ class Attaching:
 
     def _is_named(self, pid: int) -> bool:
         return processes.name_matches(pid, self._options.comms)
+
+
+def _require_safe(pid: int, files: Iterable[MappedFile]) -> None:
+    why = hazards.hazard(pid, [file.shown for file in files])
+    if why:
+        raise KwatchError(
+            f"the heap of every process cannot be traced: {processes.comm_of(pid)}[{pid}] would be "
+            f"harmed: {why}",
+            "choose processes with --pid or --comm, or start kwatch when it has ended",
+        )
 
 
 def _unmapped_file(path: str) -> MappedFile:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from kwatch.kernel.syscall_work import return_probes_call
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
+from kwatch.probes import hazards
 from kwatch.processes.process import Process
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import DELETED, Mapping
@@ -19,7 +21,7 @@ from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord, NameRe
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.wire import events
-from kwatch.wire.events import EventType, event_type
+from kwatch.wire.events import EventType, ForkKind, event_type
 
 _MAX_PENDING_EXECS = 1024
 _NO_PATH = ("//", "[")  # //toolong, //enomem (perf_event_mmap_event()), [vdso]
@@ -56,6 +58,7 @@ class Lifecycle:
             EventType.EXEC: self._execed,
             EventType.EXIT: self._exited,
             EventType.CODE_UNMAPPED: self._code_unmapped,
+            EventType.DISPATCH: self._dispatching,
         }
 
     def apply(self, record: Control) -> None:
@@ -117,6 +120,9 @@ class Lifecycle:
         record = np.frombuffer(data, events.FORK, 1)[0]
         parent = self._process_table.get(int(record["tgid"]))
         pid, time_ns = int(record["child"]), int(record["time_ns"])
+        if record["child_kind"] == ForkKind.UNTRACED:
+            self._tracees.left_child(parent)
+            return
         if self._predates(pid, time_ns):
             return
         started = processes.start_time(int(record["child_start_ns"]))
@@ -126,7 +132,10 @@ class Lifecycle:
             exe = parent.facts.exe if parent else processes.exe_of(pid)
             child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
         if parent is not None:
-            child.inherit(parent, time_ns)
+            owner = self._tracees.owner_of_heap(parent)
+            child.inherit(owner, time_ns)
+            if record["child_kind"] == ForkKind.SHARES:
+                child.share(owner.pid, time_ns)
         child.code.mm_id = int(record["mm_id"])
         self._tracees.joined(child)
 
@@ -188,6 +197,12 @@ class Lifecycle:
         elif unmaps > process.code.unmaps:  # until it matches, the programs use none of its tables
             self.missed_unmaps += 1
         self._tracees.unmapped(process, start, start + int(record["size"]))
+
+    def _dispatching(self, data: bytes) -> None:
+        record = np.frombuffer(data, events.CONTROL, 1)[0]
+        process = self._running(int(record["tgid"]))
+        if process is not None and return_probes_call():
+            self._tracees.abandon_heap(process, hazards.DISPATCHES)
 
     def _mapping_seen(self, record: MappingRecord) -> None:
         process = self._running(record.pid)

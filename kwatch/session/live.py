@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, suppress
 
 from kwatch.errors import KwatchError
 from kwatch.model.options import TraceOptions
+from kwatch.model.process import ProcessFacts
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
 from kwatch.session.attaching import Attaching
@@ -57,7 +58,7 @@ class LiveSession:
         self._next_gone = 0.0
         with ExitStack() as stack:
             stack.callback(loader.close)
-            self._by_pid = [processes.require(pid) for pid in options.pids]
+            self._by_pid = self._running(options.pids)
             self.launched = Launched(options.command) if options.command else None
             if self.launched is not None:
                 stack.callback(self.launched.abandon)
@@ -78,21 +79,40 @@ class LiveSession:
 
     def attach(self) -> None:
         """Attaches the targets. Raises Interrupted if a signal arrives meanwhile."""
-        for facts in self._by_pid:
-            self._signals.check()
-            self._attaching.attach(facts)
+        self._attach_by_pid()
         if self.options.system_wide and self.options.heap:
             self._attaching.attach_system()
         if self.launched is not None:
             self._attach_launched(self.launched)
         for _ in self._attaching.attach_all_named():
             self._signals.check()
-        for facts in self._by_pid:  # an early end is an error, at whatever moment it happened
-            processes.require_still(facts)
+        # An early end is an error, at whatever moment it happened.
+        self._warn(processes.present(self._by_pid, processes.require_still)[1])
         self._signals.check()
         for source in (self._signals, self._connector):
             if source is not None:
                 self.watch(source.fileno())
+
+    def _running(self, pids: Sequence[int]) -> list[ProcessFacts]:
+        found, ended = processes.present(pids, processes.require)
+        self._warn(ended)
+        return found
+
+    def _attach_by_pid(self) -> None:
+        def attach(facts: ProcessFacts) -> ProcessFacts:
+            self._signals.check()
+            self._attaching.attach(facts)
+            return facts
+
+        self._by_pid, ended = processes.present(self._by_pid, attach)
+        for facts, _ in ended:
+            self._attaching.leave_out(facts)
+        self._warn(ended)
+
+    def _warn(self, ended: Iterable[tuple[object, processes.Ended]]) -> None:
+        """Says which of several processes that the user named have ended."""
+        for _, error in ended:
+            self._notices.warn(f"{error}; the others are traced")
 
     def _attach_launched(self, launched: Launched) -> None:
         found = processes.facts(launched.pid)

@@ -49,6 +49,11 @@ class TargetMap:
         target = self.get(pid)
         return target.mm_id if target is not None else 0
 
+    def owner(self, pid: int) -> int:
+        """The process whose memory a target shares; 0 if it has its own."""
+        target = self.get(pid)
+        return target.owner if target is not None else 0
+
     def remove(self, pid: int, mm_id: int) -> bool:
         """Stops tracing the process; false if it was not a target.
 

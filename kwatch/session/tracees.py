@@ -11,6 +11,7 @@ from kwatch.errors import KwatchError
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import Returns, TraceOptions
 from kwatch.model.process import ProcessFacts
+from kwatch.probes import hazards
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
@@ -21,6 +22,7 @@ from kwatch.session.tracer import Tracer
 from kwatch.session.usage_watch import UsageWatch
 from kwatch.stacks.reader import StackReader
 from kwatch.targets import processes
+from kwatch.wire.maps import TargetFlag
 
 
 class Tracees:
@@ -44,18 +46,23 @@ class Tracees:
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
         self._missing: list[tuple[Process, int]] = []  # and when each was first missed
+        self._has_left_child = False
         self._options = options
         self._tracer = tracer
         self._stacks = stacks
         self._notices = notices
         self._on_end = on_end
-        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes, options.returns)
+        self._probes = HeapProbes(
+            tracer.attacher, options.alloc_prefixes, options.returns, hazards.hazard
+        )
 
     def make_target(self, process: Process, flags: int) -> None:
         """Makes the BPF programs trace the process."""
         process.attached_ns = time.monotonic_ns()
         target = self._tracer.targets.add(process.pid, flags)
         process.code.mm_id, process.code.unmaps = target.mm_id, target.unmaps
+        if self._options.syscalls and not flags & TargetFlag.WAITING:
+            self._tracer.call_slots.mark_threads(process.pid)
 
     def discover(self, pid: int) -> Process | None:
         """Registers a target whose events arrive before any record of it; None if it is gone.
@@ -73,6 +80,8 @@ class Tracees:
         process.code.mm_id = mm_id
         if self._options.heap:
             self.usage.joined(process)
+        if owner := self._tracer.targets.owner(pid):
+            process.share(owner, 0)
         if self._options.mappings:
             self.mapped(process, self.mappings(pid))
         return process
@@ -108,17 +117,27 @@ class Tracees:
         for mapping in mappings:
             if mapping.path == "[heap]" and process.memory is not None:
                 process.memory.start(mapping.end)
+        process.coverage.copied |= set(hazards.copied_code(mappings))
         code = code_of(mappings)
         self._add_code(process, code)
         if self._stacks is not None:
             self._stacks.publish()  # before the first heap events
-        self._probe_allocators(process, code)
+        if not process.shares:  # the owner's probes are in the same memory
+            self._probe_allocators(process, code)
 
     def mapped(self, process: Process, mappings: list[Mapping]) -> None:
         """Adds mappings to a process and probes the allocators among them."""
         code = code_of(mappings)
         self._add_code(process, code)
-        self._probe_allocators(process, code)
+        owner = self.owner_of_heap(process)
+        if owner is not process:
+            self._add_code(owner, code)
+        if owner is not process or not process.shares:
+            self._probe_allocators(owner, code)
+
+    def owner_of_heap(self, process: Process) -> Process:
+        """The process whose memory it shares, if that is known; otherwise the process itself."""
+        return self.process_table.get(process.shares) or process
 
     def _add_code(self, process: Process, code: list[Mapping]) -> None:
         process.code.map(code)
@@ -134,6 +153,19 @@ class Tracees:
         """A range that held code was unmapped or mapped over."""
         process.code.unmap(start, end)
         self._update_tables(process)
+        self._look_for_copies(process)
+
+    def _look_for_copies(self, process: Process) -> None:
+        """Where code of a file was, the process may now have a copy of it in other memory."""
+        if not self._options.heap:
+            return
+        new = set(hazards.copied_code(self.mappings(process.pid))) - process.coverage.copied
+        process.coverage.copied |= new
+        for path in sorted(new):
+            self._notices.warn(
+                f"{process.facts.comm}[{process.pid}] runs a copy of code of {path}: kwatch's "
+                "breakpoints may be in it, and would end the program even after kwatch"
+            )
 
     def reread(self, process: Process) -> None:
         """Reads a process again, after records of its execs, maps or unmaps may have been lost."""
@@ -152,12 +184,34 @@ class Tracees:
     def execed(self, process: Process, old_tid: int) -> None:
         """A known process has exec'ed; `old_tid` is the thread that called exec."""
         process.forget_heap()
+        if process.shares:
+            process.unshare(Accounts.wanted(self._options))
         self._update_tables(process)
         if self._options.heap and old_tid != process.pid:
             # The probes were bound to the former main thread, which is gone.
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self.mappings(process.pid))
+        self._leave_translated(process)
+
+    def _leave_translated(self, process: Process) -> None:
+        """Probes survive an exec; the new program may be one that they would end."""
+        why = hazards.breakpoint_hazard(process.pid, ()) if self._options.heap else ""
+        if why:
+            self.abandon_heap(process, why)
+
+    def abandon_heap(self, process: Process, why: str) -> None:
+        """Removes the heap probes that would harm the process, once."""
+        coverage = self.coverage(process)
+        if coverage.unsafe or not self._options.heap:
+            return
+        self._tracer.attacher.detach(coverage.pid)
+        who = f"{process.facts.comm}[{process.pid}]"
+        if self._options.system_wide:
+            why = f"{who} appeared, and {why}"
+        if why != coverage.told:
+            self._notices.warn(f"the heap of {who} is no longer traced: {why}")
+        coverage.abandon(why)
 
     def use_ret_sites(self, process: Process) -> None:
         """Probes a process anew, without return probes, which would harm it.
@@ -182,19 +236,31 @@ class Tracees:
         """Why kwatch may have missed some of the process's heap; empty if it missed nothing."""
         if process.exec_state.replaced:
             return "an exec replaced its program and its memory, and the new program is not traced"
+        if self._options.heap and process.facts.killed_by in hazards.DEATHS:
+            killed_by = process.facts.killed_by
+            return f"{killed_by} ended it, and a probe can be why: {hazards.DEATHS[killed_by]}"
         if process.has_32_bits:
             return heap_of_32_bits(self._options.syscalls)
         if process.pid in self.unreadable:
             return "its mappings cannot be read, so an allocator that only it uses is not probed"
         if process.coverage.ended_first and processes.now(process.facts) is not None:
             return "its main thread has ended, so kwatch could not look for its allocators"
-        return process.coverage.own_gap or self.coverage(process).nothing_found
+        whole = self.coverage(process)
+        if whole.unsafe:
+            return whole.own_gap
+        return process.coverage.own_gap or whole.nothing_found
 
     def untraced_children(self) -> list[ProcessFacts]:
         """Children that targets had forked before they became targets."""
         found = processes.descendants({process.pid for process in self.process_table})
         left = [pid for pid in found if pid not in self._tracer.targets]
         return [child for child in map(processes.facts, left) if child is not None]
+
+    def left_child(self, parent: Process | None) -> None:
+        """A target has forked a child that is not traced; this is said once."""
+        if parent is not None and not self._has_left_child:
+            self._has_left_child = True
+            self._notices.announce(self._tracer.attacher.left_child_line(_name(parent)))
 
     @property
     def unmatched_prefixes(self) -> list[str]:
@@ -229,6 +295,7 @@ class Tracees:
     def _end(self, process: Process) -> None:
         """The process has ended, or it is no longer a target."""
         self._on_end(process)
+        self._explain(process)
         self._tracer.targets.remove(process.pid, process.code.mm_id)
         self._tracer.attacher.detach(process.pid)
         self._tracer.losses.forget(process.pid)
@@ -236,6 +303,13 @@ class Tracees:
         if self._stacks is not None:
             self._stacks.forget(process)
         self.process_table.remove(process)
+
+    def _explain(self, process: Process) -> None:
+        """Says at the death of a process whether its probes can be why."""
+        why = hazards.DEATHS.get(process.facts.killed_by) if self._options.heap else None
+        if why:
+            who = f"{process.facts.comm}[{process.pid}]"
+            self._notices.warn(f"{process.facts.killed_by} ended {who}: {why}")
 
     def mappings(self, pid: int) -> list[Mapping]:
         """The mappings of a process that the user did not select: reading them may be denied."""
@@ -274,4 +348,8 @@ def files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
 
 
 def _named(process: Process) -> str:
-    return f"attached to {process.facts.comm}[{process.pid}]"
+    return f"attached to {_name(process)}"
+
+
+def _name(process: Process) -> str:
+    return f"{process.facts.comm}[{process.pid}]"

@@ -19,6 +19,7 @@ from kwatch.programs import tracepoints
 from kwatch.programs.loader import Programs
 from kwatch.programs.sources import TRACEPOINTS
 from kwatch.rings.stream import Stream
+from kwatch.session.call_slots import CallSlots
 from kwatch.session.losses import LossCounters
 from kwatch.session.target_map import TargetMap
 from kwatch.syscalls.names import everything
@@ -29,8 +30,8 @@ from kwatch.wire.maps import (
     CALL_NUMBERS,
     CALL_ROLE_SHIFT,
     CallFlag,
-    CallInProgress,
     MemoryRole,
+    SpecialRole,
     TargetFlag,
 )
 
@@ -40,8 +41,25 @@ _MEMORY_ROLES = {
     "munmap": MemoryRole.MUNMAP,
     "mremap": MemoryRole.MREMAP,
     "brk": MemoryRole.BRK,
+    "prctl": MemoryRole.PRCTL,
 }
 _NO_RETURN = frozenset(["exit", "exit_group"])
+#: Needed to follow interrupted calls and the calls inside others, whatever is traced.
+_ALWAYS_SPECIAL = {
+    SpecialRole.SIGRETURN: ["rt_sigreturn", "sigreturn"],
+    SpecialRole.RESTART: ["restart_syscall"],
+    SpecialRole.SOCKETCALL: ["socketcall"],
+    SpecialRole.IPC: ["ipc"],
+}
+_KILL = """
+    kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo tgkill tkill
+""".split()
+#: Those that strace marks NF (src/linux/*/syscallent.h). Only 32-bit results can look negative.
+_NEVER_FAILS = """
+    getegid getegid32 geteuid geteuid32 getgid getgid32 getpgrp getpid getppid gettid getuid
+    getuid32 personality setfsgid setfsgid32 setfsuid setfsuid32 umask
+""".split()
+_OF_32_BITS = (Abi.I386, Abi.ARM)
 
 
 def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray[np.uint8]:
@@ -52,6 +70,9 @@ def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray
     for abi in Abi:
         flags[abi, list(numbers(traced, abi))] |= int(CallFlag.TRACE)
         flags[abi, list(numbers(_NO_RETURN, abi))] |= int(CallFlag.NO_RETURN)
+        for special, names in _special_roles(traced, abi):
+            bits = int(CallFlag.SPECIAL | special << CALL_ROLE_SHIFT)
+            flags[abi, list(numbers(names, abi))] |= bits
         for name, role in _memory_roles(options):
             if abi is Abi.I386 and name == "mmap":
                 role = MemoryRole.OLD_MMAP
@@ -60,10 +81,25 @@ def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray
     return flags.reshape(-1)
 
 
+def _special_roles(
+    traced: frozenset[str], abi: Abi
+) -> Iterator[tuple[SpecialRole, frozenset[str]]]:
+    if not traced:
+        return
+    for role, names in _ALWAYS_SPECIAL.items():
+        yield role, frozenset(names)
+    yield SpecialRole.KILL, traced & frozenset(_KILL)
+    if abi in _OF_32_BITS:
+        yield SpecialRole.NEVER_FAILS, traced & frozenset(_NEVER_FAILS)
+
+
 def _memory_roles(options: TraceOptions) -> Iterator[tuple[str, MemoryRole]]:
-    """The calls that change the memory, if anything needs them; stacks do not need `brk`."""
+    """The calls that change the memory, if anything needs them.
+
+    Stacks need neither `brk` nor `prctl`.
+    """
     for name, role in _MEMORY_ROLES.items() if options.mappings else ():
-        if options.heap or role is not MemoryRole.BRK:
+        if options.heap or role not in (MemoryRole.BRK, MemoryRole.PRCTL):
             yield name, role
 
 
@@ -104,7 +140,9 @@ class Tracer:
     def _configure(self, options: TraceOptions) -> None:
         maps = self.programs.maps
         self.targets.add(os.getpid(), TargetFlag.OWN)  # no INHERIT: a launched command is a child
-        maps["call_flags"].set_many(0, call_flags(options, everything()).tobytes())
+        flags = call_flags(options, everything()).tobytes()
+        maps["call_flags"].set_many(0, flags)
+        self.call_slots = CallSlots(maps, flags)
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
 
@@ -115,13 +153,6 @@ class Tracer:
             cause = LIFECYCLE_MISSED if name.startswith("process_") else TRACEPOINT_MISSED
             found[cause].append(self.programs.programs[name])
         return found
-
-    def calls_in_progress(self) -> Iterator[tuple[int, int, int]]:
-        """(pid, abi, number) of each traced call that has begun and not returned."""
-        for _, value in self.programs.maps["calls"].items():
-            call = CallInProgress.from_buffer_copy(value)
-            if call.active and call.flags & CallFlag.TRACE and not call.waiting:
-                yield call.tgid, call.abi, call.nr
 
     def stop(self) -> None:
         """Detaches the tracepoints: no new events arrive; the rings can still be drained."""

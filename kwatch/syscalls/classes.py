@@ -57,11 +57,10 @@ _MEMBERS = {
         clone clone3 execve execveat exit exit_group fork kill pidfd_send_signal
         rt_sigqueueinfo rt_tgsigqueueinfo tgkill tkill vfork wait4 waitid waitpid
     """,
-    # strace splits i386's socketcall into the calls it carries; kwatch sees only the number.
     "network": """
         accept accept4 bind connect getpeername getpmsg getsockname getsockopt listen
         putpmsg recv recvfrom recvmmsg recvmmsg_time64 recvmsg send sendfile sendfile64
-        sendmmsg sendmsg sendto setsockopt shutdown socket socketcall socketpair
+        sendmmsg sendmsg sendto setsockopt shutdown socket socketpair
     """,
     "signal": """
         io_uring_enter kill pause pidfd_send_signal rt_sigaction rt_sigpending

@@ -4,6 +4,8 @@
 The names are those strace prints. x32 numbers come without the 0x40000000 bit. Not in the
 table: ARM's private calls (0xf0001 and up, wider than the record's 16 bits), its OABI calls, and
 the x86-64 entries that x32 replaced (no system calls since Linux 5.4, commit 6365b842aae4).
+
+The calls inside i386's socketcall and ipc have numbers of kwatch's own beside the table's.
 """
 
 from __future__ import annotations
@@ -12,10 +14,25 @@ import functools
 from pathlib import Path
 
 from kwatch.wire.events import Abi
-from kwatch.wire.maps import CALL_NUMBERS
+from kwatch.wire.maps import CALL_NUMBERS, IPC_NUMBERS, SOCKETCALL_NUMBERS
 
 _TABLE = Path(__file__).with_name("table.tsv")
 _UNNAMED = "syscall_"
+
+
+#: By the first argument: include/uapi/linux/net.h, include/uapi/linux/ipc.h.
+_SOCKETCALLS = """
+    socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom
+    shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg
+""".split()
+_IPC_CALLS = {
+    **dict(enumerate(["semop", "semget", "semctl", "semtimedop"], 1)),
+    **dict(enumerate(["msgsnd", "msgrcv", "msgget", "msgctl"], 11)),
+    **dict(enumerate(["shmat", "shmdt", "shmget", "shmctl"], 21)),
+}
+_INNER = {SOCKETCALL_NUMBERS + first: name for first, name in enumerate(_SOCKETCALLS, 1)} | {
+    IPC_NUMBERS + first: name for first, name in _IPC_CALLS.items()
+}
 
 
 def name(abi: Abi, nr: int) -> str:
@@ -24,15 +41,36 @@ def name(abi: Abi, nr: int) -> str:
 
 
 def number(abi: Abi, name: str) -> int | None:
-    """The inverse of `name`; None when the ABI has no such call."""
+    """The call's own number; None when the ABI has no such call, or only inside another one."""
     known = _numbers_by_name()[abi].get(name)
     return _unnamed_number(abi, name) if known is None else known
 
 
+def numbers(abi: Abi, name: str) -> set[int]:
+    """The inverse of `name`: every number of the call, also those inside other calls."""
+    own = number(abi, name)
+    inner = {nr for nr, inside in _INNER.items() if inside == name and abi is Abi.I386}
+    return inner if own is None else inner | {own}
+
+
+def inner_number(abi: Abi, nr: int, first_argument: int) -> int:
+    """The number of a call, or of the one inside i386's socketcall and ipc."""
+    if abi is not Abi.I386:
+        return nr
+    if nr >= SOCKETCALL_NUMBERS:
+        return CALL_NUMBERS - 1
+    outer, inner = name(abi, nr), nr
+    if outer == "socketcall":
+        inner = SOCKETCALL_NUMBERS + first_argument
+    elif outer == "ipc":
+        inner = IPC_NUMBERS + (first_argument & 0xFFFF)
+    return inner if inner in _INNER else nr
+
+
 @functools.cache
 def all_names() -> frozenset[str]:
-    """Every name in the table, of any ABI."""
-    return frozenset().union(*_numbers_by_name().values())
+    """Every name, of any ABI."""
+    return frozenset(_INNER.values()).union(*_numbers_by_name().values())
 
 
 @functools.cache
@@ -52,7 +90,8 @@ def _unnamed_number(abi: Abi, name: str) -> int | None:
 @functools.cache
 def _names_by_number() -> dict[Abi, dict[int, str]]:
     return {
-        abi: {nr: name for name, nr in table.items()} for abi, table in _numbers_by_name().items()
+        abi: {nr: name for name, nr in table.items()} | (_INNER if abi is Abi.I386 else {})
+        for abi, table in _numbers_by_name().items()
     }
 
 

@@ -11,6 +11,7 @@ import re
 
 from kwatch.errors import UsageError
 from kwatch.syscalls import names as table
+from kwatch.syscalls import posix_regex
 from kwatch.syscalls.classes import BARE, CLASSES
 from kwatch.wire.events import Abi
 
@@ -31,7 +32,7 @@ def parse_trace(expression: str) -> frozenset[str]:
 
 def numbers(names: frozenset[str], abi: Abi) -> set[int]:
     """The numbers of those names that the ABI has."""
-    return {nr for name in names if (nr := table.number(abi, name)) is not None}
+    return set().union(*(table.numbers(abi, name) for name in names))
 
 
 def _without_qualifier(expression: str) -> str:
@@ -82,13 +83,13 @@ def _word(word: str) -> frozenset[str]:
 
 def _regex(pattern: str) -> frozenset[str]:
     try:
-        search = re.compile(pattern).search
-    except re.error as err:
+        matches = posix_regex.compiled(pattern)
+    except ValueError as err:
         raise UsageError(
-            f"cannot trace '/{pattern}': it is not a regular expression: {err}",
+            f"cannot trace '/{pattern}': it is not a POSIX extended regular expression: {err}",
             hint="what follows the slash is matched anywhere in a name, for example /^open",
         ) from err
-    return frozenset(filter(search, table.all_names()))
+    return frozenset(filter(matches, table.all_names()))
 
 
 def _unknown(word: str) -> UsageError:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from typing import TypeVar
 
 import psutil
 
@@ -15,9 +16,16 @@ from kwatch.errors import KwatchError
 from kwatch.model.process import ProcessFacts
 from kwatch.targets import globs
 
+_Each = TypeVar("_Each")
+_Found = TypeVar("_Found")
+
 _KTHREADD = 2
 _EXITING = 0x4  # include/linux/sched.h, PF_EXITING
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Ended(KwatchError):
+    """A process that the user named is not there, or no longer."""
 
 
 def facts(pid: int) -> ProcessFacts | None:
@@ -83,25 +91,47 @@ def now(known: ProcessFacts) -> ProcessFacts | None:
 
 
 def require(pid: int) -> ProcessFacts:
-    """The facts of a process that the user named; KwatchError says why it cannot be traced."""
+    """The facts of a process that the user named.
+
+    Raises Ended, or another KwatchError that says why it cannot be traced.
+    """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         found = facts(pid)
         if found is not None:
             _require_traceable(found)
             return found
         if os.path.exists(f"/proc/{pid}"):
-            raise KwatchError(
+            raise Ended(
                 f"process {pid} has ended and waits for its parent",
                 "give the --pid of a running process; ps -e shows this one as defunct",
             )
-    raise KwatchError(f"there is no process {pid}", "list the running ones with `ps -e`")
+    raise Ended(f"there is no process {pid}", "list the running ones with `ps -e`")
+
+
+def present(
+    each: Iterable[_Each], look: Callable[[_Each], _Found]
+) -> tuple[list[_Found], list[tuple[_Each, Ended]]]:
+    """Looks for several processes that the user named.
+
+    Returns what was found, and those that have ended. Raises Ended if all have.
+    """
+    found: list[_Found] = []
+    missing: list[tuple[_Each, Ended]] = []
+    for one in each:
+        try:
+            found.append(look(one))
+        except Ended as error:
+            missing.append((one, error))
+    if missing and not found:
+        raise missing[0][1]
+    return found, missing
 
 
 def require_still(known: ProcessFacts) -> ProcessFacts:
-    """The current facts of a process that the user named; KwatchError if it has ended."""
+    """The current facts of a process that the user named. Raises Ended."""
     found = now(known)
     if found is None:
-        raise KwatchError(
+        raise Ended(
             f"process {known.pid} ({known.comm}) ended before kwatch was attached to it",
             "give the --pid of a running process, or launch the program: kwatch -- COMMAND",
         )

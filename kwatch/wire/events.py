@@ -40,6 +40,7 @@ class EventType(enum.IntEnum):
     STACK = 15
     STACK_MEMORY = 16
     CALL_STACK = 17
+    DISPATCH = 18
 
 
 def event_type(record: bytes) -> int:
@@ -72,6 +73,13 @@ class Loss(enum.IntEnum):
     STACK_MEMORY_RING_FULL = 8
     STACK_SCRATCH_BUSY = 9
     HEAP_CALL_ABANDONED = 10
+    SHARED_HEAP_UNSEEN = 11
+
+
+class ForkKind(enum.IntEnum):
+    TRACED = 0
+    SHARES = 1
+    UNTRACED = 2
 
 
 class MappingFlag(enum.IntFlag):
@@ -133,6 +141,7 @@ FORK = np.dtype(
     [
         *CONTROL.descr,
         ("child", "u4"),
+        ("child_kind", "u4"),
         ("child_start_ns", "u8"),
         ("mm_id", "u8"),
         ("comm", f"S{COMM_LEN}"),

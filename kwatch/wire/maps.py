@@ -12,6 +12,9 @@ import enum
 #: System call numbers per ABI; the last one stands for itself and all above.
 CALL_NUMBERS = 1024
 CALL_ROLE_SHIFT = 4
+#: The calls inside i386's socketcall and ipc have these numbers plus the first argument.
+SOCKETCALL_NUMBERS = 960
+IPC_NUMBERS = 984
 MAX_PATTERNS = 8
 COOKIE_SIGNATURE_SHIFT = 8
 COOKIE_MOVED_SHIFT = 16
@@ -35,12 +38,34 @@ class TargetFlag(enum.IntFlag):
     INHERIT = 2
     BY_COMM = 4
     OWN = 8
+    HEAP_ONLY = 16
+    UNSEEN = 32
+    FORKED = 64
 
 
 class CallFlag(enum.IntFlag):
     TRACE = 1
     MEMORY = 2
     NO_RETURN = 4
+    SPECIAL = 8
+
+
+class CallState(enum.IntEnum):
+    NONE = 0
+    ENTERED = 1
+    BEGAN_EARLIER = 2
+    BORN = 3
+
+
+class SpecialRole(enum.IntEnum):
+    """Calls whose results or arguments are not like those of others."""
+
+    SIGRETURN = 0
+    RESTART = 1
+    KILL = 2
+    NEVER_FAILS = 3
+    SOCKETCALL = 4
+    IPC = 5
 
 
 class MemoryRole(enum.IntEnum):
@@ -49,6 +74,7 @@ class MemoryRole(enum.IntEnum):
     MUNMAP = 2
     MREMAP = 3
     BRK = 4
+    PRCTL = 5
 
 
 class AllocSignature(enum.IntEnum):
@@ -102,6 +128,8 @@ class Target(ctypes.Structure):
         ("mm_id", ctypes.c_uint64),
         ("flags", ctypes.c_uint32),
         ("unmaps", ctypes.c_uint32),
+        ("owner", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     )
 
 
@@ -118,11 +146,23 @@ class CallInProgress(ctypes.Structure):
         ("nr", ctypes.c_uint16),
         ("abi", ctypes.c_uint8),
         ("flags", ctypes.c_uint8),
-        ("active", ctypes.c_uint32),
+        ("state", ctypes.c_uint8),
         ("waiting", ctypes.c_uint8),
+        ("interrupted", ctypes.c_uint8),
         ("mapping", ctypes.c_uint8),
-        ("unused", ctypes.c_uint16),
         ("records", ctypes.c_uint32),
+        ("reserved2", ctypes.c_uint32),
+    )
+
+
+class InterruptedCall(ctypes.Structure):
+    _fields_ = (
+        ("call", CallInProgress),
+        ("sp", ctypes.c_uint64),
+        ("pc", ctypes.c_uint64),
+        ("result", ctypes.c_int64),
+        ("in_handler", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     )
 
 

@@ -89,6 +89,7 @@ REQUIREMENTS = {
     "debuginfod": Requirement(_loadable("libdebuginfod.so.1"), "install libdebuginfod1"),
     "rustc": Requirement(_command("rustc"), "install rustc"),
     "node": Requirement(_command("node"), "install nodejs"),
+    "valgrind": Requirement(_command("valgrind"), "install valgrind"),
     "strace": Requirement(_command("strace"), "install strace"),
     "nginx": Requirement(_command("nginx"), "install nginx-light"),
     "ab": Requirement(_command("ab"), "install apache2-utils"),

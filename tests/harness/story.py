@@ -16,7 +16,7 @@ from kwatch.session.lifecycle import Lifecycle
 from kwatch.session.notices import Notices
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
-from kwatch.wire.events import EventType
+from kwatch.wire.events import EventType, ForkKind
 from kwatch.wire.maps import Target
 
 PID = 7
@@ -36,8 +36,13 @@ class Targets:
         self.mm_ids = {}
         self.targets = self
         self.own: set[int] = set()
-        self.attacher = SimpleNamespace(detach=lambda pid: None, reads_all_registers=True)
+        self.attacher = SimpleNamespace(
+            detach=lambda pid: None,
+            left_child_line=lambda parent: f"{parent} forks",
+            reads_all_registers=True,
+        )
         self.losses = SimpleNamespace(forget=lambda pid: None)
+        self.call_slots = SimpleNamespace(mark_threads=lambda pid: None)
 
     def add(self, pid, flags):
         self.mm_ids[pid] = 1000 + len(self.mm_ids)
@@ -45,6 +50,9 @@ class Targets:
 
     def mm_id(self, pid):
         return self.mm_ids.get(pid, 0)
+
+    def owner(self, pid):
+        return 0
 
     def __contains__(self, pid):
         return pid in self.mm_ids
@@ -62,7 +70,9 @@ class Story:
         self.reused = []
         self.tracer = Targets()
         options = TraceOptions(**{"comms": ("sh",), "heap_stacks": False, **options})
-        notices = Notices(lambda line: None)
+        self.said = []
+        notices = Notices(self.said.append)
+        notices.start_announcing()
         self.tracees = Tracees(options, self.tracer, None, notices, self.ended.append)
         self.attaching = Attaching(options, self.tracer, None, self.tracees)
         self.lifecycle = Lifecycle(options, self.tracees, self.reused.append)
@@ -110,8 +120,9 @@ class Birth(Story):
         self.attaching.attach(self.running[PID])
         self.at = time.monotonic_ns()
 
-    def forks(self):
-        fields = {"tgid": PID, "child": CHILD, "child_start_ns": LATER_NS, "comm": b"sh"}
+    def forks(self, kind=ForkKind.TRACED):
+        fields = {"child_kind": kind, "tgid": PID}
+        fields |= {"child": CHILD, "child_start_ns": LATER_NS, "comm": b"sh"}
         self.lifecycle.apply(control_record(EventType.FORK, self.at, **fields))
 
     def renamed(self, comm):

@@ -37,7 +37,7 @@ class Target:
         assert self._process.stdout is not None
         self._lines = Lines(self._process.stdout)
         self._next = 0
-        self._await("ready")
+        self.answers = self._await("ready")  # what it printed before it was ready
 
     @property
     def pid(self) -> int:

@@ -103,10 +103,67 @@ def test_a_process_that_has_ended():
         assert_error(run("--pid", child.pid), 1, "has ended and waits for its parent")
 
 
+def test_one_of_several_that_has_ended(start, run_kwatch):
+    target, gone = start("leaky"), free_pid()
+    kwatch = run_kwatch("--pid", f"{gone},{target.pid}", "--json", "--no-syscalls")
+    kwatch.said(lambda line: line == f"kwatch: there is no process {gone}; the others are traced")
+    assert f"leaky[{target.pid}]" in kwatch.attached()
+    answers = target.go()
+    target.end()
+    result = kwatch.finish()
+    assert (result.status, result.final()["heap"]["live_blocks"]) == (0, answers["live_blocks"])
+
+
+def test_several_that_have_all_ended():
+    gone = free_pid()
+    assert_error(run("--pid", f"{gone},{gone - 1}"), 1, f"no process {gone}")
+
+
+def test_one_of_several_that_ends_while_kwatch_attaches(start, run_kwatch):
+    """kwatch waits in its first attach until the second process has ended."""
+    first, second = start("leaky"), start("getppid", 1, 3)
+    script = ENDS_MEANWHILE.format(pid=second.pid)
+    kwatch = run_kwatch("--pid", f"{first.pid},{second.pid}", "--json", script=script)
+    kwatch.said(
+        lambda line: (
+            line.startswith(f"kwatch: process {second.pid} (getppid) ended before kwatch")
+            and line.endswith("; the others are traced")
+        )
+    )
+    assert f"leaky[{first.pid}]" in kwatch.attached()
+    first.go()
+    first.end()
+    result = kwatch.finish()
+    assert result.status == 0
+    assert result.final(first.pid)["verdict"] == "leak"
+    assert result.final(second.pid)["verdict"] == "unsure"
+
+
+ENDS_MEANWHILE = """
+import os, signal, sys
+from kwatch.cli import main
+from kwatch.session.attaching import Attaching
+
+attach = Attaching.attach
+
+def first_ends_the_second(self, facts, **options):
+    if facts.pid != {pid}:
+        attach(self, facts, **options)
+        os.kill({pid}, signal.SIGKILL)
+        while " Z " not in open("/proc/{pid}/stat").read():
+            pass
+        return
+    attach(self, facts, **options)
+
+Attaching.attach = first_ends_the_second
+sys.exit(main())
+"""
+
+
 def test_a_name_that_nobody_had():
     command = ("--comm", "nobody-has-this", "--duration", "0.1")
     result = run(*command)
-    assert result.returncode == 0
+    assert result.returncode == 1
     assert "nothing was traced: no process was named nobody-has-this" in result.stderr
     assert run(*command, "--fail-on-leak").returncode == 1
 

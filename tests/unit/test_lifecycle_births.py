@@ -8,6 +8,7 @@ from harness.story import CHILD, LATER_NS, PID, Birth, facts
 
 from kwatch.model.process import ProcessFacts
 from kwatch.targets import processes
+from kwatch.wire.events import ForkKind
 
 LIBC = "/usr/lib/libc.so.6"
 
@@ -97,3 +98,23 @@ def test_after_losses_a_process_is_what_it_is_now(birth):
     birth.tracer.get = lambda pid: None
     birth.tracees.reread(birth.process)
     assert birth.process.facts == facts("nginx")
+
+
+def test_a_child_that_shares_the_memory_has_no_heap_until_its_exec(birth):
+    parents = birth.process.heap
+    birth.forks(ForkKind.SHARES)
+    child = birth.tracees.process_table.get(CHILD)
+    assert (child.shares, child.heap, child.memory) == (PID, None, None)
+    assert birth.tracees.owner_of_heap(child) is birth.process
+    birth.renamed("true")
+    birth.mapped("/bin/true")
+    birth.execed("true")
+    assert (child.shares, child.heap is None) == (0, parents is None)
+    assert birth.process.heap is parents
+
+
+def test_children_that_are_not_traced_are_named_once(birth):
+    birth.forks(ForkKind.UNTRACED)
+    birth.forks(ForkKind.UNTRACED)
+    assert birth.tracees.process_table.get(CHILD) is None
+    assert [line for line in birth.said if "forks" in line] == [f"sh[{PID}] forks"]

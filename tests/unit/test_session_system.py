@@ -37,7 +37,10 @@ def tracees(monkeypatch):
         attacher=SimpleNamespace(detach=lambda pid: None, reads_all_registers=True),
         losses=SimpleNamespace(forget=lambda pid: None),
         targets=SimpleNamespace(
-            own=set(), mm_id=lambda pid: pid % NO_TARGET, remove=lambda pid, mm_id: True
+            own=set(),
+            mm_id=lambda pid: pid % NO_TARGET,
+            owner=lambda pid: 0,
+            remove=lambda pid, mm_id: True,
         ),
     )
     options, notices = TraceOptions(), Notices(lambda line: None)

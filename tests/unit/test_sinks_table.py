@@ -141,6 +141,12 @@ def test_ended_processes_are_listed_by_name() -> None:
     assert rows_of(lines[2:]) == [["NAME", "ENDED"], ["cat", "1"]]
 
 
+@pytest.mark.parametrize(("earlier", "text"), [(2, "(earlier"), (1, "(1 earlier")])
+def test_calls_from_before_the_attach_say_so(earlier: int, text: str) -> None:
+    blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2, began_earlier=earlier)
+    assert f"unfinished: futex 2 {text})" in " ".join(lines_of(syscalls(blocked)))
+
+
 def test_a_row_does_not_stand_for_one_system_call() -> None:
     for number, last in ((15, "call14"), (16, "call15"), (17, "(2 more)")):
         calls = [SyscallStats(f"call{n}", 1, 0, 10, 10, 10, 10) for n in range(number)]

@@ -16,11 +16,12 @@ from kwatch.wire.events import Abi
 ACCEPTED = [
     *("openat", "trace=openat", "t=openat", "!openat", "read,,write", "?opne", "??opne,read"),
     *("%file,read", "file", "%net", "%%stat", "!%file,read", "all,read", "none", "!none"),
-    *("/^open", "!/read", "?/nosuch", "?%nope", "?"),
+    *("/^[[:alpha:]]+at$", "/^(read|write){1}$", "/^open", "!/read", "?/nosuch", "?%nope", "?"),
 ]
 REJECTED = [
     *("opne", "openat,opne", "READ", "trace=", ",", "!", "!!", "none,read", "read,!write"),
-    *("%nope", "%all", "clock", "net", "creds", "/nosuch", "/[", "trace=trace=read", "nope=read"),
+    *("%nope", "%all", "clock", "net", "creds", "/nosuch", "/[", "/a(", "/(?:open)"),
+    *("/[[:nosuch:]]", "trace=trace=read", "nope=read"),
 ]
 
 
@@ -63,6 +64,7 @@ def test_strace_accepts_and_rejects_the_same(expression: str) -> None:
         ("%net", CLASSES["network"]),
         ("memory,read", CLASSES["memory"] | {"read"}),
         ("/^(p?read|write)v$", {"preadv", "readv", "writev"}),
+        ("/^mm[[:alpha:]]p[[:digit:]]?$", {"mmap", "mmap2"}),
         ("none", set()),
         ("all", everything()),
         ("!none", everything()),

@@ -47,8 +47,9 @@ VALUES = (
     ),
     (
         "SET",
-        "As in strace: names, classes (`%file`) and `/regex`, separated by commas. A leading `!` "
-        "selects all other calls. A `?` before a name ignores the name if there is no such call. "
+        "As in strace: names, classes (`%file`) and `/regex` (a POSIX extended regular "
+        "expression), separated by commas. A leading `!` selects all other calls. A `?` before a "
+        "name ignores the name if there is no such call. "
         "`all` and `none` are valid too. Unlike in strace, a call has no number and no ABI suffix, "
         "and the last of several `-e` options replaces the others.",
     ),
@@ -63,7 +64,7 @@ CLASSES_NOTE = (
 STATUSES = {
     ExitCode.DONE: "Success, or ended by SIGINT, SIGTERM or SIGHUP.",
     ExitCode.FAILED: "kwatch could not do what was asked; the message says why and how to fix it. "
-    "With `--fail-on-leak`: no process matched, so there was nothing to judge. With "
+    "No process ever matched `--comm`, as with `pgrep`. With "
     "`kwatch doctor`: something that kwatch needs does not work.",
     ExitCode.USAGE: "The command line is not valid.",
     ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict of any process is `leak`. This "

@@ -145,8 +145,8 @@ def _uprobes(programs: Programs) -> None:
         program = programs.programs["heap_entry"]
         os.close(bpf.link_uprobes(program, path, [offset], [0], os.getpid(), 0))
     else:
-        program = programs.programs["heap_malloc"]
-        os.close(perf.open_uprobe(path, offset, os.getpid(), program, False))
+        event = perf.open_uprobe(path, offset, os.getpid(), False)
+        os.close(perf.with_program(event, programs.programs["heap_malloc"]))
 
 
 def _own_code() -> tuple[str, int]:

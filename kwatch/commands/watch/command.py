@@ -92,6 +92,12 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "return address on the stack, or at `ret` instructions, which costs more on x86-64 "
         "(default: ret where a return probe would disturb the allocator)",
     )
+    group.add_argument(
+        "--perf-uprobes",
+        action="store_true",
+        help="probe through perf events: this also sees the heap calls of children of vfork(), and "
+        "frees children that are not traced from the probes, but kwatch ends seconds later",
+    )
 
 
 def _add_listing(group: argparse._ArgumentGroup) -> None:
@@ -154,6 +160,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, ReportOpt
         max_size=largest,
         alloc_prefixes=tuple(arguments.alloc_prefix),
         returns=Returns(arguments.returns),
+        perf_uprobes=arguments.perf_uprobes,
         alloc_totals=bool(profiles),
         buffer=buffer_from(arguments),
     )

@@ -13,6 +13,7 @@ from typing import Literal
 
 from kwatch.commands.watch.messages import (
     attached_line,
+    every_heap_line,
     nothing_traced_line,
     uncalled_line,
     unmatched_line,
@@ -115,6 +116,8 @@ class Watch:
     def _say_attached(self) -> None:
         tracees = self._live.tracees
         _say(attached_line(self._traced, tracees, self._live.launched))
+        if self._traced.system_wide and self._traced.heap:
+            _say(every_heap_line())
         # A command that is just launched has no children yet.
         was_running = bool(self._traced.pids or self._traced.comms)
         if self._traced.follow and was_running and (left := tracees.untraced_children()):
@@ -161,7 +164,9 @@ class Watch:
         for prefix in self._live.tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._loop.status()
-        return self._outcome.status(status, nothing_traced) if self._report.fail_on_leak else status
+        if nothing_traced:
+            return ExitCode.FAILED
+        return self._outcome.status(status) if self._report.fail_on_leak else status
 
     def _say_uncalled(self, process: Process) -> None:
         """Once for each file."""

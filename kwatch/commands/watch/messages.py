@@ -32,6 +32,14 @@ def attached_line(options: TraceOptions, tracees: Tracees, launched: Launched | 
     return "; ".join(parts)
 
 
+def every_heap_line() -> str:
+    """What tracing the heap of every process does to programs that do not even allocate."""
+    return (
+        "kwatch: until kwatch ends, a program that reads a probed library through a private "
+        "mapping, as git does, reads kwatch's breakpoints instead of some bytes"
+    )
+
+
 def nothing_traced_line(comms: tuple[str, ...]) -> str:
     """For the end of a run in which no process matched."""
     return f"kwatch: nothing was traced: no process was named {' or '.join(comms)}"
@@ -72,6 +80,11 @@ def _coverage(tracees: Tracees, missed: list[str]) -> str:
     probed = {line for coverage in coverages for line in coverage.probed}
     refused = {name: why for coverage in coverages for name, why in coverage.refused.items()}
     missed = [*(f"not {name} ({why})" for name, why in refused.items()), *missed]
+    missed += [
+        f"not of {process.facts.comm}[{process.pid}] ({process.coverage.unsafe})"
+        for process in tracees.process_table
+        if process.coverage.unsafe
+    ]
     if tracees.unreadable:
         missed.append(_unreadable(tracees.unreadable))
     missed += [f"no match yet for --alloc-prefix {prefix}" for prefix in tracees.unmatched_prefixes]

@@ -24,14 +24,11 @@ class Outcome:
             is_judged = snapshot.heap is not None and snapshot.kind == "final"
             self._unsure += is_judged and snapshot.verdict in (None, Verdict.UNSURE)
 
-    def status(self, status: int, nothing_traced: bool) -> int:
-        """The exit status with --fail-on-leak.
-
-        `status`: the exit status without it. `nothing_traced`: no process was traced.
-        """
+    def status(self, status: int) -> int:
+        """The exit status with --fail-on-leak. `status`: without it."""
         if self._found_leak:
             return ExitCode.LEAK
         if self._unsure:
             unsure = counted(self._unsure, "process", "processes")
             self._say(f"kwatch: --fail-on-leak: no leak found, but {unsure} could not be judged")
-        return ExitCode.FAILED if nothing_traced else status
+        return status

@@ -29,9 +29,17 @@ def syscall_lines(syscalls: SyscallSummary, elapsed_s: float, screen: Screen) ->
 
 
 def unfinished_text(syscalls: SyscallSummary) -> str:
-    """`unfinished: futex 2, read 1`; empty if there are none."""
-    pending = [f"{one.name} {one.unfinished:,}" for one in syscalls.by_name if one.unfinished]
+    """`unfinished: futex 2, read 1 (earlier)`; empty if there are none."""
+    pending = [_pending(stats) for stats in syscalls.by_name if stats.unfinished]
     return f"unfinished: {', '.join(pending)}" if pending else ""
+
+
+def _pending(stats: SyscallStats) -> str:
+    text = f"{stats.name} {stats.unfinished:,}"
+    if not stats.began_earlier:
+        return text
+    some = f"{stats.began_earlier:,} " if stats.began_earlier < stats.unfinished else ""
+    return f"{text} ({some}earlier)"
 
 
 def _table(finished: Sequence[SyscallStats], screen: Screen) -> list[str]:

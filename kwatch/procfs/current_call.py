@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system call that each thread of a process is blocked in, from /proc."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kwatch.wire.events import Abi
+
+_END_OF_32_BITS = 1 << 32
+_X32_BIT = 0x40000000
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentCall:
+    """A call in progress."""
+
+    abi: Abi
+    nr: int
+    first_argument: int
+
+
+def thread_ids(pid: int) -> Iterator[int]:
+    """The threads of a process; none if it has ended."""
+    try:
+        names = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
+    yield from map(int, names)
+
+
+def is_alive(pid: int, tid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}/task/{tid}")
+
+
+def current_call(pid: int, tid: int) -> CurrentCall | None:
+    """The call that the thread is blocked in; None if there is none, or it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/syscall", "rb", buffering=0) as file:
+            words = file.read(256).split()
+    except OSError:
+        return None
+    return parsed(words, os.uname().machine)
+
+
+def parsed(words: list[bytes], machine: str) -> CurrentCall | None:
+    """From the words of a `syscall` file: the number, six arguments, stack pointer, and pc.
+
+    A thread that runs, is blocked outside of calls, or is the kernel's own has no call.
+    """
+    if len(words) != 9:
+        return None
+    nr = int(words[0])
+    first, sp, pc = (int(words[index], 16) for index in (1, 7, 8))
+    if nr < 0 or not sp:
+        return None
+    is_short = sp < _END_OF_32_BITS and pc < _END_OF_32_BITS
+    if machine == "aarch64":
+        return CurrentCall(Abi.ARM if is_short else Abi.AARCH64, nr, first)
+    if nr & _X32_BIT:
+        return CurrentCall(Abi.X32, nr & ~_X32_BIT, first)
+    return CurrentCall(Abi.I386 if is_short else Abi.X86_64, nr, first)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How system calls end: answered by a filter, interrupted, or never.
+
+The second source is the program, which sees what its calls return; strace counts their pieces.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from ctypes import sizeof
+
+import pytest
+from harness.bpf_maps import hash_map
+from harness.lines import DEADLINE
+from harness.target import answers
+
+from kwatch.wire.maps import CallInProgress
+
+SYSCALLS = ("--json", "--no-heap", "--follow")
+
+
+def rows(document):
+    """Numbers of calls, errors and unfinished calls by name."""
+    return {
+        row["name"]: (row["calls"], row["errors"], row["unfinished"])
+        for row in document["syscalls"]["by_name"]
+    }
+
+
+def finals(result, pid):
+    """The rows of the process, and those of its children."""
+    documents = [d for d in result.documents if d["kind"] == "final"]
+    assert all(d["lost"]["events"] == 0 for d in documents)
+    mine = [rows(d) for d in documents if d["process"]["pid"] == pid]
+    return mine[0], [rows(d) for d in documents if d["process"]["pid"] != pid]
+
+
+@pytest.mark.parametrize("selection", ["all", "getppid,getpriority,getsid,setsid,rt_sigreturn"])
+def test_calls_that_a_filter_answers_count(start, run_kwatch, selection):
+    """The first calls of threads and children too; each with what the program gets."""
+    target = start("filtered")
+    kwatch = run_kwatch("--pid", target.pid, *SYSCALLS, "-e", f"trace={selection}")
+    kwatch.attached()
+    said = target.go()
+    target.end()
+    mine, children = finals(kwatch.finish(), target.pid)
+    assert mine["getppid"] == (said["refused"], said["refused"], 0)
+    assert mine["getpriority"] == (said["succeeded"], 0, 0)
+    assert mine["getsid"] == (said["trapped"], said["trapped_errors"], 0)
+    assert mine["rt_sigreturn"] == (said["trapped"], 0, 0)
+    assert {"getppid": (said["child"], said["child"], 0)}.items() <= children[0].items()
+    assert said["killed_by"] == 31
+    assert children[1]["setsid"] == (0, 0, 1)
+
+
+def test_a_command_under_a_filter(program, run_kwatch):
+    result = run_kwatch(*SYSCALLS, "--", program("filtered"), "now").finish()
+    said = answers(result.stdout)
+    (mine,) = [r for d in result.documents if "execve" in (r := rows(d)) and d["kind"] == "final"]
+    assert mine["getppid"] == (said["refused"], said["refused"], 0)
+    assert mine["execve"] == (1, 0, 0)
+
+
+@pytest.mark.parametrize("more", [(), ("--stacks",)])
+def test_an_interrupted_call_is_one_call(start, run_kwatch, more):
+    target = start("interrupted")
+    kwatch = run_kwatch("--pid", target.pid, *SYSCALLS, *more)
+    kwatch.attached()
+    said = target.go()
+    target.end()
+    mine, (child,) = finals(kwatch.finish(), target.pid)
+    assert mine["recvfrom"] == (said["recvs"], 0, 1), "one is left by siglongjmp()"
+    assert mine["pause"] == (said["pauses"], said["pauses"], 0)
+    slept, woken = said["sleeps"], said["interrupted_sleeps"]
+    assert mine["clock_nanosleep"] == (slept, woken, 0)
+    assert mine["rt_sigreturn"] == (said["signals"], 0, 0)
+    assert child["poll"] == (said["polls"], 0, 0)
+    assert "restart_syscall" not in child
+
+
+@pytest.mark.parametrize("how", ["exit", "kill", "abort", "exec"])
+def test_calls_in_which_threads_die_are_unfinished(start, run_kwatch, how):
+    target = start("dies", how)
+    kwatch = run_kwatch("--pid", target.pid, *SYSCALLS)
+    kwatch.attached()
+    each = target.go("waiting")["each"]
+    target.end()
+    mine, _ = finals(kwatch.finish(), target.pid)
+    for name in ("epoll_pwait", "ppoll", "recvfrom", "rt_sigsuspend"):
+        assert mine[name] == (0, 0, each), name
+    fatal = {"kill": "kill", "abort": "tgkill"}
+    if how in fatal:
+        assert mine[fatal[how]] == (0, 0, 1)
+
+
+@pytest.mark.parametrize("selection", ["all", "getppid", "openat"])
+def test_what_is_kept_of_a_thread_ends_with_it(start, run_kwatch, selection):
+    target = start("crowd", 100, 50)
+    kwatch = run_kwatch("--pid", target.pid, *SYSCALLS, "-e", f"trace={selection}")
+    kwatch.attached()
+    said = target.go()
+    deadline = time.monotonic() + DEADLINE
+    while len(os.listdir(f"/proc/{target.pid}/task")) > 1 and time.monotonic() < deadline:
+        os.sched_yield()
+    with hash_map(kwatch.pid, 4, sizeof(CallInProgress)) as calls:
+        kept = [CallInProgress.from_buffer_copy(value) for _, value in calls.items()]
+    assert {call.tid for call in kept if call.tgid == target.pid} <= {target.pid}
+    target.end()
+    mine, _ = finals(kwatch.finish(), target.pid)
+    if selection != "openat":
+        assert mine["getppid"] == (said["getppid"], 0, 0)

@@ -1,0 +1,39 @@
+// build: -O1 -g -pthread -D_GNU_SOURCE
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * crowd ROUNDS THREADS: in each round that many threads start, make one call, and end.
+ */
+#include <pthread.h>
+#include <sys/syscall.h>
+
+#include "answers.h"
+
+static void *call_once(void *argument)
+{
+	(void)argument;
+	syscall(SYS_getppid);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	long rounds = number(argc, argv, 1, 100), threads = number(argc, argv, 2, 100);
+	pthread_t started[threads];
+	pthread_attr_t small;
+
+	parse_now(argc, argv);
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 1 << 15);
+	stage("ready");
+	for (long round = 0; round < rounds; round++) {
+		for (long i = 0; i < threads; i++) {
+			if (pthread_create(&started[i], &small, call_once, NULL))
+				return 1;
+		}
+		for (long i = 0; i < threads; i++)
+			pthread_join(started[i], NULL);
+	}
+	answer("getppid", rounds * threads);
+	stage("done");
+	return 0;
+}
