@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* System calls with their stacks: known ones, or unwound by tail calls that then begin the call. */
+/* Stacks of system calls: known ones, or unwound by tail calls that then begin the call. */
 
 /* Not shared with the heap: programs that tail-call each other must have one type. */
 BPF_PROG_ARRAY(unwind_call_programs, 1);
@@ -31,6 +31,16 @@ static __always_inline u64 without_stack(struct call_in_progress *call)
 	return CALL_STACK_LOST;
 }
 
+/* The stack of a mapping is kept with those of allocations, unless its call counts too. */
+static __always_inline u8 call_stack_type(struct call_in_progress *call)
+{
+#ifdef CALL_STACKS
+	if (call->flags & CALL_TRACE)
+		return EVENT_CALL_STACK;
+#endif
+	return EVENT_STACK;
+}
+
 /* Sets the call's stack. If it is not known, tail-called programs unwind it and begin the call. */
 static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs,
 					    struct call_in_progress *call, u64 mm_id)
@@ -45,7 +55,7 @@ static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs,
 	if (!u)
 		return;
 	u->mm_id = mm_id;
-	u->type = EVENT_CALL_STACK;
+	u->type = call_stack_type(call);
 	entry_registers(regs, &from);
 	call->stack = begin_stack(u, &from, &call->last);
 	if (call->stack) {

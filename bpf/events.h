@@ -85,6 +85,13 @@ struct kwatch_stacked_syscall {
 	__u64 stack; /* the id of a kwatch_stack, or a kwatch_call_stack */
 };
 
+/* How a mapping was made: `function` of an EVENT_MAP, and MAPPING_MOVED of an EVENT_UNMAP. */
+enum kwatch_mapping {
+	MAPPING_BY_ALLOCATOR = 1, /* during a call of a probed allocator function */
+	MAPPING_OF_FILE = 2,
+	MAPPING_MOVED = 4, /* by mremap: EVENT_UNMAP of the old place, then EVENT_MAP of the new one */
+};
+
 /* Why a system call has no stack. */
 enum kwatch_call_stack {
 	CALL_STACK_LOST,
@@ -94,7 +101,7 @@ enum kwatch_call_stack {
 
 struct kwatch_heap {
 	__u8 type;
-	__u8 function; /* the probed function, an index into kwatch/wire/allocators.py */
+	__u8 function; /* the probed function, an index into kwatch/wire/allocators.py; see kwatch_mapping */
 	__u16 reserved;
 	__u32 tid;
 	__u64 time_ns;

@@ -41,8 +41,11 @@ struct thread {
 	u8 reserved;
 };
 
+#include "heap_arguments.h"
+
 BPF_HASH(threads, u32, struct thread, 65536);
 BPF_PROG_ARRAY(no_programs, 1);
+BPF_ARRAY(called_files, u8, MAX_PROBED_FILES); /* by COOKIE_FILE: 1 after the first call */
 
 /*
  * Since Linux 6.13 (commit a76ab5731e32, "bpf: Find eligible subprogs for private stack support") a
@@ -107,47 +110,6 @@ static __always_inline void send_release(struct thread *thread, u8 type, u64 add
 		send_thread(&event, thread);
 }
 
-/* The compiler would turn a check by division into a 128-bit product, which BPF does not have. */
-static __always_inline u64 saturating_product(u64 a, u64 b)
-{
-	u64 large = a > b ? a : b, small = a > b ? b : a;
-	u64 low = small * (u32)large, high = small * (large >> 32);
-
-	if (small >> 32 || high >> 32 || (high + (low >> 32)) >> 32)
-		return ~0ULL;
-	return a * b;
-}
-
-/* Saves the arguments that matter at the return. */
-static __always_inline void take_arguments(struct pt_regs *ctx, struct thread *thread, u8 signature)
-{
-	thread->pointer = 0;
-	switch (signature) {
-	case SIGNATURE_MALLOC:
-	case SIGNATURE_NEW:
-		thread->size = ARG0(ctx);
-		break;
-	case SIGNATURE_CALLOC:
-		thread->size = saturating_product(ARG0(ctx), ARG1(ctx));
-		break;
-	case SIGNATURE_REALLOC:
-		thread->pointer = ARG0(ctx);
-		thread->size = ARG1(ctx);
-		break;
-	case SIGNATURE_REALLOCARRAY:
-		thread->pointer = ARG0(ctx);
-		thread->size = saturating_product(ARG1(ctx), ARG2(ctx));
-		break;
-	case SIGNATURE_ALIGNED:
-		thread->size = ARG1(ctx);
-		break;
-	case SIGNATURE_POSIX_MEMALIGN:
-		thread->pointer = ARG0(ctx);
-		thread->size = ARG2(ctx);
-		break;
-	}
-}
-
 /*
  * operator delete calls another one or free, and a wrapper's free calls the real one: these are the
  * same release, seen at another probe while the first call's return address is still in place. If it
@@ -173,15 +135,13 @@ static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *c
 	return false;
 }
 
-static __always_inline bool is_realloc(u8 signature)
+/* Makes the address of the block, 0 if the call failed, of the result; false if it cannot be read. */
+static __always_inline bool read_result(struct thread *thread, u64 *result)
 {
-	return signature == SIGNATURE_REALLOC || signature == SIGNATURE_REALLOCARRAY;
-}
-
-/* Reads the address of the block, 0 if the call failed; false if it cannot be read. */
-static __always_inline bool read_result(struct pt_regs *ctx, struct thread *thread, u64 *result)
-{
-	*result = RESULT(ctx);
+	if (thread->signature == SIGNATURE_RESIZE) {
+		*result = *result < thread->size ? 0 : thread->pointer;
+		return true;
+	}
 	if (thread->signature != SIGNATURE_POSIX_MEMALIGN)
 		return true;
 	if ((u32)*result) {
@@ -204,9 +164,9 @@ static __always_inline void allocation_failed(struct thread *thread)
 		return;
 	if (thread->size < MIN_SIZE || thread->size > MAX_SIZE)
 		event.size = 0; /* not reported; only the old block matters */
-	if (is_realloc(thread->signature))
+	if (is_realloc(thread->signature) && !is_one_of(thread->signature, FREES_ON_FAILURE))
 		send_release(thread, EVENT_REALLOC_KEEP, thread->pointer, thread->function);
-	if (event.size)
+	if (event.size && thread->signature != SIGNATURE_RESIZE)
 		send_thread(&event, thread);
 }
 
@@ -243,10 +203,8 @@ static __always_inline void abandon_call(struct thread *thread)
 		allocation_failed(thread);
 }
 
-static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread, u64 cookie)
+static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread, u64 cookie, u64 sp)
 {
-	u64 sp = STACK_POINTER(ctx);
-
 	if (!thread->sp)
 		return false;
 	if (sp > thread->sp || is_anew(thread, sp, cookie) || has_thrown(ctx, thread) ||
@@ -258,22 +216,39 @@ static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread
 	return true;
 }
 
+static __always_inline void note_call(u64 cookie)
+{
+	u32 file = COOKIE_FILE(cookie);
+	u8 *called = called_files.lookup(&file);
+
+	if (called && !*called)
+		*called = 1;
+}
+
 static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 {
 	struct thread *thread = current_thread();
 	u8 signature = COOKIE_SIGNATURE(cookie), function = COOKIE_FUNCTION(cookie);
-	u64 sp = STACK_POINTER(ctx);
+	u64 sp = STACK_POINTER(ctx) + COOKIE_PUSHED(cookie) * sizeof(u64), pointer;
+	struct arguments arguments;
 
 	keep_to_kernel_stack(ctx);
-	if (!thread || is_nested(ctx, thread, cookie))
+	if (!thread)
 		return 0;
-	if (signature == SIGNATURE_FREE || signature == SIGNATURE_DELETE) {
-		if (!is_repeated(thread, ctx, ARG0(ctx)))
-			send_release(thread, EVENT_FREE, ARG0(ctx), function);
+#ifdef HEAP_COOKIE
+	note_call(cookie);
+#endif
+	if (is_nested(ctx, thread, cookie, sp))
+		return 0;
+	arguments = arguments_of(ctx, cookie);
+	if (is_one_of(signature, ANY_FREE)) {
+		pointer = signature == SIGNATURE_HEAP_FREE ? arguments.value[1] : arguments.value[0];
+		if (!is_repeated(thread, ctx, pointer))
+			send_release(thread, EVENT_FREE, pointer, function);
 		return 0;
 	}
 	thread->released.pointer = 0;
-	take_arguments(ctx, thread, signature);
+	take_arguments(&arguments, thread, signature);
 	thread->function = function;
 	thread->signature = signature;
 	thread->nested = 0;
@@ -291,17 +266,17 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 #endif
 
 /* The outermost call ends. `entry_sp`: at its entry; `caller`: its return address. */
-static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 caller)
+static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 caller, u64 result)
 {
 	u32 tid = bpf_get_current_pid_tgid();
 	struct thread *thread = threads.lookup(&tid);
-	struct kwatch_heap event = { .type = EVENT_ALLOC };
+	struct kwatch_heap event = { .type = EVENT_ALLOC, .address = result };
 
 	keep_to_kernel_stack(ctx);
 	if (!thread || thread->sp != entry_sp)
 		return 0;
 	thread->sp = 0;
-	if (!read_result(ctx, thread, &event.address)) {
+	if (!read_result(thread, &event.address)) {
 		count_loss(thread->tgid, LOSS_RESULT_UNREADABLE);
 		return 0;
 	}
@@ -323,16 +298,24 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 
 int heap_return(struct pt_regs *ctx)
 {
-	return heap_leave(ctx, ENTRY_STACK_POINTER(ctx), INSTRUCTION_POINTER(ctx));
+	return heap_leave(ctx, ENTRY_STACK_POINTER(ctx), INSTRUCTION_POINTER(ctx), RESULT(ctx));
 }
 
 /*
- * At a ret instruction of operator new. A uretprobe would replace the return address by the kernel's
- * trampoline. An exception that leaves the function would find no frame there and end the program.
+ * At a ret instruction. A uretprobe would replace the return address by the kernel's trampoline. An
+ * exception that leaves operator new would find no frame there and end the program, and allocators
+ * that look at their caller would see the trampoline. The cookie is 1 at a jump to memset or memcpy,
+ * which return their first argument.
  */
 int heap_exit(struct pt_regs *ctx)
 {
-	return heap_leave(ctx, STACK_POINTER(ctx), RETURN_ADDRESS(ctx));
+	u64 result = RESULT(ctx);
+
+#ifdef HEAP_COOKIE
+	if (bpf_get_attach_cookie(ctx))
+		result = ARG0(ctx);
+#endif
+	return heap_leave(ctx, STACK_POINTER(ctx), RETURN_ADDRESS(ctx), result);
 }
 
 /*
@@ -373,5 +356,14 @@ ENTRY_PROGRAM(posix_memalign, POSIX_MEMALIGN)
 ENTRY_PROGRAM(free, FREE)
 ENTRY_PROGRAM(delete, DELETE)
 ENTRY_PROGRAM(new, NEW)
+ENTRY_PROGRAM(reallocf, REALLOCF)
+ENTRY_PROGRAM(resize, RESIZE)
+ENTRY_PROGRAM(heap_calloc, HEAP_CALLOC)
+ENTRY_PROGRAM(heap_realloc, HEAP_REALLOC)
+ENTRY_PROGRAM(heap_reallocf, HEAP_REALLOCF)
+ENTRY_PROGRAM(heap_reallocarray, HEAP_REALLOCARRAY)
+ENTRY_PROGRAM(heap_aligned, HEAP_ALIGNED)
+ENTRY_PROGRAM(heap_free, HEAP_FREE)
+ENTRY_PROGRAM(method_realloc, METHOD_REALLOC)
 
 #endif

@@ -86,10 +86,10 @@ struct call_in_progress {
 	__u8 state; /* enum call_state */
 	__u8 waiting; /* entered by a launched command before its exec */
 	__u8 interrupted; /* the thread has an interrupted_call */
-	__u8 reserved1;
+	__u8 mapping; /* see kwatch_mapping */
 	__u32 records; /* sent by the thread: see write_record */
-	__u32 reserved2;
-#ifdef CALL_STACKS
+	__u32 unused;
+#ifdef STACKS
 	__u64 stack; /* see kwatch_stacked_syscall */
 	struct last_stack last;
 	__u8 scratch; /* of the unwinding under way */
@@ -170,22 +170,45 @@ struct pattern {
 	__u32 accepts[256]; /* by character: the states that it advances */
 };
 
-/* How an allocator function takes its size and returns its result. */
+/* How an allocator function takes its size and returns its result. A heap may come before the rest. */
 enum alloc_signature {
 	SIGNATURE_MALLOC, /* f(size) */
 	SIGNATURE_CALLOC, /* f(n, size) */
 	SIGNATURE_REALLOC, /* f(pointer, size) */
 	SIGNATURE_REALLOCARRAY, /* f(pointer, n, size) */
-	SIGNATURE_ALIGNED, /* f(alignment, size) */
+	SIGNATURE_ALIGNED, /* f(alignment, size), f(heap, size) */
 	SIGNATURE_POSIX_MEMALIGN, /* f(&pointer, alignment, size), 0 on success */
 	SIGNATURE_FREE, /* f(pointer, ...) */
 	SIGNATURE_DELETE, /* C++ operator delete: like free, which it may call */
 	SIGNATURE_NEW, /* C++ operator new: like malloc, but it may throw: see heap_exit */
+	SIGNATURE_REALLOCF, /* f(pointer, size), frees the block on failure */
+	SIGNATURE_RESIZE, /* f(pointer, size), in place; returns the size that the block then has */
+	SIGNATURE_HEAP_CALLOC, /* f(heap, n, size) */
+	SIGNATURE_HEAP_REALLOC, /* f(heap, pointer, size) */
+	SIGNATURE_HEAP_REALLOCF, /* f(heap, pointer, size), frees the block on failure */
+	SIGNATURE_HEAP_REALLOCARRAY, /* f(heap, pointer, n, size) */
+	SIGNATURE_HEAP_ALIGNED, /* f(heap, alignment, size) */
+	SIGNATURE_HEAP_FREE, /* f(heap, pointer) */
+	SIGNATURE_METHOD_REALLOC, /* f(this, pointer, old size, size) */
 };
 
-/* The attach cookie of a probe: the function and its signature. */
+/*
+ * The attach cookie of a probe: the function, its signature, where its arguments are, the file, and
+ * how far the stack has grown.
+ * An argument that is not in its usual register has the number of a word in struct pt_regs, plus 1.
+ */
 #define COOKIE_SIGNATURE_SHIFT 8
+#define COOKIE_MOVED_SHIFT 16
+#define COOKIE_MOVED_BITS 6
+#define COOKIE_FILE_SHIFT 40
+#define COOKIE_PUSHED_SHIFT 56
+#define MAX_ARGUMENTS 4
 #define COOKIE_FUNCTION(cookie) ((__u8)(cookie))
 #define COOKIE_SIGNATURE(cookie) ((__u8)((cookie) >> COOKIE_SIGNATURE_SHIFT))
+#define COOKIE_MOVED(cookie) ((__u32)((cookie) >> COOKIE_MOVED_SHIFT) & 0xffffff)
+#define COOKIE_FILE(cookie) ((__u32)((cookie) >> COOKIE_FILE_SHIFT) & 0xffff)
+#define COOKIE_PUSHED(cookie) ((cookie) >> COOKIE_PUSHED_SHIFT)
+
+#define MAX_PROBED_FILES 16384
 
 #endif

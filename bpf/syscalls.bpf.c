@@ -6,6 +6,7 @@
 	((flags) & CALL_SPECIAL && CALL_ROLE(flags) == (role))
 #define MREMAP_DONTUNMAP 4
 #define PROT_EXEC 4
+#define MAP_ANONYMOUS 0x20
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
 BPF_HASH(calls, u32, struct call_in_progress, 65536);
@@ -62,7 +63,7 @@ static __always_inline void begin_call(struct call_in_progress *call)
 		send_syscall(call, EVENT_SYSCALL, 0);
 }
 
-#ifdef CALL_STACKS
+#ifdef STACKS
 #include "call_stack.bpf.c"
 #endif
 #include "interrupted_calls.h"
@@ -71,10 +72,40 @@ static __always_inline void begin_call(struct call_in_progress *call)
 static __always_inline void send_memory(struct call_in_progress *call, u8 type, u64 address, u64 size)
 {
 #ifdef HEAP
-	struct kwatch_heap event = { .type = type, .address = address, .size = size };
+	struct kwatch_heap event = {
+		.type = type,
+		.function = call->mapping,
+		.address = address,
+		.size = size,
+	};
 
+#ifdef HEAP_STACKS
+	if (type == EVENT_MAP && !(call->mapping & (MAPPING_BY_ALLOCATOR | MAPPING_OF_FILE)))
+		event.stack = call->stack;
+#endif
 	send_heap(&event, call->tgid, call->tid, &call->records);
 #endif
+}
+
+/* How the call will change the memory, if it makes a mapping. */
+static __always_inline u8 mapping_flags(struct call_in_progress *call)
+{
+	u8 role = CALL_ROLE(call->flags), flags = 0;
+#ifdef HEAP
+	u32 tid = call->tid;
+	struct thread *thread;
+#endif
+
+	if (role == MEMORY_MUNMAP || role == MEMORY_BRK)
+		return 0;
+#ifdef HEAP
+	thread = threads.lookup(&tid);
+	if (thread && thread->sp)
+		flags = MAPPING_BY_ALLOCATOR;
+#endif
+	if (role == MEMORY_MREMAP)
+		return flags | MAPPING_MOVED;
+	return call->arguments[3] & MAP_ANONYMOUS ? flags : flags | MAPPING_OF_FILE;
 }
 
 static __always_inline void memory_arguments(struct pt_regs *regs, struct call_in_progress *call)
@@ -82,12 +113,22 @@ static __always_inline void memory_arguments(struct pt_regs *regs, struct call_i
 	u32 values[4] = {};
 
 	call_arguments(regs, call->abi, call->arguments);
-	if (CALL_ROLE(call->flags) != MEMORY_OLD_MMAP)
-		return;
-	read_user(values, sizeof(values), (void *)call->arguments[0]);
+	if (CALL_ROLE(call->flags) == MEMORY_OLD_MMAP) {
+		read_user(values, sizeof(values), (void *)call->arguments[0]);
 #pragma unroll
-	for (int i = 0; i < 4; i++)
-		call->arguments[i] = values[i];
+		for (int i = 0; i < 4; i++)
+			call->arguments[i] = values[i];
+	}
+	call->mapping = mapping_flags(call);
+}
+
+/* Whether the program itself maps memory, which no allocator will give out. */
+static __always_inline bool maps_for_itself(struct call_in_progress *call)
+{
+	u8 role = CALL_ROLE(call->flags);
+
+	return call->flags & CALL_MEMORY && role != MEMORY_MUNMAP && role != MEMORY_BRK &&
+	       !(call->mapping & (MAPPING_BY_ALLOCATOR | MAPPING_OF_FILE));
 }
 
 static __always_inline void unmapped(void *ctx, struct call_in_progress *call, u64 address, u64 size,
@@ -202,6 +243,19 @@ static __always_inline u64 inner_number(struct pt_regs *regs, u8 abi, u64 nr, u8
 	return inner;
 }
 
+static __always_inline bool wants_stack(struct call_in_progress *call)
+{
+#ifdef CALL_STACKS
+	if (call->flags & CALL_TRACE)
+		return true;
+#endif
+#ifdef HEAP_STACKS
+	return maps_for_itself(call);
+#else
+	return false;
+#endif
+}
+
 int syscall_enter(struct enter_context *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid(), nr = ctx->nr;
@@ -234,8 +288,8 @@ int syscall_enter(struct enter_context *ctx)
 	if (flags & CALL_MEMORY)
 		memory_arguments(regs, call);
 	call->state = flags & CALL_NO_RETURN ? CALL_NONE : CALL_ENTERED;
-#ifdef CALL_STACKS
-	if (flags & CALL_TRACE)
+#ifdef STACKS
+	if (wants_stack(call))
 		take_call_stack(ctx, regs, call, target->mm_id);
 #endif
 	begin_call(call);

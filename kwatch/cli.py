@@ -110,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = words.pop(0) if words and words[0] in COMMANDS else DEFAULT_COMMAND
     try:
         signals.end_at_once()
+        stdio.guard()
         return int(command_module(name).run(_parse(name, words)))
     except KwatchError as error:
         stdio.say_error(error)

@@ -76,10 +76,25 @@ class CallCells:
 
     def drop(self, slot: int) -> Index:
         """Frees the cells of a slot, and returns their numbers."""
-        cells = np.array([cell.number for cell in self.of_slot(slot)], np.intp)
+        cells = self.numbers(slot)
         self._cell_of[slot : slot + 1] = -1
         self._free.extend(cells.tolist())
         return cells
+
+    def numbers(self, slot: int) -> Index:
+        """The numbers of the cells of a slot."""
+        row = self._cell_of[slot : slot + 1].ravel()
+        return row[row >= 0].astype(np.intp)
+
+    def move(self, source: int, into: int) -> tuple[Index, Index]:
+        """The cells of a slot, and the cells of the same calls of another one, made as needed."""
+        row = self._cell_of[source : source + 1].ravel()
+        places = np.flatnonzero(row >= 0)
+        columns, ranges = np.divmod(places, RANGES)
+        calls = np.array([self._calls[column] for column in columns.tolist()], np.uint32)
+        heads = calls << np.uint32(_TYPE_BITS)
+        cells = self.cells_of(np.full(len(places), into), heads, ranges.astype(np.int32))
+        return row[places].astype(np.intp), cells
 
     def _places(self, slots: Index, calls: U32, ranges: _I32) -> Index:
         places = slots * self._cell_of.shape[1]

@@ -8,7 +8,7 @@ import numpy as np
 from kwatch.aggregate.block_events import BlockEvents, block_events
 from kwatch.aggregate.blocks import Blocks, LiveBlocks, Mask
 from kwatch.aggregate.order import U64
-from kwatch.aggregate.outstanding import GroupStacks, Limits, outstanding
+from kwatch.aggregate.outstanding import ALL_STACKS, GroupStacks, Limits, outstanding
 from kwatch.aggregate.pairs import cancel_pairs
 from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.aggregate.totals import AllocTotals
@@ -21,6 +21,9 @@ _CHUNK = 1 << 18
 
 _NO_LIMITS = Limits()
 
+#: Blocks younger than the limit are listed if they have at least so many bytes.
+_MANY_YOUNG = 1 << 20
+
 
 class HeapAccount:
     """Takes the events of one process in order of time.
@@ -28,7 +31,8 @@ class HeapAccount:
     `inherited + allocs - frees - superseded` is always the number of live blocks. `frees` counts
     known blocks only. `superseded` counts blocks whose address was allocated again although their
     free was not seen. A realloc ends its block at entry; if it fails, the block is restored. With
-    `by_stack`, the account also counts what each stack has allocated.
+    `by_stack`, the account also counts what each stack has allocated. `peak_bytes` and
+    `peak_blocks` are the most that were live at a time, up to what a chunk of events has released.
     """
 
     def __init__(self, by_stack: bool = False) -> None:
@@ -43,6 +47,8 @@ class HeapAccount:
         self.unknown_frees = 0
         self.failed_allocs = 0
         self.superseded = 0
+        self.peak_bytes = 0
+        self.peak_blocks = 0
 
     def add(self, batch: Batch, types: Types) -> None:
         """Adds events of dtype `kwatch.wire.events.HEAP`; `types` are their `types_of`.
@@ -51,6 +57,11 @@ class HeapAccount:
         """
         for start in range(0, len(batch), _CHUNK):
             self._add_chunk(batch[start : start + _CHUNK], types[start : start + _CHUNK])
+
+    @property
+    def live_bytes(self) -> int:
+        """The sum of the live blocks' sizes."""
+        return self._live.bytes
 
     def live_blocks(self) -> Blocks:
         """The live blocks by address, in read-only arrays."""
@@ -62,6 +73,9 @@ class HeapAccount:
         """The state now. `stacks`, without frames, lists the blocks within the limits; the other
         fields cover all blocks. `now_ns` is on the clock of the events.
         """
+        live = self._live.arrays()
+        young = outstanding(live, now_ns, limits._replace(young=True, top=ALL_STACKS), same)
+        young_bytes = sum(row.bytes for row in young)
         return HeapStats(
             live_bytes=self._live.bytes,
             live_blocks=len(self._live),
@@ -73,7 +87,10 @@ class HeapAccount:
             failed_allocs=self.failed_allocs,
             inherited=self.inherited,
             superseded=self.superseded,
-            stacks=outstanding(self._live.arrays(), now_ns, limits, same),
+            young_bytes=young_bytes,
+            young_blocks=sum(row.blocks for row in young),
+            stacks=outstanding(live, now_ns, limits, same),
+            young_stacks=young[: limits.top] if young_bytes >= _MANY_YOUNG else (),
         )
 
     def by_stack(self) -> list[StackTotals]:
@@ -88,7 +105,8 @@ class HeapAccount:
         """The account of a new child: it has the live blocks, and its counts are 0."""
         child = HeapAccount(self._totals is not None)
         child._live = self._live.copy()
-        child.inherited = len(child._live)
+        child.inherited = child.peak_blocks = len(child._live)
+        child.peak_bytes = child._live.bytes
         return child
 
     def exec(self) -> None:
@@ -121,8 +139,15 @@ class HeapAccount:
         self.unknown_frees += left.repeated
         self.superseded += len(left.superseded)
         self.superseded += self._live.discard(events.addresses[left.passing])[0]
+        self._note_peak(events, blocks)
         self._end(events.addresses[left.ended])
         self._begin(blocks)
+
+    def _note_peak(self, events: BlockEvents, begun: Blocks) -> None:
+        """Counts the largest block of the chunk, too: it may have ended in the same chunk."""
+        size = self._live.bytes + int(begun.sizes.sum()) + int(events.sizes.max(initial=0))
+        self.peak_bytes = max(self.peak_bytes, size)
+        self.peak_blocks = max(self.peak_blocks, len(self._live) + len(begun.sizes))
 
     def _begin(self, blocks: Blocks) -> None:
         self.superseded += self._live.insert(*blocks)

@@ -20,18 +20,25 @@ MAX_LISTED = 16
 #: If a stack has at least so many blocks, the oldest are selected before they are sorted.
 _MIN_SELECTED = 1024
 
+#: As `top`: every stack.
+ALL_STACKS = 1 << 62
+
 #: Returns for each stack id the id of the stack with which it is counted.
 GroupStacks = Callable[[Sequence[int]], Sequence[int]]
 
 
 class Limits(NamedTuple):
-    """Which blocks are listed, and for how many stacks. `since_ns` is on the events' clock."""
+    """Which blocks are listed, and for how many stacks. `since_ns` is on the events' clock.
+
+    `young`: those younger than `older_ns`, instead of the others.
+    """
 
     older_ns: int = 0
     min_size: int = 0
     max_size: int | None = None
     since_ns: int = 0
     top: int = 10
+    young: bool = False
 
 
 def outstanding(
@@ -64,6 +71,8 @@ def outstanding(
 
 def _chosen(blocks: Blocks, now_ns: int, limits: Limits) -> Mask:
     chosen = blocks.times <= np.uint64(max(now_ns - limits.older_ns, 0))
+    if limits.young:
+        chosen = ~chosen
     if limits.since_ns > 0:
         chosen &= blocks.times >= np.uint64(limits.since_ns)
     if limits.min_size > 0:

@@ -82,6 +82,21 @@ class SyscallAccount:
             by_name=tuple(stats),
         )
 
+    def calls(self, slot: int) -> int:
+        """How many system calls of a process have returned."""
+        numbers = self._cells.numbers(slot)
+        return int(self._histogram.reshape(-1, RANGE)[numbers].sum())
+
+    def merge(self, slot: int, into: int) -> None:
+        """Adds the calls of one slot to those of another one."""
+        cells, sums = self._cells.move(slot, into)
+        self._make_room()
+        for name, column in self._counters.items():
+            both = np.maximum if name == "max_ns" else np.add
+            column[sums] = both(column[sums], column[cells])
+        histogram = self._histogram.reshape(-1, RANGE)
+        histogram[sums] += histogram[cells]
+
     def drop(self, slot: int) -> None:
         """Removes a process, so that its slot can be reused."""
         cells = self._cells.drop(slot)

@@ -54,18 +54,15 @@ def program_config(options: TraceOptions) -> ProgramConfig:
 
 def _check(options: TraceOptions) -> None:
     """Raises KwatchError if tracing cannot work, before anything is started."""
-    from kwatch.kernel.privileges import (
-        raise_descriptor_limit,
-        require_initial_pid_namespace,
-        require_root,
-    )
+    from kwatch.kernel import privileges
     from kwatch.targets import processes
     from kwatch.targets.launch import resolve
 
+    # What kwatch itself lacks comes first: without it, /proc may hide that a process is there.
+    for require in privileges.REQUIRED.values():
+        require()
     for pid in options.pids:
         processes.require(pid)
     if options.command:
         resolve(options.command[0])
-    require_root()
-    require_initial_pid_namespace()
-    raise_descriptor_limit()
+    privileges.raise_descriptor_limit()

@@ -7,7 +7,7 @@ A traced process may map any file, so nothing in it is trusted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,7 @@ class Elf:
     def __init__(self, file: ElfFile) -> None:
         """Takes over `file`."""
         self._file = file
+        self._tables: list[SymbolTable] | None = None
         self.path = file.path
         self.size = file.size
         self.machine: int = file.machine
@@ -96,6 +97,7 @@ class Elf:
         self.close()
 
     def close(self) -> None:
+        self._tables = None
         self._file.close()
 
     def fileno(self) -> int:
@@ -115,6 +117,16 @@ class Elf:
                     found[name] = Function(name, vaddr, size, offset)
             missing -= found.keys()
         return found
+
+    def prefixes(self, endings: Iterable[str]) -> set[str]:
+        """What comes before one of these endings in the names of functions."""
+        tables, wanted = self._symbol_tables(), list(endings)
+        return set().union(*(table.prefixes(each) for table in tables for each in wanted))
+
+    def mentions(self, names: Iterable[str]) -> bool:
+        """Whether a symbol table has one of these names, as a definition or as a need."""
+        wanted = list(names)
+        return any(table.mentions(wanted) for table in self._symbol_tables())
 
     def read(self, vaddr: int, size: int) -> bytes:
         """What the file has at `vaddr`: less than `size` bytes if the segment ends there."""
@@ -161,18 +173,11 @@ class Elf:
         Lists only slots of symbols that this file defines. The dynamic loader may still choose the
         definition of another file.
         """
-        sections = self._file.section_headers()
         found: dict[int, int] = {}
-        room = _MAX_RELOCATIONS
-        for section in sections[sections["type"] == layout.SHT_RELA][:_MAX_RELOCATION_SECTIONS]:
-            if section["link"] >= len(sections) or section["size"] > room:
-                continue
-            table = sections[section["link"]]
-            if table["type"] != layout.SHT_DYNSYM:
+        for table, entries in self._relocations():
+            if table is None:
                 continue
             values = self._records(table, layout.SYMBOL, _MAX_SYMBOLS)["value"]
-            entries = self._records(section, layout.RELA, room)
-            room -= entries.nbytes
             entries = entries[(entries["symbol"] > 0) & (entries["symbol"] < len(values))]
             entries = entries[values[entries["symbol"]] > 0]
             found |= zip(
@@ -180,10 +185,46 @@ class Elf:
             )
         return found
 
+    def slots_of(self, names: Iterable[str]) -> set[int]:
+        """The addresses of slots that lead to functions of these names, in whatever file they are.
+
+        The dynamic loader chooses some functions by the machine (IFUNC). Their slots name none.
+        """
+        tables, wanted = self._symbol_tables(), list(names)
+        rows = [(table, table.rows(wanted)) for table in tables]
+        choosers = [int(table.symbols[row]["value"]) for table, named in rows for row in named]
+        found: set[int] = set()
+        for dynamic, entries in self._relocations():
+            symbols = rows[0][1] if dynamic is not None else []
+            by_symbol = np.isin(entries["symbol"], symbols) & (entries["symbol"] > 0)
+            chosen = (entries["symbol"] == 0) & np.isin(entries["addend"], choosers)
+            found |= set(entries["offset"][by_symbol | chosen].tolist())
+        return found
+
+    def _relocations(self) -> Iterator[tuple[np.void | None, layout.Records]]:
+        """Relocations, with the header of the dynamic symbol table; None if they name no symbol."""
+        sections = self._file.section_headers()
+        room = _MAX_RELOCATIONS
+        for section in sections[sections["type"] == layout.SHT_RELA][:_MAX_RELOCATION_SECTIONS]:
+            if section["link"] >= len(sections) or section["size"] > room:
+                continue
+            table = sections[section["link"]]
+            if section["link"] and table["type"] != layout.SHT_DYNSYM:
+                continue
+            entries = self._records(section, layout.RELA, room)
+            room -= entries.nbytes
+            yield (table if section["link"] else None), entries
+
     def _records(self, section: np.void, dtype: np.dtype[np.void], max_size: int) -> layout.Records:
         return self._file.records(int(section["offset"]), int(section["size"]), dtype, max_size)
 
     def _symbol_tables(self) -> list[SymbolTable]:
+        """Kept until `close`: a large file takes long to read."""
+        if self._tables is None:
+            self._tables = self._read_symbol_tables()
+        return self._tables
+
+    def _read_symbol_tables(self) -> list[SymbolTable]:
         sections = self._file.section_headers()
         found = {
             kind: sections[np.flatnonzero(sections["type"] == kind)[0]]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds functions by name in an ELF symbol table, without a Python loop over the symbols."""
+"""Finds functions by name, or by the end of a name, in an ELF symbol table.
+
+Without a Python loop over the symbols.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.elf.layout import SHN_UNDEF, STB_LOCAL, STT_FUNC, VERSYM_HIDDEN, Records
+
+_MAX_PREFIX = 256  # characters
+_MAX_PREFIXES = 256
 
 Versions = npt.NDArray[np.uint16]
 
@@ -33,6 +39,34 @@ class SymbolTable:
         for name, hits in _named(functions["name"], self.strings, names):
             best = functions[hits[np.argmax(rank[hits])]]
             yield name, int(best["value"]), int(best["size"])
+
+    def rows(self, names: Iterable[str]) -> list[int]:
+        """The indexes of all symbols of these names, also of those that the file needs."""
+        hits = _named(self.symbols["name"], self.strings, names)
+        return [index for _, found in hits for index in found.tolist()]
+
+    def prefixes(self, ending: str) -> set[str]:
+        """What comes before `ending` in the names of the functions that end so.
+
+        Strings share their ends: one that is found may hold several names.
+        """
+        key = ending.encode() + b"\0"
+        starts: npt.NDArray[np.uint32] | None = None
+        found: set[str] = set()
+        at = self.strings.find(key)
+        while at >= 0 and len(found) < _MAX_PREFIXES:
+            if starts is None:
+                starts = np.unique(self.symbols[self._is_function()]["name"])
+            begin = self.strings.rfind(b"\0", max(at - _MAX_PREFIX, 0), at) + 1
+            low, high = np.searchsorted(starts, (begin, at + 1))
+            for start in starts[low:high].tolist():
+                found.add(self.strings[start:at].decode("utf-8", "surrogateescape"))
+            at = self.strings.find(key, at + 1)
+        return found
+
+    def mentions(self, names: Iterable[str]) -> bool:
+        """Whether the table has one of these names, defined or not."""
+        return any(b"\0" + name.encode() + b"\0" in self.strings for name in names)
 
     def _is_function(self) -> npt.NDArray[np.bool_]:
         is_function: npt.NDArray[np.bool_] = (self.symbols["info"] & 0xF) == STT_FUNC

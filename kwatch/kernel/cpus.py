@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 _MAX_TOTAL = 256 << 20
 _DEFAULT_SIZE = 8 << 20
 _MIN_DEFAULT = 1 << 20
@@ -29,6 +31,6 @@ def _cpus(text: str) -> list[int]:
 def default_ring_size() -> int:
     """Bytes per CPU and ring: 8 MiB, less on machines with so many CPUs that it would add up."""
     size = _DEFAULT_SIZE
-    while size > _MIN_DEFAULT and size * len(online_cpus()) > _MAX_TOTAL:
+    while size > _MIN_DEFAULT and size * (os.cpu_count() or 1) > _MAX_TOTAL:
         size //= 2
     return size

@@ -1,25 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The privileges that kwatch needs."""
+"""The privileges and the surroundings that kwatch needs."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import resource
+import struct
+from collections.abc import Callable
 from functools import cache
 
 from kwatch.errors import CURE_OF_TOO_MANY_FILES, TOO_MANY_FILES, KwatchError, Refused
 
 _CAP_SYS_ADMIN = 21
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, include/uapi/linux/capability.h
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+#: A file of each file system that must be mounted, and how to mount it.
+_MOUNTED = {
+    "/proc": ("/proc/self/stat", "mount it: mount -t proc proc /proc"),
+    "/sys": ("/sys/devices/system/cpu/possible", "mount it: mount -t sysfs sysfs /sys"),
+}
 
 
 def is_privileged() -> bool:
     """Whether this process has CAP_SYS_ADMIN: loading, probing and /proc links need it."""
-    with open("/proc/self/status") as file:
-        line = next(line for line in file if line.startswith("CapEff:"))
-    return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+    header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION, 0), 8)
+    found = ctypes.create_string_buffer(24)
+    if ctypes.CDLL(None).capget(header, found):
+        return False
+    effective: int = struct.unpack_from("I", found)[0]
+    return bool(effective >> _CAP_SYS_ADMIN & 1)
 
 
 def in_initial_pid_namespace() -> bool:
@@ -59,6 +71,31 @@ def require_initial_pid_namespace() -> None:
         )
 
 
+def require_mounts() -> None:
+    """Raises KwatchError with the cure."""
+    for folder, (file, command) in _MOUNTED.items():
+        if not os.path.exists(file):
+            raise KwatchError(f"kwatch needs {folder}, which is not mounted here", command)
+
+
+def require_host_time() -> None:
+    """Raises KwatchError with the cure. BPF programs see the host's monotonic clock."""
+    if any(_time_offsets()):
+        raise KwatchError(
+            "kwatch runs in a time namespace, whose clock differs from the kernel's",
+            "run it outside: nsenter --time=/proc/1/ns/time kwatch ...",
+        )
+
+
+def _time_offsets() -> list[int]:
+    """Seconds and nanoseconds of each clock, which a time namespace adds; time_namespaces(7)."""
+    try:
+        with open("/proc/self/timens_offsets") as file:
+            return [int(word) for line in file for word in line.split()[1:]]
+    except OSError:
+        return []  # before Linux 5.6, commit 769071ac9f20, or without CONFIG_TIME_NS
+
+
 def refused(what: str, error: OSError) -> Refused:
     """An error that says why `what` failed."""
     return Refused(f"{what}: {error.strerror or error}", cure_of(error))
@@ -77,3 +114,12 @@ def cure_of(error: OSError) -> str:
     if os.geteuid() != 0:
         return "run kwatch as root"
     return "a policy forbids it, such as a container's seccomp profile: run kwatch on the host"
+
+
+#: By the name of the check in `kwatch doctor`.
+REQUIRED: dict[str, Callable[[], None]] = {
+    "privileges": require_root,
+    "mounted /proc, /sys": require_mounts,
+    "pid namespace": require_initial_pid_namespace,
+    "time namespace": require_host_time,
+}

@@ -32,8 +32,14 @@ def syscall(name: str, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.St
     result = int(_libc.syscall(ctypes.c_long(numbers[name]), *map(_converted, arguments)))
     if result < 0:
         errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno))
+        raise OSError(errno, _message(errno))
     return result
+
+
+@cache
+def _message(errno: int) -> str:
+    """os.strerror() takes longer than a look-up in a map that finds nothing."""
+    return os.strerror(errno)
 
 
 def _converted(argument: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> object:

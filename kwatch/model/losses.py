@@ -14,8 +14,8 @@ from kwatch.wire.events import Loss
 class LossCause:
     """One row. `meaning`: what was lost, in Markdown, for the documents.
 
-    `unsure`: the loss may make the heap's numbers wrong, so the verdict is `unsure`. `buffer`: a
-    larger --buffer helps. `exit`: an exit may have been lost.
+    `unsure`: the loss may make the heap's numbers wrong, so the verdict is `unsure` unless the
+    process is another. `buffer`: a larger --buffer helps. `exit`: an exit may have been lost.
     """
 
     name: str
@@ -33,7 +33,9 @@ def name_of(loss: Loss) -> str:
 CONTROL_RING_FULL = name_of(Loss.CONTROL_RING_FULL)
 MAPPING_RECORD_LOST = "mapping_record_lost"
 TRACEPOINT_MISSED = "tracepoint_missed"
+LIFECYCLE_MISSED = "lifecycle_missed"
 PROCESS_UNKNOWN = "process_unknown"
+PROCESS_SKIPPED = "process_skipped"
 
 _ROWS = (
     LossCause(
@@ -78,21 +80,24 @@ _ROWS = (
     ),
     LossCause(
         name_of(Loss.TARGETS_MAP_FULL),
-        "a whole process, counted each time it is seen: more than 32,768 processes",
-        unsure=True,
+        "a whole process, counted each time it is seen: more than 32,768 processes; it is in no "
+        "report",
     ),
     LossCause(
         MAPPING_RECORD_LOST,
-        "the kernel's record of a new mapping or name: an allocator may have been without "
-        "probes for about a second, until kwatch has read the mappings again; not counted "
-        "if only the path of an executable depends on it",
-        unsure=True,
+        "the kernel's record of a new mapping or name of some process: an allocator may have "
+        "been without probes for about a second, until kwatch has read the mappings again; then, "
+        "or if the process ended before, the verdict of that process is unsure; not counted if "
+        "only the path of an executable depends on it",
     ),
     LossCause(
         TRACEPOINT_MISSED,
-        "a system call, a change of the memory, a fork, an exec or an exit, because the "
-        "kernel skipped a program, see [kernels](kernels.md#what-differs); the process is "
-        "unknown",
+        "a system call or a change of the memory, because the kernel skipped a program, see "
+        "[kernels](kernels.md#what-differs); the process is unknown",
+    ),
+    LossCause(
+        LIFECYCLE_MISSED,
+        "a fork, an exec or an exit, for the same reason",
         unsure=True,
         exit=True,
     ),
@@ -101,6 +106,13 @@ _ROWS = (
         "an event of a process that ended before kwatch could look at it and whose exit "
         "was lost, or of a thread that outlived the report of its process; it is in no "
         "report, and counts for every process",
+    ),
+    LossCause(
+        PROCESS_SKIPPED,
+        "a heap event of a short-lived process that kwatch did not look at, because more "
+        "processes began and ended than it can follow (only without a target); the process has "
+        "no report of its own, and its system calls count for its "
+        "[name](#processes-that-have-ended)",
     ),
     LossCause(
         name_of(Loss.HEAP_CALL_ABANDONED),
@@ -122,9 +134,10 @@ _ROWS = (
 LOSS_CAUSES = {row.name: row for row in _ROWS}
 
 
-def heap_losses(lost: Lost) -> int:
-    """The number of lost events that affect the heap's numbers."""
-    return sum(count for cause, count in lost.by_cause.items() if LOSS_CAUSES[cause].unsure)
+def heap_losses(by_cause: Mapping[str, int]) -> Lost:
+    """Those of the losses that affect the heap's numbers."""
+    causes = {cause: count for cause, count in by_cause.items() if LOSS_CAUSES[cause].unsure}
+    return Lost(sum(causes.values()), causes)
 
 
 def buffer_helps(lost: Lost) -> bool:

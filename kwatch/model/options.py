@@ -3,10 +3,24 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 UNLIMITED = (1 << 64) - 1
+
+
+class Returns(enum.Enum):
+    """How the return of an allocator function is caught.
+
+    PROBE: by a return probe, which replaces the return address on the stack. RET: by probes on the
+    ret instructions, which leaves the stack alone but costs more on x86-64. AUTO: RET in files
+    that could not stand the other way, see kwatch.probes.families.
+    """
+
+    AUTO = "auto"
+    PROBE = "probe"
+    RET = "ret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,7 @@ class TraceOptions:
     min_size: int = 0
     max_size: int = UNLIMITED
     alloc_prefixes: tuple[str, ...] = ()
+    returns: Returns = Returns.AUTO
     alloc_totals: bool = False
     buffer: int = 8 << 20
 
@@ -46,6 +61,11 @@ class TraceOptions:
     def mappings(self) -> bool:
         """Whether kwatch needs the mappings of the targets, for probes or for stacks."""
         return self.heap or self.stacks
+
+    @property
+    def selects_sizes(self) -> bool:
+        """Whether some blocks are not traced because of their size."""
+        return self.min_size > 0 or self.max_size < UNLIMITED
 
     @property
     def names_programs(self) -> bool:

@@ -70,6 +70,8 @@ class HeapProfile:
 class HeapStats:
     """`stacks`: outstanding allocations within the listing's limits, most bytes first.
 
+    `young_bytes`, `young_blocks` and `young_stacks`: live blocks that are younger than --older;
+    `young_stacks` lists them if they are many.
     `endings` counts distinct stacks by ending (`Ending`). `inherited`: live blocks that a fork
     copied from the parent. `superseded`: blocks whose address was allocated again although no free
     was seen. inherited + allocs - frees - superseded is always live_blocks.
@@ -85,8 +87,11 @@ class HeapStats:
     failed_allocs: int = 0
     inherited: int = 0
     superseded: int = 0
+    young_bytes: int = 0
+    young_blocks: int = 0
     endings: dict[str, int] = field(default_factory=dict)
     stacks: tuple[StackStats, ...] = ()
+    young_stacks: tuple[StackStats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,11 @@ class MemoryStats:
 
     `brk_bytes` is the growth of the heap segment; negative if it shrank. Allocators take the heap
     from this memory, so it includes the heap and is never a leak by itself.
+
+    `own_bytes` and `own_mappings`: what the program mapped itself, without a probed allocator and
+    without a file; `stacks` lists it. `anonymous_bytes`: private anonymous memory, resident or
+    swapped out, as the kernel counts it; None if it was never read. `anonymous_growth` counts from
+    the lowest reading. `unseen_bytes`: the part of that growth that no probed allocator explains.
     """
 
     mapped_bytes: int = 0
@@ -102,6 +112,21 @@ class MemoryStats:
     mmap_calls: int = 0
     munmap_calls: int = 0
     brk_bytes: int = 0
+    own_bytes: int = 0
+    own_mappings: int = 0
+    anonymous_bytes: int | None = None
+    anonymous_growth: int = 0
+    unseen_bytes: int = 0
+    shared_bytes: int = 0
+    stacks: tuple[StackStats, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Open file descriptors; `growth` counts from the lowest reading."""
+
+    open: int
+    growth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +194,29 @@ class Footprint:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedStats:
+    """System-wide: the processes with one name that have ended since the attach.
+
+    `skipped`: how many of them have no report of their own, because there were too many.
+    """
+
+    comm: str
+    processes: int
+    skipped: int
+    syscalls: SyscallSummary | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSummary:
+    """The names with the most calls, then processes. `other_names`: how many are left out."""
+
+    time: str
+    elapsed_s: float
+    names: tuple[EndedStats, ...]
+    other_names: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One process at one moment; `reason` says why the verdict is what it is.
 
@@ -185,5 +233,6 @@ class Snapshot:
     lost: Lost
     verdict: Verdict | None
     reason: str = ""
+    descriptors: Descriptors | None = None
     kwatch: Footprint | None = None
     profile: HeapProfile | None = None

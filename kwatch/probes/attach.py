@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,29 +17,38 @@ from kwatch.kernel import bpf, perf
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.finder import Allocator, Probe
 from kwatch.programs.loader import Programs
+from kwatch.wire.maps import COOKIE_FILE_SHIFT, MAX_PROBED_FILES
 
 _CLOSERS = 32
 
 
-#: `return`: a uretprobe; `exit`: at a ret instruction of a function that may throw.
+#: `return`: a uretprobe; `exit`: at a ret instruction of a function that must not have one.
 Kind = Literal["entry", "return", "exit"]
 _ORDER: tuple[Kind, ...] = ("return", "exit", "entry")
 
 
 class _Place(NamedTuple):
+    """`cookie`: of an exit, 1 if the result is in the place of the first argument."""
+
     probe: Probe
     offset: int
+    cookie: int
 
 
-def _places(allocator: Allocator, kind: Kind) -> list[_Place]:
+def _places(allocator: Allocator, kind: Kind, file: int) -> list[_Place]:
+    cookies = {probe: probe.cookie | file << COOKIE_FILE_SHIFT for probe in allocator.probes}
     if kind == "exit":
-        return [_Place(probe, at) for probe in allocator.probes for at in probe.exits]
+        return [
+            _Place(probe, each.offset, int(each.result_in_argument))
+            for probe in cookies
+            for each in probe.exits
+        ]
     probes = [p for p in allocator.probes if kind == "entry" or _is_hijacked(p)]
-    return [_Place(probe, probe.offset) for probe in probes]
+    return [_Place(probe, probe.offset, cookies[probe]) for probe in probes]
 
 
 def _is_hijacked(probe: Probe) -> bool:
-    return probe.function.returns and not probe.function.throws
+    return probe.function.returns and not probe.exits
 
 
 class ProcessGone(Exception):
@@ -50,10 +60,14 @@ class ProcessGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The probed functions of an allocator, and those refused, with the reason."""
+    """The probed functions of an allocator, and those refused, with the reason.
+
+    `file`: the number by which the BPF programs note that a function was called; 0 if they do not.
+    """
 
     probes: list[str]
     refused: dict[str, str]
+    file: int = 0
 
 
 class Attacher:
@@ -63,7 +77,13 @@ class Attacher:
         self._programs = programs
         self._descriptors: defaultdict[int, list[int]] = defaultdict(list)
         self._closers = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="kwatch-detach")
+        self._files = 0
         self._open = self._open_links if programs.attach_methods.uprobe_links else self._open_events
+
+    @property
+    def reads_all_registers(self) -> bool:
+        """Whether cookies can tell the BPF programs where the arguments are."""
+        return self._programs.attach_methods.uprobe_links
 
     def attach(self, pid: int, path: str, allocator: Allocator) -> Attached:
         """Probes an allocator in a process (EVERY_PROCESS: in all); `path` opens its file.
@@ -74,14 +94,27 @@ class Attacher:
         """
         refused = dict(allocator.refused)
         opened: list[int] = []
+        file = self._next_file()
         try:
             for kind in _ORDER:
-                self._attach(pid, path, kind, _places(allocator, kind), opened, refused)
+                self._attach(pid, path, kind, _places(allocator, kind, file), opened, refused)
         except (ProcessGone, KwatchError):
             self._close(opened)
             raise
         self._descriptors[pid] += opened
-        return Attached([name for name in allocator.names if name not in refused], refused)
+        return Attached([name for name in allocator.names if name not in refused], refused, file)
+
+    def _next_file(self) -> int:
+        if not self._programs.attach_methods.uprobe_links or self._files + 1 >= MAX_PROBED_FILES:
+            return 0  # without cookies, or more files than are told apart
+        self._files += 1
+        return self._files
+
+    def was_called(self, attached: Attached) -> bool:
+        """Whether a target has called one of the functions; also true if that is not known."""
+        if not attached.file:
+            return True
+        return self._programs.maps["called_files"].get(struct.pack("I", attached.file)) != b"\0"
 
     def _attach(
         self,
@@ -108,7 +141,7 @@ class Attacher:
         program = self._programs.programs[f"heap_{kind}"]
         flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
         offsets = [place.offset for place in places]
-        cookies = [place.probe.cookie for place in places]
+        cookies = [place.cookie for place in places]
         return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if places else []
 
     def _open_events(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kwatch.kernel.inodes import Inode, inode_of
 from kwatch.kernel.perf import EVERY_PROCESS
+from kwatch.model.options import Returns
 from kwatch.probes.attach import Attached, Attacher, ProcessGone
 from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
 
@@ -49,6 +50,7 @@ class Coverage:
 
     `late`: files that are probed from now on have run before, since `mapped_ns` if it is known.
     Probes survive an exec, so a file that the old program had mapped, too, need not be late.
+    `returns`: how returns are caught there, if it is not as the user said for all.
     """
 
     pid: int
@@ -57,6 +59,7 @@ class Coverage:
     refused: dict[str, str] = field(default_factory=dict)
     ended_first: bool = False
     missed_beginning: bool = False
+    returns: Returns | None = None
     _probed: dict[_File, _Probed] = field(default_factory=dict)
     _allocators: set[Allocator] = field(default_factory=set)
 
@@ -93,9 +96,14 @@ class Coverage:
         self._allocators.clear()
         self.missed_beginning = self.ended_first = False
 
-    def learn(self, mapped: MappedFile, finder: AllocatorFinder) -> _File | None:
+    def attached(self) -> Iterator[tuple[str, Attached]]:
+        """Each probed file as messages show it, with its probes."""
+        for file, probed in self._probed.items():
+            yield file.allocator.shown, probed.attached
+
+    def learn(self, mapped: MappedFile, finder: AllocatorFinder, returns: Returns) -> _File | None:
         """Examines a file; None if it has no allocator."""
-        allocator = finder.find(mapped.key, mapped.path, mapped.shown)
+        allocator = finder.find(mapped.key, mapped.path, mapped.shown, self.returns or returns)
         if allocator is None:
             return None
         self._allocators.add(allocator)
@@ -122,20 +130,31 @@ class Coverage:
 
 
 def _line(file: _File, attached: Attached) -> str:
-    return f"{len(attached.probes)} functions of {file.allocator.path}"
+    return f"{len(attached.probes)} functions of {file.allocator.shown}"
 
 
 class HeapProbes:
-    """Finds and attaches. `prefixes` are the user's --alloc-prefix."""
+    """Finds and attaches. `prefixes` are the user's --alloc-prefix, `returns` is --returns."""
 
-    def __init__(self, attacher: Attacher, prefixes: tuple[str, ...]) -> None:
+    def __init__(
+        self, attacher: Attacher, prefixes: tuple[str, ...], returns: Returns = Returns.AUTO
+    ) -> None:
         self._attacher = attacher
-        self._finder = AllocatorFinder(prefixes)
+        self._returns = returns
+        self._finder = AllocatorFinder(prefixes, attacher.reads_all_registers)
 
     @property
     def unmatched(self) -> list[str]:
         """The prefixes that no file has matched so far."""
         return [p for p in self._finder.prefixes if p not in self._finder.matched]
+
+    def uncalled(self, coverage: Coverage) -> list[tuple[str, int]]:
+        """The files of which no probed function was called so far, and how many are probed."""
+        return [
+            (shown, len(attached.probes))
+            for shown, attached in coverage.attached()
+            if not self._attacher.was_called(attached)
+        ]
 
     def probe(
         self, coverage: Coverage, files: Iterable[MappedFile], own: Coverage | None = None
@@ -148,7 +167,7 @@ class HeapProbes:
         own = own or coverage
         lines = []
         for mapped in files:
-            file = coverage.learn(mapped, self._finder)
+            file = coverage.learn(mapped, self._finder, self._returns)
             if file is None:
                 continue
             if not coverage.is_probed(file):

@@ -3,50 +3,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kwatch.elf.elf import Elf, ElfError, Function
-from kwatch.probes.sites import exit_offsets, forwards_to, site_offset
+from kwatch.model.options import Returns
+from kwatch.probes.exits import Exit, ExitFinder
+from kwatch.probes.families import FoundFamily, find_families, needs_ret_sites
+from kwatch.probes.sites import Site, find_second_site, find_site
 from kwatch.procfs.mappings import file_version
 from kwatch.system.lru import Lru
-from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS, ESSENTIAL, AllocatorFunction
-from kwatch.wire.maps import COOKIE_SIGNATURE_SHIFT
+from kwatch.wire.allocators import FUNCTION_INDEX, AllocatorFunction
+from kwatch.wire.maps import (
+    COOKIE_MOVED_BITS,
+    COOKIE_MOVED_SHIFT,
+    COOKIE_PUSHED_SHIFT,
+    COOKIE_SIGNATURE_SHIFT,
+)
 
 _FILES = 4096  # remembered; programs that are built and run once would add up
+_MAX_FAMILIES_SHOWN = 3
 
 #: Device and inode.
 FileKey = tuple[int, int]
-#: ... and what changes when the file is written: size, mtime, ctime.
-_Version = tuple[int, int, int, int, int]
+#: ... and what changes when the file is written: size, mtime, ctime. And how returns are caught.
+_Version = tuple[int, int, int, int, int, Returns]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A function in a file: where to probe it, as file offsets.
 
-    `cookie` passes the function and its signature to the BPF program. `exits` are the ret
-    instructions of a function that must not get a return probe.
+    `cookie` passes the function, its signature and its arguments' places to the BPF program.
+    `exits` are the ret instructions of a function that must not get a return probe.
     """
 
     name: str
     function: AllocatorFunction
     offset: int
     cookie: int
-    exits: tuple[int, ...] = ()
+    exits: tuple[Exit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """A file with an allocator: its probes, and functions that cannot be probed, with reasons."""
+    """A file with an allocator: its probes, and functions that cannot be probed, with reasons.
+
+    `families`: whose functions were found without being told their names, for messages.
+    """
 
     path: str
     probes: tuple[Probe, ...]
     refused: tuple[tuple[str, str], ...] = ()
+    families: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         return [probe.name for probe in self.probes]
+
+    @property
+    def shown(self) -> str:
+        """For messages: the file, and the families of its functions."""
+        if not self.families:
+            return self.path
+        more = len(self.families) - _MAX_FAMILIES_SHOWN
+        listed = ", ".join(self.families[:_MAX_FAMILIES_SHOWN])
+        return f"{self.path} ({listed}{f' and {more} more' if more > 0 else ''})"
 
 
 @dataclass(slots=True)
@@ -54,64 +75,96 @@ class AllocatorFinder:
     """Reads each version of a file once, and keeps the most recent results.
 
     `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...;
-    `matched` are those of them that some file has had.
+    `matched` are those of them that some file has had. `may_move`: probes can read arguments
+    from other registers than the usual ones.
     """
 
     prefixes: tuple[str, ...] = ()
+    may_move: bool = True
     matched: set[str] = field(default_factory=set)
     _known: Lru[_Version, tuple[Allocator | None]] = field(default_factory=lambda: Lru(_FILES))
 
-    def find(self, key: FileKey, path: str, shown: str) -> Allocator | None:
+    def find(
+        self, key: FileKey, path: str, shown: str, returns: Returns = Returns.AUTO
+    ) -> Allocator | None:
         """What to probe in a file, or None. `path` opens it, `shown` is its name in messages."""
         try:
-            version = (*key, *file_version(path))
+            version = (*key, *file_version(path), returns)
             known = self._known.get(version)
             if known is None:
-                known = (self._examine(path, shown),)
+                known = (self._examine(path, shown, returns),)
                 self._known.put(version, known)
         except (ElfError, OSError):
             return None  # it is gone or not a program
         return known[0]
 
-    def _examine(self, path: str, shown: str) -> Allocator | None:
-        found: dict[int, Probe] = {}
-        refused: dict[str, str] = {}
+    def _examine(self, path: str, shown: str, returns: Returns) -> Allocator | None:
         with Elf.open(path) as elf:
-            for prefix in ("", *self.prefixes):
-                functions = elf.functions(_names(prefix))
-                if all(prefix + name in functions for name in ESSENTIAL):
-                    self.matched.add(prefix)
-                    _add_probes(elf, prefix, functions, found, refused)
-        probes = tuple(found.values())
-        return Allocator(shown, probes, tuple(refused.items())) if probes else None
+            families = find_families(elf, self.prefixes)
+            if not families:
+                return None
+            self.matched |= {family.label for family in families} & set(self.prefixes)
+            if returns is Returns.AUTO:
+                returns = Returns.RET if needs_ret_sites(elf) else Returns.PROBE
+            probes = _Probes(elf, returns is Returns.RET, self.may_move)
+            for family in families:
+                probes.add(family)
+        told = {"", *self.prefixes}
+        untold = {each.shown: None for each in probes.families if each.label not in told}
+        found = tuple(probes.found.values())
+        return Allocator(shown, found, tuple(probes.refused.items()), tuple(untold))
 
 
-def _names(prefix: str) -> Iterable[str]:
-    return [prefix + f.name for f in ALLOCATOR_FUNCTIONS if f.prefixable or not prefix]
+class _Probes:
+    """The probes of a file: one for each function that is no alias of another or a mere jump to it.
+
+    `families`: those that had any.
+    """
+
+    def __init__(self, elf: Elf, ret_sites: bool, may_move: bool) -> None:
+        self.found: dict[int, Probe] = {}
+        self.refused: dict[str, str] = {}
+        self.families: list[FoundFamily] = []
+        self._elf = elf
+        self._ret_sites = ret_sites
+        self._may_move = may_move
+        self._exits = ExitFinder(elf)
+        self._covered: list[int] = []
+
+    def add(self, family: FoundFamily) -> None:
+        before = len(self.found)
+        for row, function in family.rows():
+            if function.vaddr in self._covered:
+                continue
+            is_forwarder = (row.operator or family.label) and self._exits.forwards_to(
+                function, self._covered
+            )
+            self._covered.append(function.vaddr)
+            if not is_forwarder:
+                self._add(row, function)
+        if len(self.found) > before:
+            self.families.append(family)
+
+    def _add(self, row: AllocatorFunction, function: Function) -> None:
+        wants_exits = row.throws or (self._ret_sites and row.returns)
+        exits = self._exits.exits(function) if wants_exits else ()
+        if exits is None or (not self._may_move and any(e.result_in_argument for e in exits)):
+            self.refused[function.name] = "not all of its exits could be found"
+            return
+        site = self._site(row, function)
+        place = function.offset + site.offset
+        self.found[place] = Probe(function.name, row, place, _cookie(row, site), exits)
+
+    def _site(self, row: AllocatorFunction, function: Function) -> Site:
+        arguments = row.signature.arguments
+        if self._ret_sites and row.returns and self._may_move:
+            return find_second_site(self._elf, function, arguments)
+        return find_site(self._elf, function, arguments, self._may_move)
 
 
-def _add_probes(
-    elf: Elf,
-    prefix: str,
-    functions: dict[str, Function],
-    found: dict[int, Probe],
-    refused: dict[str, str],
-) -> None:
-    """Adds a probe for each function that is not an alias of another or a mere jump to it."""
-    covered: list[int] = []
-    for index, row in enumerate(ALLOCATOR_FUNCTIONS):
-        function = functions.get(prefix + row.name)
-        if function is None or function.vaddr in covered:
-            continue
-        is_forwarder = row.operator and forwards_to(elf, function, covered)
-        covered.append(function.vaddr)
-        if is_forwarder:
-            continue
-        exits = exit_offsets(elf, function) if row.throws else ()
-        if exits is None:
-            refused[function.name] = "not all of its exits could be found"
-            continue
-        place = function.offset + site_offset(elf, function, row.signature.argument_registers)
-        found[place] = Probe(
-            function.name, row, place, index | row.signature << COOKIE_SIGNATURE_SHIFT, exits
-        )
+def _cookie(row: AllocatorFunction, site: Site) -> int:
+    cookie = FUNCTION_INDEX[row.name] | row.signature << COOKIE_SIGNATURE_SHIFT
+    cookie |= site.pushed << COOKIE_PUSHED_SHIFT
+    for argument, word in site.moved:
+        cookie |= word + 1 << COOKIE_MOVED_SHIFT + argument * COOKIE_MOVED_BITS
+    return cookie

@@ -3,7 +3,8 @@
 
 The kernel emulates a few instructions under a uprobe and single-steps all others, which costs
 several times as much. A probe may sit behind the entry as long as the instructions in between
-are straight-line code that leaves the arguments and the stack pointer alone.
+are straight-line code that leaves the stack pointer alone, and the arguments are still in registers
+there.
 
 Emulated on x86-64: nop, jmp, jcc, call (linux arch/x86/kernel/uprobes.c branch_setup_xol_ops, 3.16)
 and push (push_setup_xol_ops, commit e7ed9d9bd037, 4.18). Simulated on arm64: branches, adr, adrp,
@@ -13,75 +14,155 @@ ldr literal (arch/arm64/kernel/probes/decode-insn.c) and, since 6.13, nop (commi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kwatch.elf.elf import Elf, Function
 from kwatch.kernel.emulation import emulates
+from kwatch.probes.instructions import EM_AARCH64, branch_targets, disassembler
 
 if TYPE_CHECKING:
     import capstone
 
 _MAX_PROLOGUE = 64  # bytes in which a site is looked for
-_MAX_BODY = 1 << 14  # bytes in which branches back are looked for
-_MAX_INSTRUCTIONS = 20_000  # followed in search of a function's returns
-_UNKNOWN = -1
-_EM_AARCH64 = 183
-
-_X86_ARGUMENTS = ("rdi", "rsi", "rdx")
-_X86_PARTS = {
-    "rdi": {"rdi", "edi", "di", "dil"},
-    "rsi": {"rsi", "esi", "si", "sil"},
-    "rdx": {"rdx", "edx", "dx", "dl", "dh"},
-    "rsp": {"rsp", "esp", "sp", "spl"},
-}
-_BRANCH = re.compile(r"j|call|b$|bl$|b\.|cb|tb")
-_PLT_JUMP = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xf2?\xff\x25(....)", re.DOTALL)
-_BTI_C = b"\x5f\x24\x03\xd5"
-_ADDRESS = re.compile(r"0x[0-9a-f]+")
 _ARM_SIMULATED = {"adr", "adrp", "b", "bl", "cbz", "cbnz", "tbz", "tbnz"}
 
-
-@cache
-def _disassembler(machine: int, detail: bool) -> Any:
-    import capstone
-
-    if machine == _EM_AARCH64:
-        engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    else:
-        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.detail = detail
-    return engine
+#: The registers of arguments, and the registers in the order of struct pt_regs (bpf/arch.h).
+_X86_ARGUMENTS = ("rdi", "rsi", "rdx", "rcx")
+_X86_WORDS = tuple("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi".split())
+_ARM_ARGUMENTS = ("x0", "x1", "x2", "x3")
+_ARM_WORDS = tuple(f"x{number}" for number in range(31))
 
 
-def site_offset(elf: Elf, function: Function, argument_registers: int) -> int:
-    """Offset from the function's entry of the place to probe; 0 when nothing better is safe."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """`offset`: in bytes from the function's entry. `moved`: the arguments that are in other
+    registers there, each with the number of the register's word in struct pt_regs. `pushed`: by how
+    many words the stack has grown since the entry."""
+
+    offset: int
+    moved: tuple[tuple[int, int], ...] = ()
+    pushed: int = 0
+
+
+_ENTRY = Site(0)
+
+
+def find_site(elf: Elf, function: Function, arguments: Collection[int], may_move: bool) -> Site:
+    """The place to probe; the entry when nothing better is safe.
+
+    `arguments`: those that the probe reads, from 0. `may_move`: it can read other registers.
+    """
     code = elf.read(function.vaddr, min(function.size or _MAX_PROLOGUE, _MAX_PROLOGUE))
-    protected = _protected_registers(elf.machine, argument_registers)
-    engine = _disassembler(elf.machine, True)
-    for instruction in engine.disasm(code, function.vaddr):
+    tracked = _Arguments(elf.machine, arguments)
+    for instruction in disassembler(elf.machine, True).disasm(code, function.vaddr):
         if _is_emulated(elf.machine, instruction):
             offset = int(instruction.address) - function.vaddr
-            return offset if offset == 0 or not _is_entered_between(elf, function, offset) else 0
-        if _ends_straight_line(instruction) or _writes(instruction, protected):
-            return 0
+            is_safe = offset == 0 or not _is_entered_between(elf, function, offset)
+            return Site(offset, tracked.moved()) if is_safe else _ENTRY
+        if _ends_straight_line(instruction) or not tracked.survive(instruction):
+            return _ENTRY
+        if tracked.moved() and not may_move:
+            return _ENTRY
         if str(instruction.mnemonic).startswith("paci"):
-            return 0  # the return address is signed: a return probe can no longer replace it
-    return 0
+            return _ENTRY  # the return address is signed: a return probe could not replace it
+    return _ENTRY
 
 
-def _protected_registers(machine: int, arguments: int) -> frozenset[str]:
-    if machine == _EM_AARCH64:
-        names = {f"{kind}{i}" for kind in "xw" for i in range(arguments)}
-        return frozenset(names | {"sp", "wsp", "x30", "lr"})
-    parts = [_X86_PARTS[name] for name in (*_X86_ARGUMENTS[:arguments], "rsp")]
-    return frozenset().union(*parts)
+def find_second_site(elf: Elf, function: Function, arguments: Collection[int]) -> Site:
+    """A place that is neither the entry nor what `find_site` returns; that one if there is none.
+
+    Of two probes at one place, one in a process and a return probe in another, the kernel lets the
+    return probe replace the return addresses of both processes: handler_chain() in
+    kernel/events/uprobes.c prepares the return if any consumer has a return handler.
+    """
+    first = find_site(elf, function, arguments, True)
+    code = elf.read(function.vaddr, min(function.size or _MAX_PROLOGUE, _MAX_PROLOGUE))
+    tracked, found = _Arguments(elf.machine, arguments), first
+    for instruction in disassembler(elf.machine, True).disasm(code, function.vaddr):
+        offset = int(instruction.address) - function.vaddr
+        if offset not in (0, first.offset):
+            if _is_entered_between(elf, function, offset):
+                break
+            if _is_emulated(elf.machine, instruction):
+                return Site(offset, tracked.moved(), tracked.pushed)
+            if found == first:
+                found = Site(offset, tracked.moved(), tracked.pushed)
+        if _ends_straight_line(instruction) or not tracked.survive(instruction, may_push=True):
+            break
+    return found
+
+
+class _Arguments:
+    """Follows arguments from register to register through straight-line code."""
+
+    def __init__(self, machine: int, arguments: Collection[int]) -> None:
+        is_arm = machine == EM_AARCH64
+        self._move = re.compile(r"mov\b" if is_arm else r"mov(abs)?$")
+        self._words = _ARM_WORDS if is_arm else _X86_WORDS
+        self._homes = _ARM_ARGUMENTS if is_arm else _X86_ARGUMENTS
+        self._whole = _ARM_WHOLE if is_arm else _X86_WHOLE
+        self._fixed = frozenset({"sp", "x30"} if is_arm else {"rsp"})
+        self.pushed = 0
+        #: The registers that hold each argument.
+        self._holders = {argument: {self._homes[argument]} for argument in arguments}
+
+    def survive(self, instruction: capstone.CsInsn, may_push: bool = False) -> bool:
+        """Applies an instruction; False if an argument is lost or the stack pointer has changed.
+
+        `may_push`: other than by a push, which `pushed` counts.
+        """
+        _, written_numbers = instruction.regs_access()
+        names = [str(instruction.reg_name(number)) for number in written_numbers]
+        written = {self._whole.get(name, name) for name in names}
+        if may_push and str(instruction.mnemonic) == "push":
+            self.pushed += 1
+        elif written & self._fixed:
+            return False
+        source, target = self._copied(instruction)
+        for holders in self._holders.values():
+            is_copied = source in holders
+            holders -= written
+            if is_copied:
+                holders.add(target)
+        return all(self._holders.values())
+
+    def _copied(self, instruction: capstone.CsInsn) -> tuple[str, str]:
+        """The registers of a move of a whole register, or two empty names."""
+        target, _, source = str(instruction.op_str).partition(", ")
+        is_move = self._move.fullmatch(str(instruction.mnemonic))
+        is_whole = source in self._words and target in self._words
+        return (source, target) if is_move and is_whole else ("", "")
+
+    def moved(self) -> tuple[tuple[int, int], ...]:
+        return tuple(
+            (argument, self._words.index(min(holders)))
+            for argument, holders in sorted(self._holders.items())
+            if self._homes[argument] not in holders
+        )
+
+
+def _whole_x86_registers() -> dict[str, str]:
+    """The whole register by the name of a part of it."""
+    parts: dict[str, str] = {}
+    for letter in "abcd":
+        names = (f"e{letter}x", f"{letter}x", f"{letter}l", f"{letter}h")
+        parts |= dict.fromkeys(names, f"r{letter}x")
+    for name in ("si", "di", "bp", "sp"):
+        parts |= dict.fromkeys((f"e{name}", name, f"{name}l"), f"r{name}")
+    for number in range(8, 16):
+        parts |= {f"r{number}{size}": f"r{number}" for size in "dwb"}
+    return parts
+
+
+_X86_WHOLE = _whole_x86_registers()
+_ARM_WHOLE = {"lr": "x30", "wsp": "sp", **{f"w{number}": f"x{number}" for number in range(31)}}
 
 
 def _is_emulated(machine: int, instruction: capstone.CsInsn) -> bool:
     name = str(instruction.mnemonic)
-    if machine == _EM_AARCH64:
+    if machine == EM_AARCH64:
         if name == "nop":  # since Linux 6.13, commit ac4ad5c09b34
             return emulates("nop")
         return name in _ARM_SIMULATED or name.startswith("b.")
@@ -100,122 +181,7 @@ def _ends_straight_line(instruction: capstone.CsInsn) -> bool:
     return any(instruction.group(group) for group in groups)
 
 
-def _writes(instruction: capstone.CsInsn, registers: frozenset[str]) -> bool:
-    _, written = instruction.regs_access()
-    return any(instruction.reg_name(register) in registers for register in written)
-
-
-def _branch_targets(elf: Elf, function: Function) -> Iterator[int]:
-    """The targets of the function's direct branches and calls, as virtual addresses."""
-    code = elf.read(function.vaddr, min(function.size, _MAX_BODY))
-    engine = _disassembler(elf.machine, False)
-    for _, _, mnemonic, operands in engine.disasm_lite(code, function.vaddr):
-        target = operands.rpartition(" ")[2].lstrip("#")
-        if _BRANCH.match(mnemonic) and _ADDRESS.fullmatch(target):
-            yield int(target, 16)
-
-
-def _through_slot(elf: Elf, address: int, slots: dict[int, int]) -> int:
-    """The final target of a branch to an entry of the procedure linkage table."""
-    if elf.offset_of(address) is None:
-        return address
-    code = elf.read(address, 20)
-    slot = _arm_slot(code, address) if elf.machine == _EM_AARCH64 else _x86_slot(code, address)
-    return address if slot is None else slots.get(slot, address)
-
-
-def _x86_slot(code: bytes, address: int) -> int | None:
-    """The slot that `jmp *slot(%rip)` at this address goes through."""
-    jump = _PLT_JUMP.match(code)
-    if jump is None:
-        return None
-    return address + jump.end() + int.from_bytes(jump[1], "little", signed=True)
-
-
-def _arm_slot(code: bytes, address: int) -> int | None:
-    """The slot of `adrp x16, page; ldr x17, [x16, offset]`, which may follow a `bti c`."""
-    if code.startswith(_BTI_C):
-        code, address = code[4:], address + 4
-    if len(code) < 8:
-        return None
-    adrp, ldr = (int.from_bytes(code[at : at + 4], "little") for at in (0, 4))
-    if adrp & 0x9F00001F != 0x90000010 or ldr & 0xFFC003FF != 0xF9400211:
-        return None
-    pages = (adrp >> 5 & 0x7FFFF) << 2 | adrp >> 29 & 3
-    if pages & 1 << 20:
-        pages -= 1 << 21
-    return (address & ~0xFFF) + (pages << 12) + (ldr >> 10 & 0xFFF) * 8
-
-
 def _is_entered_between(elf: Elf, function: Function, offset: int) -> bool:
     """Whether the function jumps back behind its entry: one call could hit the probe twice."""
     inside = range(function.vaddr + 1, function.vaddr + offset + 1)
-    return any(target in inside for target in _branch_targets(elf, function))
-
-
-def forwards_to(elf: Elf, function: Function, others: Sequence[int]) -> bool:
-    """Whether the function is nothing but a jump to one of these virtual addresses."""
-    first = next(_straight_line(elf, function.vaddr), None)
-    target = _jump_target(first) if first is not None and _is_unconditional(first) else None
-    return target is not None and _through_slot(elf, target, elf.slot_targets()) in others
-
-
-def exit_offsets(elf: Elf, function: Function) -> tuple[int, ...] | None:
-    """File offsets of the function's return instructions; None if not all are known.
-
-    Jumps are followed, so the returns of a function that ends in a tail call are found in the
-    other one.
-    """
-    exits: set[int] = set()
-    seen: set[int] = set()
-    pending = [function.vaddr]
-    slots = elf.slot_targets()
-    while pending:
-        for instruction in _straight_line(elf, _through_slot(elf, pending.pop(), slots)):
-            if instruction.address in seen:
-                break
-            seen.add(instruction.address)
-            if _is_return(instruction):
-                exits.add(instruction.address)
-                break
-            target = _jump_target(instruction)
-            if target == _UNKNOWN or len(seen) > _MAX_INSTRUCTIONS:
-                return None
-            if target is not None:
-                pending.append(target)
-            if _is_unconditional(instruction):
-                break
-    return tuple(filter(None, map(elf.offset_of, sorted(exits)))) or None
-
-
-def _straight_line(elf: Elf, address: int) -> Iterator[capstone.CsInsn]:
-    """The instructions from an address on, as far as the file has code."""
-    engine = _disassembler(elf.machine, True)
-    while True:
-        code = elf.read(address, _MAX_PROLOGUE)
-        before = address
-        for instruction in engine.disasm(code, address):
-            yield instruction
-            address += instruction.size
-        if address == before:
-            return
-
-
-def _is_return(instruction: capstone.CsInsn) -> bool:
-    import capstone
-
-    return bool(instruction.group(capstone.CS_GRP_RET))
-
-
-def _is_unconditional(instruction: capstone.CsInsn) -> bool:
-    return str(instruction.mnemonic).removeprefix("bnd ") in ("jmp", "b", "ud2", "hlt", "br")
-
-
-def _jump_target(instruction: capstone.CsInsn) -> int | None:
-    """The target of a jump: _UNKNOWN if it is in a register or memory, None if it is no jump."""
-    import capstone
-
-    if not instruction.group(capstone.CS_GRP_JUMP) or instruction.group(capstone.CS_GRP_CALL):
-        return None
-    target = str(instruction.op_str).rpartition(" ")[2].lstrip("#")
-    return int(target, 16) if _ADDRESS.fullmatch(target) else _UNKNOWN
+    return any(target in inside for target in branch_targets(elf, function))

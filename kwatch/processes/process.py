@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
+from kwatch.aggregate.trend import Trend
+from kwatch.aggregate.usage import UsageAccount
 from kwatch.model.frame import Ending
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
@@ -108,15 +110,19 @@ class Process:
 
     Times are on the clock of the events. `forked_ns`: older blocks are inherited from the parent.
     `attached_ns`: older records predate the state that kwatch read from /proc. `ended_ns`: when the
-    process ended; 0 if it has not ended or the time is unknown.
+    process ended; 0 if it has not ended or the time is unknown. `live_bytes`: those of its heap.
+    `from_exec`: the program has been traced since its exec.
     """
 
     facts: ProcessFacts
     slot: int
     coverage: Coverage
     accounts: Accounts = field(default_factory=Accounts)
+    usage: UsageAccount = field(default_factory=UsageAccount)
+    live_bytes: Trend = field(default_factory=Trend)
     code: CodeState = field(default_factory=CodeState)
     exec_state: ExecState = field(default_factory=ExecState)
+    from_exec: bool = False
     forked_ns: int = 0
     attached_ns: int = 0
     ended_ns: int = 0
@@ -152,4 +158,7 @@ class Process:
         """Clears the heap, which an exec has replaced."""
         self.heap_stacks.clear()
         self.forked_ns = 0
+        self.from_exec = True
         self.accounts.exec()
+        self.usage.exec()
+        self.live_bytes = Trend()

@@ -24,17 +24,13 @@ class ProcessTable:
         self._slot: npt.NDArray[np.intp] = np.zeros(_PID_LIMIT + 1, np.intp)
         self._free: list[int] = []
         self._slots = 1  # slot 0 means an unknown process
+        self.had_any = False  # whether there ever was a process
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self._processes.values()))
 
     def __len__(self) -> int:
         return len(self._processes)
-
-    @property
-    def had_any(self) -> bool:
-        """Whether there ever was a process."""
-        return self._slots > 1
 
     def __contains__(self, pid: object) -> bool:
         return pid in self._processes
@@ -44,10 +40,8 @@ class ProcessTable:
 
     def add(self, facts: ProcessFacts, accounts: Accounts) -> Process:
         """Adds a process; an earlier one with the same pid must have been removed."""
-        if not self._free:
-            self._free.append(self._slots)
-            self._slots += 1
-        process = Process(facts, self._free.pop(), Coverage(facts.pid), accounts)
+        process = Process(facts, self.new_slot(), Coverage(facts.pid), accounts)
+        self.had_any = True
         self._processes[facts.pid] = process
         self._slot[facts.pid] = process.slot
         return process
@@ -56,6 +50,21 @@ class ProcessTable:
         del self._processes[process.pid]
         self._slot[process.pid] = 0
         self._free.append(process.slot)
+
+    def new_slot(self) -> int:
+        """A slot for a process, or for many processes together."""
+        if not self._free:
+            self._free.append(self._slots)
+            self._slots += 1
+        return self._free.pop()
+
+    def share_slot(self, pid: int, slot: int) -> None:
+        """Events of a pid without a process belong to this slot, until a process has the pid."""
+        self._slot[pid] = slot
+
+    def unshare_slot(self, pid: int) -> None:
+        if pid not in self._processes:
+            self._slot[pid] = 0
 
     def slots(self, tgids: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
         """The slot of each event's process; 0 if the process is unknown."""

@@ -20,6 +20,7 @@ import socket
 import struct
 import sys
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ from kwatch.programs.object_cache import Compiled, cache_key, captured, find, ke
 from kwatch.programs.source import AttachMethods, ProgramConfig, shim_directory, source_text
 from kwatch.programs.sources import TAIL_CALLED, wanted_sources
 from kwatch.system import signals
-from kwatch.system.child import die_with_parent
+from kwatch.system.child import die_with_parent, reap
 from kwatch.wire.maps import AllocSignature
 
 _MAX_MESSAGE = 1 << 16
@@ -82,7 +83,7 @@ class Loader:
         parent = os.getpid()
         self._child: int | None = signals.fork(signal.SIG_IGN)
         if self._child == 0:
-            _die_with(parent)
+            die_with_parent(parent)
             self._socket.close()
             os.dup2(self._errors.fileno(), 2)
             os.dup2(self._errors.fileno(), 1)
@@ -121,17 +122,10 @@ class Loader:
         """Kills the child, whether it has answered or not."""
         if self._child is not None:
             os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
+            reap(self._child)
             self._child = None
         self._socket.close()
         self._errors.close()
-
-
-def _die_with(parent: int) -> None:
-    """Ends the compiler if kwatch is killed."""
-    die_with_parent()
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _programs(answer: Answer, descriptors: list[int]) -> Programs:
@@ -173,10 +167,14 @@ def _load(config: ProgramConfig, methods: AttachMethods) -> tuple[Answer, list[i
     made = objects.make_maps()
     programs = _program_table(config, methods)
     maps = {name: objects.maps[name].shape[1:4] for name in made}
-    descriptors = list(made.values())
-    for name, (kind, attach_type) in programs.items():
-        descriptors.append(_load_one(name, objects.code(name, made), kind, attach_type))
-    return {"maps": maps, "programs": list(programs), "methods": astuple(methods)}, descriptors
+    with ThreadPoolExecutor() as pool:  # most of the time, the kernel verifies programs
+        loading = [
+            pool.submit(_load_one, name, objects.code(name, made), *kinds)
+            for name, kinds in programs.items()
+        ]
+        loaded = [future.result() for future in loading]
+    answer = {"maps": maps, "programs": list(programs), "methods": astuple(methods)}
+    return answer, [*made.values(), *loaded]
 
 
 def compiled(config: ProgramConfig, methods: AttachMethods) -> Compiled:

@@ -98,5 +98,4 @@ class ProgramConfig:
         flags += ["-DHEAP_COOKIE"] * methods.uprobe_links
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
-        flags += ["-DSTACKS"] * self.stacks
         return flags

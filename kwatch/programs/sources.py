@@ -71,9 +71,9 @@ EVENT_SOURCES = (
         event="SYSCALL",
         loss="SYSCALL_RING_FULL",
     ),
-    EventSource(
-        "call_stacks", macro="CALL_STACKS", tail_calls={"unwind_call": "unwind_call_programs"}
-    ),
+    EventSource("call_stacks", macro="CALL_STACKS"),
+    # Also for the stacks of mappings, which are listed with those of the heap.
+    EventSource("stacks", macro="STACKS", tail_calls={"unwind_call": "unwind_call_programs"}),
     EventSource(
         "lifecycle",
         tracepoints={

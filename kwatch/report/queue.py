@@ -35,13 +35,18 @@ class ReportQueue:
         """How many reports have not been written."""
         return self._waiting
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `add` would wait."""
+        return self._waiting >= _MAX_WAITING
+
     def fileno(self) -> int:
         """Readable when a report can be written."""
         return self._event
 
     def add(self, snapshots: Sequence[UnsymbolizedSnapshot], write: Write) -> None:
         """Adds a report; waits while very many are waiting, since snapshots take memory."""
-        while self._waiting >= _MAX_WAITING:
+        while self.is_full:
             self.await_one(_LOOK_S)
             self.write_ready()
         self._waiting += 1

@@ -10,12 +10,15 @@ from itertools import chain
 from typing import Literal
 
 from kwatch.aggregate import Limits
-from kwatch.model.losses import heap_losses
+from kwatch.aggregate.outstanding import ALL_STACKS
 from kwatch.model.options import ReportOptions
 from kwatch.model.snapshot import (
+    Descriptors,
+    EndedStats,
+    EndedSummary,
     HeapProfile,
     HeapStats,
-    Lost,
+    MemoryStats,
     Snapshot,
     StackStats,
     StackTotals,
@@ -23,6 +26,7 @@ from kwatch.model.snapshot import (
     SyscallSummary,
 )
 from kwatch.processes.process import Process
+from kwatch.report.doubts import doubts, unseen_bytes
 from kwatch.report.heap_profile import HeapProfiler
 from kwatch.report.stack_groups import StackGroups
 from kwatch.report.syscall_stacks import SyscallStackLister
@@ -30,15 +34,13 @@ from kwatch.report.unsymbolized import UnsymbolizedSnapshot
 from kwatch.report.verdict import VerdictInput
 from kwatch.session.session import Session, now_ns
 from kwatch.session.tracer import Tracer
-from kwatch.stacks.lookup import alloc_stack, syscall_stack
+from kwatch.stacks.lookup import alloc_stack, mapping_stack, syscall_stack
 from kwatch.symbols.stack import Stack
 from kwatch.syscalls.names import name
 from kwatch.targets.processes import utc_now
 from kwatch.units import counted, format_seconds
 from kwatch.wire.events import Abi
 from kwatch.wire.maps import CALL_NUMBERS
-
-_ALL = 1 << 62
 
 
 class Reporter:
@@ -71,13 +73,19 @@ class Reporter:
         A process that has ended is reported as of its end. A `final` snapshot gets a verdict, from
         all stacks.
         """
-        lost = self._session.losses.of(process.pid)
+        self._session.tracees.usage.read(process)
         top = self._options.top
         at_ns = process.ended_ns or now_ns
-        heap = self._heap(process, at_ns, top if kind == "snapshot" else _ALL)
+        heap = self._heap(process, at_ns, top if kind == "snapshot" else ALL_STACKS)
+        memory, descriptors = self._memory(process, at_ns), _descriptors(process)
         verdict_input = None
-        if heap is not None and kind == "final":
-            verdict_input = self._verdict_input(process, at_ns, heap, lost)
+        if heap is not None and memory is not None and kind == "final":
+            gap = (
+                self._session.gap(process)
+                or "; ".join(doubts(process, heap, memory, descriptors))
+                or self._too_young(process, at_ns, heap)
+            )
+            verdict_input = self._verdict_input(process, heap, gap)
             heap = replace(heap, stacks=heap.stacks[:top])
         snapshot = Snapshot(
             kind=kind,
@@ -85,10 +93,11 @@ class Reporter:
             elapsed_s=round(max(at_ns - self._started_ns, 0) / 1e9, 3),
             process=process.facts,
             heap=heap,
-            memory=process.memory.snapshot() if process.memory is not None else None,
+            memory=memory,
             syscalls=self._syscalls(process, top) if self._session.options.syscalls else None,
-            lost=lost,
+            lost=self._session.losses.of(process.pid),
             verdict=None,
+            descriptors=descriptors,
             profile=self._profile(process),
         )
         if kind == "final":
@@ -96,6 +105,32 @@ class Reporter:
             self._calls.forget(process)
         footprint = self._session.footprint if kind == "final" else None
         return UnsymbolizedSnapshot(snapshot, *_stacks(process, snapshot), verdict_input, footprint)
+
+    def activity(self, process: Process) -> int:
+        """How many events the process made; system-wide, the busiest processes are listed."""
+        calls = self._session.syscalls.calls(process.slot)
+        return calls + (process.heap.allocs if process.heap is not None else 0)
+
+    def ended(self) -> EndedSummary | None:
+        """The processes that have ended, by name; None if there are none, or targets."""
+        session, top = self._session, self._options.top
+        names = sorted(
+            session.ended, key=lambda one: (-session.syscalls.calls(one.slot), -one.processes)
+        )
+        if not names:
+            return None
+        summary = session.syscalls.summary if session.options.syscalls else None
+        rows = [
+            EndedStats(
+                one.comm,
+                one.processes,
+                one.skipped,
+                summary(one.slot, call_name) if summary is not None else None,
+            )
+            for one in names[:top]
+        ]
+        elapsed_s = round((now_ns() - self._started_ns) / 1e9, 3)
+        return EndedSummary(utc_now(), elapsed_s, tuple(rows), len(names) - len(rows))
 
     def _profile(self, process: Process) -> HeapProfile | None:
         if process.heap is None or self._profiler is None:
@@ -117,6 +152,23 @@ class Reporter:
         endings = {str(end): count for end, count in process.heap_stacks.endings.items()}
         return replace(stats, stacks=ended, endings=endings)
 
+    def _memory(self, process: Process, at_ns: int) -> MemoryStats | None:
+        if process.memory is None:
+            return None
+        usage = process.usage.last
+        stacks = process.memory.stacks(at_ns, Limits(top=self._options.top))
+        ended = tuple(
+            replace(row, ending=mapping_stack(process, row.stack).ending) for row in stacks
+        )
+        return replace(
+            process.memory.snapshot(),
+            anonymous_bytes=usage.anonymous if usage is not None else None,
+            anonymous_growth=process.usage.anonymous_growth,
+            unseen_bytes=0 if self._session.options.selects_sizes else unseen_bytes(process),
+            shared_bytes=usage.shared if usage is not None else 0,
+            stacks=ended,
+        )
+
     def _syscalls(self, process: Process, top: int) -> SyscallSummary:
         summary = self._session.syscalls.summary(process.slot, call_name)
         summary = add_unfinished(
@@ -128,16 +180,15 @@ class Reporter:
             return summary
         return self._calls.with_stacks(summary, process, top)
 
-    def _verdict_input(
-        self, process: Process, at_ns: int, heap: HeapStats, lost: Lost
-    ) -> VerdictInput:
+    def _verdict_input(self, process: Process, heap: HeapStats, gap: str) -> VerdictInput:
         return VerdictInput(
             tuple((row, alloc_stack(process, row.stack)) for row in heap.stacks),
             program=process.facts.exe,
             exited=process.facts.exited,
             killed_by=process.facts.killed_by,
-            lost_heap_events=heap_losses(lost),
-            gap=self._session.tracees.gap(process) or self._too_young(process, at_ns, heap),
+            lost=self._session.losses.of_heap(process.pid),
+            gap=gap,
+            has_events=_was_used(heap) or (process.from_exec and process.facts.ended_itself),
         )
 
     def _too_young(self, process: Process, at_ns: int, heap: HeapStats) -> str:
@@ -152,16 +203,30 @@ class Reporter:
         return f"{blocks} outstanding, but kwatch traced for less than --older ({older})"
 
 
+def _was_used(heap: HeapStats) -> bool:
+    """Whether anything was allocated or freed."""
+    return bool(heap.allocs or heap.frees or heap.unknown_frees or heap.inherited)
+
+
+def _descriptors(process: Process) -> Descriptors | None:
+    usage = process.usage.last
+    if usage is None or usage.descriptors is None:
+        return None
+    return Descriptors(usage.descriptors, process.usage.descriptor_growth)
+
+
 def _stacks(process: Process, snapshot: Snapshot) -> tuple[dict[int, Stack], dict[int, Stack]]:
     """The stacks of allocations and of system calls that need names, by id."""
     heap, profile, syscalls = snapshot.heap, snapshot.profile, snapshot.syscalls
+    mappings = snapshot.memory.stacks if snapshot.memory is not None else ()
     rows: Iterable[StackStats | StackTotals] = chain(
-        heap.stacks if heap is not None else (),
+        (*heap.stacks, *heap.young_stacks) if heap is not None else (),
         profile.stacks if profile is not None else (),
     )
     calls = (syscalls.stacks or ()) if syscalls is not None else ()
     return (
-        {row.stack: alloc_stack(process, row.stack) for row in rows},
+        {row.stack: mapping_stack(process, row.stack) for row in mappings}
+        | {row.stack: alloc_stack(process, row.stack) for row in rows},
         {row.stack: syscall_stack(process, row.stack) for row in calls},
     )
 

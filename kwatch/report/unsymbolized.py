@@ -13,6 +13,7 @@ from kwatch.model.snapshot import (
     Footprint,
     HeapProfile,
     HeapStats,
+    MemoryStats,
     Snapshot,
     StackStats,
     StackTotals,
@@ -50,9 +51,11 @@ class UnsymbolizedSnapshot:
     def without_listing(self) -> UnsymbolizedSnapshot:
         """The same snapshot with only its numbers and its verdict."""
         heap, syscalls = self.snapshot.heap, self.snapshot.syscalls
+        memory = self.snapshot.memory
         snapshot = replace(
             self.snapshot,
-            heap=replace(heap, stacks=()) if heap is not None else None,
+            heap=replace(heap, stacks=(), young_stacks=()) if heap is not None else None,
+            memory=replace(memory, stacks=()) if memory is not None else None,
             syscalls=replace(syscalls, stacks=None) if syscalls is not None else None,
         )
         return replace(self, snapshot=snapshot)
@@ -67,6 +70,7 @@ class UnsymbolizedSnapshot:
         return replace(
             snapshot,
             heap=self._heap(snapshot.heap, symbolizer),
+            memory=self._memory(snapshot.memory, symbolizer),
             syscalls=self._syscalls(snapshot.syscalls, symbolizer),
             profile=self._profile(snapshot.profile, symbolizer),
             verdict=verdict,
@@ -77,7 +81,18 @@ class UnsymbolizedSnapshot:
     def _heap(self, heap: HeapStats | None, symbolizer: StackSymbolizer) -> HeapStats | None:
         if heap is None:
             return None
-        return replace(heap, stacks=_named(heap.stacks, self.heap_stacks, symbolizer))
+        return replace(
+            heap,
+            stacks=_named(heap.stacks, self.heap_stacks, symbolizer),
+            young_stacks=_named(heap.young_stacks, self.heap_stacks, symbolizer),
+        )
+
+    def _memory(
+        self, memory: MemoryStats | None, symbolizer: StackSymbolizer
+    ) -> MemoryStats | None:
+        if memory is None:
+            return None
+        return replace(memory, stacks=_named(memory.stacks, self.heap_stacks, symbolizer))
 
     def _syscalls(
         self, syscalls: SyscallSummary | None, symbolizer: StackSymbolizer

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import dropwhile
 from os.path import basename
 from typing import Protocol
@@ -19,7 +19,8 @@ from kwatch.model.frame_roles import (
     is_wrapper,
     relevant_frames,
 )
-from kwatch.model.snapshot import StackStats, Verdict
+from kwatch.model.losses import buffer_helps
+from kwatch.model.snapshot import Lost, StackStats, Verdict
 from kwatch.symbols.stack import Stack
 from kwatch.units import counted, format_size
 
@@ -40,26 +41,31 @@ class VerdictInput:
 
     `stacks`: all that hold blocks old enough to count, most bytes first, including those that are
     not listed. `program`: the path of the executable. `killed_by`: the signal that killed the
-    process, if any. `gap`: why kwatch may have missed some of the heap; empty if it missed nothing.
+    process, if any. `lost`: the losses that affect the heap's numbers. `gap`: why they may not show
+    everything; empty if they do.
+    `has_events`: whether kwatch saw enough to judge by.
     """
 
     stacks: tuple[tuple[StackStats, Stack], ...]
     program: str
     exited: bool
     killed_by: str = ""
-    lost_heap_events: int = 0
+    lost: Lost = field(default_factory=Lost)
     gap: str = ""
+    has_events: bool = True
 
 
 #: Blocks of one stack, and the frame that allocated them (`is_caller`), if it is known.
 _Outstanding = tuple[StackStats, Stack, Frame | None]
 
 
-def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict, str]:
-    """The verdict on what is outstanding, and the reason in one sentence."""
-    if verdict_input.lost_heap_events:
-        lost = counted(verdict_input.lost_heap_events, "heap event was", "heap events were")
-        return Verdict.UNSURE, f"{lost} lost"
+def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict | None, str]:
+    """The verdict on what is outstanding, and the reason in one sentence.
+
+    None if there is nothing to judge.
+    """
+    if verdict_input.lost.events:
+        return Verdict.UNSURE, _lost(verdict_input.lost)
     callers = symbolizer.first([stack for _, stack in verdict_input.stacks], is_caller)
     outstanding = [
         (*row, caller) for row, caller in zip(verdict_input.stacks, callers, strict=True)
@@ -74,9 +80,18 @@ def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Ver
     unknown = [row for row, _, caller in outstanding if caller is None or not caller.module]
     if unknown:
         return Verdict.UNSURE, _not_known(unknown[0])
+    if not verdict_input.has_events:
+        return None, "nothing was allocated or freed while kwatch traced"
     if outstanding:
         return Verdict.CLEAN, "only blocks that system libraries keep are outstanding"
     return Verdict.CLEAN, "no outstanding block is old enough to count"
+
+
+def _lost(lost: Lost) -> str:
+    events = counted(lost.events, "event of the heap was", "events of the heap were")
+    causes = ", ".join(cause.replace("_", " ") for cause in lost.by_cause)
+    cure = "; a larger --buffer may help" if buffer_helps(lost) else ""
+    return f"{events} lost ({causes}){cure}"
 
 
 def _not_known(row: StackStats) -> str:

@@ -29,6 +29,7 @@ from kwatch.kernel.privileges import cure_of, refused
 _DATA_HEAD, _DATA_TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, as u64
 _RECORD_LOST, _RECORD_COMM, _RECORD_SAMPLE, _RECORD_MMAP2 = 2, 3, 9, 10
 _MISC_COMM_EXEC = 1 << 13
+_SIZE_AT = 6  # in struct perf_event_header
 _PAGE = mmap.PAGESIZE
 
 Bytes = npt.NDArray[np.uint8]
@@ -51,15 +52,23 @@ class CpuPerfRing:
             cure = "raise /proc/sys/kernel/perf_event_mlock_kb" if is_locked else cure_of(error)
             raise KwatchError(why, cure) from error
         self._size = size
+        self.is_empty = True
         self._control = np.frombuffer(self._map, np.uint64, _PAGE // 8)
         self._data = np.frombuffer(self._map, np.uint8, size, _PAGE)
         perf.enable(self.fd)
 
-    def drain(self) -> Bytes | None:
-        """Removes and returns everything that was written since the last call."""
+    def drain(self, most: int | None = None) -> Bytes | None:
+        """Removes and returns what was written since the last call.
+
+        With `most`, whole records of about that many bytes; `is_empty` says whether more are left.
+        """
         head, tail = int(self._control[_DATA_HEAD]), int(self._control[_DATA_TAIL])
+        self.is_empty = True
         if head == tail:
             return None
+        if most is not None and head - tail > most:
+            self.is_empty = False
+            head = self._end_of_records(tail, tail + most)
         start, length = tail % self._size, head - tail
         if start + length <= self._size:
             data = self._data[start : start + length].copy()
@@ -68,6 +77,13 @@ class CpuPerfRing:
             data = np.concatenate((self._data[start:], self._data[: length - until_end]))
         self._control[_DATA_TAIL] = head
         return data
+
+    def _end_of_records(self, at: int, least: int) -> int:
+        """The end of the first record, from `at` on, that reaches `least`."""
+        sizes = self._data.view(np.uint16)  # records are aligned to 8 bytes
+        while at < least:
+            at += int(sizes[at % self._size // 2 + _SIZE_AT // 2])
+        return at
 
     def close(self) -> None:
         del self._control, self._data
@@ -95,9 +111,14 @@ class PerfRings:
         """The descriptors to poll."""
         return [ring.fd for ring in self._cpus]
 
-    def drain(self) -> list[Bytes]:
-        """The raw records of each CPU that has any."""
-        return [data for ring in self._cpus if (data := ring.drain()) is not None]
+    def drain(self, most: int | None = None) -> list[Bytes]:
+        """The raw records of each CPU that has any; with `most`, about so many bytes of each."""
+        return [data for ring in self._cpus if (data := ring.drain(most)) is not None]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the last `drain` took everything."""
+        return all(ring.is_empty for ring in self._cpus)
 
     def close(self) -> None:
         for ring in self._cpus:

@@ -32,6 +32,8 @@ _PATIENCE_NS = 1_000_000_000
 _MAX_LATE = 4096
 _AT_ONCE = 512  # control records; each may take a millisecond, and signals wait meanwhile
 _MAX_WAITING = 32768
+_MAX_STACKS_WAITING = 4096  # records of stacks; further ones stay in their ring, which fills up
+_STACKS_AT_ONCE = 1 << 20  # bytes of the stack ring of a CPU
 _MAX_S = 0.25  # a new stack, which does not end a wait, waits at most this long
 _UNCONCERNED_S = 0.001  # between reads of control records that concern no target
 _MIN_STACKS, _MAX_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
@@ -45,12 +47,14 @@ class Drained:
 
     The events of an ordered source (kwatch.programs.sources) are one array in order of time; the
     events of another source are one array for each CPU. They are views of the rings.
+    `is_crowded`: system-wide, there are more control records than can be applied in time.
     """
 
     control: list[Control] = field(default_factory=list)
     stacks: list[ControlRecord] = field(default_factory=list)
     ordered: dict[str, Batch] = field(default_factory=dict)
     unordered: dict[str, list[Batch]] = field(default_factory=dict)
+    is_crowded: bool = False
 
 
 class Stream:
@@ -70,6 +74,8 @@ class Stream:
         self._stacks = PerfRings(stacks, size, size // 4) if stacks else None
         self._late_control: list[Control] = []
         self._late_stacks: list[ControlRecord] = []  # separate: many must not delay the others
+        self._takes_all = options.system_wide  # the session skips most of very many records
+        self._is_crowded = False
         self._has_more = False  # control records that the last batch left over
         self._is_behind = False  # records or events that have arrived are not delivered yet
         self.delivered_ns = 0  # all earlier events have been delivered
@@ -157,7 +163,8 @@ class Stream:
         """
         complete = min(ring.complete_until(now) for ring in self._rings.values())
         control, cut = self._control_until(complete if patient else now)
-        drained = Drained(control, self.read_stacks(cut) if with_stacks else [])
+        stacks = self.read_stacks(cut) if with_stacks else []
+        drained = Drained(control, stacks, is_crowded=self._is_crowded)
         for source, ring in self._rings.items():
             batches = ring.read(cut, marked=cut == now)
             if source.ordered:
@@ -167,7 +174,8 @@ class Stream:
         apply(drained)
         for ring in self._rings.values():
             ring.release()
-        self._is_behind = cut < now or bool(self._late_control or self._late_stacks)
+        is_waiting = bool(self._late_control or self._late_stacks)
+        self._is_behind = cut < now or is_waiting or self._has_more_stacks
         self.delivered_ns = cut
         return cut
 
@@ -176,7 +184,8 @@ class Stream:
         ordered = [*self._late_control, *self._read_control()]
         ordered.sort(key=_time_of)
         count = bisect_left(ordered, cut, key=_time_of)
-        self._has_more = count > _AT_ONCE
+        self._is_crowded = self._takes_all and count > _AT_ONCE
+        self._has_more = count > _AT_ONCE and not self._is_crowded
         if self._has_more:
             cut = max(ordered[_AT_ONCE].time_ns, ordered[0].time_ns + 1)
             count = bisect_left(ordered, cut, key=_time_of)
@@ -197,15 +206,31 @@ class Stream:
         return found
 
     def read_stacks(self, before_ns: float) -> list[ControlRecord]:
-        """Returns the records of the stack ring from before a moment, in order of time."""
-        drained = self._stacks.drain() if self._stacks is not None else []
+        """Returns the records of the stack ring from before a moment, in order of time.
+
+        While very many later ones wait, those in the ring are later, too, and stay there.
+        """
+        found = self._waiting_stacks(before_ns)
+        if self._stacks is None or len(self._late_stacks) >= _MAX_STACKS_WAITING:
+            return found
+        drained = self._stacks.drain(_STACKS_AT_ONCE)
         records = itertools.chain.from_iterable(map(control_records, drained))
         # The BPF program counts the lost ones.
         if new := [record for record in records if isinstance(record, ControlRecord)]:
-            self._late_stacks = sorted([*self._late_stacks, *new], key=_time_of)
+            self._late_stacks = sorted([*found, *self._late_stacks, *new], key=_time_of)
+            found = self._waiting_stacks(before_ns)
+        return found
+
+    def _waiting_stacks(self, before_ns: float) -> list[ControlRecord]:
+        if not self._late_stacks or self._late_stacks[0].time_ns >= before_ns:
+            return []
         count = bisect_left(self._late_stacks, before_ns, key=_time_of)
         found, self._late_stacks = self._late_stacks[:count], self._late_stacks[count:]
         return found
+
+    @property
+    def _has_more_stacks(self) -> bool:
+        return self._stacks is not None and not self._stacks.is_empty
 
     def close(self) -> None:
         self._poll.close()

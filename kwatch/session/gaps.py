@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
+_REST = 10  # times as long as a reading takes, until the next one
 _REREAD_S = 1.0  # after a loss: by then, all older records have arrived
 
 
@@ -21,17 +22,26 @@ class RecordGaps:
         self._reread = reread
         self._seen = 0
         self._reread_at = math.inf
+        self._pause_s = _REREAD_S
 
     @property
     def are_open(self) -> bool:
         """Whether records may be missing in the current batch."""
         return self._reread_at < math.inf or self._lost_records() > self._seen
 
+    def close(self) -> None:
+        """Reads the processes again now, if records may be missing."""
+        if self.are_open:
+            self._seen, self._reread_at = self._lost_records(), math.inf
+            self._reread()
+
     def close_due(self) -> None:
         """Reads the processes again some time after a loss."""
         lost, now = self._lost_records(), time.monotonic()
         if lost > self._seen:
-            self._seen, self._reread_at = lost, min(self._reread_at, now + _REREAD_S)
+            self._seen, self._reread_at = lost, min(self._reread_at, now + self._pause_s)
         if now >= self._reread_at:
             self._reread_at = math.inf
             self._reread()
+            # With very many processes that takes long, and the rings fill up meanwhile.
+            self._pause_s = max(_REREAD_S, _REST * (time.monotonic() - now))

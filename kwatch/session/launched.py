@@ -38,14 +38,14 @@ class LaunchedCommand:
             return False
         return time.monotonic() < first + GRACE_S
 
-    def pass_on_signal(self) -> None:
-        """Forwards the last signal, unless the terminal has sent it to both."""
-        if self._launched.has_ended():
-            return
-        number = self._signals.last
-        if number == signal.SIGINT and _in_foreground():
-            return
-        os.kill(self._launched.pid, number)
+    def pass_on_signals(self) -> None:
+        """Forwards the new signals, unless the command is in the group that they were sent to."""
+        for arrived in self._signals.take():
+            if self._launched.has_ended():
+                return
+            shares_group = os.getpgid(self._launched.pid) == os.getpgrp()
+            if not (arrived.is_for_group and shares_group):
+                os.kill(self._launched.pid, arrived.number)
 
     def say_if_waiting(self) -> None:
         """Says once that kwatch is waiting, if the signal does not end the command."""
@@ -61,9 +61,8 @@ class LaunchedCommand:
     def see_out(self, is_over: Callable[[], bool]) -> None:
         """Waits until the command, which is no longer traced, ends, or until `is_over`."""
         while not self._launched.has_ended() and not is_over():
-            if select.select([self._signals], [], [], _LOOK_S)[0]:
-                self._signals.read()
-                self.pass_on_signal()
+            select.select([self._signals], [], [], _LOOK_S)
+            self.pass_on_signals()
             self.say_if_waiting()
 
     def status(self, is_known: bool) -> int:
@@ -72,15 +71,3 @@ class LaunchedCommand:
             return self._launched.wait()  # the exit is recorded just before wait() can return it
         self._say(f"kwatch: {self._name} (pid {self._launched.pid}) is still running")
         return 128 + self._signals.last if self._signals.last else ExitCode.DONE
-
-
-def _in_foreground() -> bool:
-    """Whether a terminal sends its signals to kwatch. Any standard stream may be the terminal."""
-    return any(_is_led_by_us(descriptor) for descriptor in range(3))
-
-
-def _is_led_by_us(descriptor: int) -> bool:
-    try:
-        return os.tcgetpgrp(descriptor) == os.getpgrp()
-    except OSError:
-        return False

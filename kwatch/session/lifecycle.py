@@ -171,6 +171,8 @@ class Lifecycle:
             process = self._tracees.register_ended(found)
         elif self.has_gaps and process.facts.comm != found.comm:  # its exec may have been lost
             process.facts = replace(process.facts, comm=found.comm, exe="")
+        elif not self._options.names_programs:  # no record said that it was renamed
+            process.facts = replace(process.facts, comm=found.comm)
         process.facts = replace(process.facts, exited=True, killed_by=found.killed_by)
         process.ended_ns = time_ns
         self.ending.append(process)
@@ -214,12 +216,10 @@ class Lifecycle:
         if self._predates(record.pid, record.time_ns):
             return
         if process is None:
-            if (
-                record.is_exec
-                and self._options.comms
-                and len(self._pending_execs) < _MAX_PENDING_EXECS
-            ):
+            if record.is_exec and self._options.comms:
                 self._pending_execs[record.pid] = _PendingExec()
+            if len(self._pending_execs) > _MAX_PENDING_EXECS:
+                del self._pending_execs[next(iter(self._pending_execs))]
             return
         if record.is_exec:
             process.code.begin_exec()

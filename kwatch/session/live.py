@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 from kwatch.errors import KwatchError
 from kwatch.model.options import TraceOptions
@@ -20,6 +20,7 @@ from kwatch.session.observer import Observer
 from kwatch.session.session import Session
 from kwatch.session.tracees import Tracees
 from kwatch.session.tracer import Tracer
+from kwatch.system.priority import raise_reader_priority
 from kwatch.system.signals import Signals
 from kwatch.targets import processes
 from kwatch.targets.connector import Connector
@@ -66,6 +67,8 @@ class LiveSession:
                 closing(Session(options, self.tracer, self._notices, on_exit, observers))
             )
             self._attaching = Attaching(options, self.tracer, self.session.stacks, self.tracees)
+            with suppress(KwatchError):  # `kwatch doctor` tells
+                raise_reader_priority()
             self._connector = stack.enter_context(closing(Connector())) if options.comms else None
             self._opened = stack.pop_all()
 
@@ -120,6 +123,8 @@ class LiveSession:
         stream = self.tracer.stream
         stream.deliver(self.session.apply, with_stacks=self.session.has_room_for_stacks)
         self.tracees.end_gone(self._gone())
+        if self.options.heap:
+            self.tracees.usage.read_due()
         for pid in renamed:  # after an exec that ended the target of the same pid is applied
             self._attaching.attach_named(pid, late=True)
 
@@ -127,6 +132,7 @@ class LiveSession:
         """Detaches the tracepoints and applies the remaining events while `is_wanted`."""
         self.tracer.stop()
         self.tracer.stream.deliver_rest(self.session.apply, is_wanted)
+        self.session.close_gaps()
         self.session.losses.finished = True
         self.session.losses.refresh()
 

@@ -6,14 +6,15 @@ from __future__ import annotations
 import struct
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from kwatch.kernel import bpf
 from kwatch.model.losses import (
     CONTROL_RING_FULL,
     MAPPING_RECORD_LOST,
+    PROCESS_SKIPPED,
     PROCESS_UNKNOWN,
-    TRACEPOINT_MISSED,
+    heap_losses,
     may_hide_exit,
     name_of,
 )
@@ -22,20 +23,27 @@ from kwatch.rings.stream import Stream
 from kwatch.wire.events import Loss
 from kwatch.wire.maps import LossKey
 
+#: The owners of losses that no known process has: any process, or one that is in no report.
+_ANY, _UNREPORTED = 0, -1
+
 _REST = 20  # all losses are read again after this many times the duration of a read
 
 _Causes = dict[str, int]
 
 
 class LossCounters:
-    """The counters in the kernel and in the stream. Process 0 stands for unknown processes.
+    """The counters in the kernel and in the stream.
 
     `mappings`: whether lost records of mappings and names count. `tracepoints`: the descriptors of
-    the attached programs.
+    the attached programs, by the cause that counts what they missed.
     """
 
     def __init__(
-        self, counters: bpf.Map, stream: Stream, tracepoints: list[int], mappings: bool
+        self,
+        counters: bpf.Map,
+        stream: Stream,
+        tracepoints: Mapping[str, list[int]],
+        mappings: bool,
     ) -> None:
         self._counters = counters
         self._stream = stream
@@ -50,11 +58,12 @@ class LossCounters:
         for key, value in self._counters.items():
             lost = LossKey.from_buffer_copy(key)
             found[lost.tgid][name_of(Loss(lost.cause))] = struct.unpack("Q", value)[0]
-        _add(found[0], _named(self._disowned))
-        _add(found[0], self._lost_mappings(found))
-        _add(found[0], _named(+self._stream.undelivered))
-        if missed := sum(map(bpf.recursion_misses, self._tracepoints)):
-            found[0][TRACEPOINT_MISSED] = missed
+        _add(found[_UNREPORTED], _named(self._disowned))
+        _add(found[_ANY], self._lost_mappings(found))
+        _add(found[_ANY], _named(+self._stream.undelivered))
+        for cause, programs in self._tracepoints.items():
+            if missed := sum(map(bpf.recursion_misses, programs)):
+                found[_ANY][cause] = missed
         return found
 
     def of(self, pid: int) -> _Causes:
@@ -65,9 +74,12 @@ class LossCounters:
         """Removes the counters of an ended process: its pid may be reused."""
         self._forgotten_control += self._take(pid)[Loss.CONTROL_RING_FULL]
 
-    def disown(self, pid: int) -> None:
-        """Counts the losses of a pid without a known process as those of an unknown process."""
-        self._disowned += self._take(pid)
+    def disown(self, pid: int, causes: Iterable[str]) -> None:
+        """Counts the losses of a pid without a known process as those of an unknown process.
+
+        `causes`: the names of those that were read.
+        """
+        self._disowned += self._take(pid, [Loss[name.upper()] for name in causes])
 
     def _lost_mappings(self, found: dict[int, _Causes]) -> _Causes:
         """Lost control records that the kernel itself wrote, not the BPF programs."""
@@ -75,12 +87,12 @@ class LossCounters:
         rest = self._stream.lost_control_records - from_programs - self._forgotten_control
         return {MAPPING_RECORD_LOST: rest} if rest > 0 and self._mappings else {}
 
-    def _of(self, pid: int) -> Counter[Loss]:
-        values = {cause: self._counters.get(bytes(LossKey(pid, cause))) for cause in Loss}
+    def _of(self, pid: int, causes: Iterable[Loss] = Loss) -> Counter[Loss]:
+        values = {cause: self._counters.get(bytes(LossKey(pid, cause))) for cause in causes}
         return Counter({cause: struct.unpack("Q", n)[0] for cause, n in values.items() if n})
 
-    def _take(self, pid: int) -> Counter[Loss]:
-        taken = self._of(pid)
+    def _take(self, pid: int, causes: Iterable[Loss] = Loss) -> Counter[Loss]:
+        taken = self._of(pid, causes)
         for cause in taken:
             self._counters.delete(bytes(LossKey(pid, cause)))
         return taken
@@ -90,7 +102,8 @@ class LossAccount:
     """The losses as reports show them; `refresh` reads them again.
 
     `known`: the pids of the session's processes. `unknown_events` returns how many events are in no
-    report so far. `finished`: whether all events have been delivered.
+    report so far, `skipped_events` how many were left out with their process.
+    `finished`: whether all events have been delivered.
     """
 
     def __init__(
@@ -99,11 +112,13 @@ class LossAccount:
         stream: Stream,
         known: Container[int],
         unknown_events: Callable[[], int],
+        skipped_events: Callable[[], int] = lambda: 0,
     ) -> None:
         self._counters = counters
         self._stream = stream
         self._known = known
         self._unknown_events = unknown_events
+        self._skipped_events = skipped_events
         self._losses: dict[int, _Causes] = {}
         self._unknown_since: dict[int, int] = {}  # pids with losses and without a process
         self._next_refresh = 0.0
@@ -112,10 +127,12 @@ class LossAccount:
     def refresh(self) -> None:
         began = time.monotonic()
         self._losses = self._counters.read()
-        of_unknown = self._losses.setdefault(0, {})
-        self._disown(of_unknown)
+        unreported = self._losses.setdefault(_UNREPORTED, {})
+        self._disown(unreported)
         if events := self._unknown_events():
-            of_unknown[PROCESS_UNKNOWN] = events
+            unreported[PROCESS_UNKNOWN] = events
+        if events := self._skipped_events():
+            unreported[PROCESS_SKIPPED] = events
         now = time.monotonic()
         self._next_refresh = now + _REST * (now - began)
 
@@ -128,27 +145,40 @@ class LossAccount:
 
     def of(self, pid: int) -> Lost:
         """The losses of the process and of unknown processes."""
-        causes: _Causes = {}
-        for owner in (pid, 0):
-            _add(causes, self._losses.get(owner, {}))
+        causes = self._sum(pid, _ANY, _UNREPORTED)
         return Lost(sum(causes.values()), causes)
+
+    def of_heap(self, pid: int) -> Lost:
+        """The losses that may make the numbers of the process's heap wrong."""
+        return heap_losses(self._sum(pid, _ANY))
+
+    @property
+    def unreported(self) -> int:
+        """How many events of processes that are in no report would have made a verdict unsure."""
+        return heap_losses(self._sum(_UNREPORTED)).events
+
+    def _sum(self, *owners: int) -> _Causes:
+        causes: _Causes = {}
+        for owner in owners:
+            _add(causes, self._losses.get(owner, {}))
+        return causes
 
     @property
     def may_hide_exit(self) -> bool:
         """Whether an exit may have been lost."""
         return any(map(may_hide_exit, self._losses.values()))
 
-    def _disown(self, of_unknown: _Causes) -> None:
-        """Counts losses of processes that will never be known for every process."""
+    def _disown(self, unreported: _Causes) -> None:
+        """Counts the losses of processes that will never be known together."""
         now = time.monotonic_ns()
-        unknown = [pid for pid in self._losses if pid and pid not in self._known]
+        unknown = [pid for pid in self._losses if pid > 0 and pid not in self._known]
         self._unknown_since = {pid: self._unknown_since.get(pid, now) for pid in unknown}
         for pid, since_ns in self._unknown_since.items():
             if self.finished or since_ns < self._stream.delivered_ns:
-                self._counters.disown(pid)
-                _add(of_unknown, self._losses.pop(pid))
+                self._counters.disown(pid, self._losses[pid])
+                _add(unreported, self._losses.pop(pid))
             elif lost := self._losses[pid].get(CONTROL_RING_FULL):
-                _add(of_unknown, {CONTROL_RING_FULL: lost})  # perhaps the process's fork
+                _add(unreported, {CONTROL_RING_FULL: lost})  # perhaps the process's fork
 
 
 def _named(losses: Counter[Loss]) -> _Causes:

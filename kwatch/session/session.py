@@ -18,14 +18,17 @@ from kwatch.processes.process_table import ProcessTable
 from kwatch.programs.sources import EVENT_SOURCES, SYSCALLS
 from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord
 from kwatch.rings.stream import Drained, by_process
+from kwatch.session.ended import EndedProcesses
 from kwatch.session.gaps import RecordGaps
 from kwatch.session.lifecycle import Lifecycle, mapping_of
 from kwatch.session.losses import LossAccount
 from kwatch.session.notices import Notices
 from kwatch.session.observer import Observer
+from kwatch.session.short_lived import ShortLived
 from kwatch.session.slot_events import SlotAccount, SlotEvents, count_foreign
 from kwatch.session.tracees import Tracees
 from kwatch.session.tracer import Tracer
+from kwatch.stacks.assembler import stack_of
 from kwatch.stacks.pending import PendingStacks
 from kwatch.stacks.reader import StackReader
 from kwatch.symbols.reader import Reader
@@ -35,10 +38,12 @@ from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.tables.publisher import TablePublisher
 from kwatch.tables.stores import TableStores
 from kwatch.tables.table_loader import TableLoader
-from kwatch.wire.events import Batch, types_of
+from kwatch.wire.events import Batch, Loss, types_of
 
 _LOOK_S = 0.002  # between checks for newly mapped code
 _STACKS_S = 0.002  # limit for reading the stacks of one batch
+_MUST_READ_S = 1.0  # limit for those of a batch that cannot wait; the rest is sent again
+_MUST_READ_ALL_S = 0.2  # system-wide
 
 
 class Session:
@@ -62,7 +67,8 @@ class Session:
         self._on_exit = on_exit
         self._observers = observers
         self.stacks = self._stack_reader(notices) if options.stacks else None
-        self._pending = PendingStacks(tracer.stream.read_stacks, self._read_stack)
+        self._pending = PendingStacks(tracer.stream.read_stacks, self._read_stack, self._drop_stack)
+        self._dropped_stacks: dict[int, set[int]] = {}  # by pid
         self.tracees = Tracees(options, tracer, self.stacks, notices, self._ended)
         self._slot_events = {
             source.name: SlotEvents(
@@ -74,10 +80,16 @@ class Session:
             for source in EVENT_SOURCES
             if source.ring and not source.ordered
         }
+        self.ended = EndedProcesses(self.process_table, self.syscalls)
+        self._short_lived = ShortLived(self.process_table, self.ended)
         self._lifecycle = Lifecycle(options, self.tracees, self._pid_reused)
         self._gaps = RecordGaps(self._lost_records, self._reread)
         self.losses = LossAccount(
-            tracer.losses, tracer.stream, self.process_table, lambda: self.unknown_events
+            tracer.losses,
+            tracer.stream,
+            self.process_table,
+            lambda: self.unknown_events,
+            lambda: self._short_lived.skipped_events,
         )
         self.concerns = self._lifecycle.concerns
         self._unknown_events = 0
@@ -107,6 +119,8 @@ class Session:
         Unordered events are applied after forks, which make their processes known, and before
         exits.
         """
+        self._short_lived.skip(drained)
+        self._pending.limit(_MUST_READ_ALL_S if self.options.system_wide else _MUST_READ_S)
         for source, events in self._slot_events.items():
             events.begin(drained.unordered.get(source, []))
         self._lifecycle.foresee(drained.control)
@@ -120,6 +134,7 @@ class Session:
             self._show_batches(source, drained.unordered.get(source, []))
         self._end_those_ending()
         self._gaps.close_due()
+        self._resend_stacks()
         if self.stacks is not None:
             self.stacks.batch_done(self.process_table)
 
@@ -176,6 +191,19 @@ class Session:
     def _lost_records(self) -> int:
         return self._tracer.stream.lost_control_records + self._lifecycle.missed_unmaps
 
+    def gap(self, process: Process) -> str:
+        """Why kwatch may have missed some of the process's heap; empty if it missed nothing."""
+        if process.facts.exited and self._gaps.are_open:
+            return (
+                "records of mappings were lost shortly before it ended, so an allocator may have "
+                "had no probes"
+            )
+        return self.tracees.gap(process)
+
+    def close_gaps(self) -> None:
+        """Makes up for missing control records of the processes that still run."""
+        self._gaps.close()
+
     def _reread(self) -> None:
         """Reads all processes again: execs and mappings may be among the lost records."""
         for process in self.process_table:
@@ -192,6 +220,8 @@ class Session:
             events.apply_until(time_ns)
 
     def _read_stack(self, data: bytes) -> None:
+        if self._short_lived.was_skipped(data):
+            return
         self._look_for_code()
         raw = self.stacks.assembled(data) if self.stacks is not None else None
         if raw is None or self.stacks is None:
@@ -200,14 +230,33 @@ class Session:
         if process is not None:
             self.stacks.add(process, raw)
 
+    def _drop_stack(self, data: bytes) -> None:
+        pid, stack = stack_of(data)
+        self._dropped_stacks.setdefault(pid, set()).add(stack)
+
+    def _resend_stacks(self) -> None:
+        """Counts the dropped stacks as lost, until they are sent again."""
+        dropped, self._dropped_stacks = self._dropped_stacks, {}
+        for pid, stacks in dropped.items():
+            self._tracer.stream.undelivered[Loss.STACK_RING_FULL] += len(stacks)
+            process = self.process_table.get(pid)
+            if process is not None and self.stacks is not None:
+                self.stacks.resend(process, stacks)
+
     def _stack_read(self, process: Process, identity: int, stack: Stack) -> None:
         for observer in self._observers:
             observer.on_stack(process, identity, stack)
 
     def _ended(self, process: Process) -> None:
         self._on_exit(process)
+        if self.options.system_wide:
+            self.ended.add(process.facts.comm, process.slot)
         for events in self._slot_events.values():
             events.drop(process.slot)
+
+    def skip(self, process: Process) -> None:
+        """Counts the heap events of a process that has ended and gets no report as lost."""
+        self._short_lived.leave_out(process)
 
     @property
     def unknown_events(self) -> int:
@@ -231,10 +280,13 @@ class Session:
     def read_stacks(self, seconds: float, before_ns: float = math.inf) -> None:
         """Reads all stacks from before a moment.
 
-        Waits at most `seconds` for the unwind tables that they need.
+        Waits at most `seconds` for the unwind tables that they need; with 0, those that need some
+        are left as they are known.
         """
+        if before_ns == math.inf:
+            self._pending.limit(max(seconds, _MUST_READ_ALL_S))
         self._pending.read_before(before_ns)
-        if self.stacks is not None:
+        if self.stacks is not None and (seconds or before_ns == math.inf):
             self.stacks.finish(seconds)
 
     @property

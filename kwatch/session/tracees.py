@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from kwatch.errors import KwatchError
 from kwatch.kernel.perf import EVERY_PROCESS
-from kwatch.model.options import TraceOptions
+from kwatch.model.options import Returns, TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
@@ -18,6 +18,7 @@ from kwatch.processes.process_table import ProcessTable
 from kwatch.procfs.mappings import Mapping, file_of, read_mappings
 from kwatch.session.notices import Notices
 from kwatch.session.tracer import Tracer
+from kwatch.session.usage_watch import UsageWatch
 from kwatch.stacks.reader import StackReader
 from kwatch.targets import processes
 from kwatch.wire.maps import TargetFlag
@@ -39,6 +40,7 @@ class Tracees:
         on_end: Callable[[Process], None],
     ) -> None:
         self.process_table = ProcessTable()
+        self.usage = UsageWatch(self.process_table)
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
@@ -48,7 +50,7 @@ class Tracees:
         self._stacks = stacks
         self._notices = notices
         self._on_end = on_end
-        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes)
+        self._probes = HeapProbes(tracer.attacher, options.alloc_prefixes, options.returns)
 
     def make_target(self, process: Process, flags: int) -> None:
         """Makes the BPF programs trace the process."""
@@ -72,6 +74,8 @@ class Tracees:
             return None
         process = self.register(found)
         process.code.mm_id = mm_id
+        if self._options.heap:
+            self.usage.joined(process)
         if self._options.mappings:
             self.mapped(process, self.mappings(pid))
         return process
@@ -96,7 +100,9 @@ class Tracees:
         self.join(process, self.mappings)
 
     def join(self, process: Process, mappings_of: Callable[[int], list[Mapping]]) -> None:
-        if not self._options.heap:
+        if self._options.heap:
+            self.usage.joined(process)
+        else:
             self._notices.announce(_named(process))
         if not self._options.mappings:
             return
@@ -156,6 +162,15 @@ class Tracees:
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self.mappings(process.pid))
 
+    def use_ret_sites(self, process: Process) -> None:
+        """Probes a process anew, without return probes, which would harm it.
+
+        Before it is probed, set `returns` of its coverage instead.
+        """
+        self._tracer.attacher.detach(process.pid)
+        process.coverage = Coverage(process.pid, late=True, returns=Returns.RET)
+        self.mapped(process, self.mappings(process.pid))
+
     def replaced(self, process: Process) -> None:
         """An exec turned a target into a program that is not traced: report its old state."""
         process.exec_state.replaced = True
@@ -188,6 +203,10 @@ class Tracees:
     def unmatched_prefixes(self) -> list[str]:
         """The --alloc-prefix values that have matched nothing so far."""
         return self._probes.unmatched if self._options.heap else []
+
+    def uncalled(self, process: Process) -> list[tuple[str, int]]:
+        """The files of which the process has called no probed function, and how many are probed."""
+        return self._probes.uncalled(process.coverage)
 
     def gone(self, delivered_ns: int) -> list[Process]:
         """Processes whose exit was lost: already missing before the last delivered event."""

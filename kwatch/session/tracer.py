@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.kernel import perf
+from kwatch.model.losses import LIFECYCLE_MISSED, TRACEPOINT_MISSED
 from kwatch.model.options import TraceOptions
 from kwatch.probes.attach import Attacher
 from kwatch.programs import tracepoints
@@ -118,7 +119,7 @@ class Tracer:
             self.losses = LossCounters(
                 programs.maps["losses"],
                 self.stream,
-                [programs.programs[name] for name in self._attached],
+                self._misses(),
                 has_mappings,
             )
             self.attacher = stack.enter_context(closing(Attacher(programs)))
@@ -140,6 +141,14 @@ class Tracer:
         self.call_slots = CallSlots(maps, flags)
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
+
+    def _misses(self) -> dict[str, list[int]]:
+        """The attached programs by the cause that counts what they miss."""
+        found: dict[str, list[int]] = {TRACEPOINT_MISSED: [], LIFECYCLE_MISSED: []}
+        for name in self._attached:
+            cause = LIFECYCLE_MISSED if name.startswith("process_") else TRACEPOINT_MISSED
+            found[cause].append(self.programs.programs[name])
+        return found
 
     def stop(self) -> None:
         """Detaches the tracepoints: no new events arrive; the rings can still be drained."""

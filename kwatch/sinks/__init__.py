@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kwatch.model.snapshot import Snapshot
+from kwatch.model.snapshot import EndedSummary, Snapshot
 
 
 class Sink(Protocol):
@@ -13,6 +13,9 @@ class Sink(Protocol):
 
     def write(self, snapshot: Snapshot) -> None:
         """Write and flush the whole snapshot."""
+
+    def write_ended(self, summary: EndedSummary) -> None:
+        """Write and flush what ended processes did."""
 
     def close(self) -> None:
         """Flush what is buffered. No write follows."""

@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from kwatch.model.frame import Frame
-from kwatch.model.snapshot import CallStackStats, HeapStats, Snapshot, StackStats, SyscallSummary
+from kwatch.model.snapshot import (
+    CallStackStats,
+    EndedSummary,
+    HeapStats,
+    Snapshot,
+    StackStats,
+    SyscallSummary,
+)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\ud[89a-f]")
@@ -23,6 +30,10 @@ class JsonLines:
 
     def write(self, snapshot: Snapshot) -> None:
         self._stream.write(_text(_snapshot(snapshot)) + "\n")
+        self._stream.flush()
+
+    def write_ended(self, summary: EndedSummary) -> None:
+        self._stream.write(_text({"kind": "ended", **_members(summary)}) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -45,13 +56,19 @@ def _snapshot(snapshot: Snapshot) -> dict[str, object]:
     del record["profile"]
     if snapshot.heap is not None:
         record["heap"] = _heap(snapshot.heap)
+    if snapshot.memory is not None:
+        stacks = [_stack(stack) for stack in snapshot.memory.stacks]
+        record["memory"] = _members(snapshot.memory) | {"stacks": stacks}
     if snapshot.syscalls is not None and snapshot.syscalls.stacks is not None:
         record["syscalls"] = _syscalls(snapshot.syscalls, snapshot.syscalls.stacks)
     return record
 
 
 def _heap(heap: HeapStats) -> dict[str, object]:
-    return _members(heap) | {"stacks": [_stack(stack) for stack in heap.stacks]}
+    return _members(heap) | {
+        "stacks": [_stack(stack) for stack in heap.stacks],
+        "young_stacks": [_stack(stack) for stack in heap.young_stacks],
+    }
 
 
 def _stack(stack: StackStats) -> dict[str, object]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from kwatch.errors import NO_ROOM, KwatchError, UsageError
 from kwatch.model.options import ReportOptions
-from kwatch.model.snapshot import Snapshot
+from kwatch.model.snapshot import EndedSummary, Snapshot
 from kwatch.sinks import Sink
 from kwatch.sinks.formats import PROFILE_FORMATS
+from kwatch.system import stdio
 from kwatch.units import counted
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class Output:
                 raise KwatchError("standard output is closed", "give an --output file")
             return sys.stdout
         try:
-            return open(path, "w", encoding="utf-8", errors="surrogateescape")
+            file = stdio.open_output(path, os.O_TRUNC)
+            return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise KwatchError(
                 f"{path or repr(path)} cannot be written: {error.strerror}", "give another --output"
@@ -104,6 +107,10 @@ class Output:
                     self._stream, f"({counted(others, 'more process', 'more processes')})\n"
                 )
             )
+
+    def write_ended(self, summary: EndedSummary) -> None:
+        """Writes what ended processes did, by name."""
+        self._put(lambda: self._sink.write_ended(summary))
 
     def _put(self, action: Callable[[], None]) -> None:
         try:

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kwatch.model.frame import Ending
 from kwatch.wire import events
-from kwatch.wire.events import EventType
+from kwatch.wire.events import EventType, event_type
 from kwatch.wire.unwind_rows import STACK_BY_FRAME_POINTER, StackEnd
 
 MAX_COPIES = 512  # copies that wait for their stacks or, with these, for tables
+
+_TGID, _STACK = struct.Struct("<I"), struct.Struct("<Q")
+_HEAD_SIZE = events.CONTROL.itemsize  # the pid is its last member
+_STACK_AT = _HEAD_SIZE + 8  # in struct kwatch_stack; first in struct kwatch_stack_memory
 
 ENDINGS = {
     StackEnd.COMPLETE: Ending.COMPLETE,
@@ -47,6 +52,14 @@ class RawStack:
         if ending is Ending.COMPLETE and self.by_frame_pointer:
             return Ending.FRAME_POINTERS
         return ending
+
+
+def stack_of(record: bytes) -> tuple[int, int]:
+    """The pid and the stack's id of a record of the stack ring."""
+    of_memory = event_type(record) == EventType.STACK_MEMORY
+    (pid,) = _TGID.unpack_from(record, _HEAD_SIZE - _TGID.size)
+    (stack,) = _STACK.unpack_from(record, _HEAD_SIZE if of_memory else _STACK_AT)
+    return pid, stack
 
 
 class StackAssembler:

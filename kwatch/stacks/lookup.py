@@ -30,6 +30,13 @@ def alloc_stack(process: Process, identity: int) -> Stack:
     return process.heap_stacks.find(identity) or _LOST
 
 
+def mapping_stack(process: Process, identity: int) -> Stack:
+    """The stack of a mapping that the program made; it is that of a traced system call if any."""
+    if identity < events.STACK_IDS:
+        return Stack(ending=Ending.OFF if identity == 0 else _WITHOUT[NoCallStack(identity)])
+    return process.heap_stacks.find(identity) or syscall_stack(process, identity)
+
+
 def syscall_stack(process: Process, identity: int) -> Stack:
     """The stack of a system call; if there is none, its ending says why."""
     if identity < events.STACK_IDS:

@@ -7,6 +7,7 @@ stack that does not fit into its own ring is sent again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -19,14 +20,20 @@ MAX_WAITING = 4096  # further records stay in their ring
 class PendingStacks:
     """`read` is called with each record, in order of time.
 
-    `fetch` returns the records in the ring from before a moment.
+    `fetch` returns the records in the ring from before a moment. `drop` is called instead of `read`
+    with the records for which no time is left.
     """
 
     def __init__(
-        self, fetch: Callable[[float], list[ControlRecord]], read: Callable[[bytes], None]
+        self,
+        fetch: Callable[[float], list[ControlRecord]],
+        read: Callable[[bytes], None],
+        drop: Callable[[bytes], None],
     ) -> None:
         self._fetch = fetch
         self._read = read
+        self._drop = drop
+        self._left_s = math.inf
         self._waiting: deque[ControlRecord] = deque()
 
     def __len__(self) -> int:
@@ -40,6 +47,10 @@ class PendingStacks:
         """Adds records that are later than all waiting ones."""
         self._waiting.extend(records)
 
+    def limit(self, seconds: float) -> None:
+        """Limits the time for all calls of `read_before` until the next limit."""
+        self._left_s = seconds
+
     def read_some(self, seconds: float) -> None:
         """Reads records for at most `seconds`."""
         until = time.monotonic() + seconds
@@ -51,8 +62,11 @@ class PendingStacks:
 
         Later ones wait: events in between may change the code. `math.inf` reads all.
         """
+        until = time.monotonic() + self._left_s
         if found := self._fetch(time_ns):
             both = [*self._waiting, *found]
             self._waiting = deque(sorted(both, key=lambda record: record.time_ns))
         while self._waiting and self._waiting[0].time_ns < time_ns:
-            self._read(self._waiting.popleft().data)
+            use = self._read if time.monotonic() < until else self._drop
+            use(self._waiting.popleft().data)
+        self._left_s = max(0.0, until - time.monotonic())

@@ -83,7 +83,8 @@ class StackReader:
         self._tables.load(process.pid, code)
         self._tables.update(process)
         for mapping in code:
-            if self._symbolizer.prefetch(process.pid, mapping):
+            needs_debug_file = self._symbolizer.prefetch(process.pid, mapping)
+            if needs_debug_file and self.symbolizer_thread.waiting < _MAX_UNNAMED:
                 job = partial(Symbolizer.find_debug_file, pid=process.pid, mapping=mapping)
                 self.symbolizer_thread.submit(job, urgent=True)
 
@@ -130,11 +131,15 @@ class StackReader:
         self._tables.await_tables(seconds)
         self._finish(math.inf)
 
+    def resend(self, process: Process, stacks: Iterable[int]) -> None:
+        """Makes the programs send these stacks again: their frames were dropped."""
+        self._tables.resend(process, stacks)
+
     def batch_done(self, processes: Iterable[Process]) -> None:
         """Call this after each batch, with all processes."""
         self._kept.batch_done()
         self._tables.batch_done(processes)
-        if self._symbolizer.has_retired:
+        if self._symbolizer.has_retired and not self.symbolizer_thread.waiting:
             self.symbolizer_thread.submit(Symbolizer.close_retired)
         if self.is_behind:
             self._finish(_FINISH_S)

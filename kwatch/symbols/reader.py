@@ -17,7 +17,7 @@ from kwatch.symbols import reader_protocol
 from kwatch.symbols.dwarf.libdw import Location
 from kwatch.symbols.reader_process import serve
 from kwatch.system import signals
-from kwatch.system.child import python_command
+from kwatch.system.child import die_with_parent, python_command, reap, take
 
 #: Of one request; the process itself limits its CPU time (reader_process.CPU_LIMIT_S).
 _TIMEOUT_S = 20.0
@@ -156,32 +156,31 @@ class Reader:
         with self._lock:
             pid, self._pid = self._pid, 0
         self._on_end(pid)
-        return os.waitpid(pid, 0)[1]
+        status = reap(pid)
+        return signal.SIGKILL if status is None else status
 
 
 def _fork(ours: socket.socket, theirs: socket.socket) -> int:
+    parent = os.getpid()
     try:
         pid = signals.fork(signal.SIG_DFL)
     except OSError:
         ours.close()
         raise
     if pid == 0:
-        _become_reader(theirs)
+        _become_reader(theirs, parent)
     return pid
 
 
-def _become_reader(sock: socket.socket) -> None:
+def _become_reader(sock: socket.socket, parent: int) -> None:
     """In the child: waits until `on_start` has been called, then executes the program."""
     try:
+        die_with_parent(parent)
         os.setsid()  # SIGINT from the terminal is for kwatch only
-        if not sock.recv(1):
-            os._exit(1)
-        descriptor = os.dup2(sock.fileno(), _DESCRIPTOR)
-        null = os.open(os.devnull, os.O_RDWR)
-        for standard in (0, 1, 2):
-            os.dup2(null, standard)
-        os.closerange(_DESCRIPTOR + 1, 1 << 30)  # libraries may have opened some without O_CLOEXEC
-        os.execv(sys.executable, python_command(serve, str(descriptor)))
+        # Among the others are kwatch's probes, and its end of the socket.
+        take(sock.fileno(), _DESCRIPTOR)
+        if os.read(_DESCRIPTOR, 1):
+            os.execv(sys.executable, python_command(serve, str(_DESCRIPTOR)))
     finally:
         os._exit(1)
 

@@ -18,7 +18,6 @@ from kwatch.errors import KwatchError
 from kwatch.symbols import reader_protocol
 from kwatch.symbols.dwarf import debuginfod
 from kwatch.symbols.dwarf.libdw import Module
-from kwatch.system.child import die_with_parent
 
 #: Seconds of CPU time for one request, and bytes of private memory of the process.
 CPU_LIMIT_S = 5.0
@@ -111,7 +110,6 @@ def _resident() -> int:
 
 def serve(descriptor: str) -> None:
     """Serves a socket that the parent has created. Exits with the parent."""
-    die_with_parent()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

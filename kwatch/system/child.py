@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +13,9 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PACKAGES = str(Path(__file__).resolve().parents[2])
+_MAX_DESCRIPTOR = 1 << 30
+_REAP_S = 2.0  # a killed helper ends within this time, unless the kernel waits for a file for it
+_libc = ctypes.CDLL(None)
 
 
 def python_command(function: Callable[[str], None], argument: str) -> list[str]:
@@ -23,6 +28,53 @@ def python_command(function: Callable[[str], None], argument: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", program, _PACKAGES, argument]
 
 
-def die_with_parent() -> None:
-    """The kernel kills this process when the thread that started it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(parent: int) -> None:
+    """The kernel kills this process when the thread that started it ends; an exec keeps that.
+
+    Ends this process if `parent` ended before. The parent therefore calls os.getpid() for this
+    argument, not the child os.getppid().
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def outlive_parent() -> None:
+    """Undoes `die_with_parent`."""
+    _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def hold_only(*descriptors: int) -> None:
+    """Closes every other descriptor: a probe is attached as long as anyone holds it."""
+    first = 0
+    for descriptor in (*sorted(descriptors), _MAX_DESCRIPTOR):
+        if first < descriptor:  # an empty range would close all
+            os.closerange(first, descriptor)
+        first = descriptor + 1
+
+
+def take(descriptor: int, place: int) -> None:
+    """Moves a descriptor to `place`, leaves the standard streams empty and closes the rest."""
+    os.dup2(descriptor, place)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(null, standard)
+        os.set_inheritable(standard, True)  # dup2() of a descriptor to itself changes nothing
+    os.set_inheritable(place, True)
+    hold_only(0, 1, 2, place)
+
+
+def reap(pid: int, seconds: float = _REAP_S) -> int | None:
+    """Waits for the end of a killed child, and returns its wait status.
+
+    None if it has not ended after that time. A process that waits for a file system that does not
+    answer ends only when that does (linux fs/fuse/dev.c, request_wait_answer()).
+    """
+    process = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        ended = poll.poll(seconds * 1000)
+    finally:
+        os.close(process)
+    return os.waitpid(pid, 0)[1] if ended else None

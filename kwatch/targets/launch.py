@@ -8,9 +8,11 @@ import resource
 import shutil
 import signal
 import subprocess
+from functools import partial
 
 from kwatch.errors import KwatchError
 from kwatch.system import signals
+from kwatch.system.child import die_with_parent, outlive_parent
 
 _MAX_SCRIPTS = 4  # interpreters that are scripts themselves; the kernel's own limit
 _LIST_TIMEOUT_S = 5
@@ -27,9 +29,10 @@ class Launched:
         self._waits = True
         gate_read, self._gate = os.pipe()
         self._report, report_write = os.pipe()
+        kwatch = os.getpid()
         self.pid = signals.fork(signal.SIG_DFL)
         if self.pid == 0:
-            os.close(self._gate)
+            die_with_parent(kwatch)
             _run(command, self.path, gate_read, report_write)
         os.close(gate_read)
         os.close(report_write)
@@ -75,10 +78,10 @@ class Launched:
 def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:
     """Runs in the child. The command inherits nothing of kwatch but the standard streams."""
     try:
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
-            signal.signal(number, signal.SIG_DFL)
+        signals.restore_given()
         resource.setrlimit(resource.RLIMIT_NOFILE, _OWN_LIMIT)
         if os.read(gate, 1):
+            outlive_parent()
             os.execv(path, command)
     except OSError as error:
         os.write(report, (error.strerror or str(error)).encode())
@@ -143,7 +146,11 @@ def _interpreter_of_script(path: str) -> str:
 def _libraries(loader: str, program: str) -> list[str]:
     try:
         listing = subprocess.run(
-            [loader, "--list", program], capture_output=True, timeout=_LIST_TIMEOUT_S, check=False
+            [loader, "--list", program],
+            capture_output=True,
+            timeout=_LIST_TIMEOUT_S,
+            check=False,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []

@@ -74,6 +74,14 @@ class Loss(enum.IntEnum):
     HEAP_CALL_ABANDONED = 10
 
 
+class MappingFlag(enum.IntFlag):
+    """How a mapping was made: `function` of a MAP event."""
+
+    BY_ALLOCATOR = 1
+    OF_FILE = 2
+    MOVED = 4
+
+
 class NoCallStack(enum.IntEnum):
     """Why a system call has no stack."""
 

@@ -17,6 +17,13 @@ SOCKETCALL_NUMBERS = 960
 IPC_NUMBERS = 984
 MAX_PATTERNS = 8
 COOKIE_SIGNATURE_SHIFT = 8
+COOKIE_MOVED_SHIFT = 16
+COOKIE_MOVED_BITS = 6
+COOKIE_FILE_SHIFT = 40
+COOKIE_PUSHED_SHIFT = 56
+MAX_ARGUMENTS = 4
+#: Files with an allocator that are told apart, each time that one is attached.
+MAX_PROBED_FILES = 16384
 
 SHARD_SHIFT = 16
 #: Rows of unwind tables in one shard.
@@ -78,19 +85,37 @@ class AllocSignature(enum.IntEnum):
     FREE = 6
     DELETE = 7
     NEW = 8
+    REALLOCF = 9
+    RESIZE = 10
+    HEAP_CALLOC = 11
+    HEAP_REALLOC = 12
+    HEAP_REALLOCF = 13
+    HEAP_REALLOCARRAY = 14
+    HEAP_ALIGNED = 15
+    HEAP_FREE = 16
+    METHOD_REALLOC = 17
 
     @property
-    def argument_registers(self) -> int:
-        """How many argument registers the probe reads."""
-        return _ARGUMENT_REGISTERS.get(self, 1)
+    def arguments(self) -> tuple[int, ...]:
+        """The arguments that the probe reads, from 0."""
+        return _ARGUMENTS.get(self, (0,))
 
 
-_ARGUMENT_REGISTERS = {
-    AllocSignature.CALLOC: 2,
-    AllocSignature.REALLOC: 2,
-    AllocSignature.ALIGNED: 2,
-    AllocSignature.REALLOCARRAY: 3,
-    AllocSignature.POSIX_MEMALIGN: 3,
+_ARGUMENTS = {
+    AllocSignature.CALLOC: (0, 1),
+    AllocSignature.REALLOC: (0, 1),
+    AllocSignature.REALLOCF: (0, 1),
+    AllocSignature.RESIZE: (0, 1),
+    AllocSignature.ALIGNED: (1,),
+    AllocSignature.REALLOCARRAY: (0, 1, 2),
+    AllocSignature.POSIX_MEMALIGN: (0, 2),
+    AllocSignature.HEAP_CALLOC: (1, 2),
+    AllocSignature.HEAP_REALLOC: (1, 2),
+    AllocSignature.HEAP_REALLOCF: (1, 2),
+    AllocSignature.HEAP_REALLOCARRAY: (1, 2, 3),
+    AllocSignature.HEAP_ALIGNED: (2,),
+    AllocSignature.HEAP_FREE: (1,),
+    AllocSignature.METHOD_REALLOC: (1, 3),
 }
 
 
@@ -118,9 +143,9 @@ class CallInProgress(ctypes.Structure):
         ("state", ctypes.c_uint8),
         ("waiting", ctypes.c_uint8),
         ("interrupted", ctypes.c_uint8),
-        ("reserved1", ctypes.c_uint8),
+        ("mapping", ctypes.c_uint8),
         ("records", ctypes.c_uint32),
-        ("reserved2", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
     )
 
 

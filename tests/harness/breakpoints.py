@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
+from harness.lines import DEADLINE
 from kwatch.elf.elf import Elf
 from kwatch.procfs.mappings import read_mappings
 
@@ -31,3 +33,14 @@ def malloc_of(pid: int) -> Malloc:
                 address = mapping.start + function.offset - mapping.offset
                 return Malloc(pid, address, elf.read(function.vaddr, 1))
     raise AssertionError("no libc")
+
+
+def wait_until_clean(pid: int) -> None:
+    """The kernel removes a killed tracer's probes some time after its exit."""
+    malloc = malloc_of(pid)
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if malloc.is_untouched():
+            return
+        time.sleep(0.02)
+    raise AssertionError("a breakpoint stayed in the target")

@@ -84,6 +84,13 @@ class Session:
             raise AssertionError(f"kwatch ended first: {self.finish()}")
         return self._stderr[index : index + 1][0]
 
+    def printed(self, matches: Callable[[str], bool]) -> str:
+        """Waits for a line on standard output, such as a command's own, and returns it."""
+        index = self._stdout.wait(matches)
+        if index is None:
+            raise AssertionError(f"kwatch ended first: {self.finish()}")
+        return self._stdout[index : index + 1][0]
+
     def document(self, matches: Callable[[Document], bool]) -> Document:
         """Waits for a JSON document on standard output and returns it."""
         index = self._stdout.wait(lambda line: line.startswith("{") and matches(json.loads(line)))

@@ -36,7 +36,7 @@ class Targets:
         self.mm_ids = {}
         self.targets = self
         self.own: set[int] = set()
-        self.attacher = SimpleNamespace(detach=lambda pid: None)
+        self.attacher = SimpleNamespace(detach=lambda pid: None, reads_all_registers=True)
         self.losses = SimpleNamespace(forget=lambda pid: None)
         self.call_slots = SimpleNamespace(mark_threads=lambda pid: None)
 

@@ -9,21 +9,8 @@ import signal
 import time
 
 import pytest
-from harness.breakpoints import malloc_of
+from harness.breakpoints import malloc_of, wait_until_clean
 from harness.libraries import library
-
-DEADLINE = 30.0
-
-
-def wait_until_clean(pid):
-    """The kernel removes a killed tracer's probes some time after its exit."""
-    malloc = malloc_of(pid)
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if malloc.is_untouched():
-            return
-        time.sleep(0.02)
-    raise AssertionError("a breakpoint stayed in the target")
 
 
 def test_killed_at_any_moment_under_load(start, run_kwatch):

@@ -42,6 +42,21 @@ def test_a_loss_on_the_heap_makes_the_verdict_unsure(start, run_kwatch):
     assert final["verdict"] == "unsure"
 
 
+def test_what_others_make_the_kernel_lose_leaves_the_verdict_alone(program, start, run_kwatch):
+    target, bystander = start("leaky"), start("floods", program("passing", "-DNAME=first"))
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--interval", "0.2")
+    kwatch.attached()
+    kwatch.send(signal.SIGSTOP)
+    bystander.go("opened")
+    kwatch.send(signal.SIGCONT)
+    kwatch.document(lambda document: document["lost"]["events"] > 0)
+    target.go()
+    target.end()
+    final = kwatch.finish().final()
+    assert final["lost"]["by_cause"].keys() == {"mapping_record_lost"}
+    assert final["verdict"] == "leak"
+
+
 def test_a_million_a_second_for_ten_seconds(start, run_kwatch):
     target = start("rate", 1_000_000, 10, 2)
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-heap", "-e", "trace=getppid")

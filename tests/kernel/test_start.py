@@ -112,12 +112,12 @@ def failing(*arguments, **named):
 
 @pytest.fixture
 def signals():
-    """kwatch's signal handlers; pytest's own are restored afterwards."""
-    actions = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield Signals()
-    signal.set_wakeup_fd(-1)
-    for number, action in actions.items():
-        signal.signal(number, action)
+    """kwatch blocks signals; pytest's own mask is restored afterwards."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    opened = Signals()
+    yield opened
+    os.close(opened.fileno())
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @pytest.mark.parametrize(

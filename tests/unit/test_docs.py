@@ -159,10 +159,13 @@ def text_of(page: str) -> str:
 def test_every_field_of_the_output_is_named() -> None:
     classes = (
         snapshot.Snapshot,
+        snapshot.EndedSummary,
+        snapshot.EndedStats,
         snapshot.ProcessFacts,
         snapshot.HeapStats,
         snapshot.Frame,
         snapshot.MemoryStats,
+        snapshot.Descriptors,
         snapshot.SyscallSummary,
         snapshot.SyscallStats,
         snapshot.Lost,

@@ -53,7 +53,7 @@ def stream():
 
 @pytest.fixture
 def counters(losses, stream):
-    return LossCounters(losses, stream, [], mappings=True)
+    return LossCounters(losses, stream, {}, mappings=True)
 
 
 @pytest.fixture
@@ -160,3 +160,21 @@ def test_a_later_process_of_the_pid_has_not_its_losses(
     process_table.add(ProcessFacts(KNOWN, 2.0, "later", "/later"), Accounts())
     account.refresh_of(KNOWN)
     assert account.of(KNOWN).by_cause == {}
+
+
+def test_losses_of_other_processes_make_no_verdict_unsure(account, losses, stream):
+    """They are in every report all the same."""
+    losses.count(CHILD, Loss.HEAP_RING_FULL, 3)
+    stream.lost_control_records = 5
+    account.finished = True
+    assert lost(account) == {"heap_ring_full": 3, "mapping_record_lost": 5}
+    assert account.of_heap(KNOWN).events == 0
+    assert account.unreported == 3
+
+
+def test_a_loss_that_may_be_anyones_makes_each_verdict_unsure(account, losses, stream):
+    losses.count(KNOWN, Loss.HEAP_RING_FULL, 2)
+    stream.undelivered[Loss.HEAP_RING_FULL] = 5
+    account.refresh()
+    assert account.of_heap(KNOWN).by_cause == {"heap_ring_full": 7}
+    assert account.of_heap(LATER).by_cause == {"heap_ring_full": 5}

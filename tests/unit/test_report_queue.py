@@ -67,9 +67,7 @@ def draft(pid, stacks, listed):
     facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
     snapshot = Snapshot("final", "", 1.0, facts, heap, None, None, Lost(), None)
     judged = tuple(zip(rows, stacks, strict=True))
-    verdict_input = VerdictInput(
-        judged, program="/app", exited=True, killed_by="", lost_heap_events=0, gap=""
-    )
+    verdict_input = VerdictInput(judged, program="/app", exited=True, killed_by="", gap="")
     return UnsymbolizedSnapshot(snapshot, dict(enumerate(stacks)), verdict_input=verdict_input)
 
 

@@ -103,7 +103,7 @@ def two_cpus(monkeypatch):
     monkeypatch.setattr(stream, "_PATIENCE_NS", 1_000_000)
     names = dict.fromkeys(["control_ring", "syscall_rings"], SimpleNamespace(set=lambda *_: None))
     programs = SimpleNamespace(maps=names)
-    made = stream.Stream(programs, TraceOptions(heap=False, heap_stacks=False))
+    made = stream.Stream(programs, TraceOptions(pids=(1,), heap=False, heap_stacks=False))
     yield made, *writers
     made.close()
 
@@ -182,7 +182,9 @@ def with_stacks(two_cpus, monkeypatch):
     def once(kind, times):
         records = [ControlRecord(time_ns, bytes([kind])) for time_ns in times]
         return SimpleNamespace(
-            drain=lambda: [[records.pop(0) for _ in range(len(records))]], close=lambda: None
+            drain=lambda most=0: [[records.pop(0) for _ in range(len(records))]],
+            is_empty=True,
+            close=lambda: None,
         )
 
     def fill(stacks, control=()):
@@ -198,7 +200,7 @@ def test_each_end_of_a_batch_finds_the_stacks_from_before_it(with_stacks, monkey
     """This holds when too many stacks wait, and when an earlier read has emptied the ring."""
     monkeypatch.setattr(pending, "MAX_WAITING", 1)
     made, seen = with_stacks([10, 20, 30, 40, 50]), []
-    queue = PendingStacks(made.read_stacks, seen.append)
+    queue = PendingStacks(made.read_stacks, seen.append, drop=seen.append)
     queue.add([ControlRecord(5, b"")])
     queue.read_some(0)
     assert not queue.has_room

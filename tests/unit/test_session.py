@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from harness.records import control_record, heap_batch, syscall_record
 
-from kwatch.model.losses import PROCESS_UNKNOWN, TRACEPOINT_MISSED
+from kwatch.model.losses import LIFECYCLE_MISSED, PROCESS_UNKNOWN
 from kwatch.model.options import ReportOptions, TraceOptions
 from kwatch.programs.sources import HEAP, SYSCALLS
 from kwatch.report.reporter import Reporter, call_name
@@ -42,7 +42,7 @@ class Story:
         )
         self.tracer = SimpleNamespace(
             stream=stream,
-            attacher=SimpleNamespace(detach=lambda pid: None),
+            attacher=SimpleNamespace(detach=lambda pid: None, reads_all_registers=True),
             losses=SimpleNamespace(read=lambda: dict(self.losses), forget=lambda pid: None),
             targets=SimpleNamespace(
                 own=set(), mm_id=lambda pid: 0, remove=lambda pid, mm_id: False
@@ -118,7 +118,7 @@ def test_what_kwatch_does_itself_is_not_lost(story):
     assert story.session.unknown_events == 0
 
 
-@pytest.mark.parametrize("cause", ["control_ring_full", TRACEPOINT_MISSED])
+@pytest.mark.parametrize("cause", ["control_ring_full", LIFECYCLE_MISSED])
 def test_an_exit_may_be_among_what_is_lost(story, cause):
     losses = story.session.losses
     losses.refresh()

@@ -34,7 +34,7 @@ def tracees(monkeypatch):
         module.processes, "facts", lambda pid: ProcessFacts(pid, 1.0, "any", "/any")
     )
     tracer = SimpleNamespace(
-        attacher=SimpleNamespace(detach=lambda pid: None),
+        attacher=SimpleNamespace(detach=lambda pid: None, reads_all_registers=True),
         losses=SimpleNamespace(forget=lambda pid: None),
         targets=SimpleNamespace(
             own=set(), mm_id=lambda pid: pid % NO_TARGET, remove=lambda pid, mm_id: True

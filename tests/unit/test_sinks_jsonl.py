@@ -11,6 +11,9 @@ from kwatch.model.frame import Ending, Frame
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import (
     CallStackStats,
+    Descriptors,
+    EndedStats,
+    EndedSummary,
     Footprint,
     HeapStats,
     Lost,
@@ -41,11 +44,12 @@ SNAPSHOT = Snapshot(
         endings={"complete": 1},
         stacks=(StackStats(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,), Ending.COMPLETE),),
     ),
-    memory=MemoryStats(4096, 1, 2, 1, -4096),
+    memory=MemoryStats(4096, 1, 2, 1, -4096, anonymous_bytes=8192, anonymous_growth=4096),
     syscalls=SyscallSummary(7, 1, (SyscallStats("read", 7, 1, 700, 90, 200, 210, 2, 1),)),
     lost=Lost(3, {"heap_ring_full": 3}),
     verdict=Verdict.UNSURE,
     reason="3 events were lost",
+    descriptors=Descriptors(5, 1),
     kwatch=Footprint(1 << 19, 250, 1 << 24),
 )
 
@@ -54,15 +58,16 @@ EXPECTED = """
 {"kind": "final", "time": "2026-01-31T12:00:00.000Z", "elapsed_s": 5.0,
  "process": {"pid": 1, "start_time": 1.0, "comm": "nginx", "exe": "/usr/sbin/nginx", "exited": false,
              "killed_by": ""},
- "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "failed_allocs": 5, "inherited": 0, "superseded": 0, "endings": {"complete": 1},
+ "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "failed_allocs": 5, "inherited": 0, "superseded": 0, "young_bytes": 0, "young_blocks": 0, "endings": {"complete": 1},
           "stacks": [{"id": "0x9", "bytes": 64, "blocks": 2, "oldest_s": 0.5, "addresses": ["0x10", "0x30"], "sizes": [32, 32],
-                      "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}]},
- "memory": {"mapped_bytes": 4096, "mappings": 1, "mmap_calls": 2, "munmap_calls": 1, "brk_bytes": -4096},
+                      "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}], "young_stacks": []},
+ "memory": {"mapped_bytes": 4096, "mappings": 1, "mmap_calls": 2, "munmap_calls": 1, "brk_bytes": -4096,
+            "own_bytes": 0, "own_mappings": 0, "anonymous_bytes": 8192, "anonymous_growth": 4096, "unseen_bytes": 0, "shared_bytes": 0, "stacks": []},
  "syscalls": {"calls": 7, "errors": 1,
               "by_name": [{"name": "read", "calls": 7, "errors": 1, "total_ns": 700, "p50_ns": 90, "p99_ns": 200, "max_ns": 210, "unfinished": 2, "began_earlier": 1}],
               "endings": {}, "stacks": null, "other_calls": 0},
  "lost": {"events": 3, "by_cause": {"heap_ring_full": 3}},
- "verdict": "unsure", "reason": "3 events were lost",
+ "verdict": "unsure", "reason": "3 events were lost", "descriptors": {"open": 5, "growth": 1},
  "kwatch": {"table_bytes": 524288, "name_bytes": 250, "symbol_reader_bytes": 16777216}}
 """  # noqa: E501
 
@@ -120,3 +125,12 @@ def test_names_may_be_any_bytes() -> None:
     process = json.loads(line)["process"]
     assert process["exe"] == "/tmp/é\ufffd"
     assert process["comm"].encode("utf-8").startswith(bytes(range(1, 128)))
+
+
+def test_ended_processes_are_a_line_of_their_own() -> None:
+    out = io.StringIO()
+    calls = SyscallSummary(3, 0, ())
+    JsonLines(out).write_ended(EndedSummary("now", 5.0, (EndedStats("cat", 2, 1, calls),), 4))
+    record = json.loads(out.getvalue())
+    assert record.pop("names")[0].items() >= {"comm": "cat", "processes": 2, "skipped": 1}.items()
+    assert record == {"kind": "ended", "time": "now", "elapsed_s": 5.0, "other_names": 4}

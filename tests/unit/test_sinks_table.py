@@ -23,6 +23,8 @@ from kwatch.model.frame import Ending, Frame
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import (
     CallStackStats,
+    EndedStats,
+    EndedSummary,
     HeapStats,
     Lost,
     MemoryStats,
@@ -31,6 +33,8 @@ from kwatch.model.snapshot import (
     SyscallSummary,
     Verdict,
 )
+from kwatch.sinks.table.ended import ended_lines
+from kwatch.sinks.table.screen import Screen
 
 
 def test_a_heap_reads_from_the_innermost_frame_to_main() -> None:
@@ -106,10 +110,11 @@ def test_syscalls_end_with_the_rest_and_the_totals() -> None:
     blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2)
     small = [SyscallStats(f"call{n}", 1, 0, 10, 10, 10, 10) for n in range(20)]
     rows = rows_of(lines_of(syscalls(read, *small, blocked))[1:-1])
-    assert rows[1] == ["read", "100,001", "3", "2.0 ms", "1.0 us", "2.0 us", "3.0 us"]
-    assert rows[-4] == ["call13", "1", "10 ns", "10 ns", "10 ns", "10 ns"]
-    assert rows[-3] == ["(6 more)", "6", "60 ns"]
-    assert rows[-2] == ["total", "100,021", "3", "2.0 ms"]
+    counts = ["100,001", "3", "2.0 ms", "100.0%", "19 ns"]
+    assert rows[1] == ["read", *counts, "1.0 us", "2.0 us", "3.0 us"]
+    assert rows[-4] == ["call13", "1", "10 ns", "0.0%", "10 ns", "10 ns", "10 ns", "10 ns"]
+    assert rows[-3] == ["(6 more)", "6", "60 ns", "0.0%", "10 ns"]
+    assert rows[-2] == ["total", "100,021", "3", "2.0 ms", "100.0%", "19 ns"]
     assert rows[-1] == ["unfinished: futex 2"]
 
 
@@ -117,6 +122,29 @@ def test_syscalls_end_with_the_rest_and_the_totals() -> None:
 def test_calls_from_before_the_attach_say_so(earlier: int, text: str) -> None:
     blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2, began_earlier=earlier)
     assert f"unfinished: futex 2 {text})" in " ".join(lines_of(syscalls(blocked)))
+
+
+def test_more_time_than_has_passed_is_that_of_several_threads() -> None:
+    def said(total_ns: int) -> bool:
+        futex = SyscallStats("futex", 1, 0, total_ns, 1, 1, total_ns)
+        return "TOTAL adds up the times of several threads" in lines_of(syscalls(futex))
+
+    elapsed_ns = int(IDLE.elapsed_s * 1e9)
+    assert (said(elapsed_ns), said(elapsed_ns + 1)) == (False, True)
+
+
+def test_ended_processes_are_listed_by_name() -> None:
+    calls = SyscallSummary(20, 1, (SyscallStats("read", 20, 1, 4000, 1, 1, 1),))
+    loop, rest = EndedStats("loop", 12_345, 7, calls), EndedStats("cat", 1, 0, SyscallSummary())
+    lines = ended_lines(EndedSummary("", 1.0, (loop, rest), 3), Screen(None, None))
+    assert rows_of(lines)[1:] == [
+        ["NAME", "ENDED", "SKIPPED", "CALLS", "ERRORS", "TOTAL"],
+        ["loop", "12,345", "7", "20", "1", "4.0 us"],
+        ["cat", "1", "0 ns"],
+        ["(3 more names)"],
+    ]
+    lines = ended_lines(EndedSummary("", 1.0, (EndedStats("cat", 1, 0, None),)), Screen(40, None))
+    assert rows_of(lines[2:]) == [["NAME", "ENDED"], ["cat", "1"]]
 
 
 def test_a_row_does_not_stand_for_one_system_call() -> None:
@@ -138,24 +166,24 @@ def test_loss_is_named_only_if_there_is_some() -> None:
 
 
 def test_an_idle_process_takes_one_line() -> None:
-    final = replace(IDLE, kind="final", verdict=Verdict.CLEAN)
+    final = replace(IDLE, kind="final")
     [line] = lines_of(final)
     assert re.fullmatch(
-        r"CLEAN: nginx\[1234\]: no events  \[..:..:..\] 5.0 s  /usr/sbin/nginx", line
+        r"NO VERDICT: nginx\[1234\]: no events  \[..:..:..\] 5.0 s  /usr/sbin/nginx", line
     )
     unsure = replace(final, verdict=Verdict.UNSURE, reason="no allocator was found")
     line, why = lines_of(unsure)
     assert line.endswith("/usr/sbin/nginx  no events")
     assert why == "UNSURE: nginx[1234]: no allocator was found"
-    [line] = lines_of(replace(final, verdict=None))
+    [line] = lines_of(replace(final, heap=None))
     assert line.endswith("] nginx[1234]  5.0 s  /usr/sbin/nginx  no events")
 
 
 def test_calls_that_have_not_returned_are_named_although_nothing_happened() -> None:
     blocked = SyscallStats("futex", 0, 0, 0, 0, 0, 0, unfinished=2)
-    waiting = final_of(syscalls(blocked), Verdict.CLEAN)
+    waiting = final_of(syscalls(blocked), None)
     [line] = lines_of(waiting)
-    assert line.startswith("CLEAN: nginx[1234]: no events (unfinished: futex 2)  [")
+    assert line.startswith("NO VERDICT: nginx[1234]: no events (unfinished: futex 2)  [")
     line, _ = lines_of(replace(waiting, verdict=Verdict.UNSURE))
     assert line.endswith("/usr/sbin/nginx  no events (unfinished: futex 2)")
 
@@ -199,8 +227,8 @@ def test_the_verdict_is_the_last_line_and_in_color_if_asked() -> None:
     final = replace(heap(stack(1, 1)), kind="final", verdict=Verdict.LEAK, reason="LEAK it is")
     assert lines_of(final)[-2] == "LEAK: nginx[1234]: LEAK it is"
     assert lines_of(final, color=True)[-2] == "\033[1;31mLEAK\033[0m: nginx[1234]: LEAK it is"
-    [idle] = lines_of(final_of(IDLE, Verdict.CLEAN), color=True)
-    assert idle.startswith("\033[1;32mCLEAN\033[0m: nginx[1234]: no events")
+    _, clean = lines_of(final_of(IDLE, Verdict.CLEAN), color=True)
+    assert clean.startswith("\033[1;32mCLEAN\033[0m: nginx[1234]")
     assert "LEAK" not in "".join(lines_of(replace(final, kind="snapshot")))
 
 

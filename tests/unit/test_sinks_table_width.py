@@ -99,15 +99,17 @@ def test_a_long_path_costs_the_header_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("width", "headers"),
     [
-        (80, ["NAME", "CALLS", "ERRORS", "TOTAL", "P50", "P99", "MAX"]),
-        (56, ["NAME", "CALLS", "ERRORS", "TOTAL", "P99", "MAX"]),
-        (48, ["NAME", "CALLS", "ERRORS", "TOTAL", "MAX"]),
+        (80, ["NAME", "CALLS", "ERRORS", "TOTAL", "SHARE", "AVG", "P50", "P99", "MAX"]),
+        (72, ["NAME", "CALLS", "ERRORS", "TOTAL", "SHARE", "AVG", "P99", "MAX"]),
+        (64, ["NAME", "CALLS", "ERRORS", "TOTAL", "SHARE", "P99", "MAX"]),
+        (56, ["NAME", "CALLS", "ERRORS", "TOTAL", "SHARE", "MAX"]),
+        (46, ["NAME", "CALLS", "ERRORS", "TOTAL", "MAX"]),
     ],
 )
-def test_percentiles_go_where_the_terminal_is_narrow(width: int, headers: list[str]) -> None:
+def test_columns_go_where_the_terminal_is_narrow(width: int, headers: list[str]) -> None:
     stats = SyscallStats("clock_nanosleep", 999_999, 0, 10**9, 10**6, 10**6, 10**6)
     summary = SyscallSummary(999_999, 0, (stats,))
-    lines = syscall_lines(summary, Screen(width, "utf-8"))
+    lines = syscall_lines(summary, 1.0, Screen(width, "utf-8"))
     assert lines[0].split() == headers
     assert max(map(len, lines)) <= width
 

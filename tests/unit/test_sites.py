@@ -9,13 +9,15 @@ import subprocess
 import pytest
 
 from kwatch.elf.elf import Elf
+from kwatch.probes.exits import Exit, ExitFinder
 from kwatch.probes.finder import AllocatorFinder
-from kwatch.probes.sites import exit_offsets, site_offset
+from kwatch.probes.sites import Site, find_site
 
 on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 instructions")
 
+RAX, RSI = 10, 13  # the words of struct pt_regs
 CODE = {
-    # name: (assembly, offset to probe with one argument)
+    # name: (assembly, offset to probe with one argument, and where the argument is there if moved)
     "at_push": ("push %rbp\n pop %rbp\n ret", 0),
     "behind_test": ("test %rdi, %rdi\n je 1f\n nop\n1: ret", 3),
     "behind_endbr": ("endbr64\n push %rbx\n pop %rbx\n ret", 4),
@@ -24,6 +26,14 @@ CODE = {
     "stack_moved": ("sub $8, %rsp\n nop\n add $8, %rsp\n ret", 0),
     "entered_between": ("mov %rdi, %rax\n1: dec %rax\n jne 1b\n ret", 0),
     "nothing_emulated": ("mov %rdi, %rax\n ret", 0),
+    "moved": ("mov %rdi, %rsi\n mov %fs:0, %rdi\n cmp $8, %rsi\n ja 1f\n1: ret", 16, RSI),
+    "moved_twice": (
+        "mov %rdi, %rsi\n mov %rsi, %rax\n xor %edi, %edi\n xor %si, %si\n nop",
+        11,
+        RAX,
+    ),
+    "moved_in_part": ("mov %edi, %esi\n xor %edi, %edi\n nop\n ret", 0),
+    "moved_and_lost": ("mov %rdi, %rsi\n xor %edi, %edi\n mov $1, %sil\n nop\n ret", 0),
 }
 
 
@@ -34,13 +44,19 @@ ARM_CODE = {
     # A return probe behind it would put an unsigned address in the place of a signed one.
     "signed": ("hint 25 // paciasp\n adrp x3, .\n hint 29\n ret", 0),
     "argument_written": ("mov x0, x1\n cbz x1, 1f\n1: ret", 0),
+    "moved": ("mov x19, x0\n mov x0, 1\n cbz x19, 1f\n1: ret", 8, 19),
 }
+
+
+def expected(code):
+    _, offset, *moved = code
+    return Site(offset, tuple((0, word) for word in moved))
 
 
 def build(compiler, directory, code, rest):
     """A shared library with the functions of `code`."""
     lines = [".text"]
-    for name, (assembly, _) in code.items():
+    for name, (assembly, *_) in code.items():
         lines.append(f".globl {name}\n.type {name}, %function\n{name}:\n {assembly}")
         lines.append(f".size {name}, . - {name}")
     source, library = directory / "code.S", directory / "code.so"
@@ -54,7 +70,12 @@ def elf(tmp_path_factory):
     rest = (
         ".globl two_exits\n.type two_exits, @function\ntwo_exits:\n test %rdi, %rdi\n jne elsewhere"
         "\n ret\n.size two_exits, . - two_exits\nelsewhere:\n nop\n ret\n"
-        ".globl lost\n.type lost, @function\nlost:\n jmp *%rax\n.size lost, . - lost\n"
+        ".globl throws\n.type throws, @function\nthrows:\n.cfi_startproc\n test %rdi, %rdi\n"
+        " js 1f\n ret\n1: call abort@plt\n.cfi_endproc\n.size throws, . - throws\n"
+        ".globl lost\n.type lost, @function\nlost:\n.cfi_startproc\n jmp *%rax\n.cfi_endproc\n"
+        ".size lost, . - lost\n"
+        ".globl clears\n.type clears, @function\nclears:\n.cfi_startproc\n test %rdi, %rdi\n"
+        " jne 1f\n ret\n1: jmp memset@plt\n.cfi_endproc\n.size clears, . - clears\n"
     )
     with Elf.open(build("gcc", tmp_path_factory.mktemp("sites"), CODE, rest)) as opened:
         yield opened
@@ -73,30 +94,47 @@ def arm_elf(tmp_path_factory):
 @pytest.mark.parametrize("name", ARM_CODE)
 def test_arm64_site(arm_elf, name):
     function = arm_elf.functions([name])[name]
-    assert site_offset(arm_elf, function, 1) == ARM_CODE[name][1]
+    assert find_site(arm_elf, function, (0,), may_move=True) == expected(ARM_CODE[name])
 
 
 @pytest.mark.needs("arm64-gcc")
 def test_arm64_exits_are_followed_through_the_linkage_table(arm_elf):
     functions = arm_elf.functions(["tail", "at_cbz"])
     end = functions["at_cbz"].offset + functions["at_cbz"].size
-    assert exit_offsets(arm_elf, functions["tail"]) == (end - 4,)
+    assert ExitFinder(arm_elf).exits(functions["tail"]) == (Exit(end - 4),)
 
 
 @on_x86
 @pytest.mark.parametrize("name", CODE)
 def test_site(elf, name):
     function = elf.functions([name])[name]
-    assert site_offset(elf, function, 1) == CODE[name][1]
+    assert find_site(elf, function, (0,), may_move=True) == expected(CODE[name])
+    fixed = find_site(elf, function, (0,), may_move=False)
+    assert fixed == (Site(0) if len(CODE[name]) > 2 else expected(CODE[name]))
 
 
 @on_x86
 def test_exits_are_followed_through_jumps(elf):
     functions = elf.functions(["two_exits", "lost"])
-    exits = exit_offsets(elf, functions["two_exits"])
+    exits = ExitFinder(elf).exits(functions["two_exits"])
     assert len(exits) == 2
-    assert all(elf.read(elf.vaddr_of(offset), 1) == b"\xc3" for offset in exits)
-    assert exit_offsets(elf, functions["lost"]) is None
+    assert all(elf.read(elf.vaddr_of(each.offset), 1) == b"\xc3" for each in exits)
+    assert ExitFinder(elf).exits(functions["lost"]) is None
+
+
+@on_x86
+def test_a_call_that_never_returns_is_no_way_out(elf):
+    """Behind the call is another function, which jumps to where nobody knows."""
+    functions = elf.functions(["throws", "clears"])
+    (only,) = ExitFinder(elf).exits(functions["throws"])
+    assert not only.result_in_argument
+
+
+@on_x86
+def test_a_jump_to_memset_is_an_exit(elf):
+    exits = ExitFinder(elf).exits(elf.functions(["clears"])["clears"])
+    assert [each.result_in_argument for each in exits] == [False, True]
+    assert elf.read(elf.vaddr_of(exits[1].offset), 1) == b"\xe9"
 
 
 def test_a_file_without_an_allocator_and_one_that_is_no_program(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from kwatch.model.frame import Ending, Frame
 from kwatch.model.frame_roles import is_wrapper
-from kwatch.model.snapshot import StackStats, Verdict
+from kwatch.model.snapshot import Lost, StackStats, Verdict
 from kwatch.report.unsymbolized import NoSymbols
 from kwatch.report.verdict import VerdictInput, judge
 from kwatch.symbols.stack import Stack
@@ -91,10 +91,27 @@ def test_a_program_among_the_system_libraries_is_still_the_program():
 
 
 @pytest.mark.parametrize(
-    ("lost", "reason"), [(1, "1 heap event was lost"), (3000, "3,000 heap events were lost")]
+    ("cause", "count", "reason"),
+    [
+        ("control_ring_full", 1, "1 event of the heap was lost (control ring full)"),
+        (
+            "heap_ring_full",
+            3000,
+            "3,000 events of the heap were lost (heap ring full); a larger --buffer may help",
+        ),
+    ],
 )
-def test_lost_events_leave_it_open(lost, reason):
-    assert verdict(stack(LEAK_HERE), lost_heap_events=lost) == (Verdict.UNSURE, reason)
+def test_lost_events_leave_it_open(cause, count, reason):
+    lost = Lost(count, {cause: count})
+    assert verdict(stack(LEAK_HERE), lost=lost) == (Verdict.UNSURE, reason)
+
+
+def test_without_any_event_there_is_no_verdict():
+    """A leak or a gap is one all the same."""
+    reason = "nothing was allocated or freed while kwatch traced"
+    assert verdict(has_events=False) == (None, reason)
+    assert verdict(has_events=False, gap="why")[0] is Verdict.UNSURE
+    assert verdict(stack(LEAK_HERE), has_events=False)[0] is Verdict.LEAK
 
 
 def test_missing_probes_leave_it_open():

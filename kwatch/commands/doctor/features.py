@@ -8,24 +8,21 @@ import mmap
 import os
 import platform
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError, Refused
-from kwatch.kernel import bpf, perf
+from kwatch.kernel import bpf, perf, privileges
 from kwatch.kernel.btf import KernelTypes
 from kwatch.kernel.emulation import INSTRUCTIONS, emulates
 from kwatch.kernel.no_preempt import may_be_unpreempted
-from kwatch.kernel.privileges import (
-    cure_of,
-    is_privileged,
-    require_initial_pid_namespace,
-    require_root,
-)
+from kwatch.kernel.privileges import cure_of, is_privileged, require_mounts
 from kwatch.programs import tracepoints
 from kwatch.programs.loader import BCC_HINT, Loader, Programs
 from kwatch.programs.source import AttachMethods, ProgramConfig
 from kwatch.programs.sources import TRACEPOINTS
+from kwatch.system.priority import raise_reader_priority
 
 _WITH_LINKS = "heap probes, cheap to remove"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
@@ -97,6 +94,12 @@ def _connector() -> None:
     Connector().close()
 
 
+def _priority() -> None:
+    """Tries it in another thread, which alone gets it."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(raise_reader_priority).result()
+
+
 def _uprobe_links() -> None:
     if not bpf.has_uprobe_links():
         raise KwatchError(
@@ -163,14 +166,14 @@ def _own_code() -> tuple[str, int]:
 #: Name, needed, purpose, check: the capabilities that need no loaded programs.
 _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
     ("architecture", True, "everything", _architecture),
-    ("privileges", True, "everything", require_root),
-    ("pid namespace", True, "everything", require_initial_pid_namespace),
+    *((name, True, "everything", require) for name, require in privileges.REQUIRED.items()),
     ("no lockdown", True, "everything", _lockdown),
     ("bcc", True, "compiling the BPF programs", _bcc),
     ("kernel types (BTF)", True, "offsets in kernel structures", _btf),
     ("BPF ring buffers", True, "receiving events", _ring_buffer),
     ("perf rings", True, "receiving forks, execs, exits and mappings", _perf_ring),
     ("libdw", True, "function names and source lines", _libdw),
+    ("reader priority", False, "fewer lost events on a busy machine", _priority),
     ("process connector", False, "--comm for processes that start later", _connector),
 )
 
@@ -178,17 +181,26 @@ _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
 def features() -> Iterator[Feature]:
     """Every capability, in the order in which kwatch needs it."""
     for name, needed, purpose, check in _STANDALONE:
-        yield _tried(name, needed, purpose, check)
+        found = _tried(name, needed, purpose, check)
+        yield found
+        if check is require_mounts and not found.works:
+            yield from _unchecked("/proc and /sys are needed", "mount them")
+            return
     if not is_privileged():
-        reason, cure = "not checked: root is needed", "run `kwatch doctor` as root"
-        for name in ("uprobe links", "perf uprobes", "tracepoints"):
-            yield Feature(name, False, True, "system calls and the heap", reason, cure)
+        yield from _unchecked("root is needed", "run `kwatch doctor` as root")
         return
     links = _tried("uprobe links", False, _WITH_LINKS, _uprobe_links)
-    found = list(_program_features(links=True, needed=False)) if links.works else [links]
-    yield from found
-    yield from _program_features(links=False, needed=not found[-1].works)
+    with_links = list(_program_features(links=True, needed=False)) if links.works else [links]
+    yield from with_links
+    yield from _program_features(links=False, needed=not with_links[-1].works)
     yield _emulation()
+
+
+def _unchecked(reason: str, cure: str) -> Iterator[Feature]:
+    for name in ("uprobe links", "perf uprobes", "tracepoints"):
+        yield Feature(
+            name, False, True, "system calls and the heap", f"not checked: {reason}", cure
+        )
 
 
 def _program_features(links: bool, needed: bool) -> Iterator[Feature]:

@@ -16,7 +16,8 @@ from kwatch.commands.output_options import (
 from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import add_target_options, has_target, targets_from
 from kwatch.errors import UsageError
-from kwatch.model.options import UNLIMITED, ReportOptions, TraceOptions
+from kwatch.model.options import UNLIMITED, ReportOptions, Returns, TraceOptions
+from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import parse_seconds, parse_size
 
@@ -83,6 +84,14 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="PREFIX",
         help="also probe allocator functions named PREFIX + malloc, PREFIX + free, ...",
     )
+    group.add_argument(
+        "--returns",
+        choices=[each.value for each in Returns],
+        default=Returns.AUTO.value,
+        help="catch the returns of allocator functions with a return `probe`, which changes the "
+        "return address on the stack, or at `ret` instructions, which costs more on x86-64 "
+        "(default: ret where a return probe would disturb the allocator)",
+    )
 
 
 def _add_listing(group: argparse._ArgumentGroup) -> None:
@@ -144,6 +153,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, ReportOpt
         min_size=smallest,
         max_size=largest,
         alloc_prefixes=tuple(arguments.alloc_prefix),
+        returns=Returns(arguments.returns),
         alloc_totals=bool(profiles),
         buffer=buffer_from(arguments),
     )
@@ -209,6 +219,7 @@ def _positive(option: str, text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     signals = Signals()  # first, so that no signal can leave anything behind
+    stdio.obey(signals)
     traced, report = options_from(arguments)
     with compiling(traced) as loader:
         from kwatch.commands.watch.loop import Watch

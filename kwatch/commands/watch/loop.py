@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from kwatch.commands.watch.messages import (
     attached_line,
     nothing_traced_line,
+    uncalled_line,
     unmatched_line,
     untraced_line,
 )
 from kwatch.commands.watch.outcome import Outcome
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model.options import ReportOptions, TraceOptions
-from kwatch.model.snapshot import Verdict
+from kwatch.model.snapshot import EndedSummary, Verdict
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
 from kwatch.report.queue import Report, ReportQueue
@@ -34,6 +37,7 @@ from kwatch.units import printable
 
 _TABLES_S = 1.0  # a snapshot waits this long for the unwind tables of its stacks
 _LAST_TABLES_S = 30.0  # a final report waits this long
+_LAST_EVENTS_S = 2.0  # system-wide, events never end: more are lost, and counted
 _NAMES_S = 30.0  # limit for reading names after tracing has ended
 _AWAIT_S = 2.0  # between checks for a signal while names are read
 _LOOK_S = 0.01  # between checks whether the stacks of a due snapshot are complete
@@ -50,6 +54,7 @@ class Watch:
         self._report = report
         self._signals = signals
         self._outcome = Outcome(_say)
+        self._uncalled: set[str] = set()
         self._snapshot_waits = False  # the last snapshot waits for names
         self._snapshots = 0
         self._next = 0.0
@@ -74,8 +79,17 @@ class Watch:
                 return self._watch()
             except (BrokenPipeError, KwatchError) as error:
                 if self._live.launched is None:
+                    self._check_report(error)
                     raise
                 return self._see_out(error)
+
+    def _check_report(self, error: BrokenPipeError | KwatchError) -> None:
+        """Raises KwatchError if a signal ended the reader. One that ends like `head` has enough."""
+        if self._signals.count and isinstance(error, BrokenPipeError):
+            raise KwatchError(
+                "the final report is lost: its reader ended before kwatch",
+                "^C ends both; keep the report with `| tee -i FILE`, or with --output FILE",
+            ) from error
 
     def _see_out(self, error: BrokenPipeError | KwatchError) -> int:
         """Waits for the untraced command for its exit status; the report cannot be written."""
@@ -131,23 +145,37 @@ class Watch:
 
     def _finish(self) -> int:
         has_patience = self._loop.patience("reading the remaining events")
+        if self._traced.system_wide:
+            has_patience = _limited(has_patience, _LAST_EVENTS_S)
         self._live.finish(has_patience)
         self._reporter.note_calls_in_progress()
-        self._live.session.read_stacks(_LAST_TABLES_S if has_patience() else 0)
+        limit_s = _TABLES_S if self._traced.system_wide else _LAST_TABLES_S
+        self._live.session.read_stacks(limit_s if has_patience() else 0)
         self._report_all("final")
         self._await_names()
         nothing_traced = bool(self._traced.comms) and not self._live.session.process_table.had_any
         if nothing_traced:
             _say(nothing_traced_line(self._traced.comms))
+        for process in self._live.session.process_table:
+            self._say_uncalled(process)
         for prefix in self._live.tracees.unmatched_prefixes:
             _say(unmatched_line(prefix))
         status = self._loop.status()
         return self._outcome.status(status, nothing_traced) if self._report.fail_on_leak else status
 
+    def _say_uncalled(self, process: Process) -> None:
+        """Once for each file."""
+        if not self._traced.heap or self._traced.system_wide:
+            return
+        for shown, functions in self._live.tracees.uncalled(process):
+            if shown not in self._uncalled:
+                self._uncalled.add(shown)
+                _say(uncalled_line(process, shown, functions))
+
     def _await_names(self) -> None:
         """Waits until all reports are written. Another signal or a time limit ends the naming."""
         has_patience = self._loop.patience("reading debug information for function names")
-        until = time.monotonic() + _NAMES_S
+        until = time.monotonic() + (_LAST_EVENTS_S if self._traced.system_wide else _NAMES_S)
         while self._reports.waiting:
             self._reports.await_one(_AWAIT_S, self._signals.fileno())
             if not has_patience() or time.monotonic() >= until:
@@ -156,27 +184,48 @@ class Watch:
 
     def _process_ended(self, process: Process) -> None:
         session = self._live.session
+        if self._traced.system_wide and self._is_left_out(process):
+            return
         session.losses.refresh_of(process.pid)
+        self._say_uncalled(process)
         # While kwatch waits, the other processes fill the rings.
-        alone = len(session.process_table) == 1
+        alone = len(session.process_table) == 1 and not self._traced.system_wide
         delivered_ns = self._live.tracer.stream.delivered_ns
         until_ns = process.ended_ns + 1 if process.ended_ns else delivered_ns
-        session.read_stacks(_LAST_TABLES_S if alone else _TABLES_S, until_ns)
+        limit_s = _TABLES_S if not self._traced.system_wide else 0
+        session.read_stacks(_LAST_TABLES_S if alone else limit_s, until_ns)
         snapshot = self._reporter.snapshot(process, "final", now_ns())
         self._reports.add([replace(snapshot, only_leaks=self._shows_busiest)], self._write_ended)
         self._reports.write_ready()
 
+    def _is_left_out(self, process: Process) -> bool:
+        """System-wide: whether a process that has ended gets no report of its own.
+
+        In tables only leaks are shown. While too many reports wait, no more are made.
+        """
+        if self._shows_busiest and not self._traced.heap:
+            return True
+        if not self._reports.is_full:
+            return False
+        self._live.session.skip(process)
+        return True
+
     def _report_all(self, kind: Literal["snapshot", "final"]) -> None:
         session = self._live.session
         session.losses.refresh()
-        now = now_ns()
-        snapshots = [self._reporter.snapshot(each, kind, now) for each in session.process_table]
+        now, others = now_ns(), 0
+        processes = list(session.process_table)
         if self._shows_busiest:
-            snapshots.sort(key=lambda snapshot: snapshot.activity, reverse=True)
+            processes.sort(key=self._reporter.activity, reverse=True)
+            listed = processes if self._judges_all else processes[: self._report.top]
+            processes, others = listed, len(processes) - len(listed)
+        snapshots = [self._reporter.snapshot(each, kind, now) for each in processes]
+        if self._shows_busiest:
             top = self._report.top
             snapshots[top:] = [snapshot.without_listing() for snapshot in snapshots[top:]]
+        ended = self._reporter.ended() if self._traced.system_wide else None
         self._snapshot_waits = True
-        self._reports.add(snapshots, self._write_all)
+        self._reports.add(snapshots, partial(self._write_all, others=others, ended=ended))
 
     @property
     def _shows_busiest(self) -> bool:
@@ -188,20 +237,32 @@ class Watch:
             if not self._shows_busiest or one.verdict is Verdict.LEAK:
                 self._output.write(one)
 
-    def _write_all(self, report: Report) -> None:
+    @property
+    def _judges_all(self) -> bool:
+        """Whether something needs every process, also those that are not listed."""
+        return self._report.fail_on_leak or bool(self._report.profiles)
+
+    def _write_all(self, report: Report, others: int, ended: EndedSummary | None) -> None:
         self._snapshot_waits = False
         self._note(report)
         self._output.write_profiles()
         if self._shows_busiest:
             top = self._report.top
-            self._output.write_busiest(report[:top], len(report[top:]))
-            return
-        for one in report:
-            self._output.write(one)
+            self._output.write_busiest(report[:top], others + len(report[top:]))
+        else:
+            for one in report:
+                self._output.write(one)
+        if ended is not None:
+            self._output.write_ended(ended)
 
     def _note(self, report: Report) -> None:
         self._outcome.note(report)
         self._output.profile(report)
+
+
+def _limited(is_wanted: Callable[[], bool], seconds: float) -> Callable[[], bool]:
+    until = time.monotonic() + seconds
+    return lambda: is_wanted() and time.monotonic() < until
 
 
 def _say(line: str) -> None:

@@ -92,6 +92,12 @@ def unmatched_line(prefix: str) -> str:
     return f"kwatch: --alloc-prefix {prefix} matched nothing: no file of a target has {names}"
 
 
+def uncalled_line(process: Process, shown: str, functions: int) -> str:
+    """For a file that may only look like the allocator, or whose functions were inlined."""
+    who = f"{process.facts.comm}[{process.pid}]"
+    return f"kwatch: {who}: 0 calls so far to the {functions} probed functions of {shown}"
+
+
 def untraced_line(children: list[ProcessFacts]) -> str:
     """For children that targets had forked before kwatch attached."""
     count = len(children)

@@ -21,7 +21,8 @@ class Outcome:
     def note(self, snapshots: Iterable[Snapshot]) -> None:
         for snapshot in snapshots:
             self._found_leak |= snapshot.verdict is Verdict.LEAK
-            self._unsure += snapshot.verdict is Verdict.UNSURE
+            is_judged = snapshot.heap is not None and snapshot.kind == "final"
+            self._unsure += is_judged and snapshot.verdict in (None, Verdict.UNSURE)
 
     def status(self, status: int, nothing_traced: bool) -> int:
         """The exit status with --fail-on-leak.

@@ -15,6 +15,7 @@ from dataclasses import replace
 from kwatch.model.frame import Frame
 from kwatch.model.snapshot import HeapProfile, Snapshot, StackTotals
 from kwatch.sinks.profiles.unit import Format, ProcessProfile, unit_of
+from kwatch.system import stdio
 from kwatch.system.atomic_file import create_beside, write_atomically
 
 #: At most this share of the time is spent on rewriting files before the end.
@@ -159,7 +160,7 @@ class _Once:
     def __init__(self, path: str) -> None:
         self._path = path
         with _named(path):
-            self._stream = open(path, "ab")  # noqa: SIM115
+            self._stream = stdio.open_output(path, os.O_APPEND)
 
     def write(self, data: bytes) -> None:
         with _named(self._path), self._stream:

@@ -11,6 +11,7 @@ from kwatch.units import counted, format_growth, format_seconds, format_size
 
 _HEADERS = ("BYTES", "GROWTH", "BLOCKS", "AGE")
 _FIRST_HEADERS = ("BYTES", "BLOCKS", "AGE")
+_YOUNG = "(younger than --older)"
 
 
 def heap_lines(
@@ -63,12 +64,14 @@ def _unknown_frees(count: int) -> str:
 def _stack_lines(
     heap: HeapStats, before: HeapStats | None, screen: Screen, full: bool
 ) -> list[str]:
-    if not heap.stacks:
+    if not heap.stacks and not heap.young_stacks:
         return []
     headers = _FIRST_HEADERS if before is None else _HEADERS
     rows = [[line[header] for header in headers] for line in _rows(heap, before)]
     room = screen.room_beside(headers, rows)
-    places = _places(heap.stacks, StackText(screen, room, full))
+    text = StackText(screen, room, full)
+    places = _places(heap.stacks, text)
+    places += [f"{place}\n{_YOUNG}" for place in _places(heap.young_stacks, text)]
     unlisted = f"({'inherited, ' * bool(heap.inherited)}younger than --older, or beyond --top)"
     places += [screen.clip(unlisted, room)] * (len(rows) - len(places))
     table = [[*row, place] for row, place in zip(rows, places, strict=True)]
@@ -84,7 +87,9 @@ def _places(stacks: tuple[StackStats, ...], text: StackText) -> list[str]:
 
 def _rows(heap: HeapStats, before: HeapStats | None) -> list[dict[str, str]]:
     known = {} if before is None else {stack.stack: stack.bytes for stack in before.stacks}
-    return [*(_row(stack, known.get(stack.stack)) for stack in heap.stacks), *_unlisted(heap)]
+    rows = [_row(stack, known.get(stack.stack)) for stack in heap.stacks]
+    rows += [_row(stack, stack.bytes) for stack in heap.young_stacks]
+    return [*rows, *_unlisted(heap)]
 
 
 def _row(stack: StackStats, before: int | None) -> dict[str, str]:
@@ -100,8 +105,9 @@ def _row(stack: StackStats, before: int | None) -> dict[str, str]:
 
 def _unlisted(heap: HeapStats) -> list[dict[str, str]]:
     """The live blocks that the limits of the listing left out, so that the column adds up."""
-    size = heap.live_bytes - sum(stack.bytes for stack in heap.stacks)
-    blocks = heap.live_blocks - sum(stack.blocks for stack in heap.stacks)
+    listed = (*heap.stacks, *heap.young_stacks)
+    size = heap.live_bytes - sum(stack.bytes for stack in listed)
+    blocks = heap.live_blocks - sum(stack.blocks for stack in listed)
     if size <= 0 or blocks <= 0:
         return []
     return [{"BYTES": format_size(size), "GROWTH": "", "BLOCKS": cell(blocks), "AGE": ""}]

@@ -10,13 +10,20 @@ from kwatch.sinks.table.screen import Screen, cell
 from kwatch.units import format_ns
 
 MAX_ROWS = 15
-_HEADERS = ("NAME", "CALLS", "ERRORS", "TOTAL", "P50", "P99", "MAX")
+_HEADERS = ("NAME", "CALLS", "ERRORS", "TOTAL", "SHARE", "AVG", "P50", "P99", "MAX")
+_LEAST_NEEDED = ("P50", "AVG", "P99", "SHARE")
+_SEVERAL_THREADS = "TOTAL adds up the times of several threads"
 
 
-def syscall_lines(syscalls: SyscallSummary, screen: Screen) -> list[str]:
-    """The names that took most time, the others in one row, and the totals."""
+def syscall_lines(syscalls: SyscallSummary, elapsed_s: float, screen: Screen) -> list[str]:
+    """The names that took most time, the others in one row, and the totals.
+
+    One thread cannot spend more than `elapsed_s`, the time since the attach.
+    """
     finished = [stats for stats in syscalls.by_name if stats.calls]
-    lines = _table(syscalls, finished, screen) if finished else []
+    lines = _table(finished, screen) if finished else []
+    if _time(finished) > elapsed_s * 1e9:
+        lines += screen.paragraph(_SEVERAL_THREADS)
     unfinished = unfinished_text(syscalls)
     return lines + (screen.paragraph(unfinished) if unfinished else [])
 
@@ -35,15 +42,16 @@ def _pending(stats: SyscallStats) -> str:
     return f"{text} ({some}earlier)"
 
 
-def _table(syscalls: SyscallSummary, finished: Sequence[SyscallStats], screen: Screen) -> list[str]:
+def _table(finished: Sequence[SyscallStats], screen: Screen) -> list[str]:
     limit = MAX_ROWS if len(finished) > MAX_ROWS + 1 else len(finished)  # no row `(1 more)`
-    cells = [_cells(stats) for stats in finished[:limit]]
+    whole_ns = _time(finished)
+    cells = [_cells(stats, whole_ns) for stats in finished[:limit]]
     names = [stats.name for stats in finished[:limit]]
     if rest := finished[limit:]:
         names.append(f"({len(rest)} more)")
-        cells.append(_sums(sum(s.calls for s in rest), sum(s.errors for s in rest), rest))
+        cells.append(_sums(rest, whole_ns))
     names.append("total")
-    cells.append(_sums(syscalls.calls, syscalls.errors, finished))
+    cells.append(_sums(finished, whole_ns))
     headers, cells = _fitted(cells, screen)
     room = screen.room_beside(headers, cells)
     rows = [[screen.clip(name, room), *row] for name, row in zip(names, cells, strict=True)]
@@ -51,25 +59,31 @@ def _table(syscalls: SyscallSummary, finished: Sequence[SyscallStats], screen: S
 
 
 def _fitted(cells: list[list[str]], screen: Screen) -> tuple[list[str], list[list[str]]]:
-    """Leaves out percentiles where the terminal is too narrow for all columns."""
+    """Leaves out columns where the terminal is too narrow for all."""
     headers = list(_HEADERS[1:])
-    for percentile in ("P50", "P99"):
+    for column in _LEAST_NEEDED:
         if screen.has_room_beside(headers, cells):
             break
-        index = headers.index(percentile)
+        index = headers.index(column)
         headers = [*headers[:index], *headers[index + 1 :]]
         cells = [[*row[:index], *row[index + 1 :]] for row in cells]
     return headers, cells
 
 
-def _cells(stats: SyscallStats) -> list[str]:
-    times = (stats.total_ns, stats.p50_ns, stats.p99_ns, stats.max_ns)
-    return [cell(stats.calls), _errors(stats.errors), *map(format_ns, times)]
+def _cells(stats: SyscallStats, whole_ns: int) -> list[str]:
+    percentiles = stats.p50_ns, stats.p99_ns, stats.max_ns
+    return [*_sums([stats], whole_ns)[:5], *map(format_ns, percentiles)]
 
 
-def _sums(calls: int, errors: int, stats: Sequence[SyscallStats]) -> list[str]:
-    total_ns = sum(one.total_ns for one in stats)
-    return [cell(calls), _errors(errors), format_ns(total_ns), "", "", ""]
+def _sums(stats: Sequence[SyscallStats], whole_ns: int) -> list[str]:
+    calls, total_ns = sum(one.calls for one in stats), _time(stats)
+    share = f"{total_ns / whole_ns:.1%}" if whole_ns else ""
+    counts = cell(calls), _errors(sum(one.errors for one in stats))
+    return [*counts, format_ns(total_ns), share, format_ns(total_ns // calls), "", "", ""]
+
+
+def _time(stats: Sequence[SyscallStats]) -> int:
+    return sum(one.total_ns for one in stats)
 
 
 def _errors(count: int) -> str:

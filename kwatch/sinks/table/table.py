@@ -10,16 +10,26 @@ from typing import TextIO
 
 from kwatch.model.losses import buffer_helps
 from kwatch.model.process import ProcessFacts
-from kwatch.model.snapshot import HeapStats, Lost, MemoryStats, Snapshot, Verdict
+from kwatch.model.snapshot import (
+    EndedSummary,
+    HeapStats,
+    Lost,
+    MemoryStats,
+    Snapshot,
+    Verdict,
+)
 from kwatch.sinks.table.call_stacks import call_stack_lines
+from kwatch.sinks.table.ended import ended_lines
 from kwatch.sinks.table.heap import heap_lines
+from kwatch.sinks.table.memory import memory_lines
 from kwatch.sinks.table.screen import Screen, columns, terminal_width
 from kwatch.sinks.table.syscalls import syscall_lines, unfinished_text
-from kwatch.units import counted, format_growth, format_seconds, format_size
+from kwatch.units import counted, format_seconds
 
 _MAX_REMEMBERED = 4096  # processes; system-wide, most never get the final report that ends it
 _MAX_IDLE = 10  # lines after which the last tables are too far up to be read
 _NO_EVENTS = "no events"
+_NO_VERDICT = "NO VERDICT"
 _COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
 
 
@@ -71,6 +81,11 @@ class Tables:
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
 
+    def write_ended(self, summary: EndedSummary) -> None:
+        screen = Screen(self._width(self._stream), self._stream.encoding)
+        self._stream.write("\n".join([*ended_lines(summary, screen), "", ""]))
+        self._stream.flush()
+
     def close(self) -> None:
         self._stream.flush()
 
@@ -84,10 +99,9 @@ class Tables:
     def _idle(self, snapshot: Snapshot, nothing: str, screen: Screen) -> list[str]:
         pending = unfinished_text(snapshot.syscalls) if snapshot.syscalls is not None else ""
         notes = f"{nothing} ({pending})" if pending else nothing
-        if _verdict(snapshot) is Verdict.CLEAN and nothing == _NO_EVENTS:
-            start = f"CLEAN: {_name(snapshot.process)}: {notes}  {_clock(snapshot)}"
-            line = _with_path(f"{start} {_since(snapshot)}", snapshot, screen)
-            return [self._painted(line, Verdict.CLEAN)]
+        if _word(snapshot) == _NO_VERDICT and nothing == _NO_EVENTS:
+            start = f"{_NO_VERDICT}: {_name(snapshot.process)}: {notes}  {_clock(snapshot)}"
+            return [_with_path(f"{start} {_since(snapshot)}", snapshot, screen)]
         return [
             _with_path(_header(snapshot), snapshot, screen, notes),
             *self._verdict_lines(snapshot, screen),
@@ -97,27 +111,27 @@ class Tables:
         lines = [_with_path(_header(snapshot), snapshot, screen)]
         if snapshot.heap is not None:
             lines += heap_lines(snapshot.heap, before, screen, self._full_stacks)
-        lines += screen.paragraph(_memory(snapshot.memory))
+        lines += memory_lines(snapshot.memory, snapshot.descriptors, screen, self._full_stacks)
         if snapshot.syscalls is not None:
-            lines += syscall_lines(snapshot.syscalls, screen)
+            lines += syscall_lines(snapshot.syscalls, snapshot.elapsed_s, screen)
             lines += call_stack_lines(snapshot.syscalls, screen, self._full_stacks)
         lines += screen.paragraph(_lost(snapshot.lost))
         return [*lines, *self._verdict_lines(snapshot, screen), ""]
 
     def _verdict_lines(self, snapshot: Snapshot, screen: Screen) -> list[str]:
         """`LEAK: comm[pid]: reason`, one line unless the terminal is narrower."""
-        verdict = _verdict(snapshot)
-        if verdict is None:
+        word = _word(snapshot)
+        if not word:
             return []
         reason = f": {snapshot.reason}" if snapshot.reason else ""
-        text = f"{verdict.upper()}: {_name(snapshot.process)}{reason}"
+        text = f"{word}: {_name(snapshot.process)}{reason}"
         first, *more = screen.paragraph(text)
-        return [self._painted(first, verdict), *more]
+        return [self._painted(first, _verdict(snapshot)), *more]
 
-    def _painted(self, line: str, verdict: Verdict) -> str:
-        word = verdict.upper()
-        if not self._color:
+    def _painted(self, line: str, verdict: Verdict | None) -> str:
+        if verdict is None or not self._color:
             return line
+        word = verdict.upper()
         return line.replace(word, f"\033[1;{_COLORS[verdict]}m{word}\033[0m", 1)
 
 
@@ -158,6 +172,14 @@ def _verdict(snapshot: Snapshot) -> Verdict | None:
     return snapshot.verdict if snapshot.kind == "final" else None
 
 
+def _word(snapshot: Snapshot) -> str:
+    """The verdict, or that there is none; empty if none is wanted."""
+    verdict = _verdict(snapshot)
+    if verdict is not None:
+        return verdict.upper()
+    return _NO_VERDICT if snapshot.kind == "final" and snapshot.heap is not None else ""
+
+
 def _name(process: ProcessFacts) -> str:
     return f"{process.comm}[{process.pid}]"
 
@@ -183,18 +205,6 @@ def _with_path(start: str, snapshot: Snapshot, screen: Screen, notes: str = "") 
     room = screen.width - columns(start)
     notes = screen.clip(f"  {notes}", room) if notes else ""
     return start + screen.clip(f"  {snapshot.process.exe}", room - columns(notes)).rstrip() + notes
-
-
-def _memory(memory: MemoryStats | None) -> str:
-    """Empty if nothing is mapped that was not there at the attach."""
-    if memory is None:
-        return ""
-    parts = []
-    if memory.mappings:
-        parts.append(f"{format_size(memory.mapped_bytes)} in {counted(memory.mappings, 'mapping')}")
-    if memory.brk_bytes:
-        parts.append(f"brk {format_growth(memory.brk_bytes)}")
-    return f"memory: {', '.join(parts)} (includes the heap)" if parts else ""
 
 
 def _lost(lost: Lost) -> str:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from ctypes import POINTER, byref, c_char_p, c_int, c_void_p
+from functools import partial
 
 from kwatch.system.child import die_with_parent, python_command
 
@@ -45,7 +46,12 @@ class Debuginfod:
 
     def _start(self, build_id: bytes) -> subprocess.Popen[bytes]:
         command = python_command(download, build_id.hex())
-        return subprocess.Popen(command, stdout=subprocess.PIPE, env=self._environment)
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            env=self._environment,
+            preexec_fn=partial(die_with_parent, os.getpid()),
+        )
 
     def _wait(self, build_id: bytes) -> None:
         process, started = self._running[build_id], time.monotonic()
@@ -62,7 +68,6 @@ class Debuginfod:
 
 def download(hexadecimal: str) -> None:
     """Prints the path of the debug file of a build-id, or nothing."""
-    die_with_parent()
     build_id = bytes.fromhex(hexadecimal)
     library = ctypes.CDLL("libdebuginfod.so.1")
     library.debuginfod_begin.restype = c_void_p

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the return instructions of functions, and functions that only jump to others.
+
+Jumps are followed, so the returns of a function that ends in a tail call are found in the other
+one. If that is memset, which all of a program calls, the jump itself is the exit: memset returns
+its first argument. A path ends where the next function begins, because the call before it does not
+return (abort, _Unwind_Resume, __cxa_throw).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from kwatch.elf.elf import Elf, ElfError, Function
+from kwatch.elf.layout import PT_GNU_EH_FRAME
+from kwatch.probes.instructions import (
+    UNKNOWN,
+    is_return,
+    jump_target,
+    never_goes_on,
+    slot_of,
+    straight_line,
+    through_slot,
+)
+
+_MAX_INSTRUCTIONS = 20_000  # followed in search of a function's returns
+_MAX_FUNCTIONS = 4 << 20
+_IDENTITIES = ("memset", "memcpy", "memmove")
+_HEADER = 12  # bytes of .eh_frame_hdr before its table
+#: Its version; a pointer and a count of 4 bytes; pairs of 4 bytes, relative to the header.
+_SORTED_TABLE = (b"\x01", b"\x03\x3b")
+
+
+class Exit(NamedTuple):
+    """`offset`: in the file. `result_in_argument`: the result is what the first argument is."""
+
+    offset: int
+    result_in_argument: bool = False
+
+
+class ExitFinder:
+    """Reads what all functions of a file share once. Every method may raise ElfError."""
+
+    def __init__(self, elf: Elf) -> None:
+        self._elf = elf
+        self._slots = elf.slot_targets()
+        self._starts = _function_starts(elf)
+
+    @cached_property
+    def _identities(self) -> tuple[set[int], set[int]]:
+        """Functions that return their first argument: their slots, and addresses."""
+        functions = self._elf.functions(_IDENTITIES).values()
+        return self._elf.slots_of(_IDENTITIES), {function.vaddr for function in functions}
+
+    def _returns_argument(self, target: int) -> bool:
+        slots, addresses = self._identities
+        return target in addresses or slot_of(self._elf, target) in slots
+
+    def exits(self, function: Function) -> tuple[Exit, ...] | None:
+        """The function's exits; None if not all are known."""
+        found: set[tuple[int, bool]] = set()
+        seen: set[int] = set()
+        pending = [function.vaddr]
+        while pending:
+            start = through_slot(self._elf, pending.pop(), self._slots)
+            end = self._end_of(start)
+            for instruction in straight_line(self._elf, start):
+                address = instruction.address
+                if address in seen or address >= end:
+                    break
+                seen.add(address)
+                if is_return(instruction):
+                    found.add((address, False))
+                    break
+                target = jump_target(instruction)
+                if target == UNKNOWN or len(seen) > _MAX_INSTRUCTIONS:
+                    return None
+                if target is not None and self._returns_argument(target):
+                    found.add((address, True))
+                elif target is not None:
+                    if self._elf.offset_of(target) is None:
+                        return None
+                    pending.append(target)
+                if never_goes_on(instruction):
+                    break
+        offsets = [(self._elf.offset_of(at), is_argument) for at, is_argument in sorted(found)]
+        return tuple(Exit(at, is_argument) for at, is_argument in offsets if at) or None
+
+    def forwards_to(self, function: Function, others: Sequence[int]) -> bool:
+        """Whether the function is nothing but a jump to one of these virtual addresses."""
+        first = next(straight_line(self._elf, function.vaddr), None)
+        target = jump_target(first) if first is not None and never_goes_on(first) else None
+        return target is not None and through_slot(self._elf, target, self._slots) in others
+
+    def _end_of(self, address: int) -> int:
+        """Where the next function begins, as far as the file says where functions begin."""
+        index = bisect_right(self._starts, address)
+        return self._starts[index] if index < len(self._starts) else 1 << 64
+
+
+def _function_starts(elf: Elf) -> list[int]:
+    """The addresses that the search table for exceptions lists; empty if the file has none.
+
+    `.eh_frame_hdr`: LSB Core, "Exception Frame Header".
+    """
+    header = elf.address_of_segment(PT_GNU_EH_FRAME)
+    if header is None:
+        return []
+    try:
+        head = elf.read(header, _HEADER)
+        if (head[:1], head[2:4]) != _SORTED_TABLE or len(head) < _HEADER:
+            return []
+        count = int.from_bytes(head[8:12], "little")
+        if count > _MAX_FUNCTIONS:
+            return []
+        table = np.frombuffer(elf.read(header + _HEADER, 8 * count), "<i4")[::2]
+    except (ElfError, ValueError):
+        return []  # damaged; paths then end at returns and jumps only
+    starts: list[int] = np.sort(table.astype(np.int64) + header).tolist()
+    return starts

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why the heap's numbers may not show everything that a process holds.
+
+Each reason is one sentence with what was seen and, where one is known, what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from os.path import basename
+
+from kwatch.model.snapshot import Descriptors, HeapStats, MemoryStats
+from kwatch.processes.process import Process
+from kwatch.units import counted, format_size
+
+_MIN_UNSEEN = 16 << 20  # bytes: stacks, relocations and the allocator's own data stay below it
+_BLOCK_OVERHEAD = 32  # bytes that an allocator adds to a small block, at most
+_MIN_YOUNG = 1 << 20  # bytes
+_MIN_DESCRIPTORS = 100
+_MIN_MAPPINGS = 1000
+
+#: Programs and libraries that get memory past the allocators that kwatch probes: the beginning of
+#: the name of a mapped file, what allocates in it, and how to see more.
+_OTHER_ALLOCATORS = (
+    ("libjvm.so", "the JVM", "jcmd PID GC.heap_info shows its heap"),
+    ("beam", "Erlang", "start it with +Mea min to see its blocks"),
+    ("php", "PHP", "start it with USE_ZEND_ALLOC=0 to see its blocks"),
+    ("libphp", "PHP", "start it with USE_ZEND_ALLOC=0 to see its blocks"),
+    ("libarrow", "Arrow", "start it with ARROW_DEFAULT_MEMORY_POOL=system to see its blocks"),
+    ("node", "V8", "node --inspect can take a snapshot of its heap"),
+    ("libnode", "V8", "node --inspect can take a snapshot of its heap"),
+    ("bun", "bun", "bun --inspect can take a snapshot of its heap"),
+    ("chrom", "Chromium", "its developer tools can take a snapshot of the heap"),
+    ("python", "Python", "start it with PYTHONMALLOC=malloc to see its objects"),
+    ("libpython", "Python", "start it with PYTHONMALLOC=malloc to see its objects"),
+)
+
+
+def unseen_bytes(process: Process) -> int:
+    """The growth of anonymous memory that the probed allocators do not explain; 0 if it is small.
+
+    They explain the most that was live at a time and half as much again: allocators round sizes up
+    and keep what was freed.
+    """
+    if process.heap is None:
+        return 0
+    explained = process.heap.peak_bytes * 3 // 2 + process.heap.peak_blocks * _BLOCK_OVERHEAD
+    unseen = process.usage.anonymous_growth - explained
+    return unseen if unseen >= _MIN_UNSEEN else 0
+
+
+def doubts(
+    process: Process, heap: HeapStats, memory: MemoryStats, descriptors: Descriptors | None
+) -> Iterator[str]:
+    """The reasons to doubt the numbers of a process, the weightiest first."""
+    if memory.unseen_bytes:
+        yield _unseen(memory, (mapping.path for mapping in process.code.space))
+    if heap.superseded and not process.forked_ns:
+        blocks = counted(heap.superseded, "block")
+        yield (
+            f"the addresses of {blocks} were allocated again though no free of them was seen, so "
+            "some function that frees is not probed"
+        )
+    if heap.young_bytes >= _MIN_YOUNG and process.live_bytes.growth >= _MIN_YOUNG:
+        size = format_size(process.live_bytes.growth)
+        yield f"the heap keeps growing (by {size} so far), in blocks younger than --older"
+    if memory.own_mappings >= _MIN_MAPPINGS:
+        count = f"{memory.own_mappings:,} mappings ({format_size(memory.own_bytes)})"
+        yield f"{count} that the program made itself since the attach are still mapped"
+    if descriptors is not None and descriptors.growth >= _MIN_DESCRIPTORS:
+        yield (
+            f"{descriptors.growth:,} more file descriptors are open than when kwatch attached "
+            f"(ls -l /proc/{process.pid}/fd lists them)"
+        )
+
+
+def _unseen(memory: MemoryStats, files: Iterable[str]) -> str:
+    unseen = format_size(memory.unseen_bytes)
+    own = ""
+    if memory.own_bytes >= memory.unseen_bytes // 2:
+        mappings = counted(memory.own_mappings, "mapping")
+        own = f"; the program itself mapped {format_size(memory.own_bytes)} in {mappings}"
+    return f"no probed allocator gave out {unseen} by which anonymous memory grew{own}" + _cure(
+        files
+    )
+
+
+def _cure(files: Iterable[str]) -> str:
+    names = {basename(path) for path in files}
+    for prefix, owner, cure in _OTHER_ALLOCATORS:
+        if any(name.startswith(prefix) for name in names):
+            return f"; {owner} has an allocator of its own: {cure}"
+    return ""
