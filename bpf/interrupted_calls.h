@@ -98,7 +98,7 @@ static __always_inline bool resume_call(struct pt_regs *regs, struct call_in_pro
 	call->flags = held->call.flags;
 	call->waiting = 0;
 	call->time_ns = bpf_ktime_get_ns() - held->call.time_ns;
-#ifdef CALL_STACKS
+#ifdef STACKS
 	call->stack = held->call.stack;
 #endif
 	call->state = CALL_ENTERED;

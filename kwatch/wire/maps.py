@@ -151,7 +151,7 @@ class CallInProgress(ctypes.Structure):
         ("interrupted", ctypes.c_uint8),
         ("mapping", ctypes.c_uint8),
         ("records", ctypes.c_uint32),
-        ("reserved2", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from harness.bpf_objects import compiled_programs
 from harness.callsites import EVERY_CALL, EXPECTED, assert_adds_up, counted
 from harness.session import documents
 from harness.target import answers
@@ -120,10 +121,10 @@ def test_changing_a_map_keeps_its_cpu(monkeypatch, unpreempted):
 
 @pytest.mark.parametrize("perf_tracepoints", [False, True])
 def test_only_maps_of_perf_programs_are_changed_unpreempted(perf_tracepoints):
-    loader = Loader(
-        ProgramConfig(heap=False, heap_stacks=False), AttachMethods(False, perf_tracepoints)
-    )
-    programs = loader.result()
+    config = ProgramConfig(heap=False, heap_stacks=False)
+    methods = AttachMethods(False, perf_tracepoints)
+    compiled_programs(config, methods)  # in a process of its own; a fork of pytest takes them
+    programs = Loader(config, methods).result()
     try:
         assert {map_.unpreempted for map_ in programs.maps.values()} == {perf_tracepoints}
     finally:
