@@ -69,6 +69,20 @@ def counts(document, comm):
     )
 
 
+def test_many_busy_threads_lose_nothing(start, run_kwatch):
+    """They keep every CPU busy and make several times as many events as the rings hold."""
+    target = start("pairs", 8 * os.cpu_count(), 40_009)
+    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls")
+    kwatch.attached()
+    pairs = target.go()["pairs"]
+    target.end()
+    final = kwatch.finish().final()
+    assert final["lost"] == {"events": 0, "by_cause": {}}
+    heap = final["heap"]
+    assert pairs <= heap["allocs"] <= pairs + 64  # the C library allocates for threads
+    assert heap["frees"] >= pairs
+
+
 def test_only_the_reader_has_priority(run_kwatch):
     """It needs a CPU in time; the command and the helpers run as they would without kwatch."""
     own = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
