@@ -119,9 +119,15 @@ def test_stacks_for_which_no_time_is_left_are_dropped():
     read, dropped = [], []
     queue = PendingStacks(lambda before: records, read.append, dropped.append)
     queue.limit(0)
-    queue.read_before(math.inf)
+    queue.read_before(5)
     assert not read
+    assert not dropped  # they stay in their ring until the code may have changed
+    queue.limit(math.inf)
+    queue.add(records)
+    queue.add([stack_record(time_ns, 100 + time_ns) for time_ns in (7, 8)])
+    queue.read_some(math.inf)
     assert [stack_of(data) for data in dropped] == [(PARENT, 100 + n) for n in range(4)]
+    assert [stack_of(data) for data in read] == [(PARENT, 107), (PARENT, 108)]
 
 
 def test_a_ring_is_read_in_parts_of_whole_records():
