@@ -101,10 +101,14 @@ class Reporter:
             profile=self._profile(process),
         )
         if kind == "final":
-            self._groups.forget(process)
-            self._calls.forget(process)
+            self.forget(process)
         footprint = self._session.footprint if kind == "final" else None
         return UnsymbolizedSnapshot(snapshot, *_stacks(process, snapshot), verdict_input, footprint)
+
+    def forget(self, process: Process) -> None:
+        """Frees what is kept of a process; its final report does, too."""
+        self._groups.forget(process)
+        self._calls.forget(process)
 
     def activity(self, process: Process) -> int:
         """How many events the process made; system-wide, the busiest processes are listed."""

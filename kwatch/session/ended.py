@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.processes.process_table import ProcessTable
 
-_MAX_NAMES = 1024
+_MAX_NAMES = 512
 OTHER_NAMES = "(other names)"
 
 
@@ -30,17 +30,17 @@ class EndedProcesses:
         self._process_table = process_table
         self._syscalls = syscalls
         self._names: dict[str, EndedName] = {}
+        self._free: list[int] = []  # slots of names that have become other names
 
     def __iter__(self) -> Iterator[EndedName]:
         return iter(self._names.values())
 
     def of(self, comm: str) -> EndedName:
-        """The sums of a name. After very many names, further ones are counted together."""
+        """The sums of a name."""
         if comm not in self._names:
             if len(self._names) >= _MAX_NAMES:
-                comm = OTHER_NAMES
-            if comm not in self._names:
-                self._names[comm] = EndedName(comm, self._process_table.new_slot())
+                self._join_rare_names()
+            self._names[comm] = EndedName(comm, self._new_slot())
         return self._names[comm]
 
     def add(self, comm: str, slot: int) -> None:
@@ -48,3 +48,19 @@ class EndedProcesses:
         name = self.of(comm)
         name.processes += 1
         self._syscalls.merge(slot, name.slot)
+
+    def _new_slot(self) -> int:
+        return self._free.pop() if self._free else self._process_table.new_slot()
+
+    def _join_rare_names(self) -> None:
+        """Makes the rarer half of the names one name: a loop that begins later has room."""
+        others = self._names.pop(OTHER_NAMES, None) or EndedName(OTHER_NAMES, self._new_slot())
+        by_processes = sorted(self._names.values(), key=lambda name: name.processes)
+        for name in by_processes[: len(by_processes) // 2]:
+            del self._names[name.comm]
+            others.processes += name.processes
+            others.skipped += name.skipped
+            self._syscalls.merge(name.slot, others.slot)
+            self._syscalls.drop(name.slot)
+            self._free.append(name.slot)
+        self._names[OTHER_NAMES] = others

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -44,6 +45,7 @@ _LOOK_S = 0.002  # between checks for newly mapped code
 _STACKS_S = 0.002  # limit for reading the stacks of one batch
 _MUST_READ_S = 1.0  # limit for those of a batch that cannot wait; the rest is sent again
 _MUST_READ_ALL_S = 0.2  # system-wide
+_MAX_RESENT = 256  # stacks of a process in a batch; each takes a call
 
 
 class Session:
@@ -241,7 +243,7 @@ class Session:
             self._tracer.stream.undelivered[Loss.STACK_RING_FULL] += len(stacks)
             process = self.process_table.get(pid)
             if process is not None and self.stacks is not None:
-                self.stacks.resend(process, stacks)
+                self.stacks.resend(process, islice(stacks, _MAX_RESENT))
 
     def _stack_read(self, process: Process, identity: int, stack: Stack) -> None:
         for observer in self._observers:

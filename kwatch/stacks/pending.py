@@ -34,6 +34,7 @@ class PendingStacks:
         self._read = read
         self._drop = drop
         self._left_s = math.inf
+        self._drop_before_ns = 0.0
         self._waiting: deque[ControlRecord] = deque()
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ class PendingStacks:
         """Reads records for at most `seconds`."""
         until = time.monotonic() + seconds
         while self._waiting and time.monotonic() < until:
-            self._read(self._waiting.popleft().data)
+            self._use_next()
 
     def read_before(self, time_ns: float) -> None:
         """Reads all records from before a moment, such as an exec that replaces their code.
@@ -63,10 +64,16 @@ class PendingStacks:
         Later ones wait: events in between may change the code. `math.inf` reads all.
         """
         until = time.monotonic() + self._left_s
-        if found := self._fetch(time_ns):
+        if self._left_s <= 0:  # the rest stays in the ring; code may change before it is read
+            self._drop_before_ns = max(self._drop_before_ns, time_ns)
+        elif found := self._fetch(time_ns):
             both = [*self._waiting, *found]
             self._waiting = deque(sorted(both, key=lambda record: record.time_ns))
         while self._waiting and self._waiting[0].time_ns < time_ns:
-            use = self._read if time.monotonic() < until else self._drop
-            use(self._waiting.popleft().data)
+            self._use_next(time.monotonic() < until)
         self._left_s = max(0.0, until - time.monotonic())
+
+    def _use_next(self, has_time: bool = True) -> None:
+        record = self._waiting.popleft()
+        is_wanted = has_time and record.time_ns >= self._drop_before_ns
+        (self._read if is_wanted else self._drop)(record.data)

@@ -97,15 +97,16 @@ def test_a_known_process_is_not_left_out(session):
 
 
 def test_ended_processes_add_up_by_name(session, monkeypatch):
-    monkeypatch.setattr(ended, "_MAX_NAMES", 2)
-    for number, comm in enumerate([b"a", b"b", b"a", b"c", b"d"]):
+    """Rare names make room for a loop that begins later."""
+    monkeypatch.setattr(ended, "_MAX_NAMES", 4)
+    for number, comm in enumerate([b"a", b"b", b"a", b"c", b"c", b"d", *[b"loop"] * 5]):
         pid = 30 + number
         batch = crowded(fork(pid, 5), exit_of(pid, 6, comm), pids=(pid,))
         batch.is_crowded = False
         session.apply(batch)
     found = session.reporter.ended()
     rows = {one.comm: (one.processes, one.syscalls.calls) for one in found.names}
-    assert rows == {"a": (2, 2), "b": (1, 1), ended.OTHER_NAMES: (2, 2)}
+    assert rows == {"a": (2, 2), "c": (2, 2), "loop": (5, 5), ended.OTHER_NAMES: (2, 2)}
 
 
 def stack_record(time_ns, identity):
@@ -118,9 +119,15 @@ def test_stacks_for_which_no_time_is_left_are_dropped():
     read, dropped = [], []
     queue = PendingStacks(lambda before: records, read.append, dropped.append)
     queue.limit(0)
-    queue.read_before(math.inf)
+    queue.read_before(5)
     assert not read
+    assert not dropped  # they stay in their ring until the code may have changed
+    queue.limit(math.inf)
+    queue.add(records)
+    queue.add([stack_record(time_ns, 100 + time_ns) for time_ns in (7, 8)])
+    queue.read_some(math.inf)
     assert [stack_of(data) for data in dropped] == [(PARENT, 100 + n) for n in range(4)]
+    assert [stack_of(data) for data in read] == [(PARENT, 107), (PARENT, 108)]
 
 
 def test_a_ring_is_read_in_parts_of_whole_records():

@@ -190,6 +190,7 @@ class Watch:
     def _process_ended(self, process: Process) -> None:
         session = self._live.session
         if self._traced.system_wide and self._is_left_out(process):
+            self._reporter.forget(process)
             return
         session.losses.refresh_of(process.pid)
         self._say_uncalled(process)
