@@ -118,6 +118,11 @@ class Elf:
             missing -= found.keys()
         return found
 
+    def may_define(self, names: Iterable[str]) -> bool:
+        """Whether a name ends like one of these; faster than to look for functions."""
+        keys = [name.encode("utf-8", "surrogateescape") + b"\0" for name in names]
+        return any(key in table.strings for table in self._symbol_tables() for key in keys)
+
     def prefixes(self, endings: Iterable[str]) -> set[str]:
         """What comes before one of these endings in the names of functions."""
         tables, wanted = self._symbol_tables(), list(endings)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from kwatch.elf.elf import Elf, Function
@@ -87,13 +87,15 @@ def _with_any(elf: Elf, family: AllocatorFamily, prefix: str) -> FoundFamily | N
 def _named(
     elf: Elf, family: AllocatorFamily, prefix: str, required: Required
 ) -> FoundFamily | None:
+    """Looks for the other functions only if what is required is there: most files have nothing."""
+    wanted = [[prefix + name for name in group] for group in required]
+    if not all(elf.may_define(group) for group in wanted):
+        return None
+    found = elf.functions(name for group in wanted for name in group)
+    if not all(any(name in found for name in group) for group in wanted):
+        return None
     names = [prefix + row.name for row in family.functions if not (prefix and row.operator)]
-    functions = elf.functions(names)
-    return FoundFamily(family, prefix, functions) if _has(functions, prefix, required) else None
-
-
-def _has(names: Container[str], prefix: str, required: Required) -> bool:
-    return all(any(prefix + name in names for name in group) for group in required)
+    return FoundFamily(family, prefix, elf.functions(names))
 
 
 def _other_prefixes(elf: Elf, family: AllocatorFamily) -> Collection[str]:

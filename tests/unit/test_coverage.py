@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 import time
 from types import SimpleNamespace
 
@@ -14,11 +15,13 @@ import pytest
 from kwatch.commands.watch import messages
 from kwatch.kernel import bpf
 from kwatch.kernel.perf import EVERY_PROCESS
+from kwatch.model.options import Returns
 from kwatch.probes.attach import Attacher
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
 from kwatch.probes.finder import AllocatorFinder
 from kwatch.procfs.mappings import read_mappings
 from kwatch.programs.source import AttachMethods
+from kwatch.wire.maps import COOKIE_FILE_SHIFT
 
 SHOWN = "/usr/lib/libc.so.6"
 PID = 41
@@ -30,6 +33,8 @@ class Links:
     def __init__(self):
         self.opened = {}
         self.closed = set()
+        self.flags = []
+        self.cookies = []
         self.refuses = lambda path, offsets, flags: 0
 
     def open(self, program, path, offsets, cookies, pid, flags):
@@ -37,6 +42,8 @@ class Links:
             raise OSError(errno.ENOENT, "No such file or directory")
         if refusal := self.refuses(path, offsets, flags):
             raise OSError(refusal, os.strerror(refusal))
+        self.flags.append(flags)
+        self.cookies += cookies
         fd = len(self.opened) + 1000
         self.opened[fd] = path
         return fd
@@ -92,6 +99,31 @@ def test_one_process_has_a_file_once_whatever_identities_it_has(probes, links, l
     files = [libc("lower"), libc("upper")]
     assert len(probes.probe(Coverage(PID), files)) == 1
     assert links.paths() == [files[0].path]
+
+
+def test_one_process_can_do_without_return_probes(probes, links, libc):
+    """All others keep them; the same file is examined for both ways."""
+    file = libc("file")
+    (usual,) = probes.probe(Coverage(PID), [file])
+    assert bpf.UPROBE_MULTI_RETURN in links.flags
+    links.flags.clear()
+    (forced,) = probes.probe(Coverage(PID + 1, returns=Returns.RET), [file])
+    assert forced == usual
+    assert set(links.flags) == {0}
+
+
+def test_each_file_of_each_process_has_a_number_of_its_own(probes, links, libc):
+    called = {}
+    probes._attacher._programs.maps = {"called_files": SimpleNamespace(get=called.get)}
+    first, second = Coverage(PID), Coverage(PID + 1)
+    for coverage in (first, second):
+        probes.probe(coverage, [libc("file")])
+    numbers = {cookie >> COOKIE_FILE_SHIFT & 0xFFFF for cookie in links.cookies}
+    assert numbers == {1, 2}
+    called |= {struct.pack("I", 1): b"\1", struct.pack("I", 2): b"\0"}
+    assert probes.uncalled(first) == []
+    (_, attached), *_ = second.attached()
+    assert probes.uncalled(second) == [(SHOWN, len(attached.probes))]
 
 
 def test_a_process_that_dies_first_spoils_nothing(probes, links, libc):
