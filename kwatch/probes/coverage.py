@@ -151,27 +151,30 @@ def _line(file: _File, attached: Attached) -> str:
     return f"{len(attached.probes)} functions of {file.allocator.shown}"
 
 
-def _no_hazard(pid: int, mapped: Iterable[str]) -> str:
-    return ""
+class Hazards(NamedTuple):
+    """`of_breakpoints`: why a process that maps these files must not be probed at all.
+
+    `of_returns`: why it must not have return probes. Both are empty if it may.
+    """
+
+    of_breakpoints: Callable[[int, Iterable[str]], str] = lambda pid, mapped: ""
+    of_returns: Callable[[int], str] = lambda pid: ""
 
 
 class HeapProbes:
-    """Finds and attaches. `prefixes` are the user's --alloc-prefix, `returns` is --returns.
-
-    `hazard_of`: why a process that maps these files must not be probed; empty if it may be.
-    """
+    """Finds and attaches. `prefixes` are the user's --alloc-prefix, `returns` is --returns."""
 
     def __init__(
         self,
         attacher: Attacher,
         prefixes: tuple[str, ...],
         returns: Returns = Returns.AUTO,
-        hazard_of: Callable[[int, Iterable[str]], str] = _no_hazard,
+        hazards: Hazards = Hazards(),  # noqa: B008 (immutable)
     ) -> None:
         self._attacher = attacher
         self._returns = returns
+        self._hazards = hazards
         self._finder = AllocatorFinder(prefixes, attacher.reads_all_registers)
-        self._hazard_of = hazard_of
 
     @property
     def unmatched(self) -> list[str]:
@@ -204,6 +207,7 @@ class HeapProbes:
             if not coverage.is_probed(file):
                 if self._is_unsafe(coverage, files):
                     continue
+                file = self._with_safe_returns(coverage, mapped, file)
                 try:
                     attached = self._attacher.attach(coverage.pid, mapped.path, file.allocator)
                 except ProcessGone:  # another one may lead to the file, later
@@ -216,5 +220,15 @@ class HeapProbes:
     def _is_unsafe(self, coverage: Coverage, files: Iterable[MappedFile]) -> bool:
         """Whether new probes would harm the process. All processes are checked by the caller."""
         if not coverage.unsafe and coverage.pid != EVERY_PROCESS:
-            coverage.unsafe = self._hazard_of(coverage.pid, [file.shown for file in files])
+            shown = [file.shown for file in files]
+            coverage.unsafe = self._hazards.of_breakpoints(coverage.pid, shown)
         return bool(coverage.unsafe)
+
+    def _with_safe_returns(self, coverage: Coverage, mapped: MappedFile, file: _File) -> _File:
+        """The file, with its ret instructions to probe where return probes would harm."""
+        if coverage.pid == EVERY_PROCESS or (coverage.returns or self._returns) is Returns.RET:
+            return file
+        if not self._hazards.of_returns(coverage.pid):
+            return file
+        coverage.returns = Returns.RET
+        return coverage.learn(mapped, self._finder, self._returns) or file

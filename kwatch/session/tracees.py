@@ -12,7 +12,7 @@ from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import Returns, TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.probes import hazards
-from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
+from kwatch.probes.coverage import Coverage, Hazards, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
@@ -53,7 +53,10 @@ class Tracees:
         self._notices = notices
         self._on_end = on_end
         self._probes = HeapProbes(
-            tracer.attacher, options.alloc_prefixes, options.returns, hazards.hazard
+            tracer.attacher,
+            options.alloc_prefixes,
+            options.returns,
+            Hazards(hazards.breakpoint_hazard, hazards.return_hazard),
         )
 
     def make_target(self, process: Process, flags: int) -> None:

@@ -39,7 +39,9 @@ class Life:
     def __init__(self):
         self.now, self.unmaps = [], 0
         targets = SimpleNamespace(get=lambda pid: Target(MM_ID, 0, self.unmaps))
-        tracer = SimpleNamespace(attacher=None, targets=targets)
+        tracer = SimpleNamespace(
+            attacher=SimpleNamespace(reads_all_registers=True), targets=targets
+        )
         options, notices = TraceOptions(heap=False), Notices(lambda line: None)
         self.tracees = Tracees(options, tracer, None, notices, lambda process: None)
         self.lifecycle = Lifecycle(options, self.tracees, lambda time_ns: None)
