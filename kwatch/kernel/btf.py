@@ -26,6 +26,8 @@ OFFSETS = {
     "TASK_EXIT_CODE": ("task_struct", "exit_code"),
     "TASK_START_BOOTTIME": ("task_struct", "start_boottime"),
     "SIGNAL_LIVE": ("signal_struct", "live"),
+    "SIGNAL_FLAGS": ("signal_struct", "flags"),
+    "SIGNAL_EXEC_TASK": ("signal_struct", "group_exec_task", "group_exit_task"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
     "TASK_MM": ("task_struct", "mm"),
     "TASK_UTASK": ("task_struct", "utask"),

@@ -106,6 +106,7 @@ class ProgramConfig:
         if os.uname().machine == "aarch64":
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
         flags += ["-DHEAP_COOKIE"] * methods.cookies
+        flags += ["-DUPROBE_LINKS"] * methods.uprobe_links
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         flags += ["-DSTACKS"] * self.stacks
