@@ -67,6 +67,7 @@ enum kwatch_loss {
 	LOSS_STACK_SCRATCH_BUSY, /* the event arrived without a stack */
 	LOSS_HEAP_CALL_ABANDONED, /* calls that seemed nested in one that never returned */
 	LOSS_SHARED_HEAP_UNSEEN, /* a process that shares the memory used the allocator unseen */
+	LOSS_MAIN_THREAD_ENDED, /* the probes of the other threads have ended with it */
 	LOSS_CAUSES,
 };
 

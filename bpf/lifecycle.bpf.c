@@ -174,11 +174,29 @@ int process_exec(struct exec_context *ctx)
 	return 0;
 }
 
+#define SIGNAL_GROUP_EXIT 4 /* include/linux/sched/signal.h */
+
+/*
+ * The main thread ends, and others go on. A perf event compares the memory of the thread that it was
+ * opened for, so without it the kernel takes the probes out (uprobe_perf_filter()).
+ */
+static __always_inline void note_headless(void *signal, u32 tid, u32 tgid)
+{
+#if defined(HEAP) && !defined(UPROBE_LINKS)
+	bool all_end = read_u32(signal, SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT ||
+		       read_u64(signal, SIGNAL_EXEC_TASK);
+
+	if (!SYSTEM_WIDE && tid == tgid && !all_end && find_target(tgid))
+		count_loss(tgid, LOSS_MAIN_THREAD_ENDED);
+#endif
+}
+
 int process_exit(void *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	u32 tid = id, tgid = id >> 32;
 	void *task = (void *)bpf_get_current_task(), *leader;
+	void *signal = (void *)read_u64(task, TASK_SIGNAL);
 	struct kwatch_exit event = {};
 	bool is_traced;
 
@@ -187,8 +205,10 @@ int process_exit(void *ctx)
 #endif
 	end_call(tid);
 	/* do_exit() has already subtracted this thread from signal->live. */
-	if (read_u32((void *)read_u64(task, TASK_SIGNAL), SIGNAL_LIVE))
+	if (read_u32(signal, SIGNAL_LIVE)) {
+		note_headless(signal, tid, tgid);
 		return 0;
+	}
 	if (is_own(tgid))
 		targets.delete(&tgid);
 	is_traced = find_traced(tgid);

@@ -2,7 +2,7 @@
 /*
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
- * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, HEAP_STACKS, CALL_STACKS,
+ * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, UPROBE_LINKS, HEAP_STACKS, CALL_STACKS,
  * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (user options),
  * PERF_TRACEPOINTS, FIRST_* (the first function with each signature in kwatch/wire/allocators.py),
  * and offsets from the kernel's BTF, named after the structures: TASK_*, MM_*...

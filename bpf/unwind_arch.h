@@ -71,13 +71,14 @@ static __always_inline bool restore_fp(struct unwinding *u, s64 where, u64 cfa,
 
 static __always_inline bool apply_rule(struct unwinding *u, u32 rule)
 {
+	bool is_exact = u->count == 1 || u->interrupted; /* no call has overwritten what was popped */
 	struct two_words pair;
 	u64 cfa;
 
 	if (!canonical_frame(u, rule, &cfa))
 		return stop(u, STACK_UNREADABLE);
 	/* A signal handler on an alternate stack does not come here: see leave_signal. */
-	if (cfa <= u->sp || cfa - u->sp > MAX_STACK_BYTES)
+	if (cfa < u->sp || cfa - u->sp > MAX_STACK_BYTES || (cfa == u->sp && !is_exact))
 		return stop(u, STACK_CORRUPT);
 	if (!read_two(u, cfa - 16, &pair) || !restore_fp(u, ROW_X86_FP(rule), cfa, &pair))
 		return stop(u, STACK_UNREADABLE);

@@ -31,8 +31,9 @@ struct kwatch_row {
 
 /*
  * How to get from a frame to its caller. sp, fp and pc are the frame's own; CFA is the caller's
- * sp. A CFA that is not above sp means STACK_CORRUPT (on arm64 it may be equal to sp in a frame
- * whose return address is in x30). A return address of 0 means STACK_COMPLETE.
+ * sp. A CFA that is not above sp means STACK_CORRUPT. It may be equal to sp in the innermost frame
+ * and in one that a signal interrupted: there the return address is in x30 (arm64), or was popped
+ * and is still below sp (x86-64: vfork). A return address of 0 means STACK_COMPLETE.
  */
 enum kwatch_row_kind {
 	ROW_NONE, /* no function, or one without unwind information: try the frame pointer */

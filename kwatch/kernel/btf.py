@@ -31,6 +31,8 @@ OFFSETS = {
     "SIGNAL_LIVE": ("signal_struct", "live"),
     "THREAD_INFO_FLAGS": ("task_struct", "thread_info.flags"),
     "THREAD_INFO_WORK": ("task_struct", "thread_info.syscall_work"),
+    "SIGNAL_FLAGS": ("signal_struct", "flags"),
+    "SIGNAL_EXEC_TASK": ("signal_struct", "group_exec_task", "group_exit_task"),
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
     "TASK_MM": ("task_struct", "mm"),
     "TASK_UTASK": ("task_struct", "utask"),

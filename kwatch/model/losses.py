@@ -130,6 +130,12 @@ _ROWS = (
         unsure=True,
     ),
     LossCause(
+        name_of(Loss.MAIN_THREAD_ENDED),
+        "what a process did with the heap after the end of its main thread, counted once; only "
+        "with `--perf-uprobes`, and on kernels without uprobe links",
+        unsure=True,
+    ),
+    LossCause(
         name_of(Loss.RESULT_UNREADABLE),
         "a block from `posix_memalign` whose address could not be read",
         unsure=True,

@@ -110,6 +110,7 @@ class ProgramConfig:
             flags.append(f"-DPAGE_SIZE={os.sysconf('SC_PAGESIZE')}UL")
         flags += ["-DHEAP_COOKIE"] * methods.cookies
         flags += ["-DUPROBE_SESSIONS"] * methods.uprobe_sessions
+        flags += ["-DUPROBE_LINKS"] * methods.uprobe_links
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         return flags

@@ -12,6 +12,7 @@ class Notices:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._announces = False
+        self._waiting: list[str] = []
 
     def warn(self, line: str) -> None:
         """Prints a warning."""
@@ -22,5 +23,15 @@ class Notices:
         if self._announces:
             self._say(line)
 
+    def report(self, line: str) -> None:
+        """Prints what is missing; before the `attached` line, keeps it until that is printed."""
+        if self._announces:
+            self._say(line)
+        else:
+            self._waiting.append(line)
+
     def start_announcing(self) -> None:
         self._announces = True
+        for line in self._waiting:
+            self._say(line)
+        self._waiting.clear()

@@ -111,8 +111,8 @@ class Session:
         targets = self._tracer.targets  # a traced symbol reader would have stacks to read
         reader = Reader(targets.add_own, targets.remove_own)
         symbolizer = Symbolizer(reader=reader, warn=notices.warn)
-        stores, loader = TableStores.open(self._tracer.programs.maps), TableLoader(notices.announce)
-        tables = TablePublisher(stores, loader, notices.announce)
+        stores, loader = TableStores.open(self._tracer.programs.maps), TableLoader(notices.report)
+        tables = TablePublisher(stores, loader, notices.report)
         return StackReader(tables, symbolizer, self.call_stacks, self._stack_read)
 
     def apply(self, drained: Drained) -> None:

@@ -43,7 +43,9 @@ def _x86_rule(state: State) -> int | None:
     if state.ra is Where.UNDEFINED:
         return int(RowKind.END)
     fp = _x86_fp(state)
-    if state.ra != -8 or fp is None:
+    # vfork() pops its return address into a register. The word is still below the stack pointer.
+    is_popped = state.ra is Where.ELSEWHERE and state.cfa == (_RSP, 0)
+    if (state.ra != -8 and not is_popped) or fp is None:
         return None
     match state.cfa:
         case (7, offset):

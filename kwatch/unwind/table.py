@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kwatch.elf.elf import Elf, ElfError, Segment
 from kwatch.unwind.cfi_programs import MAX_ROWS, CfiPrograms, Ints
+from kwatch.unwind.code_layout import Placement, omitted
 from kwatch.unwind.eh_frame import read_entries
 from kwatch.unwind.encoding import Malformed
 from kwatch.unwind.machines import ARM64, Machine
@@ -29,8 +30,8 @@ _BLOCKS_FOR_ROW = 64
 class Table:
     """Rows as bpf/unwind_rows.h describes them, read-only.
 
-    The pc of a row is the file's virtual address less `base`. `size` is the number of bytes from
-    `base` to the last row, and never 0.
+    The pc of a row is the file's virtual address less `base`, and less what `omitted` says. `size`
+    is the number of bytes from `base` to the last row, and never 0.
     """
 
     machine: Machine
@@ -59,14 +60,16 @@ class Table:
         best = max(self.segments, key=lambda each: _overlap(each, offset, end - start))
         if _overlap(best, offset, end - start) <= 0:
             return None
-        return start - offset + best.offset - best.vaddr + self.base
+        gap = omitted(self.segments)[self.segments.index(best)]
+        return start - offset + best.offset - best.vaddr + self.base + gap
 
     @property
     def in_file(self) -> tuple[int, int, int] | None:
         """Offset and size of the code in the file, and what to add to the address of offset 0 to
         get the bias. None if that number differs between parts of the code.
         """
-        shifts = {each.offset - each.vaddr + self.base for each in self.segments}
+        gaps = zip(self.segments, omitted(self.segments), strict=True)
+        shifts = {each.offset - each.vaddr + self.base + gap for each, gap in gaps}
         if len(shifts) != 1:
             return None
         start = min(each.offset for each in self.segments)
@@ -171,16 +174,16 @@ def _functions(info: UnwindInfo, programs: CfiPrograms) -> tuple[Ints, Ints, Int
 
     Addresses count from `info.base`.
     """
-    base, size = info.base, info.size
+    base, size, place = info.base, info.size, Placement(info.segments).place
     found = []
-    for start, length, cie, instructions in read_entries(info.eh_frame, info.eh_frame_vaddr):
-        start -= base
+    for vaddr, length, cie, instructions in read_entries(info.eh_frame, info.eh_frame_vaddr):
+        start = place(vaddr) - base
         if 0 <= start < size and length > 0:  # sizes may be signed
             found.append((start, min(start + length, size), programs.add(cie, instructions)))
     signal = programs.add_rows([0], [int(RowKind.SIGNAL)])
     for vaddr, length in info.trampolines:
         # A handler returns to the first byte of the trampoline; the look-up is one byte lower.
-        start = max(vaddr - base - 1, 0)
+        start = max(place(vaddr) - base - 1, 0)
         if not any(a <= start + 1 < b for a, b, _ in found):
             found.append((start, start + 1 + length, signal))
     functions = np.array(found, dtype=np.int64).reshape(-1, 3)

@@ -24,7 +24,7 @@ from kwatch.unwind.unwind_info import UnwindInfo, read_unwind_info
 from kwatch.wire.unwind_rows import ROW
 
 _MAGIC = b"kwatchU\0"
-_VERSION = 2  # changes with the format of rows, and with the rows made from the same .eh_frame
+_VERSION = 3  # changes with the format of rows, and with the rows made from the same .eh_frame
 _HEADER = struct.Struct("<8sIIQ16s16s")  # magic, version, rows, base, digest, checksum
 _SUFFIX = ".unwind"
 _DEFAULT_LIMIT = 256 << 20

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from kwatch.elf.elf import Elf, ElfError, Segment
 from kwatch.elf.layout import PT_GNU_EH_FRAME
+from kwatch.unwind.code_layout import Placement
 from kwatch.unwind.encoding import Malformed, read_pointer
 from kwatch.unwind.machines import MACHINES, Machine
 from kwatch.wire.unwind_rows import BLOCK_SIZE
@@ -44,8 +45,8 @@ class UnwindInfo:
 
     @property
     def size(self) -> int:
-        """Bytes from `base` to the end of code."""
-        return max(segment.vaddr + segment.filesz for segment in self.segments) - self.base
+        """Bytes from `base` to the end of code, without large distances between segments."""
+        return Placement(self.segments).end - self.base
 
     def digest(self) -> bytes:
         """A digest of all that the table depends on: equal digests have equal tables."""

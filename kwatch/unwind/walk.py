@@ -208,7 +208,7 @@ class _Walk(ABC):
 class _X86Walk(_Walk):
     def follow(self, rule: int) -> None:
         cfa = self._cfa(rule)
-        if cfa <= self.sp:
+        if cfa < self.sp or (cfa == self.sp and not self.exact):
             raise _Ended(StackEnd.CORRUPT)
         match x86_fp(rule):
             case k if k == FP_SAME:
@@ -217,7 +217,7 @@ class _X86Walk(_Walk):
                 fp = self.word(self.fp)
             case k:
                 fp = self.saved(cfa + 8 * k)
-        self.go_to(self.word(cfa - 8), cfa, fp)
+        self.go_to(self.word(cfa - 8), cfa, fp, may_stay=self.exact)
 
     def _cfa(self, rule: int) -> int:
         offset = x86_cfa(rule)

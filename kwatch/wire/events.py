@@ -74,6 +74,7 @@ class Loss(enum.IntEnum):
     STACK_SCRATCH_BUSY = 9
     HEAP_CALL_ABANDONED = 10
     SHARED_HEAP_UNSEEN = 11
+    MAIN_THREAD_ENDED = 12
 
 
 class ForkKind(enum.IntEnum):

@@ -94,3 +94,15 @@ def test_system_wide(start, run_kwatch):
     kwatch.stop()
     assert final["heap"] is None
     assert counted(final) == EXPECTED
+
+
+def test_vfork(program, run_kwatch):
+    """It holds its return address in a register while it calls the kernel."""
+    options = ("--json", "--no-heap", "--stacks", "-e", "trace=vfork", "--full-stacks")
+    result = run_kwatch(*options, "--", program("sharers"), "now").finish()
+    found = {
+        tuple(frame["symbol"] for frame in stack["frames"][1:3]): stack
+        for stack in result.final()["syscalls"]["stacks"]
+    }
+    assert set(found) == {("vfork_and_exit", "main"), ("vfork_and_exec", "main")}
+    assert {(stack["calls"], stack["ending"]) for stack in found.values()} == {(1, "complete")}

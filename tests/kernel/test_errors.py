@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from kwatch.kernel import syscall
@@ -88,8 +87,10 @@ def test_usage(arguments):
 
 
 def free_pid():
+    """A number that is neither a process nor a thread."""
     with open("/proc/sys/kernel/pid_max") as file:
-        return next(pid for pid in range(int(file.read()) - 1, 1, -1) if not psutil.pid_exists(pid))
+        pids = range(int(file.read()) - 1, 1, -1)
+    return next(pid for pid in pids if not os.path.exists(f"/proc/{pid}"))
 
 
 def test_no_such_process():

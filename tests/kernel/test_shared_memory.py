@@ -113,3 +113,22 @@ def test_a_child_that_is_not_traced_and_keeps_the_probes_is_named(start, run_kwa
     assert "--perf-uprobes" in line
     assert "--follow" in line
     kwatch.stop()
+
+
+@pytest.mark.parametrize("options", [(), ("--perf-uprobes",)])
+def test_the_heap_after_the_end_of_the_main_thread(program, run_kwatch, options):
+    """A perf event compares the memory with that of the main thread, which has none then."""
+    result = run_kwatch(*HEAP, *options, "--", program("headless"), "now").finish()
+    final = result.final()
+    if options or not bpf.has_uprobe_links():
+        assert final["lost"]["by_cause"] == {"main_thread_ended": 1}
+        assert final["verdict"] == "unsure"
+        return
+    leaked = [s for s in final["heap"]["stacks"] if s["frames"][0]["symbol"] == "go_on"]
+    assert sum(stack["blocks"] for stack in leaked) == result.answers["live_blocks"]
+
+
+@pytest.mark.parametrize("name", ["threads", "threadexec"])
+def test_a_main_thread_that_ends_with_the_others_loses_nothing(program, run_kwatch, name):
+    result = run_kwatch(*HEAP, "--perf-uprobes", "--", program(name), "now").finish()
+    assert "main_thread_ended" not in result.final()["lost"]["by_cause"]

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from harness.backtraces import EVERY_STACK, SITES, assert_exact
@@ -44,6 +46,39 @@ def test_static(program, start, run_kwatch, flag):
     target.end()
     sites = [site for site in SITES if site != "library"]
     assert_exact(kwatch.finish().final(), answers, sites)
+
+
+FAR_FROM_THE_REST = ("-no-pie", "-DFAR", "-Wl,--section-start=.hot.text=0x40000000")
+
+
+def test_code_far_from_the_rest_of_its_file(program, start, run_kwatch):
+    """As the linker places hot functions that a profile names."""
+    target = start(program("stacks", *FAR_FROM_THE_REST))
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    answers = target.go()
+    target.end()
+    assert_exact(kwatch.finish().final(), answers)
+
+
+MAPS_CODE = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    code = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_file_without_a_table_that_is_mapped_already_is_named(start, run_kwatch, tmp_path):
+    code = tmp_path / "code"
+    code.write_bytes(bytes(4096))
+    target = start(Path(sys.executable), "-c", MAPS_CODE, code)
+    kwatch = run_kwatch("--pid", target.pid, *HEAP)
+    kwatch.attached()
+    line = kwatch.said(lambda line: line.startswith("no unwind table for "))
+    assert line.startswith(f"no unwind table for {code}: ")
+    kwatch.stop()
 
 
 def test_after_an_exec(start, run_kwatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,7 +144,9 @@ def together(program):
             found.finals[label] = result.final(target.pid)
         found.finals["child"] = result.final(found.answers["forks"]["child"])
         found.answers["launched"] = result.answers
-        found.finals["launched"] = launched_one(result.documents, targets.values())
+        found.finals["launched"] = launched_one(
+            result.documents, targets.values(), program("leaky")
+        )
         calls = {
             targets[label].pid: {name: found.answers[label][name] for name in names}
             for label, (_, names) in CALLS.items()
@@ -178,11 +181,13 @@ def wait_for_report(kwatch: Session, pid: int) -> None:
     kwatch.document(lambda d: d["kind"] == "final" and d["process"]["pid"] == pid)
 
 
-def launched_one(documents: Iterable[Document], others: Iterable[Target]) -> Document:
-    """The final report of the launched program."""
+def launched_one(
+    documents: Iterable[Document], others: Iterable[Target], program: Path
+) -> Document:
+    """The final report of the launched program; other programs may have its name."""
     pids = {target.pid for target in others}
     finals = [d for d in documents if d["kind"] == "final" and d["process"]["pid"] not in pids]
-    (found,) = [final for final in finals if final["process"]["comm"] == "leaky"]
+    (found,) = [final for final in finals if final["process"]["exe"] == str(program)]
     return found
 
 

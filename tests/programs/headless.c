@@ -8,6 +8,9 @@
 #include "answers.h"
 
 #define CALLS 4099
+#define BLOCKS 101
+
+static void *volatile sink;
 
 static void *go_on(void *first)
 {
@@ -15,7 +18,10 @@ static void *go_on(void *first)
 	stage("ready");
 	for (int i = 0; i < CALLS; i++)
 		syscall(SYS_getppid);
+	for (int i = 0; i < BLOCKS; i++)
+		sink = malloc(1013);
 	answer("getppid", CALLS);
+	answer("live_blocks", BLOCKS);
 	stage("done");
 	_exit(0);
 }

@@ -51,7 +51,13 @@ NOINLINE static void record(int site)
 	sink = NULL;
 }
 
-NOINLINE static int plain(int site)
+#ifdef FAR /* a second segment of code: with -Wl,--section-start=.hot.text=ADDRESS */
+#define PLACE __attribute__((section(".hot.text")))
+#else
+#define PLACE
+#endif
+
+NOINLINE PLACE static int plain(int site)
 {
 	record(site);
 	return zero;

@@ -76,6 +76,8 @@ def said_by_x86(rule):
     match kind:
         case RowKind.SP | RowKind.FP:
             name = "rsp" if kind is RowKind.SP else "rbp"
+            if (kind, fmt.x86_cfa(rule)) == (RowKind.SP, 0):  # popped, as by vfork()
+                return "rsp+0", saved, None
             return f"{name}{fmt.x86_cfa(rule):+d}", saved, "c-8"
         case RowKind.PLT | RowKind.DEREF:
             return "exp", saved, "c-8"
