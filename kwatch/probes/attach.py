@@ -15,9 +15,13 @@ from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.finder import Allocator, Probe
+from kwatch.procfs.served_files import Place, ServedFile
 from kwatch.programs.loader import Programs
 
 _CLOSERS = 32
+
+#: What opens the file of an allocator: a path, or one whose file system may not answer.
+File = str | ServedFile
 
 
 #: `return`: a uretprobe; `exit`: at a ret instruction of a function that may throw.
@@ -25,16 +29,16 @@ Kind = Literal["entry", "return", "exit"]
 _ORDER: tuple[Kind, ...] = ("return", "exit", "entry")
 
 
-class _Place(NamedTuple):
+class _Site(NamedTuple):
     probe: Probe
     offset: int
 
 
-def _places(allocator: Allocator, kind: Kind) -> list[_Place]:
+def _places(allocator: Allocator, kind: Kind) -> list[_Site]:
     if kind == "exit":
-        return [_Place(probe, at) for probe in allocator.probes for at in probe.exits]
+        return [_Site(probe, at) for probe in allocator.probes for at in probe.exits]
     probes = [p for p in allocator.probes if kind == "entry" or _is_hijacked(p)]
-    return [_Place(probe, probe.offset) for probe in probes]
+    return [_Site(probe, probe.offset) for probe in probes]
 
 
 def _is_hijacked(probe: Probe) -> bool:
@@ -65,8 +69,8 @@ class Attacher:
         self._closers = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="kwatch-detach")
         self._open = self._open_links if programs.attach_methods.uprobe_links else self._open_events
 
-    def attach(self, pid: int, path: str, allocator: Allocator) -> Attached:
-        """Probes an allocator in a process (EVERY_PROCESS: in all); `path` opens its file.
+    def attach(self, pid: int, file: File, allocator: Allocator) -> Attached:
+        """Probes an allocator in a process (EVERY_PROCESS: in all); a path opens its file.
 
         Returns are probed before entries, so that each entry that is seen has a return that is.
         Raises ProcessGone, with nothing attached. A function that the kernel refuses to probe is
@@ -76,7 +80,7 @@ class Attacher:
         opened: list[int] = []
         try:
             for kind in _ORDER:
-                self._attach(pid, path, kind, _places(allocator, kind), opened, refused)
+                self._attach(pid, file, kind, _places(allocator, kind), opened, refused)
         except (ProcessGone, KwatchError):
             self._close(opened)
             raise
@@ -86,39 +90,47 @@ class Attacher:
     def _attach(
         self,
         pid: int,
-        path: str,
+        file: File,
         kind: Kind,
-        places: list[_Place],
+        places: list[_Site],
         opened: list[int],
         refused: dict[str, str],
     ) -> None:
         """One refused place fails all that are opened with it: they are then opened one by one."""
         wanted = [place for place in places if place.probe.name not in refused]
         try:
-            opened += self._open(pid, path, kind, wanted)
+            opened += self._open(pid, file, kind, wanted)
         except OSError as error:
-            _check_gone(error, pid, path)
+            _check_gone(error, pid, file)
             if len(wanted) == 1:
                 refused[wanted[0].probe.name] = error.strerror or str(error)
                 return
             for place in wanted:
-                self._attach(pid, path, kind, [place], opened, refused)
+                self._attach(pid, file, kind, [place], opened, refused)
 
-    def _open_links(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
+    def _open_links(self, pid: int, file: File, kind: Kind, places: list[_Site]) -> list[int]:
         program = self._programs.programs[f"heap_{kind}"]
         flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
         offsets = [place.offset for place in places]
         cookies = [place.probe.cookie for place in places]
-        return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if places else []
+        if not places:
+            return []
+        if isinstance(file, ServedFile):
+            return [file.attach("link", program, Place(offsets, cookies, max(pid, 0)), flags)]
+        return [bpf.link_uprobes(program, file, offsets, cookies, pid, flags)]
 
-    def _open_events(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
+    def _open_events(self, pid: int, file: File, kind: Kind, places: list[_Site]) -> list[int]:
         descriptors: list[int] = []
         try:
             for place in places:
                 name = place.probe.function.signature.name.lower() if kind == "entry" else kind
                 program = self._programs.programs[f"heap_{name}"]
                 is_return = kind == "return"
-                fd = perf.open_uprobe(path, place.offset, pid, program, is_return)
+                if isinstance(file, ServedFile):
+                    at = Place([place.offset], [0], pid)
+                    fd = file.attach("event", program, at, int(is_return))
+                else:
+                    fd = perf.open_uprobe(file, place.offset, pid, program, is_return)
                 descriptors.append(fd)
         except OSError:
             self._close(descriptors)
@@ -141,9 +153,10 @@ class Attacher:
         self._closers.shutdown()
 
 
-def _check_gone(error: OSError, pid: int, path: str) -> None:
-    alive = path if pid == EVERY_PROCESS else f"/proc/{pid}/exe"
-    gone = error.errno == errno.ENOENT and not os.path.exists(alive)
+def _check_gone(error: OSError, pid: int, file: File) -> None:
+    """Looks at no file: its file system may not answer."""
+    alive = _first_path(file) if pid == EVERY_PROCESS else f"/proc/{pid}/exe"
+    gone = error.errno == errno.ENOENT and not _is_link(alive)
     if gone or error.errno == errno.ESRCH:
         raise ProcessGone(pid) from error
     if error.errno in (errno.EPERM, errno.EACCES):
@@ -151,3 +164,15 @@ def _check_gone(error: OSError, pid: int, path: str) -> None:
             f"the kernel forbids probing process {pid}: {error.strerror}",
             "run kwatch as root, outside containers; see `kwatch doctor`",
         ) from error
+
+
+def _first_path(file: File) -> str:
+    return file.paths[0] if isinstance(file, ServedFile) else file
+
+
+def _is_link(path: str) -> bool:
+    """Whether a link of /proc leads to a file; other paths are looked up."""
+    try:
+        return bool(os.readlink(path))
+    except OSError:
+        return not path.startswith("/proc/") and os.path.exists(path)

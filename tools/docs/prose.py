@@ -92,9 +92,9 @@ SIGNALS = (
     "signal, once: kwatch does not forward what the terminal or the shell has sent to the whole "
     "process group. A signal that is sent to the group with `kill` reaches the command twice. A "
     "launched command starts with the signals ignored that kwatch was given ignored, except "
-    "SIGPIPE and SIGXFSZ, which Python hides. kwatch waits until the command ends, for up to 5 seconds or until a second signal, "
-    "and says so if it does not end at once. SIGKILL is safe at any time: the kernel removes the "
-    "probes, and the targets keep running."
+    "SIGPIPE and SIGXFSZ, which Python hides. kwatch waits until the command ends, for up to 5 "
+    "seconds or until a second signal, and says so if it does not end at once. SIGKILL is safe at "
+    "any time: the kernel removes the probes, and the targets keep running."
 )
 
 UNREAD = (
@@ -105,10 +105,10 @@ UNREAD = (
     "until it ends, or until `--duration`. If there was no error, kwatch exits with the command's "
     "status.",
     "If a pipe is full, kwatch waits for its reader. After a signal it waits for 2 more seconds, "
-    "and after a second signal not at all; then it exits with status 1. With the path of a FIFO, it "
-    "waits until the FIFO is opened for reading. Ctrl-C also ends the reader in a pipeline, and the "
-    "final report is lost: kwatch says so and exits with status 1. `kwatch ... | tee -i FILE` keeps "
-    "it.",
+    "and after a second signal not at all; then it exits with status 1. With the path of a FIFO, "
+    "it waits until the FIFO is opened for reading. Ctrl-C also ends the reader in a pipeline, and "
+    "the final report is lost: kwatch says so and exits with status 1. `kwatch ... | tee -i FILE` "
+    "keeps it.",
     "Standard error may be closed, full, or without a reader. If nobody reads it, kwatch waits for "
     "one second, then drops messages.",
 )
