@@ -94,7 +94,7 @@ struct call_in_progress {
 	__u8 interrupted; /* the thread has an interrupted_call */
 	__u8 mapping; /* see kwatch_mapping */
 	__u32 records; /* sent by the thread: see write_record */
-	__u32 reserved2;
+	__u32 unused;
 #ifdef STACKS
 	__u64 stack; /* see kwatch_stacked_syscall */
 	struct last_stack last;

@@ -16,10 +16,14 @@ from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.finder import Allocator, Probe
+from kwatch.procfs.served_files import Place, ServedFile
 from kwatch.programs.loader import Programs
 from kwatch.wire.maps import COOKIE_FILE_SHIFT, MAX_PROBED_FILES
 
 _CLOSERS = 32
+
+#: What opens the file of an allocator: a path, or one whose file system may not answer.
+File = str | ServedFile
 
 
 #: `return`: a uretprobe; `exit`: at a ret instruction of a function that must not have one.
@@ -27,7 +31,7 @@ Kind = Literal["entry", "return", "exit"]
 _ORDER: tuple[Kind, ...] = ("return", "exit", "entry")
 
 
-class _Place(NamedTuple):
+class _Site(NamedTuple):
     """`cookie`: of an exit, 1 if the result is in the place of the first argument."""
 
     probe: Probe
@@ -35,16 +39,16 @@ class _Place(NamedTuple):
     cookie: int
 
 
-def _places(allocator: Allocator, kind: Kind, file: int) -> list[_Place]:
-    cookies = {probe: probe.cookie | file << COOKIE_FILE_SHIFT for probe in allocator.probes}
+def _sites(allocator: Allocator, kind: Kind, number: int) -> list[_Site]:
+    cookies = {probe: probe.cookie | number << COOKIE_FILE_SHIFT for probe in allocator.probes}
     if kind == "exit":
         return [
-            _Place(probe, each.offset, int(each.result_in_argument))
+            _Site(probe, each.offset, int(each.result_in_argument))
             for probe in cookies
             for each in probe.exits
         ]
     probes = [p for p in allocator.probes if kind == "entry" or _is_hijacked(p)]
-    return [_Place(probe, probe.offset, cookies[probe]) for probe in probes]
+    return [_Site(probe, probe.offset, cookies[probe]) for probe in probes]
 
 
 def _is_hijacked(probe: Probe) -> bool:
@@ -85,8 +89,8 @@ class Attacher:
         """Whether cookies can tell the BPF programs where the arguments are."""
         return self._programs.attach_methods.uprobe_links
 
-    def attach(self, pid: int, path: str, allocator: Allocator) -> Attached:
-        """Probes an allocator in a process (EVERY_PROCESS: in all); `path` opens its file.
+    def attach(self, pid: int, file: File, allocator: Allocator) -> Attached:
+        """Probes an allocator in a process (EVERY_PROCESS: in all); a path opens its file.
 
         Returns are probed before entries, so that each entry that is seen has a return that is.
         Raises ProcessGone, with nothing attached. A function that the kernel refuses to probe is
@@ -94,15 +98,15 @@ class Attacher:
         """
         refused = dict(allocator.refused)
         opened: list[int] = []
-        file = self._next_file()
+        number = self._next_file()
         try:
             for kind in _ORDER:
-                self._attach(pid, path, kind, _places(allocator, kind, file), opened, refused)
+                self._attach(pid, file, kind, _sites(allocator, kind, number), opened, refused)
         except (ProcessGone, KwatchError):
             self._close(opened)
             raise
         self._descriptors[pid] += opened
-        return Attached([name for name in allocator.names if name not in refused], refused, file)
+        return Attached([name for name in allocator.names if name not in refused], refused, number)
 
     def _next_file(self) -> int:
         if not self._programs.attach_methods.uprobe_links or self._files + 1 >= MAX_PROBED_FILES:
@@ -119,38 +123,46 @@ class Attacher:
     def _attach(
         self,
         pid: int,
-        path: str,
+        file: File,
         kind: Kind,
-        places: list[_Place],
+        places: list[_Site],
         opened: list[int],
         refused: dict[str, str],
     ) -> None:
         """One refused place fails all that are opened with it: they are then opened one by one."""
         wanted = [place for place in places if place.probe.name not in refused]
         try:
-            opened += self._open(pid, path, kind, wanted)
+            opened += self._open(pid, file, kind, wanted)
         except OSError as error:
-            _check_gone(error, pid, path)
+            _check_gone(error, pid, file)
             if len(wanted) == 1:
                 refused[wanted[0].probe.name] = _reason(error)
                 return
             for place in wanted:
-                self._attach(pid, path, kind, [place], opened, refused)
+                self._attach(pid, file, kind, [place], opened, refused)
 
-    def _open_links(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
+    def _open_links(self, pid: int, file: File, kind: Kind, places: list[_Site]) -> list[int]:
         program = self._programs.programs[f"heap_{kind}"]
         flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
         if self._programs.attach_methods.uprobe_sessions:
             flags = bpf.UPROBE_SESSION
         offsets = [place.offset for place in places]
         cookies = [place.cookie for place in places]
-        return [bpf.link_uprobes(program, path, offsets, cookies, pid, flags)] if places else []
+        if not places:
+            return []
+        if isinstance(file, ServedFile):
+            return [file.attach("link", program, Place(offsets, cookies, max(pid, 0)), flags)]
+        return [bpf.link_uprobes(program, file, offsets, cookies, pid, flags)]
 
-    def _open_events(self, pid: int, path: str, kind: Kind, places: list[_Place]) -> list[int]:
+    def _open_events(self, pid: int, file: File, kind: Kind, places: list[_Site]) -> list[int]:
         descriptors: list[int] = []
         try:
             for place in places:
-                event = perf.open_uprobe(path, place.offset, pid, kind == "return")
+                if isinstance(file, ServedFile):
+                    at = Place([place.offset], [0], pid)
+                    event = file.attach("event", None, at, int(kind == "return"))
+                else:
+                    event = perf.open_uprobe(file, place.offset, pid, kind == "return")
                 descriptors.append(self._with_program(event, kind, place.probe))
         except OSError:
             self._close(descriptors)
@@ -207,9 +219,10 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _check_gone(error: OSError, pid: int, path: str) -> None:
-    alive = path if pid == EVERY_PROCESS else f"/proc/{pid}/exe"
-    gone = error.errno == errno.ENOENT and not os.path.exists(alive)
+def _check_gone(error: OSError, pid: int, file: File) -> None:
+    """Looks at no file: its file system may not answer."""
+    alive = _first_path(file) if pid == EVERY_PROCESS else f"/proc/{pid}/exe"
+    gone = error.errno == errno.ENOENT and not _is_link(alive)
     if gone or error.errno == errno.ESRCH:
         raise ProcessGone(pid) from error
     if error.errno in (errno.EPERM, errno.EACCES):
@@ -217,3 +230,15 @@ def _check_gone(error: OSError, pid: int, path: str) -> None:
             f"the kernel forbids probing process {pid}: {error.strerror}",
             "run kwatch as root, outside containers; see `kwatch doctor`",
         ) from error
+
+
+def _first_path(file: File) -> str:
+    return file.paths[0] if isinstance(file, ServedFile) else file
+
+
+def _is_link(path: str) -> bool:
+    """Whether a link of /proc leads to a file; other paths are looked up."""
+    try:
+        return bool(os.readlink(path))
+    except OSError:
+        return not path.startswith("/proc/") and os.path.exists(path)

@@ -13,17 +13,24 @@ from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import Returns
 from kwatch.probes.attach import Attached, Attacher, ProcessGone
 from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
+from kwatch.procfs.served_files import ServedFile
 
 #: A launched command is probed before it runs; system-wide, a probed file stays probed.
 _CURE = "launch that program itself (kwatch -- COMMAND), or trace every process (kwatch --heap)"
 
 
 class MappedFile(NamedTuple):
-    """A file whose code a process has mapped. `path` opens it, `shown` is its name in messages."""
+    """A file whose code a process has mapped. `path` opens it, `shown` is its name in messages.
+
+    `served`: the file itself if `path` opens a copy, because its file system may not answer.
+    `refused`: why there is no copy.
+    """
 
     key: FileKey
     path: str
     shown: str
+    served: ServedFile | None = None
+    refused: str = ""
 
 
 class _File(NamedTuple):
@@ -201,6 +208,9 @@ class HeapProbes:
         lines = []
         files = list(files)
         for mapped in files:
+            if mapped.refused:
+                own.refused[mapped.shown] = mapped.refused
+                continue
             file = coverage.learn(mapped, self._finder, self._returns)
             if file is None:
                 continue
@@ -209,7 +219,8 @@ class HeapProbes:
                     continue
                 file = self._with_safe_returns(coverage, mapped, file)
                 try:
-                    attached = self._attacher.attach(coverage.pid, mapped.path, file.allocator)
+                    place = mapped.served or mapped.path
+                    attached = self._attacher.attach(coverage.pid, place, file.allocator)
                 except ProcessGone:  # another one may lead to the file, later
                     own.ended_first = own.pid != EVERY_PROCESS
                     continue

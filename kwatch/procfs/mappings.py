@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError
+from kwatch.procfs.mounts import may_hang
+from kwatch.procfs.served_files import ServedFile
 
 #: The kernel appends this to the path of a file that has been unlinked.
 DELETED = " (deleted)"
@@ -95,12 +97,28 @@ def file_of(pid: int, mapping: Mapping) -> str:
 
 
 def files_of(pid: int, mapping: Mapping) -> Iterator[str]:
-    """Every such path, the best first: some become invalid when the process exits."""
+    """Every such path, the best first: some become invalid when the process exits.
+
+    Of a file whose file system may not answer, the path of a copy.
+    """
     if not mapping.inode:
+        return
+    served = served_file(pid, mapping)
+    if served is not None:
+        yield from filter(None, [served.copy().path])
         return
     if link := link_to(pid, mapping):
         yield link
     yield from paths_of(pid, mapping, is_foreign(pid))
+
+
+def served_file(pid: int, mapping: Mapping) -> ServedFile | None:
+    """The mapped file if its file system may not answer, else None."""
+    if not mapping.inode or not may_hang(pid, mapping.device, mapping.path):
+        return None
+    link = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
+    paths = (link, f"/proc/{pid}/root{mapping.path}")
+    return ServedFile((mapping.device, mapping.inode, mapping.path), paths)
 
 
 def link_to(pid: int, mapping: Mapping) -> str:

@@ -44,7 +44,7 @@ class EventLoop:
         while not self.is_over:
             deadline = min(next_tick, self._deadline())
             ready = self._live.wait(deadline - time.monotonic())
-            self._take_signals()
+            self._take_signals(ready)
             self._live.step(ready)
             next_tick = tick()
             if self._command is not None and not self.is_told_to_end:
@@ -103,9 +103,10 @@ class EventLoop:
             return ExitCode.DONE
         return self._command.status(self._live.launched.pid in self._live.session.process_table)
 
-    def _take_signals(self) -> None:
+    def _take_signals(self, ready: set[int]) -> None:
         """Also signals that were read while kwatch waited for something else."""
-        self._signals.read()
+        if self._signals.fileno() in ready:
+            self._signals.read()
         if self._command is not None:
             self._command.pass_on_signals()
 

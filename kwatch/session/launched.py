@@ -61,7 +61,8 @@ class LaunchedCommand:
     def see_out(self, is_over: Callable[[], bool]) -> None:
         """Waits until the command, which is no longer traced, ends, or until `is_over`."""
         while not self._launched.has_ended() and not is_over():
-            select.select([self._signals], [], [], _LOOK_S)
+            if select.select([self._signals], [], [], _LOOK_S)[0]:
+                self._signals.read()
             self.pass_on_signals()
             self.say_if_waiting()
 

@@ -16,7 +16,7 @@ from kwatch.probes.coverage import Coverage, Hazards, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
-from kwatch.procfs.mappings import Mapping, file_of, read_mappings
+from kwatch.procfs.mappings import Mapping, file_of, read_mappings, served_file
 from kwatch.session.notices import Notices
 from kwatch.session.tracer import Tracer
 from kwatch.session.usage_watch import UsageWatch
@@ -346,8 +346,15 @@ def code_of(mappings: Iterable[Mapping]) -> list[Mapping]:
 def files_of(pid: int, mappings: Iterable[Mapping]) -> Iterator[MappedFile]:
     """The files whose code is mapped, if they can be opened."""
     for mapping in mappings:
-        if mapping.executable and mapping.inode and (path := file_of(pid, mapping)):
-            yield MappedFile((mapping.device, mapping.inode), path, mapping.path)
+        if not (mapping.executable and mapping.inode):
+            continue
+        key = mapping.device, mapping.inode
+        served = served_file(pid, mapping)
+        if served is not None:
+            path, refused = served.copy()
+            yield MappedFile(key, path, mapping.path, served, refused)
+        elif path := file_of(pid, mapping):
+            yield MappedFile(key, path, mapping.path)
 
 
 def _named(process: Process) -> str:

@@ -15,6 +15,7 @@ from kwatch.kernel import perf
 from kwatch.model.losses import LIFECYCLE_MISSED, TRACEPOINT_MISSED
 from kwatch.model.options import TraceOptions
 from kwatch.probes.attach import Attacher
+from kwatch.procfs.served_files import SERVED
 from kwatch.programs import tracepoints
 from kwatch.programs.loader import Programs
 from kwatch.programs.sources import TRACEPOINTS
@@ -117,6 +118,8 @@ class Tracer:
             if options.heap and not programs.attach_methods.uprobe_links:
                 perf.uprobe_type()  # fail now, not at each probe
             self._configure(options)
+            SERVED.exclude(self.targets.add_own, self.targets.remove_own)
+            stack.callback(SERVED.close)
             self.stream = stack.enter_context(closing(Stream(programs, options)))
             # Without these, a lost mapping record costs only the path of an executable.
             has_mappings = options.mappings or bool(options.comms)

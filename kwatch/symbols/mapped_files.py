@@ -16,7 +16,15 @@ from itertools import chain
 from kwatch.elf import layout
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.errors import KwatchError
-from kwatch.procfs.mappings import Mapping, is_foreign, leading_to, link_to, paths_of, read_mappings
+from kwatch.procfs.mappings import (
+    Mapping,
+    is_foreign,
+    leading_to,
+    link_to,
+    paths_of,
+    read_mappings,
+    served_file,
+)
 from kwatch.procfs.vdso import is_vdso, read_vdso
 from kwatch.system.lru import Lru
 
@@ -37,6 +45,12 @@ class MappedFiles:
             return None if image is None else Elf.in_memory(image, "vdso")
         if not mapping.inode:
             return None
+        served = served_file(pid, mapping)
+        if served is not None:
+            path, refused = served.copy()
+            if refused:
+                raise ElfError(mapping.path, refused)
+            return _opened(path)
         foreign = self._is_foreign(pid)
         found = self._by_link(pid, mapping)
         return found if found is not None else self._by_name(pid, mapping, foreign)

@@ -15,10 +15,12 @@ from queue import SimpleQueue
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.elf.reader import Elf32Error
 from kwatch.procfs.mappings import Mapping, is_foreign
+from kwatch.procfs.mounts import may_path_hang
 from kwatch.symbols.mapped_files import MappedFiles
 from kwatch.system.lru import Lru
 
 MAX_FILES = 1024
+_DEBUG_FILES = "/usr/lib/debug"
 _SHARE = 4  # at most a quarter of the file descriptors
 
 #: Device, inode and path.
@@ -127,4 +129,5 @@ class OpenFiles:
 
 
 def _foreign_root(pid: int) -> str:
-    return f"/proc/{pid}/root" if is_foreign(pid) else ""
+    is_reachable = is_foreign(pid) and not may_path_hang(pid, _DEBUG_FILES)
+    return f"/proc/{pid}/root" if is_reachable else ""

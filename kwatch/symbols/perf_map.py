@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kwatch.procfs.mounts import may_path_hang
+
 _LINE = re.compile(rb"(?:0x)?([0-9a-fA-F]{1,16}) (?:0x)?([0-9a-fA-F]{1,16}) ([^\r\n]+)")
 _MAX_READ = 32 << 20  # bytes at a time, from the end
 _MAX_FUNCTIONS = 100_000
@@ -177,8 +179,8 @@ def open_perf_map(pid: int) -> PerfMap | None:
     Containers reuse pids and directories for temporary files: a map that was last written before
     the process started belongs to an earlier process.
     """
-    own_pid = _innermost_pid(pid)
-    return None if own_pid is None else _open(f"/proc/{pid}/root/tmp/perf-{own_pid}.map", pid)
+    path = _path(pid)
+    return None if path is None else _open(path, pid)
 
 
 def start_ticks(pid: int) -> int | None:
@@ -191,11 +193,19 @@ def start_ticks(pid: int) -> int | None:
 
 
 def map_status(pid: int) -> os.stat_result | None:
-    own_pid = _innermost_pid(pid)
+    path = _path(pid)
     try:
-        return os.stat(f"/proc/{pid}/root/tmp/perf-{own_pid}.map", follow_symlinks=False)
+        return None if path is None else os.stat(path, follow_symlinks=False)
     except OSError:
         return None
+
+
+def _path(pid: int) -> str | None:
+    """None if the process has exited, or if the file system may not answer."""
+    own_pid = _innermost_pid(pid)
+    if own_pid is None or may_path_hang(pid, "/tmp"):
+        return None
+    return f"/proc/{pid}/root/tmp/perf-{own_pid}.map"
 
 
 def _open(path: str, pid: int) -> PerfMap | None:

@@ -88,8 +88,7 @@ class Signals:
             self.first_at = self.first_at or time.monotonic()
 
     def take(self) -> list[Arrived]:
-        """The signals that have arrived since the last call, for a launched command."""
-        self.read()
+        """The signals that have been read since the last call, for a launched command."""
         arrived, self._arrived = self._arrived, []
         return arrived
 

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from kwatch.processes.process import Process
-from kwatch.procfs.mappings import Mapping, file_of, file_version
+from kwatch.procfs.mappings import Mapping, file_of, file_version, served_file
 from kwatch.procfs.vdso import VDSO, is_vdso
 from kwatch.system.lru import Lru
 from kwatch.tables.file_store import FileIdentity
@@ -76,7 +76,7 @@ class TablePublisher:
 
     def load(self, pid: int, mappings: Iterable[Mapping]) -> None:
         """Builds the tables of files that a process maps. The programs find them by file."""
-        for mapping in sorted(filter(_has_code, mappings), key=_size):
+        for mapping in sorted(filter(_has_code, mappings), key=partial(_size, pid)):
             self._need(pid, mapping)
 
     def update(self, process: Process) -> None:
@@ -167,7 +167,7 @@ class TablePublisher:
         if not path and mapping.path != VDSO:
             return  # it cannot be opened now, but perhaps through another process
         self._files[key] = _File(version=_version(path))
-        is_large = _size(mapping) > _LARGE_FILE
+        is_large = _size(pid, mapping) > _LARGE_FILE
         table = self._loader.find(path) if is_large else None
         if table is None and is_large:
             self._coming[key] = self._worker.submit(self._loader.load_mapped, pid, mapping)
@@ -298,8 +298,10 @@ def _has_code(mapping: Mapping) -> bool:
     return bool(mapping.inode) or is_vdso(mapping)
 
 
-def _size(mapping: Mapping) -> int:
+def _size(pid: int, mapping: Mapping) -> int:
     """The size of a mapping's file; large files are loaded last."""
+    if served_file(pid, mapping) is not None:
+        return mapping.end - mapping.start  # its file system may not answer
     try:
         return os.stat(mapping.path).st_size if mapping.inode else 0
     except (OSError, ValueError):

@@ -95,6 +95,7 @@ REQUIREMENTS = {
     "ab": Requirement(_command("ab"), "install apache2-utils"),
     "chromium": Requirement(lambda: browser_command() is not None, "install chromium"),
     "ruby": Requirement(_command("ruby"), "install ruby"),
+    "fuse": Requirement(lambda: os.access("/dev/fuse", os.W_OK), "load the kernel module fuse"),
     "redis": Requirement(_command("redis-server"), "install redis-server"),
 }
 
