@@ -16,6 +16,7 @@ class LossCause:
 
     `unsure`: the loss may make the heap's numbers wrong, so the verdict is `unsure` unless the
     process is another. `buffer`: a larger --buffer helps. `exit`: an exit may have been lost.
+    `cure`: another remedy.
     """
 
     name: str
@@ -23,6 +24,7 @@ class LossCause:
     unsure: bool = False
     buffer: bool = False
     exit: bool = False
+    cure: str = ""
 
 
 def name_of(loss: Loss) -> str:
@@ -128,12 +130,14 @@ _ROWS = (
         "what a process that shares the memory of a target, such as a child of `vfork()`, did "
         "with the heap; counted once for each such process, see [processes](#processes)",
         unsure=True,
+        cure="--perf-uprobes counts what processes do that share the memory of a target",
     ),
     LossCause(
         name_of(Loss.MAIN_THREAD_ENDED),
         "what a process did with the heap after the end of its main thread, counted once; only "
         "with `--perf-uprobes`, and on kernels without uprobe links",
         unsure=True,
+        cure="without --perf-uprobes, Linux 6.6 and later goes on after its main thread has ended",
     ),
     LossCause(
         name_of(Loss.RESULT_UNREADABLE),
@@ -150,6 +154,12 @@ def heap_losses(by_cause: Mapping[str, int]) -> Lost:
     """Those of the losses that affect the heap's numbers."""
     causes = {cause: count for cause, count in by_cause.items() if LOSS_CAUSES[cause].unsure}
     return Lost(sum(causes.values()), causes)
+
+
+def cures(lost: Lost) -> list[str]:
+    """What helps against the losses."""
+    found = ["a larger --buffer may help"] if buffer_helps(lost) else []
+    return found + [LOSS_CAUSES[cause].cure for cause in lost.by_cause if LOSS_CAUSES[cause].cure]
 
 
 def buffer_helps(lost: Lost) -> bool:

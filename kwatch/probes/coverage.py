@@ -18,6 +18,8 @@ from kwatch.procfs.served_files import ServedFile
 #: A launched command is probed before it runs; system-wide, a probed file stays probed.
 _CURE = "launch that program itself (kwatch -- COMMAND), or trace every process (kwatch --heap)"
 
+_GO = ": Go has its own, which a heap profile of runtime/pprof shows"
+
 
 class MappedFile(NamedTuple):
     """A file whose code a process has mapped. `path` opens it, `shown` is its name in messages.
@@ -60,6 +62,7 @@ class Coverage:
 
     `late`: files that are probed from now on have run before, since `mapped_ns` if it is known.
     Probes survive an exec, so a file that the old program had mapped, too, need not be late.
+    `is_go`: some file is a Go program, which allocates for itself.
     `returns`: how returns are caught there, if it is not as the user said for all.
     """
 
@@ -72,6 +75,7 @@ class Coverage:
     told: str = ""
     ended_first: bool = False
     missed_beginning: bool = False
+    is_go: bool = False
     returns: Returns | None = None
     _probed: dict[_File, _Probed] = field(default_factory=dict)
     _allocators: set[Allocator] = field(default_factory=set)
@@ -84,7 +88,9 @@ class Coverage:
     @property
     def nothing_found(self) -> str:
         """Why the heap is not traced; empty if some of it is."""
-        return "" if self._allocators else "no allocator was found in the process"
+        if self._allocators:
+            return ""
+        return "no allocator was found in the process" + _GO * self.is_go
 
     @property
     def own_gap(self) -> str:
@@ -112,7 +118,7 @@ class Coverage:
     def forget_program(self) -> None:
         """Called at an exec, before the files of the new program."""
         self._allocators.clear()
-        self.missed_beginning = self.ended_first = False
+        self.missed_beginning = self.ended_first = self.is_go = False
         self.unsafe = ""
         self.copied.clear()
 
@@ -130,6 +136,7 @@ class Coverage:
         """Examines a file; None if it has no allocator."""
         allocator = finder.find(mapped.key, mapped.path, mapped.shown, self.returns or returns)
         if allocator is None:
+            self.is_go |= finder.is_go(mapped.key)
             return None
         self._allocators.add(allocator)
         try:

@@ -22,6 +22,7 @@ from kwatch.wire.maps import (
 
 _FILES = 4096  # remembered; programs that are built and run once would add up
 _MAX_FAMILIES_SHOWN = 3
+_MAX_BUILDINFO = 1 << 20
 
 #: Device and inode.
 FileKey = tuple[int, int]
@@ -83,6 +84,11 @@ class AllocatorFinder:
     may_move: bool = True
     matched: set[str] = field(default_factory=set)
     _known: Lru[_Version, tuple[Allocator | None]] = field(default_factory=lambda: Lru(_FILES))
+    _go: Lru[FileKey, bool] = field(default_factory=lambda: Lru(_FILES))
+
+    def is_go(self, key: FileKey) -> bool:
+        """Whether a file without an allocator that kwatch knows is a Go program."""
+        return bool(self._go.get(key))
 
     def find(
         self, key: FileKey, path: str, shown: str, returns: Returns = Returns.AUTO
@@ -92,16 +98,17 @@ class AllocatorFinder:
             version = (*key, *file_version(path), returns)
             known = self._known.get(version)
             if known is None:
-                known = (self._examine(path, shown, returns),)
+                known = (self._examine(key, path, shown, returns),)
                 self._known.put(version, known)
         except (ElfError, OSError):
             return None  # it is gone or not a program
         return known[0]
 
-    def _examine(self, path: str, shown: str, returns: Returns) -> Allocator | None:
+    def _examine(self, key: FileKey, path: str, shown: str, returns: Returns) -> Allocator | None:
         with Elf.open(path) as elf:
             families = find_families(elf, self.prefixes)
             if not families:
+                self._go.put(key, elf.section(b".go.buildinfo", _MAX_BUILDINFO) is not None)
                 return None
             self.matched |= {family.label for family in families} & set(self.prefixes)
             if returns is Returns.AUTO:

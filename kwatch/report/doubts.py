@@ -64,7 +64,7 @@ def doubts(
     if heap.young_bytes >= _MIN_YOUNG and process.live_bytes.growth >= _MIN_YOUNG:
         size = format_size(process.live_bytes.growth)
         yield f"the heap keeps growing (by {size} so far), in blocks younger than --older"
-    if memory.own_mappings >= _MIN_MAPPINGS:
+    if memory.own_mappings >= _MIN_MAPPINGS and not memory.unseen_bytes:
         count = f"{memory.own_mappings:,} mappings ({format_size(memory.own_bytes)})"
         yield f"{count} that the program made itself since the attach are still mapped"
     if descriptors is not None and descriptors.growth >= _MIN_DESCRIPTORS:
@@ -80,9 +80,8 @@ def _unseen(memory: MemoryStats, files: Iterable[str]) -> str:
     if memory.own_bytes >= memory.unseen_bytes // 2:
         mappings = counted(memory.own_mappings, "mapping")
         own = f"; the program itself mapped {format_size(memory.own_bytes)} in {mappings}"
-    return f"no probed allocator gave out {unseen} by which anonymous memory grew{own}" + _cure(
-        files
-    )
+    grown = f"anonymous memory grew by {unseen} that no probed allocator gave out"
+    return grown + own + _cure(files)
 
 
 def _cure(files: Iterable[str]) -> str:

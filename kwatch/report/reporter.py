@@ -80,12 +80,12 @@ class Reporter:
         memory, descriptors = self._memory(process, at_ns), _descriptors(process)
         verdict_input = None
         if heap is not None and memory is not None and kind == "final":
-            gap = (
-                self._session.gap(process)
-                or "; ".join(doubts(process, heap, memory, descriptors))
-                or self._too_young(process, at_ns, heap)
+            reasons = (
+                self._session.gap(process),
+                *doubts(process, heap, memory, descriptors),
+                self._too_young(process, at_ns, heap),
             )
-            verdict_input = self._verdict_input(process, heap, gap)
+            verdict_input = self._verdict_input(process, heap, tuple(filter(None, reasons)))
             heap = replace(heap, stacks=heap.stacks[:top])
         snapshot = Snapshot(
             kind=kind,
@@ -184,14 +184,16 @@ class Reporter:
             return summary
         return self._calls.with_stacks(summary, process, top)
 
-    def _verdict_input(self, process: Process, heap: HeapStats, gap: str) -> VerdictInput:
+    def _verdict_input(
+        self, process: Process, heap: HeapStats, doubts: tuple[str, ...]
+    ) -> VerdictInput:
         return VerdictInput(
             tuple((row, alloc_stack(process, row.stack)) for row in heap.stacks),
             program=process.facts.exe,
             exited=process.facts.exited,
             killed_by=process.facts.killed_by,
             lost=self._session.losses.of_heap(process.pid),
-            gap=gap,
+            doubts=doubts,
             has_events=_was_used(heap) or (process.from_exec and process.facts.ended_itself),
         )
 

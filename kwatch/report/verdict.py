@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kwatch.model.frame import Ending
-from kwatch.model.losses import buffer_helps
+from kwatch.model.losses import cures
 from kwatch.model.snapshot import Lost, StackStats, Verdict
 from kwatch.report.attribution import Origin, StackSymbolizer, leaking_place, origins, place
 from kwatch.symbols.stack import Stack
@@ -20,9 +20,8 @@ class VerdictInput:
 
     `stacks`: all that hold blocks old enough to count, most bytes first, including those that are
     not listed. `program`: the path of the executable. `killed_by`: the signal that killed the
-    process, if any. `lost`: the losses that affect the heap's numbers. `gap`: why they may not show
-    everything; empty if they do.
-    `has_events`: whether kwatch saw enough to judge by.
+    process, if any. `lost`: the losses that affect the heap's numbers. `doubts`: why they may not
+    show everything. `has_events`: whether kwatch saw enough to judge by.
     """
 
     stacks: tuple[tuple[StackStats, Stack], ...]
@@ -30,7 +29,7 @@ class VerdictInput:
     exited: bool
     killed_by: str = ""
     lost: Lost = field(default_factory=Lost)
-    gap: str = ""
+    doubts: tuple[str, ...] = ()
     has_events: bool = True
 
 
@@ -46,9 +45,10 @@ def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Ver
     leaks = [origin for origin in outstanding if origin.is_leak(program)]
     if leaks:
         where = leaking_place(leaks[0], symbolizer, program)
-        return Verdict.LEAK, _describe([leak.row for leak in leaks], where, verdict_input)
-    if verdict_input.gap:
-        return Verdict.UNSURE, verdict_input.gap
+        reason = _describe([leak.row for leak in leaks], where, verdict_input)
+        return Verdict.LEAK, "; besides, ".join([reason, *verdict_input.doubts[:1]])
+    if verdict_input.doubts:
+        return Verdict.UNSURE, "; ".join(verdict_input.doubts)
     unknown = [origin for origin in outstanding if not origin.is_known]
     if unknown:
         return Verdict.UNSURE, _not_known(unknown[0])
@@ -62,8 +62,7 @@ def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Ver
 def _lost(lost: Lost) -> str:
     events = counted(lost.events, "event of the heap was", "events of the heap were")
     causes = ", ".join(cause.replace("_", " ") for cause in lost.by_cause)
-    cure = "; a larger --buffer may help" if buffer_helps(lost) else ""
-    return f"{events} lost ({causes}){cure}"
+    return "; ".join([f"{events} lost ({causes})", *cures(lost)])
 
 
 def _not_known(origin: Origin) -> str:

@@ -67,7 +67,7 @@ def draft(pid, stacks, listed):
     facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
     snapshot = Snapshot("final", "", 1.0, facts, heap, None, None, Lost(), None)
     judged = tuple(zip(rows, stacks, strict=True))
-    verdict_input = VerdictInput(judged, program="/app", exited=True, killed_by="", gap="")
+    verdict_input = VerdictInput(judged, program="/app", exited=True, killed_by="")
     return UnsymbolizedSnapshot(snapshot, dict(enumerate(stacks)), verdict_input=verdict_input)
 
 

@@ -136,16 +136,22 @@ def test_without_any_event_there_is_no_verdict():
     """A leak or a gap is one all the same."""
     reason = "nothing was allocated or freed while kwatch traced"
     assert verdict(has_events=False) == (None, reason)
-    assert verdict(has_events=False, gap="why")[0] is Verdict.UNSURE
+    assert verdict(has_events=False, doubts=("why",))[0] is Verdict.UNSURE
     assert verdict(stack(LEAK_HERE), has_events=False)[0] is Verdict.LEAK
 
 
 def test_missing_probes_leave_it_open():
     """Unless a leak is known already."""
     gap = "these functions could not be probed: malloc"
-    assert verdict(gap=gap) == (Verdict.UNSURE, gap)
-    assert verdict(stack(), gap=gap) == (Verdict.UNSURE, gap)
-    assert verdict(stack(LEAK_HERE), gap=gap)[0] is Verdict.LEAK
+    assert verdict(doubts=(gap,)) == (Verdict.UNSURE, gap)
+    assert verdict(stack(), doubts=(gap,)) == (Verdict.UNSURE, gap)
+    assert verdict(doubts=(gap, "more")) == (Verdict.UNSURE, f"{gap}; more")
+
+
+def test_a_leak_may_not_be_all():
+    known, reason = verdict(stack(LEAK_HERE), doubts=("40 MiB grew unseen", "more"))
+    assert known is Verdict.LEAK
+    assert reason.endswith("was never freed; besides, 40 MiB grew unseen")
 
 
 def test_blocks_of_libraries_alone_are_clean():
