@@ -150,6 +150,7 @@ struct kwatch_exec {
 struct kwatch_exit {
 	struct kwatch_control head;
 	__u32 status; /* the last thread's, as wait() returns it */
+	__u32 ended_threads;
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u8 comm[KWATCH_COMM_LEN]; /* the first thread's */
 } KWATCH_RECORD;

@@ -197,6 +197,7 @@ int process_exit(void *ctx)
 	u32 tid = id, tgid = id >> 32;
 	void *task = (void *)bpf_get_current_task(), *leader;
 	void *signal = (void *)read_u64(task, TASK_SIGNAL);
+	struct target *target = find_target(tgid);
 	struct kwatch_exit event = {};
 	bool is_traced;
 
@@ -204,6 +205,10 @@ int process_exit(void *ctx)
 	end_thread(tid);
 #endif
 	end_call(tid);
+	if (target) {
+		__sync_fetch_and_add(&target->ended_threads, 1);
+		event.ended_threads = target->ended_threads;
+	}
 	/* do_exit() has already subtracted this thread from signal->live. */
 	if (read_u32(signal, SIGNAL_LIVE)) {
 		note_headless(signal, tid, tgid);

@@ -22,7 +22,7 @@ struct target {
 	__u32 flags;
 	__u32 unmaps; /* the number of times that code was unmapped or replaced */
 	__u32 owner; /* the process whose memory it shares, and so its heap; 0: it has its own */
-	__u32 reserved;
+	__u32 ended_threads;
 };
 
 struct loss_key {

@@ -18,6 +18,8 @@ _BLOCK_OVERHEAD = 32  # bytes that an allocator adds to a small block, at most
 _MIN_YOUNG = 1 << 20  # bytes
 _MIN_DESCRIPTORS = 100
 _MIN_MAPPINGS = 1000
+_MAX_UNKNOWN = 64  # frees
+_MAX_CACHED = 64 * 7  # blocks in a thread's cache: TCACHE_MAX_BINS, TCACHE_FILL_COUNT
 
 #: Programs and libraries that get memory past the allocators that kwatch probes: the beginning of
 #: the name of a mapped file, what allocates in it, and how to see more.
@@ -72,6 +74,20 @@ def doubts(
             f"{descriptors.growth:,} more file descriptors are open than when kwatch attached "
             f"(ls -l /proc/{process.pid}/fd lists them)"
         )
+
+
+def unknown_frees(heap: HeapStats, ended_threads: int) -> str:
+    """Why a program that was traced from its exec on cannot have freed so many unknown blocks.
+
+    Empty if it can: glibc frees the blocks in a thread's cache, which the program had freed before,
+    once more when the thread ends (tcache_thread_shutdown() in malloc.c).
+    """
+    if heap.unknown_frees <= _MAX_UNKNOWN + ended_threads * _MAX_CACHED:
+        return ""
+    return (
+        f"{heap.unknown_frees:,} blocks were freed whose allocation was not seen, although kwatch "
+        "traced from the start, so some function that allocates is not probed"
+    )
 
 
 def _unseen(memory: MemoryStats, files: Iterable[str]) -> str:

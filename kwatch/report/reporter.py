@@ -26,7 +26,7 @@ from kwatch.model.snapshot import (
     SyscallSummary,
 )
 from kwatch.processes.process import Process
-from kwatch.report.doubts import doubts, unseen_bytes
+from kwatch.report.doubts import doubts, unknown_frees, unseen_bytes
 from kwatch.report.heap_profile import HeapProfiler
 from kwatch.report.stack_groups import StackGroups
 from kwatch.report.syscall_stacks import SyscallStackLister
@@ -82,6 +82,7 @@ class Reporter:
         if heap is not None and memory is not None and kind == "final":
             reasons = (
                 self._session.gap(process),
+                self._unknown_frees(process, heap),
                 *doubts(process, heap, memory, descriptors),
                 self._too_young(process, at_ns, heap),
             )
@@ -196,6 +197,12 @@ class Reporter:
             doubts=doubts,
             has_events=_was_used(heap) or (process.from_exec and process.facts.ended_itself),
         )
+
+    def _unknown_frees(self, process: Process, heap: HeapStats) -> str:
+        """What is freed without having been allocated, in a program traced from its exec on."""
+        if not process.from_exec or self._session.options.selects_sizes:
+            return ""
+        return unknown_frees(heap, self._session.tracees.ended_threads(process))
 
     def _too_young(self, process: Process, at_ns: int, heap: HeapStats) -> str:
         """Why outstanding blocks prove nothing: kwatch has not traced for long enough."""

@@ -169,7 +169,8 @@ class Lifecycle:
 
     def _exited(self, data: bytes) -> None:
         found = _facts_at_exit(data)
-        time_ns = int(np.frombuffer(data, events.EXIT, 1)["time_ns"][0])
+        record = np.frombuffer(data, events.EXIT, 1)[0]
+        time_ns = int(record["time_ns"])
         self._pending_execs.pop(found.pid, None)
         self._tracees.exits.pop(found.pid, None)
         if self._predates(found.pid, time_ns):
@@ -183,7 +184,7 @@ class Lifecycle:
         elif not self._options.names_programs:  # no record said that it was renamed
             process.facts = replace(process.facts, comm=found.comm)
         process.facts = replace(process.facts, exited=True, killed_by=found.killed_by)
-        process.ended_ns = time_ns
+        process.ended_ns, process.ended_threads = time_ns, int(record["ended_threads"])
         self.ending.append(process)
 
     def _code_unmapped(self, data: bytes) -> None:

@@ -253,6 +253,11 @@ class Tracees:
             return whole.own_gap
         return process.coverage.own_gap or whole.nothing_found
 
+    def ended_threads(self, process: Process) -> int:
+        """How many threads of the process have ended since it became a target."""
+        target = None if process.facts.exited else self._tracer.targets.get(process.pid)
+        return process.ended_threads if target is None else int(target.ended_threads)
+
     def untraced_children(self) -> list[ProcessFacts]:
         """Children that targets had forked before they became targets."""
         found = processes.descendants({process.pid for process in self.process_table})

@@ -158,7 +158,15 @@ EXEC = np.dtype(
         ("comm", f"S{COMM_LEN}"),
     ]
 )
-EXIT = np.dtype([*CONTROL.descr, ("status", "u4"), ("start_ns", "u8"), ("comm", f"S{COMM_LEN}")])
+EXIT = np.dtype(
+    [
+        *CONTROL.descr,
+        ("status", "u4"),
+        ("ended_threads", "u4"),
+        ("start_ns", "u8"),
+        ("comm", f"S{COMM_LEN}"),
+    ]
+)
 STACK = np.dtype(
     [
         *CONTROL.descr,

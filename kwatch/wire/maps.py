@@ -129,7 +129,7 @@ class Target(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         ("unmaps", ctypes.c_uint32),
         ("owner", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("ended_threads", ctypes.c_uint32),
     )
 
 
