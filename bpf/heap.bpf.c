@@ -46,6 +46,7 @@ struct thread {
 
 BPF_HASH(threads, u32, struct thread, 65536);
 BPF_PROG_ARRAY(no_programs, 1);
+BPF_PROG_ARRAY(no_entry_programs, 1); /* for programs of the other attach type: see heap_session.h */
 BPF_ARRAY(called_files, u8, MAX_PROBED_FILES); /* by COOKIE_FILE: 1 after the first call */
 
 #include "heap_session.h"
@@ -60,6 +61,12 @@ static __always_inline void keep_to_kernel_stack(struct pt_regs *ctx)
 {
 	if (!STACK_POINTER(ctx))
 		no_programs.call(ctx, 0);
+}
+
+static __always_inline void keep_entry_to_kernel_stack(struct pt_regs *ctx)
+{
+	if (!STACK_POINTER(ctx))
+		no_entry_programs.call(ctx, 0);
 }
 
 static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
@@ -251,20 +258,20 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	u64 sp = STACK_POINTER(ctx) + COOKIE_PUSHED(cookie) * sizeof(u64), pointer;
 	struct arguments arguments;
 
-	keep_to_kernel_stack(ctx);
+	keep_entry_to_kernel_stack(ctx);
 	if (!thread)
-		return LEAVE_RETURN;
+		return 0;
 #ifdef HEAP_COOKIE
 	note_call(cookie);
 #endif
 	if (is_nested(ctx, thread, cookie, sp))
-		return LEAVE_RETURN;
+		return 0;
 	arguments = arguments_of(ctx, cookie);
 	if (is_one_of(signature, ANY_FREE)) {
 		pointer = signature == SIGNATURE_HEAP_FREE ? arguments.value[1] : arguments.value[0];
 		if (!is_repeated(thread, ctx, pointer))
 			send_release(thread, EVENT_FREE, pointer, function);
-		return LEAVE_RETURN;
+		return 0;
 	}
 	thread->released.pointer = 0;
 	take_arguments(&arguments, thread, signature);
@@ -277,7 +284,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 		thread->caller = return_address_of(ctx, sp, 0);
 	if (is_realloc(signature))
 		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
-	return LEAVE_RETURN;
+	return 0;
 }
 
 #ifdef HEAP_STACKS

@@ -5,8 +5,10 @@
 
 /*
  * A session program (Linux 6.13) runs at the entry and at the return of a function, and decides at the
- * entry whether its return is caught: it is not after this result. Every program here has to be one,
- * because tail calls do not cross attach types. Other programs ignore the result.
+ * entry whether its return is caught: it is not after this result. Other programs ignore the result
+ * of a return. The programs at returns are sessions, and so are those at ret instructions, because tail
+ * calls do not cross attach types. Those at entries are not: in a process that they do not trace, the
+ * kernel would catch the returns, also of functions that throw (uprobe_multi_link_handler()).
  */
 #ifdef UPROBE_SESSIONS
 #define LEAVE_RETURN 1

@@ -144,7 +144,7 @@ class Attacher:
     def _open_links(self, pid: int, file: File, kind: Kind, places: list[_Site]) -> list[int]:
         program = self._programs.programs[f"heap_{kind}"]
         flags = bpf.UPROBE_MULTI_RETURN if kind == "return" else 0
-        if self._programs.attach_methods.uprobe_sessions:
+        if self._programs.attach_methods.uprobe_sessions and kind != "entry":
             flags = bpf.UPROBE_SESSION
         offsets = [place.offset for place in places]
         cookies = [place.cookie for place in places]

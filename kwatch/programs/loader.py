@@ -231,19 +231,15 @@ def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compil
 def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, tuple[int, int]]:
     """Type and attach type by program. Programs that call each other must have the same."""
     of_tracepoints = tracepoints.program_type(methods.perf_tracepoints), 0
-    of_uprobes = bpf.PROG_TYPE_KPROBE, _uprobe_type(methods)
+    of_entries = bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_MULTI if methods.uprobe_links else 0
+    of_returns = bpf.PROG_TYPE_KPROBE, bpf.TRACE_UPROBE_SESSION
+    of_uprobes = of_returns if methods.uprobe_sessions else of_entries
     table: dict[str, tuple[int, int]] = {}
     for source in wanted_sources(config):
         names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
         table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
     entries = _heap_entries(methods) if config.heap else []
-    return table | dict.fromkeys(entries, of_uprobes)
-
-
-def _uprobe_type(methods: AttachMethods) -> int:
-    if methods.uprobe_sessions:
-        return bpf.TRACE_UPROBE_SESSION
-    return bpf.TRACE_UPROBE_MULTI if methods.uprobe_links else 0
+    return table | dict.fromkeys(entries, of_entries)
 
 
 def _heap_entries(methods: AttachMethods) -> list[str]:
