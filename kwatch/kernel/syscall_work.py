@@ -8,6 +8,7 @@ such a thread would not get past it. Both kinds show in `thread_info.syscall_wor
 
 from __future__ import annotations
 
+import os
 import struct
 from functools import cache
 
@@ -32,18 +33,25 @@ def work_of(pid: int) -> int:
 
     Raises OSError.
     """
-    program = _reader()
-    if program is None:
+    reader = _reader()
+    if reader is None:
         return 0
+    code, iterator = reader
+    kind, attach_type = bpf.PROG_TYPE_TRACING, bpf.TRACE_ITER
+    program = bpf.load_program("syscall_work", code, kind, attach_type, attach_btf_id=iterator)
+    try:
+        records = bpf.read_tasks(program, pid)
+    finally:
+        os.close(program)
     found = 0
-    for (work,) in _WORK.iter_unpack(bpf.read_tasks(program, pid)):
+    for (work,) in _WORK.iter_unpack(records):
         found |= work
     return found
 
 
 @cache
-def _reader() -> int | None:
-    """Loads a program that writes the `syscall_work` of each task; kwatch keeps it to its end.
+def _reader() -> tuple[bytes, int] | None:
+    """A program that writes the `syscall_work` of each task, and the id of its attach point.
 
     None if return probes make no system call. Raises OSError or KwatchError.
     """
@@ -51,9 +59,7 @@ def _reader() -> int | None:
     if not types.function("__x64_sys_uretprobe"):
         return None
     code = _code(types.offset("task_struct", "thread_info.syscall_work"))
-    iterator = types.function("bpf_iter_task")
-    kind, attach_type = bpf.PROG_TYPE_TRACING, bpf.TRACE_ITER
-    return bpf.load_program("syscall_work", code, kind, attach_type, attach_btf_id=iterator)
+    return code, types.function("bpf_iter_task")
 
 
 def _code(offset: int) -> bytes:

@@ -209,7 +209,7 @@ import sys
 from kwatch.kernel import perf
 from kwatch.programs import loader
 perf._UPROBE_PMU = "/no/such/device"
-loader.attach_methods_here = lambda: loader.AttachMethods(False, False)
+loader.attach_methods_here = lambda perf_uprobes: loader.AttachMethods(False, False)
 from kwatch.cli import main
 sys.exit(main(["--comm", "no such"]))
 """

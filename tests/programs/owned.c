@@ -242,6 +242,7 @@ int main(int argc, char **argv)
 	size_t count = keeps ? sizeof(kept) / sizeof(*kept) : sizeof(handed) / sizeof(*handed);
 	const char *only = argc > 2 ? argv[2] : "";
 
+	clearenv(); /* how its array grows depends on its size */
 	stage("ready");
 	for (size_t i = 0; i < count; i++) {
 		long before = allocated();

@@ -1,7 +1,8 @@
 // build: -O1 -g
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Starts many processes that change their name and end; one in the middle, named `eye`, stays.
+ * Starts many processes that change their name, allocate and end; one in the middle, named `eye`,
+ * stays.
  * Argument: the number of processes. Their messages overflow a netlink socket of default size.
  */
 #include <signal.h>
@@ -9,6 +10,8 @@
 #include <sys/wait.h>
 
 #include "answers.h"
+
+static void *volatile block;
 
 static pid_t child(const char *name)
 {
@@ -26,8 +29,10 @@ static void blow(long children)
 	for (long i = 0; i < children; i++) {
 		pid_t pid = child("gust");
 
-		if (pid == 0)
+		if (pid == 0) {
+			block = malloc(100);
 			_exit(0);
+		}
 		waitpid(pid, NULL, 0);
 	}
 }
