@@ -196,6 +196,7 @@ class Reporter:
             lost=self._session.losses.of_heap(process.pid),
             doubts=doubts,
             has_events=_was_used(heap) or (process.from_exec and process.facts.ended_itself),
+            some_sizes=self._session.options.selects_sizes,
         )
 
     def _unknown_frees(self, process: Process, heap: HeapStats) -> str:

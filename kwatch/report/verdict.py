@@ -21,7 +21,8 @@ class VerdictInput:
     `stacks`: all that hold blocks old enough to count, most bytes first, including those that are
     not listed. `program`: the path of the executable. `killed_by`: the signal that killed the
     process, if any. `lost`: the losses that affect the heap's numbers. `doubts`: why they may not
-    show everything. `has_events`: whether kwatch saw enough to judge by.
+    show everything. `has_events`: whether kwatch saw enough to judge by. `some_sizes`: blocks of
+    other sizes are not traced.
     """
 
     stacks: tuple[tuple[StackStats, Stack], ...]
@@ -31,6 +32,7 @@ class VerdictInput:
     lost: Lost = field(default_factory=Lost)
     doubts: tuple[str, ...] = ()
     has_events: bool = True
+    some_sizes: bool = False
 
 
 def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Verdict | None, str]:
@@ -56,7 +58,8 @@ def judge(verdict_input: VerdictInput, symbolizer: StackSymbolizer) -> tuple[Ver
         return None, "nothing was allocated or freed while kwatch traced"
     if outstanding:
         return Verdict.CLEAN, "only blocks that system libraries keep are outstanding"
-    return Verdict.CLEAN, "no outstanding block is old enough to count"
+    among = " within --min-size and --max-size" if verdict_input.some_sizes else ""
+    return Verdict.CLEAN, f"no outstanding block{among} is old enough to count"
 
 
 def _lost(lost: Lost) -> str:

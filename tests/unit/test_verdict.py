@@ -108,6 +108,8 @@ def test_a_leak_is_the_programs_own_or_repeated(outstanding, expected):
 
 def test_nothing_outstanding_is_clean():
     assert verdict() == (Verdict.CLEAN, "no outstanding block is old enough to count")
+    reason = "no outstanding block within --min-size and --max-size is old enough to count"
+    assert verdict(some_sizes=True) == (Verdict.CLEAN, reason)
 
 
 def test_a_program_among_the_system_libraries_is_still_the_program():
