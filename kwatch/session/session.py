@@ -73,12 +73,7 @@ class Session:
         self._dropped_stacks: dict[int, set[int]] = {}  # by pid
         self.tracees = Tracees(options, tracer, self.stacks, notices, self._ended)
         self._slot_events = {
-            source.name: SlotEvents(
-                self._slot_accounts(source.name),
-                self.process_table,
-                tracer.targets.own,
-                self.tracees.discover,
-            )
+            source.name: self._unordered(source.name)
             for source in EVENT_SOURCES
             if source.ring and not source.ordered
         }
@@ -96,6 +91,10 @@ class Session:
         self.concerns = self._lifecycle.concerns
         self._unknown_events = 0
         self._next_look = 0.0
+
+    def _unordered(self, source: str) -> SlotEvents:
+        own, discover = self._tracer.targets.own, self.tracees.discover
+        return SlotEvents(self._slot_accounts(source), self.process_table, own, discover)
 
     def _slot_accounts(self, source: str) -> list[SlotAccount]:
         """The accounts that know all processes by their slots."""

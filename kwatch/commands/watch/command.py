@@ -77,6 +77,11 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="trace=SET",
         help="trace these system calls: names, %%class, /regex and !, as in strace",
     )
+    _add_probes(group)
+
+
+def _add_probes(group: argparse._ArgumentGroup) -> None:
+    """Which allocator functions are probed, and how."""
     group.add_argument(
         "--alloc-prefix",
         action="append",
