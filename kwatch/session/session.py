@@ -160,6 +160,7 @@ class Session:
             if process is None:
                 self._unknown_events += count_foreign(part, self._tracer.targets.own)
             else:
+                part = part[_predating(part, process.attached_ns) :]
                 process.accounts.add(source, part, types_of(part))
         if len(batch):
             self._show_batches(source, [batch])
@@ -301,6 +302,13 @@ class Session:
     def close(self) -> None:
         if self.stacks is not None:
             self.stacks.close()
+
+
+def _predating(events: Batch, attached_ns: int) -> int:
+    """How many of the events are older than the attach: an earlier target's with the same pid."""
+    if events["time_ns"][0] >= attached_ns:
+        return 0
+    return int(np.searchsorted(events["time_ns"], np.uint64(attached_ns)))
 
 
 def now_ns() -> int:

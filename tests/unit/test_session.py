@@ -149,3 +149,15 @@ def test_after_a_loss_there_are_gaps_until_all_is_read_anew(story):
     story.batch()
     story.batch()
     assert not lifecycle.has_gaps
+
+
+def test_events_from_before_a_late_attach_are_an_earlier_programs(story):
+    """After an exec, kwatch may attach a process anew before it gets to the old program's events."""
+    process = story.session.tracees.register(processes.ProcessFacts(PID, 1.0, "exe", ""))
+    process.attached_ns = 10
+    fields = [
+        {"type": EventType.ALLOC, "address": 64 * time_ns, "tgid": PID, "time_ns": time_ns}
+        for time_ns in (8, 9, 10, 11)
+    ]
+    story.session.apply(Drained([], [], {HEAP: heap_batch(fields)}, {}))
+    assert process.heap.allocs == 2
