@@ -152,7 +152,7 @@ def test_after_a_loss_there_are_gaps_until_all_is_read_anew(story):
 
 
 def test_events_from_before_a_late_attach_are_an_earlier_programs(story):
-    """After an exec, kwatch may attach a process anew before it gets to the old program's events."""
+    """kwatch may attach a process anew before it gets to the events of the program before exec."""
     process = story.session.tracees.register(processes.ProcessFacts(PID, 1.0, "exe", ""))
     process.attached_ns = 10
     fields = [
