@@ -8,7 +8,7 @@ import numpy as np
 from kwatch.aggregate.block_events import BlockEvents, block_events
 from kwatch.aggregate.blocks import Blocks, LiveBlocks, Mask
 from kwatch.aggregate.order import U64
-from kwatch.aggregate.outstanding import ALL_STACKS, GroupStacks, Limits, outstanding
+from kwatch.aggregate.outstanding import GroupStacks, Limits, amount, outstanding
 from kwatch.aggregate.pairs import cancel_pairs
 from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.aggregate.totals import AllocTotals
@@ -74,8 +74,9 @@ class HeapAccount:
         fields cover all blocks. `now_ns` is on the clock of the events.
         """
         live = self._live.arrays()
-        young = outstanding(live, now_ns, limits._replace(young=True, top=ALL_STACKS), same)
-        young_bytes = sum(row.bytes for row in young)
+        young_limits = limits._replace(young=True)
+        young_blocks, young_bytes = amount(live, now_ns, young_limits)
+        is_much = young_bytes >= _MANY_YOUNG
         return HeapStats(
             live_bytes=self._live.bytes,
             live_blocks=len(self._live),
@@ -88,9 +89,9 @@ class HeapAccount:
             inherited=self.inherited,
             superseded=self.superseded,
             young_bytes=young_bytes,
-            young_blocks=sum(row.blocks for row in young),
+            young_blocks=young_blocks,
             stacks=outstanding(live, now_ns, limits, same),
-            young_stacks=young[: limits.top] if young_bytes >= _MANY_YOUNG else (),
+            young_stacks=outstanding(live, now_ns, young_limits, same) if is_much else (),
         )
 
     def by_stack(self) -> list[StackTotals]:

@@ -69,6 +69,12 @@ def outstanding(
     return tuple(_stack_stats(blocks, now_ns, *row) for row in rows)
 
 
+def amount(blocks: Blocks, now_ns: int, limits: Limits) -> tuple[int, int]:
+    """The number of blocks within the limits, and their bytes."""
+    chosen = _chosen(blocks, now_ns, limits)
+    return int(np.count_nonzero(chosen)), int(blocks.sizes[chosen].sum())
+
+
 def _chosen(blocks: Blocks, now_ns: int, limits: Limits) -> Mask:
     chosen = blocks.times <= np.uint64(max(now_ns - limits.older_ns, 0))
     if limits.young:

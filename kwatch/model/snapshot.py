@@ -105,6 +105,7 @@ class MemoryStats:
     without a file; `stacks` lists it. `anonymous_bytes`: private anonymous memory, resident or
     swapped out, as the kernel counts it; None if it was never read. `anonymous_growth` counts from
     the lowest reading. `unseen_bytes`: the part of that growth that no probed allocator explains.
+    `shared_bytes` and `shared_growth`: resident shared memory.
     """
 
     mapped_bytes: int = 0
@@ -118,6 +119,7 @@ class MemoryStats:
     anonymous_growth: int = 0
     unseen_bytes: int = 0
     shared_bytes: int = 0
+    shared_growth: int = 0
     stacks: tuple[StackStats, ...] = ()
 
 

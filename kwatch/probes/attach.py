@@ -85,6 +85,11 @@ class Attacher:
         self._open = self._open_links if programs.attach_methods.uprobe_links else self._open_events
 
     @property
+    def spares_returns(self) -> bool:
+        """Whether the BPF programs leave the returns alone of threads that dispatch their calls."""
+        return self._programs.attach_methods.uprobe_sessions
+
+    @property
     def reads_all_registers(self) -> bool:
         """Whether cookies can tell the BPF programs where the arguments are."""
         return self._programs.attach_methods.uprobe_links
@@ -163,19 +168,19 @@ class Attacher:
                     event = file.attach("event", None, at, int(kind == "return"))
                 else:
                     event = perf.open_uprobe(file, place.offset, pid, kind == "return")
-                descriptors.append(self._with_program(event, kind, place.probe))
+                descriptors.append(self._with_program(event, kind, place))
         except OSError:
             self._close(descriptors)
             raise
         return descriptors
 
-    def _with_program(self, event: int, kind: Kind, probe: Probe) -> int:
+    def _with_program(self, event: int, kind: Kind, site: _Site) -> int:
         """Attaches the program to a perf event. Returns the descriptor that keeps both."""
         if not self._programs.attach_methods.event_cookies:
-            name = probe.function.signature.name.lower() if kind == "entry" else kind
+            name = site.probe.function.signature.name.lower() if kind == "entry" else kind
             return perf.with_program(event, self._programs.programs[f"heap_{name}"])
         try:
-            return bpf.link_event(self._programs.programs[f"heap_{kind}"], event, probe.cookie)
+            return bpf.link_event(self._programs.programs[f"heap_{kind}"], event, site.cookie)
         finally:
             os.close(event)
 
@@ -215,7 +220,7 @@ def _reason(error: OSError) -> str:
     returns EINVAL for another one (commit 1cc33161a83d, Linux 4.20).
     """
     if error.errno == errno.EINVAL:
-        return "another tracer has a probe with a reference counter at the same place"
+        return "probably another tracer has a probe with a reference counter at the same place"
     return error.strerror or str(error)
 
 

@@ -18,6 +18,10 @@ from kwatch.procfs.served_files import ServedFile
 #: A launched command is probed before it runs; system-wide, a probed file stays probed.
 _CURE = "launch that program itself (kwatch -- COMMAND), or trace every process (kwatch --heap)"
 
+DISPATCHING = (
+    "it uses Syscall User Dispatch, so kwatch leaves its threads' returns alone and no longer sees "
+    "all of its allocations; attach to it now, or use --returns ret, to see them"
+)
 _GO = ": Go has its own, which a heap profile of runtime/pprof shows"
 
 
@@ -62,6 +66,7 @@ class Coverage:
 
     `late`: files that are probed from now on have run before, since `mapped_ns` if it is known.
     Probes survive an exec, so a file that the old program had mapped, too, need not be late.
+    `dispatches`: threads of it use Syscall User Dispatch, so their returns are left alone.
     `is_go`: some file is a Go program, which allocates for itself.
     `returns`: how returns are caught there, if it is not as the user said for all.
     """
@@ -76,6 +81,7 @@ class Coverage:
     ended_first: bool = False
     missed_beginning: bool = False
     is_go: bool = False
+    dispatches: bool = False
     returns: Returns | None = None
     _probed: dict[_File, _Probed] = field(default_factory=dict)
     _allocators: set[Allocator] = field(default_factory=set)
@@ -100,6 +106,8 @@ class Coverage:
         if self.copied:
             files = ", ".join(sorted(self.copied))
             return f"it runs a copy of code of {files}, in which kwatch's probes do not act"
+        if self.dispatches:
+            return DISPATCHING
         if self.refused:
             return "these functions could not be probed: " + ", ".join(sorted(self.refused))
         if self.ended_first:
@@ -118,7 +126,8 @@ class Coverage:
     def forget_program(self) -> None:
         """Called at an exec, before the files of the new program."""
         self._allocators.clear()
-        self.missed_beginning = self.ended_first = self.is_go = False
+        self.missed_beginning = self.ended_first = False
+        self.is_go = self.dispatches = False
         self.unsafe = ""
         self.copied.clear()
 

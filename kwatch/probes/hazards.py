@@ -22,27 +22,22 @@ _QEMU = (
 _TAKES_CALL = "which takes the system call of a return probe, and the program would end"
 DISPATCHES = f"it uses Syscall User Dispatch, {_TAKES_CALL}"
 
-#: Programs that run others from a translated copy of their code, by the base name of their
-#: executable, of their launcher, or of a library that they map into the process.
+#: Programs that run others from a translated copy of their code, by the end of the path of their
+#: executable or of a library that they map into the process. Common words are not enough.
 _TRANSLATORS = {
     "valgrind": re.compile(
-        r"valgrind(\.bin)?|vgpreload_\w+-\w+-linux\.so|[a-z-]+-(amd64|x86|arm64|arm)-linux"
+        r"vgpreload_\w+-\w+-linux\.so|valgrind/[a-z-]+-(amd64|x86|arm64|arm)-linux"
     ),
     "qemu": re.compile(_QEMU),
-    "rr": re.compile(r"rr|librrpreload(_32)?\.so|librraudit(_32)?\.so"),
+    "rr": re.compile(r"librrpreload(_32)?\.so|librraudit(_32)?\.so"),
     "DynamoRIO": re.compile(r"drrun|libdynamorio\.so|libdrpreload\.so"),
-    "Pin": re.compile(r"pin|pinbin|libpin3?(dwarf|vm)\.so"),
+    "Pin": re.compile(r"pinbin|libpin3?(dwarf|vm)\.so"),
     "Frida": re.compile(r"frida-agent(-\d+)?\.so|libfrida-gadget.*\.so"),
     "Dyninst": re.compile(r"libdyninstAPI_RT\.so[.\d]*"),
     "FEX": re.compile(r"FEX(Interpreter|Loader)?"),
     "box64": re.compile(r"box(64|86)"),
-    "Rosetta": re.compile(r"rosetta"),
+    "Rosetta": re.compile(r"RosettaLinux/rosetta"),
 }
-
-
-def hazard(pid: int, mapped: Iterable[str]) -> str:
-    """Why a process must not be probed; empty if it may be. `mapped`: paths of its files."""
-    return breakpoint_hazard(pid, mapped) or return_hazard(pid)
 
 
 #: What the death of a traced process by a signal can have to do with its probes.
@@ -76,8 +71,9 @@ def copied_code(mappings: Sequence[Mapping]) -> list[str]:
 
 
 def breakpoint_hazard(pid: int, mapped: Iterable[str]) -> str:
-    """Why no breakpoint may be set in a process; empty if it may."""
-    names = {os.path.basename(path) for path in (_executable(pid), *mapped)}
+    """Why no breakpoint may be set in a process; empty if it may. `mapped`: paths of its files."""
+    paths = [path.rsplit("/", 2)[-2:] for path in (_executable(pid), *mapped)]
+    names = {name for parts in paths for name in (parts[-1], "/".join(parts))}
     for translator, pattern in _TRANSLATORS.items():
         if any(map(pattern.fullmatch, names)):
             return (

@@ -127,17 +127,20 @@ class ServedFiles:
             return Copy("", str(error.strerror))
         if fd is None:
             return Copy("", str(answer["error"]))
-        self._bytes += os.fstat(fd).st_size
-        if self._bytes > _MAX_BYTES:
+        size = os.fstat(fd).st_size
+        if self._bytes + size > _MAX_BYTES:
             os.close(fd)
             return Copy("", "there is no room for a copy of it")
+        self._bytes += size
         return Copy(f"/proc/{os.getpid()}/fd/{fd}")
 
     def _ask(
         self, device: int, request: Message, program: int | None = None
     ) -> tuple[Message, int | None]:
-        if device in self._hung or self._wasted_s >= _MAX_WASTED_S:
+        if device in self._hung:
             raise NoAnswer
+        if self._wasted_s >= _MAX_WASTED_S:
+            raise OSError(errno.ETIMEDOUT, "too many other file systems did not answer")
         sock = self._helper[1] if self._helper is not None else self._start()
         file_server.send(sock, request, program)
         if select.select([sock], [], [], self._timeout_s)[0]:

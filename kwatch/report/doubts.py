@@ -6,6 +6,7 @@ Each reason is one sentence with what was seen and, where one is known, what to 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from os.path import basename
 
@@ -21,20 +22,25 @@ _MIN_MAPPINGS = 1000
 _MAX_UNKNOWN = 64  # frees
 _MAX_CACHED = 64 * 7  # blocks in a thread's cache: TCACHE_MAX_BINS, TCACHE_FILL_COUNT
 
-#: Programs and libraries that get memory past the allocators that kwatch probes: the beginning of
-#: the name of a mapped file, what allocates in it, and how to see more.
+#: Programs and libraries that get memory past the allocators that kwatch probes: the whole name of
+#: a mapped file, what allocates in it, and how to see more. Libraries come before interpreters.
 _OTHER_ALLOCATORS = (
-    ("libjvm.so", "the JVM", "jcmd PID GC.heap_info shows its heap"),
-    ("beam", "Erlang", "start it with +Mea min to see its blocks"),
-    ("php", "PHP", "start it with USE_ZEND_ALLOC=0 to see its blocks"),
-    ("libphp", "PHP", "start it with USE_ZEND_ALLOC=0 to see its blocks"),
-    ("libarrow", "Arrow", "start it with ARROW_DEFAULT_MEMORY_POOL=system to see its blocks"),
-    ("node", "V8", "node --inspect can take a snapshot of its heap"),
-    ("libnode", "V8", "node --inspect can take a snapshot of its heap"),
-    ("bun", "bun", "bun --inspect can take a snapshot of its heap"),
-    ("chrom", "Chromium", "its developer tools can take a snapshot of the heap"),
-    ("python", "Python", "start it with PYTHONMALLOC=malloc to see its objects"),
-    ("libpython", "Python", "start it with PYTHONMALLOC=malloc to see its objects"),
+    (
+        r"libarrow\.so.*",
+        "Arrow",
+        "ARROW_DEFAULT_MEMORY_POOL=system makes its blocks visible",
+    ),
+    (r"libjvm\.so", "the JVM", "jcmd PID GC.heap_info shows its heap"),
+    (r"beam\.smp", "Erlang", "start it with +Mea min to see its blocks"),
+    (r"(lib)?php[\d.]*(-\w+)?(\.so)?", "PHP", "start it with USE_ZEND_ALLOC=0 to see its blocks"),
+    (r"node|nodejs|libnode\.so.*", "V8", "node --inspect can take a snapshot of its heap"),
+    (r"bun", "bun", "bun --inspect can take a snapshot of its heap"),
+    (r"chrome|chromium", "Chromium", "its developer tools can take a snapshot of the heap"),
+    (
+        r"python[\d.]*|libpython[\d.]*\.so.*",
+        "Python",
+        "start it with PYTHONMALLOC=malloc to see its objects",
+    ),
 )
 
 
@@ -57,6 +63,10 @@ def doubts(
     """The reasons to doubt the numbers of a process, the weightiest first."""
     if memory.unseen_bytes:
         yield _unseen(memory, (mapping.path for mapping in process.code.space))
+    elif memory.own_mappings >= _MIN_MAPPINGS or _is_own_growth(heap, memory):
+        count = f"{counted(memory.own_mappings, 'mapping')} ({format_size(memory.own_bytes)})"
+        verb = "is" if memory.own_mappings == 1 else "are"
+        yield f"{count} that the program made itself since the attach {verb} still mapped"
     if heap.superseded and not process.forked_ns:
         blocks = counted(heap.superseded, "block")
         yield (
@@ -66,14 +76,21 @@ def doubts(
     if heap.young_bytes >= _MIN_YOUNG and process.live_bytes.growth >= _MIN_YOUNG:
         size = format_size(process.live_bytes.growth)
         yield f"the heap keeps growing (by {size} so far), in blocks younger than --older"
-    if memory.own_mappings >= _MIN_MAPPINGS and not memory.unseen_bytes:
-        count = f"{memory.own_mappings:,} mappings ({format_size(memory.own_bytes)})"
-        yield f"{count} that the program made itself since the attach are still mapped"
     if descriptors is not None and descriptors.growth >= _MIN_DESCRIPTORS:
         yield (
             f"{descriptors.growth:,} more file descriptors are open than when kwatch attached "
             f"(ls -l /proc/{process.pid}/fd lists them)"
         )
+
+
+def _is_own_growth(heap: HeapStats, memory: MemoryStats) -> bool:
+    """Whether memory has grown that may be in the mappings that the program made itself.
+
+    `unseen_bytes` does not say so if the allocators may have kept as much of freed blocks.
+    """
+    live = heap.live_bytes * 3 // 2 + heap.live_blocks * _BLOCK_OVERHEAD
+    grown = memory.anonymous_growth + memory.shared_growth - live
+    return min(memory.own_bytes, grown) >= _MIN_UNSEEN
 
 
 def unknown_frees(heap: HeapStats, ended_threads: int) -> str:
@@ -102,7 +119,7 @@ def _unseen(memory: MemoryStats, files: Iterable[str]) -> str:
 
 def _cure(files: Iterable[str]) -> str:
     names = {basename(path) for path in files}
-    for prefix, owner, cure in _OTHER_ALLOCATORS:
-        if any(name.startswith(prefix) for name in names):
+    for pattern, owner, cure in _OTHER_ALLOCATORS:
+        if any(re.fullmatch(pattern, name) for name in names):
             return f"; {owner} has an allocator of its own: {cure}"
     return ""

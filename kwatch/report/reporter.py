@@ -171,6 +171,7 @@ class Reporter:
             anonymous_growth=process.usage.anonymous_growth,
             unseen_bytes=0 if self._session.options.selects_sizes else unseen_bytes(process),
             shared_bytes=usage.shared if usage is not None else 0,
+            shared_growth=process.usage.shared_growth,
             stacks=ended,
         )
 

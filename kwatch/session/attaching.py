@@ -84,10 +84,21 @@ class Attaching:
             if pid not in self._tracer.targets.own
         }
         for pid, files in mapped.items():
-            _require_safe(pid, files)
+            self._require_safe(pid, files)
         for files in mapped.values():
             self._tracees.probe(self._tracees.system, files)
         self._tracees.system.late = True  # a process already runs an allocator that is found later
+
+    def _require_safe(self, pid: int, files: Iterable[MappedFile]) -> None:
+        why = hazards.breakpoint_hazard(pid, [file.shown for file in files])
+        if not why and (why := hazards.return_hazard(pid)):
+            self._tracees.dispatchers.add(pid)
+        if why and not (pid in self._tracees.dispatchers and self._tracer.attacher.spares_returns):
+            raise KwatchError(
+                f"the heap of every process cannot be traced: {processes.comm_of(pid)}[{pid}] "
+                f"would be harmed: {why}",
+                "choose processes with --pid or --comm, or start kwatch when it has ended",
+            )
 
     def attach_named(self, pid: int, late: bool = False) -> None:
         """Makes a process a target if its name matches and it is not a target yet."""
@@ -109,16 +120,6 @@ class Attaching:
 
     def _is_named(self, pid: int) -> bool:
         return processes.name_matches(pid, self._options.comms)
-
-
-def _require_safe(pid: int, files: Iterable[MappedFile]) -> None:
-    why = hazards.hazard(pid, [file.shown for file in files])
-    if why:
-        raise KwatchError(
-            f"the heap of every process cannot be traced: {processes.comm_of(pid)}[{pid}] would be "
-            f"harmed: {why}",
-            "choose processes with --pid or --comm, or start kwatch when it has ended",
-        )
 
 
 def _unmapped_file(path: str) -> MappedFile:

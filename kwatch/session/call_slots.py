@@ -13,6 +13,9 @@ from kwatch.syscalls.names import inner_number
 from kwatch.wire.events import Abi
 from kwatch.wire.maps import CALL_NUMBERS, CallFlag, CallInProgress, CallState, InterruptedCall
 
+#: The results of calls that the kernel may begin again: ERESTARTSYS to ERESTART_RESTARTBLOCK.
+_RESTARTS = range(-516, -511)
+
 
 class PendingCall(NamedTuple):
     """A traced call that has not returned. `began_earlier`: before the attach."""
@@ -51,8 +54,9 @@ class CallSlots:
     def pending(self) -> Iterator[PendingCall]:
         """The traced calls that have begun and not returned."""
         for _, value in self._interrupted.items():
-            call = InterruptedCall.from_buffer_copy(value).call
-            if call.flags & CallFlag.TRACE:
+            interrupted = InterruptedCall.from_buffer_copy(value)
+            call, is_pending = interrupted.call, interrupted.result in _RESTARTS
+            if is_pending and call.flags & CallFlag.TRACE:
                 yield PendingCall(call.tgid, Abi(call.abi), call.nr)
         for _, value in self._calls.items():
             call = CallInProgress.from_buffer_copy(value)

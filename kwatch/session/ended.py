@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,7 +31,9 @@ class EndedProcesses:
         self._process_table = process_table
         self._syscalls = syscalls
         self._names: dict[str, EndedName] = {}
-        self._free: list[int] = []  # slots of names that have become other names
+        self._free: list[int] = []
+        # Slots of names that have become other names, by batch: pids may share them for two more.
+        self._leaving: deque[list[int]] = deque([[], [], []])
 
     def __iter__(self) -> Iterator[EndedName]:
         return iter(self._names.values())
@@ -42,6 +45,15 @@ class EndedProcesses:
                 self._join_rare_names()
             self._names[comm] = EndedName(comm, self._new_slot())
         return self._names[comm]
+
+    def next_batch(self) -> None:
+        """Call this before each batch."""
+        self._leaving.append([])
+        for slot in self._leaving.popleft():
+            if OTHER_NAMES in self._names:
+                self._syscalls.merge(slot, self._names[OTHER_NAMES].slot)
+            self._syscalls.drop(slot)
+            self._free.append(slot)
 
     def add(self, comm: str, slot: int) -> None:
         """Adds a process that has ended and is about to leave its slot."""
@@ -62,5 +74,5 @@ class EndedProcesses:
             others.skipped += name.skipped
             self._syscalls.merge(name.slot, others.slot)
             self._syscalls.drop(name.slot)
-            self._free.append(name.slot)
+            self._leaving[-1].append(name.slot)
         self._names[OTHER_NAMES] = others

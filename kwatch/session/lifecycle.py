@@ -13,7 +13,6 @@ import numpy as np
 from kwatch.kernel.syscall_work import return_probes_call
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
-from kwatch.probes import hazards
 from kwatch.processes.process import Process
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import DELETED, Mapping
@@ -203,7 +202,7 @@ class Lifecycle:
         record = np.frombuffer(data, events.CONTROL, 1)[0]
         process = self._running(int(record["tgid"]))
         if process is not None and return_probes_call():
-            self._tracees.abandon_heap(process, hazards.DISPATCHES)
+            self._tracees.dispatching(process)
 
     def _mapping_seen(self, record: MappingRecord) -> None:
         process = self._running(record.pid)

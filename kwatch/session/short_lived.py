@@ -41,6 +41,7 @@ class ShortLived:
     def skip(self, drained: Drained) -> None:
         """Removes from a crowded batch all short-lived processes but their system calls."""
         self._unshare()
+        self._ended.next_batch()
         if not drained.is_crowded or not drained.control:
             return
         found = short_lived(drained.control)

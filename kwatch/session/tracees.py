@@ -12,7 +12,7 @@ from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import Returns, TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.probes import hazards
-from kwatch.probes.coverage import Coverage, Hazards, HeapProbes, MappedFile
+from kwatch.probes.coverage import DISPATCHING, Coverage, Hazards, HeapProbes, MappedFile
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
@@ -29,7 +29,7 @@ class Tracees:
     """`on_end` is called with each process that leaves, while it is still in the process table.
 
     `exits`: by pid, the processes whose exit records are in the current batch and are not applied
-    yet.
+    yet. `dispatchers`: processes that used Syscall User Dispatch before every process was traced.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Tracees:
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
+        self.dispatchers: set[int] = set()
         self._missing: list[tuple[Process, int]] = []  # and when each was first missed
         self._has_left_child = False
         self._options = options
@@ -216,14 +217,17 @@ class Tracees:
             self._notices.warn(f"the heap of {who} is no longer traced: {why}")
         coverage.abandon(why)
 
-    def use_ret_sites(self, process: Process) -> None:
-        """Probes a process anew, without return probes, which would harm it.
-
-        Before it is probed, set `returns` of its coverage instead.
-        """
-        self._tracer.attacher.detach(process.pid)
-        process.coverage = Coverage(process.pid, late=True, returns=Returns.RET)
-        self.mapped(process, self.mappings(process.pid))
+    def dispatching(self, process: Process) -> None:
+        """A thread of the process has asked for Syscall User Dispatch, perhaps in vain."""
+        returns = self.coverage(process).returns or self._options.returns
+        if returns is Returns.RET or process.coverage.dispatches or not self._options.heap:
+            return
+        if not self._tracer.attacher.spares_returns:
+            self.abandon_heap(process, hazards.DISPATCHES)
+            return
+        process.coverage.dispatches = True
+        who = f"{process.facts.comm}[{process.pid}]"
+        self._notices.warn(f"{who}: {DISPATCHING}")
 
     def replaced(self, process: Process) -> None:
         """An exec turned a target into a program that is not traced: report its old state."""
@@ -251,6 +255,8 @@ class Tracees:
         whole = self.coverage(process)
         if whole.unsafe:
             return whole.own_gap
+        if process.pid in self.dispatchers:
+            return DISPATCHING
         return process.coverage.own_gap or whole.nothing_found
 
     def ended_threads(self, process: Process) -> int:
@@ -308,6 +314,7 @@ class Tracees:
         self._tracer.attacher.detach(process.pid)
         self._tracer.losses.forget(process.pid)
         self.unreadable.discard(process.pid)
+        self.dispatchers.discard(process.pid)
         if self._stacks is not None:
             self._stacks.forget(process)
         self.process_table.remove(process)
@@ -317,7 +324,8 @@ class Tracees:
         why = hazards.DEATHS.get(process.facts.killed_by) if self._options.heap else None
         if why:
             who = f"{process.facts.comm}[{process.pid}]"
-            self._notices.warn(f"{process.facts.killed_by} ended {who}: {why}")
+            killed_by = process.facts.killed_by
+            self._notices.warn(f"{killed_by} ended {who}, and a probe can be why: {why}")
 
     def mappings(self, pid: int) -> list[Mapping]:
         """The mappings of a process that the user did not select: reading them may be denied."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads what the traced processes use: when they join, now and then, and for each report.
 
-A process that has ended cannot be read, so the last reading before its end counts. It is at most as
-old as half of the time that the process has been traced, or a second.
+A process that has ended cannot be read, so the last reading before its end counts. With few
+processes, it is at most as old as half of the time that the process has been traced, or a second.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kwatch.processes.process import Process
 from kwatch.procfs.usage import read_usage
 
 _FIRST_S, _MAX_S = 0.02, 1.0  # between readings; each is twice as long as the one before
-_MAX_PROCESSES = 64  # of more processes, only the readings for reports are taken
+_MAX_PROCESSES = 64  # read at a time; more take turns
 
 
 class UsageWatch:
@@ -25,6 +25,7 @@ class UsageWatch:
         self._processes = processes
         self._next = math.inf
         self._pause_s = _FIRST_S
+        self._turn = 0  # the first process to be read next
 
     def read(self, process: Process) -> None:
         """Takes a reading of a process that has not ended."""
@@ -45,8 +46,10 @@ class UsageWatch:
         now = time.monotonic()
         if now < self._next:
             return
-        if len(self._processes) <= _MAX_PROCESSES:
-            for process in self._processes:
-                self.read(process)
+        processes = list(self._processes)
+        self._turn %= max(len(processes), 1)
+        for process in processes[self._turn : self._turn + _MAX_PROCESSES]:
+            self.read(process)
+        self._turn += _MAX_PROCESSES
         self._pause_s = min(2 * self._pause_s, _MAX_S)
         self._next = now + self._pause_s

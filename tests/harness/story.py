@@ -40,6 +40,7 @@ class Targets:
             detach=lambda pid: None,
             left_child_line=lambda parent: f"{parent} forks",
             reads_all_registers=True,
+            spares_returns=True,
         )
         self.losses = SimpleNamespace(forget=lambda pid: None)
         self.call_slots = SimpleNamespace(mark_threads=lambda pid: None)

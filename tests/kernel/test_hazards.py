@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kwatch.kernel import perf
+from kwatch.kernel import bpf, perf
+from kwatch.kernel.syscall_work import return_probes_call
 from kwatch.probes.finder import AllocatorFinder
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +56,7 @@ def test_syscall_user_dispatch_after_the_attach(start, run_kwatch):
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls")
     assert DISPATCH not in kwatch.attached()
     assert unharmed(target)
-    assert DISPATCH in kwatch.said(lambda line: "no longer traced" in line)
+    kwatch.said(lambda line: DISPATCH in line)
     assert_unsure(kwatch.finish().final(), DISPATCH)
 
 
@@ -76,9 +77,15 @@ def test_a_tracer_that_emulates_system_calls(start, run_kwatch):
 
 
 def test_the_heap_of_every_process_with_such_a_program(start, run_kwatch):
-    """Nothing is attached to any process."""
+    """Where kwatch cannot leave the program's returns alone, it attaches to no process."""
     target = start("dispatch", "early")
-    result = run_kwatch("--heap", "--no-syscalls").finish()
+    kwatch = run_kwatch("--heap", "--no-syscalls", "--json")
+    if not (return_probes_call() and not bpf.has_uprobe_sessions()):
+        kwatch.attached()
+        assert unharmed(target)
+        assert_unsure(kwatch.stop().final(target.pid), "Syscall User Dispatch")
+        return
+    result = kwatch.finish()
     assert result.status == 1
     (line,) = [line for line in result.stderr if "would be harmed" in line]
     assert f"dispatch[{target.pid}]" in line
@@ -153,7 +160,7 @@ def test_a_foreign_probe_with_a_reference_counter(program, start, run_kwatch):
         final = kwatch.finish().final()
     finally:
         os.close(foreign)
-    assert "not malloc (another tracer has a probe with a reference counter" in line
+    assert "not malloc (probably another tracer has a probe with a reference counter" in line
     assert f"{len(allocator.names) - 1} functions of {path}" in line
     assert_unsure(final, "malloc")
 

@@ -13,14 +13,16 @@ from types import SimpleNamespace
 import pytest
 
 from kwatch.commands.watch import messages
-from kwatch.kernel import bpf
+from kwatch.kernel import bpf, perf
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import Returns
 from kwatch.probes.attach import Attacher
 from kwatch.probes.coverage import Coverage, HeapProbes, MappedFile
-from kwatch.probes.finder import AllocatorFinder
+from kwatch.probes.exits import Exit
+from kwatch.probes.finder import Allocator, AllocatorFinder, Probe
 from kwatch.procfs.mappings import read_mappings
 from kwatch.programs.source import AttachMethods
+from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.maps import COOKIE_FILE_SHIFT
 
 SHOWN = "/usr/lib/libc.so.6"
@@ -171,7 +173,7 @@ def test_a_function_that_the_kernel_refuses_is_not_counted(probes, links, libc):
     )
     assert messages._coverage(tracees, []) == (
         f"{line}, not malloc "
-        "(another tracer has a probe with a reference counter at the same place)"
+        "(probably another tracer has a probe with a reference counter at the same place)"
     )
 
 
@@ -226,3 +228,18 @@ def test_what_one_allocator_refuses_concerns_its_processes_alone(probes, links, 
     probes.probe(system, [refusing], other)
     assert one.own_gap == ""
     assert other.own_gap.startswith("these functions could not be probed: ")
+
+
+def test_the_cookie_of_a_perf_probe_at_an_exit_is_where_the_result_is(links, monkeypatch):
+    """Not the function's, which the entries have."""
+    attached = []
+    monkeypatch.setattr(perf, "open_uprobe", lambda path, offset, pid, is_return: offset)
+    monkeypatch.setattr(bpf, "link_event", lambda *link: attached.append(link) or 9)
+    methods = AttachMethods(uprobe_links=False, perf_tracepoints=False, event_cookies=True)
+    programs = {"heap_entry": 1, "heap_return": 2, "heap_exit": 3}
+    perf_attacher = Attacher(SimpleNamespace(programs=programs, attach_methods=methods))
+    function = next(row for row in ALLOCATOR_FUNCTIONS if row.throws)
+    exits = (Exit(0x20), Exit(0x30, result_in_argument=True))
+    probe = Probe("operator new", function, 0x10, cookie=0x1234, exits=exits)
+    perf_attacher.attach(PID, SHOWN, Allocator(SHOWN, (probe,)))
+    assert attached == [(3, 0x20, 0), (3, 0x30, 1), (1, 0x10, 0x1234)]

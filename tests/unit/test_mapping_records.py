@@ -40,7 +40,7 @@ class Life:
         self.now, self.unmaps = [], 0
         targets = SimpleNamespace(get=lambda pid: Target(MM_ID, 0, self.unmaps))
         tracer = SimpleNamespace(
-            attacher=SimpleNamespace(reads_all_registers=True), targets=targets
+            attacher=SimpleNamespace(reads_all_registers=True, spares_returns=True), targets=targets
         )
         options, notices = TraceOptions(heap=False), Notices(lambda line: None)
         self.tracees = Tracees(options, tracer, None, notices, lambda process: None)

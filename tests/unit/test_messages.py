@@ -106,7 +106,9 @@ def test_a_file_that_cannot_be_read_has_no_bits(tmp_path):
 
 
 def test_the_verdict_on_a_32_bit_program():
-    tracer = SimpleNamespace(attacher=SimpleNamespace(reads_all_registers=True))
+    tracer = SimpleNamespace(
+        attacher=SimpleNamespace(reads_all_registers=True, spares_returns=True)
+    )
     notices = Notices(lambda line: None)
     for syscalls, reason in ((True, THROUGH), (False, "32-bit program: its heap is not traced")):
         tracees = Tracees(
@@ -144,7 +146,9 @@ def test_descendants_are_those_that_are_no_targets():
     (child,) = processes.descendants({parent.pid})
     assert processes.descendants({parent.pid, child}) == []
     targets: set[int] = set()
-    tracer = SimpleNamespace(attacher=SimpleNamespace(reads_all_registers=True), targets=targets)
+    tracer = SimpleNamespace(
+        attacher=SimpleNamespace(reads_all_registers=True, spares_returns=True), targets=targets
+    )
     notices = Notices(lambda line: None)
     tracees = Tracees(TraceOptions(follow=True), tracer, None, notices, lambda process: None)
     tracees.register(processes.facts(parent.pid))

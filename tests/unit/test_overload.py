@@ -58,7 +58,9 @@ def session(monkeypatch):
     )
     tracer = SimpleNamespace(
         stream=stream,
-        attacher=SimpleNamespace(detach=lambda pid: None, reads_all_registers=True),
+        attacher=SimpleNamespace(
+            detach=lambda pid: None, reads_all_registers=True, spares_returns=True
+        ),
         losses=SimpleNamespace(read=dict, forget=lambda pid: None, of=lambda pid: {}),
         targets=SimpleNamespace(own=set(), mm_id=lambda pid: 0, remove=lambda pid, mm_id: False),
     )

@@ -42,7 +42,9 @@ class Story:
         )
         self.tracer = SimpleNamespace(
             stream=stream,
-            attacher=SimpleNamespace(detach=lambda pid: None, reads_all_registers=True),
+            attacher=SimpleNamespace(
+                detach=lambda pid: None, reads_all_registers=True, spares_returns=True
+            ),
             losses=SimpleNamespace(read=lambda: dict(self.losses), forget=lambda pid: None),
             targets=SimpleNamespace(
                 own=set(), mm_id=lambda pid: 0, remove=lambda pid, mm_id: False

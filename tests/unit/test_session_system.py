@@ -34,7 +34,9 @@ def tracees(monkeypatch):
         module.processes, "facts", lambda pid: ProcessFacts(pid, 1.0, "any", "/any")
     )
     tracer = SimpleNamespace(
-        attacher=SimpleNamespace(detach=lambda pid: None, reads_all_registers=True),
+        attacher=SimpleNamespace(
+            detach=lambda pid: None, reads_all_registers=True, spares_returns=True
+        ),
         losses=SimpleNamespace(forget=lambda pid: None),
         targets=SimpleNamespace(
             own=set(),

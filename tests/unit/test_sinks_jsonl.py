@@ -62,7 +62,7 @@ EXPECTED = """
           "stacks": [{"id": "0x9", "bytes": 64, "blocks": 2, "oldest_s": 0.5, "addresses": ["0x10", "0x30"], "sizes": [32, 32],
                       "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}], "young_stacks": []},
  "memory": {"mapped_bytes": 4096, "mappings": 1, "mmap_calls": 2, "munmap_calls": 1, "brk_bytes": -4096,
-            "own_bytes": 0, "own_mappings": 0, "anonymous_bytes": 8192, "anonymous_growth": 4096, "unseen_bytes": 0, "shared_bytes": 0, "stacks": []},
+            "own_bytes": 0, "own_mappings": 0, "anonymous_bytes": 8192, "anonymous_growth": 4096, "unseen_bytes": 0, "shared_bytes": 0, "shared_growth": 0, "stacks": []},
  "syscalls": {"calls": 7, "errors": 1,
               "by_name": [{"name": "read", "calls": 7, "errors": 1, "total_ns": 700, "p50_ns": 90, "p99_ns": 200, "max_ns": 210, "unfinished": 2, "began_earlier": 1}],
               "endings": {}, "stacks": null, "other_calls": 0},
