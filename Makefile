@@ -16,7 +16,7 @@ demo: setup-run ## watch a leaking service (as root)
 	@tools/demo
 
 test: setup-test ## run the tests (tests/kernel needs root) and list the 25 slowest
-	$(PYTHON) -m pytest -q --durations=25 tests/unit tests/kernel
+	$(PYTHON) -m pytest -q --durations=25 -n 1 tests/unit tests/kernel
 
 test-vm: setup-vm ## test in a guest of each kernel in tests/kernels.txt; K=arm64-6.1 for one
 	$(PYTHON) tools/vm $(K)

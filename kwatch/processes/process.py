@@ -111,6 +111,7 @@ class Process:
     Times are on the clock of the events. `forked_ns`: older blocks are inherited from the parent.
     `attached_ns`: older records predate the state that kwatch read from /proc. `ended_ns`: when the
     process ended; 0 if it has not ended or the time is unknown. `live_bytes`: those of its heap.
+    `descriptors`: how many are open.
     `from_exec`: the program has been traced since its exec. `ended_threads`: known after its end.
     `shares`: the pid of the process whose memory it shares, and so its heap, until its exec; 0: it
     has its own.
@@ -122,6 +123,7 @@ class Process:
     accounts: Accounts = field(default_factory=Accounts)
     usage: UsageAccount = field(default_factory=UsageAccount)
     live_bytes: Trend = field(default_factory=Trend)
+    descriptors: Trend = field(default_factory=Trend)
     code: CodeState = field(default_factory=CodeState)
     exec_state: ExecState = field(default_factory=ExecState)
     from_exec: bool = False

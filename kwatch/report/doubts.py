@@ -18,8 +18,8 @@ _MIN_UNSEEN = 16 << 20  # bytes: stacks, relocations and the allocator's own dat
 _BLOCK_OVERHEAD = 32  # bytes that an allocator adds to a small block, at most
 _MIN_YOUNG = 1 << 20  # bytes
 _MIN_DESCRIPTORS = 100
-_MIN_MAPPINGS = 1000
-_MAX_UNKNOWN = 64  # frees
+_MIN_STEADY = 16  # descriptors, if their number has kept growing
+_MIN_MAPPINGS = 100
 _MAX_CACHED = 64 * 7  # blocks in a thread's cache: TCACHE_MAX_BINS, TCACHE_FILL_COUNT
 
 #: Programs and libraries that get memory past the allocators that kwatch probes: the whole name of
@@ -76,7 +76,13 @@ def doubts(
     if heap.young_bytes >= _MIN_YOUNG and process.live_bytes.growth >= _MIN_YOUNG:
         size = format_size(process.live_bytes.growth)
         yield f"the heap keeps growing (by {size} so far), in blocks younger than --older"
-    if descriptors is not None and descriptors.growth >= _MIN_DESCRIPTORS:
+    if memory.shared_growth >= _MIN_UNSEEN:
+        yield (
+            f"resident shared memory grew by {format_size(memory.shared_growth)} (mappings, System "
+            "V or POSIX shared memory, or files in memory)"
+        )
+    is_steady = process.descriptors.growth >= _MIN_STEADY
+    if descriptors is not None and (descriptors.growth >= _MIN_DESCRIPTORS or is_steady):
         yield (
             f"{descriptors.growth:,} more file descriptors are open than when kwatch attached "
             f"(ls -l /proc/{process.pid}/fd lists them)"
@@ -99,11 +105,12 @@ def unknown_frees(heap: HeapStats, ended_threads: int) -> str:
     Empty if it can: glibc frees the blocks in a thread's cache, which the program had freed before,
     once more when the thread ends (tcache_thread_shutdown() in malloc.c).
     """
-    if heap.unknown_frees <= _MAX_UNKNOWN + ended_threads * _MAX_CACHED:
+    if heap.unknown_frees <= ended_threads * _MAX_CACHED:
         return ""
+    frees = counted(heap.unknown_frees, "block was", "blocks were")
     return (
-        f"{heap.unknown_frees:,} blocks were freed whose allocation was not seen, although kwatch "
-        "traced from the start, so some function that allocates is not probed"
+        f"{frees} freed that kwatch, which traced from the start, did not see allocated: they were "
+        "freed twice, or some function that allocates is not probed"
     )
 
 

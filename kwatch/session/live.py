@@ -134,6 +134,8 @@ class LiveSession:
 
     def wait(self, seconds: float) -> set[int]:
         """Waits for events for at most `seconds`; returns the readable descriptors."""
+        if self.options.heap:
+            seconds = min(seconds, self.tracees.usage.seconds_left)
         longest = 0.0 if self.session.is_behind else seconds
         return self.tracer.stream.wait(longest, self.session.concerns)
 

@@ -196,6 +196,8 @@ class Tracees:
             self._tracer.attacher.detach(process.pid)
             process.coverage = Coverage(process.pid, late=True)
             self.mapped(process, self.mappings(process.pid))
+        if self._options.heap:
+            self.usage.joined(process)
         self._leave_translated(process)
 
     def _leave_translated(self, process: Process) -> None:
@@ -260,9 +262,11 @@ class Tracees:
         return process.coverage.own_gap or whole.nothing_found
 
     def ended_threads(self, process: Process) -> int:
-        """How many threads of the process have ended since it became a target."""
+        """How many threads of the process have ended before it, since it became a target."""
         target = None if process.facts.exited else self._tracer.targets.get(process.pid)
-        return process.ended_threads if target is None else int(target.ended_threads)
+        if target is not None:
+            return int(target.ended_threads)
+        return max(process.ended_threads - 1, 0)  # the last one ends with the process
 
     def untraced_children(self) -> list[ProcessFacts]:
         """Children that targets had forked before they became targets."""

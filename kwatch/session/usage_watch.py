@@ -34,12 +34,19 @@ class UsageWatch:
             process.usage.add(usage)
         if process.heap is not None:
             process.live_bytes.add(process.heap.live_bytes)
+        if usage is not None and usage.descriptors is not None:
+            process.descriptors.add(usage.descriptors)
 
     def joined(self, process: Process) -> None:
         """Takes the first reading of a process; more follow soon."""
         self.read(process)
         self._next = time.monotonic() + _FIRST_S
         self._pause_s = _FIRST_S
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the next reading is due; infinite without processes."""
+        return max(self._next - time.monotonic(), 0.0) if self._processes else math.inf
 
     def read_due(self) -> None:
         """Takes readings if it is time; cheap otherwise."""

@@ -59,6 +59,23 @@ def test_its_mappings_are_listed_by_stack(traced, what, options):
     assert stack["ending"] == "complete"
 
 
+def test_shared_memory(traced):
+    answers, _, final = traced("shared")
+    assert final["memory"]["shared_growth"] == pytest.approx(answers["shared_bytes"], abs=1 << 20)
+    assert final["verdict"] == "unsure"
+    assert "resident shared memory grew by 64." in final["reason"]
+
+
+def test_a_command_that_ends_before_its_first_report(program, run_kwatch):
+    """kwatch takes readings meanwhile; the last one is at most a second old."""
+    command = (program("unseen"), "slowly", "now")
+    result = run_kwatch("--json", "--no-syscalls", "--interval", 60, "--", *command).finish()
+    final = result.final()
+    assert final["memory"]["anonymous_growth"] > SIZE // 2
+    assert final["verdict"] == "unsure"
+    assert "that no probed allocator gave out" in final["reason"]
+
+
 def test_descriptors(traced):
     answers, _, final = traced("descriptors")
     assert final["descriptors"]["growth"] == answers["descriptors"]

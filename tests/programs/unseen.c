@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Takes memory and descriptors that no allocator of the C library gives out, as its argument says:
- * `arena` touches memory that was mapped before the attach, `mappings` maps it itself, `moved` grows
- * one mapping with mremap, `descriptors` opens files, `buffer` grows one block by realloc, `heap`
- * takes as much from malloc, `nothing` does nothing. Prints what it took.
+ * `arena` touches memory that was mapped before the attach, `slowly` does so in some seconds,
+ * `mappings` maps it itself, `moved` grows one mapping with mremap, `shared` attaches System V shared
+ * memory, `descriptors` opens files, `buffer` grows one block by realloc, `heap` takes as much from
+ * malloc, `nothing` does nothing. Prints what it took.
  */
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <time.h>
 
 #include "answers.h"
@@ -43,12 +45,31 @@ static NOINLINE void take_moved(void)
 	answer("mappings", 1);
 }
 
+static void take_shared(void)
+{
+	int id = shmget(IPC_PRIVATE, SIZE, 0600);
+
+	memset(shmat(id, NULL, 0), 1, SIZE);
+	shmctl(id, IPC_RMID, NULL);
+	answer("shared_bytes", SIZE);
+}
+
 static void take_descriptors(void)
 {
 	for (int i = 0; i < FILES; i++)
 		if (open("/dev/null", O_RDONLY) < 0)
 			_exit(114);
 	answer("descriptors", FILES);
+}
+
+static void touch_slowly(char *arena)
+{
+	struct timespec pause = { .tv_nsec = 50000000 };
+
+	for (int i = 0; i < STEPS; i++) {
+		memset(arena + i * (SIZE / STEPS), 1, SIZE / STEPS);
+		nanosleep(&pause, NULL);
+	}
 }
 
 /* One block that is never older than a step. */
@@ -77,6 +98,10 @@ int main(int argc, char **argv)
 		take_mappings();
 	else if (!strcmp(what, "moved"))
 		take_moved();
+	else if (!strcmp(what, "slowly"))
+		touch_slowly(arena);
+	else if (!strcmp(what, "shared"))
+		take_shared();
 	else if (!strcmp(what, "descriptors"))
 		take_descriptors();
 	else if (!strcmp(what, "buffer"))

@@ -40,7 +40,9 @@ def _summary(memory: MemoryStats) -> str:
         parts.append(f"{format_size(memory.mapped_bytes)} in {counted(memory.mappings, 'mapping')}")
     if memory.brk_bytes:
         parts.append(f"brk {format_growth(memory.brk_bytes)}")
-    text = f"{', '.join(parts)} (includes the heap)" if parts else ""
+    text = ", ".join(parts)
+    if memory.brk_bytes or memory.mapped_bytes > memory.own_bytes:
+        text += " (includes the heap)"
     if memory.anonymous_growth >= _MIN_GROWTH:
         text += "; " * bool(text) + f"anonymous {format_growth(memory.anonymous_growth)}"
     if memory.unseen_bytes:
