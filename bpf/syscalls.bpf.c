@@ -272,7 +272,7 @@ static __always_inline bool has_ended(struct exit_context *ctx, struct call_in_p
 	return true;
 }
 
-/* A thread without a slot, of which system-wide tracing has seen nothing: its next call counts. */
+/* A thread without a slot: system-wide tracing has seen nothing of it yet. Its next call counts. */
 static __always_inline void meet_thread(u32 tid, u32 tgid)
 {
 	struct call_in_progress idle = { .tid = tid, .tgid = tgid, .records = first_count() };

@@ -205,7 +205,7 @@ class HeapProbes:
         return [p for p in self._finder.prefixes if p not in self._finder.matched]
 
     def uncalled(self, coverage: Coverage) -> list[tuple[str, int]]:
-        """The files of which no probed function was called so far, and how many are probed."""
+        """The files whose probed functions were not called so far, and how many they are."""
         return [
             (shown, len(attached.probes))
             for shown, attached in coverage.attached()

@@ -50,7 +50,7 @@ DEATHS = {
 
 
 def copied_code(mappings: Sequence[Mapping]) -> list[str]:
-    """Files of which the process runs a copy: executable memory of no file, between their mappings.
+    """Files whose code the process runs a copy of: executable memory between their mappings.
 
     Breakpoints that were in the code are in the copy, and nobody removes them there.
     """

@@ -286,7 +286,7 @@ class Tracees:
         return self._probes.unmatched if self._options.heap else []
 
     def uncalled(self, process: Process) -> list[tuple[str, int]]:
-        """The files of which the process has called no probed function, and how many are probed."""
+        """The files whose probed functions the process has not called, and how many they are."""
         return self._probes.uncalled(process.coverage)
 
     def gone(self, delivered_ns: int) -> list[Process]:

@@ -27,7 +27,7 @@ class AllocatorFunction:
         return self.signature not in _RELEASES
 
 
-#: Names of which a file must define at least one of each group.
+#: A file must define at least one name of each group.
 Required = tuple[tuple[str, ...], ...]
 
 
