@@ -43,19 +43,24 @@ static __always_inline u8 call_stack_type(struct call_in_progress *call)
 
 /* Sets the call's stack. If it is not known, tail-called programs unwind it and begin the call. */
 static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs,
-					    struct call_in_progress *call, u64 mm_id)
+					    struct call_in_progress *call, struct target *target)
 {
+	u8 type = call_stack_type(call);
 	struct registers from;
 	struct unwinding *u;
 
 	call->stack = without_stack(call);
 	if (call->stack != CALL_STACK_LOST)
 		return;
-	u = claim_scratch(call->tgid, &call->scratch);
+	if (type == EVENT_STACK && target->owner) /* the mapping is in the owner's memory */
+		target = find_target(target->owner);
+	if (!target)
+		return;
+	u = claim_scratch(type == EVENT_STACK ? owner_of_memory(call->tgid) : call->tgid, &call->scratch);
 	if (!u)
 		return;
-	u->mm_id = mm_id;
-	u->type = call_stack_type(call);
+	u->mm_id = target->mm_id;
+	u->type = type;
 	entry_registers(regs, &from);
 	call->stack = begin_stack(u, &from, &call->last);
 	if (call->stack) {

@@ -9,13 +9,6 @@
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 
 #if defined(HEAP) || defined(STACKS)
-static __always_inline u32 owner_of_memory(u32 tgid)
-{
-	struct target *target = find_target(tgid);
-
-	return target && target->owner ? target->owner : tgid;
-}
-
 static __always_inline void send_memory(struct call_in_progress *call, u8 type, u64 address, u64 size)
 {
 #ifdef HEAP

@@ -91,6 +91,14 @@ static __always_inline struct target *find_traced(u32 tgid)
 	return target && !(target->flags & TARGET_HEAP_ONLY) ? target : NULL;
 }
 
+/* The process that has the memory of this one, and so its heap. */
+static __always_inline u32 owner_of_memory(u32 tgid)
+{
+	struct target *target = find_target(tgid);
+
+	return target && target->owner ? target->owner : tgid;
+}
+
 static __always_inline u64 new_mm_id(u32 tgid)
 {
 	return (bpf_ktime_get_ns() << 16) ^ tgid;

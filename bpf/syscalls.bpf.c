@@ -185,7 +185,7 @@ int syscall_enter(struct enter_context *ctx)
 	call->state = flags & CALL_NO_RETURN ? CALL_NONE : CALL_ENTERED;
 #ifdef STACKS
 	if (wants_stack(call))
-		take_call_stack(ctx, regs, call, target->mm_id);
+		take_call_stack(ctx, regs, call, target);
 #endif
 	begin_call(call);
 	return 0;

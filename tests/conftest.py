@@ -31,6 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
 
 
+@pytest.fixture(autouse=True)
+def file_helper_ends() -> Iterator[None]:
+    """A test that reads a file through the helper leaves no helper to the next test."""
+    yield
+    if served := sys.modules.get("kwatch.procfs.served_files"):
+        served.SERVED.close()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     reasons = [reason for name in _needs(item) if (reason := missing(name))]
     if not reasons:

@@ -45,9 +45,11 @@ class TargetMap:
         return self.get(pid) is not None
 
     def mm_id(self, pid: int) -> int:
-        """0 if the process is not a target."""
+        """0 if the process is not a target, or only shares the memory of one."""
         target = self.get(pid)
-        return target.mm_id if target is not None else 0
+        if target is None or target.flags & TargetFlag.HEAP_ONLY:
+            return 0
+        return int(target.mm_id)
 
     def owner(self, pid: int) -> int:
         """The process whose memory a target shares; 0 if it has its own."""
