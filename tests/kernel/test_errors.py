@@ -151,7 +151,8 @@ def first_ends_the_second(self, facts, **options):
     if facts.pid != {pid}:
         attach(self, facts, **options)
         os.kill({pid}, signal.SIGKILL)
-        while " Z " not in open("/proc/{pid}/stat").read():
+        tasks = "/proc/{pid}/task"
+        while len(os.listdir(tasks)) > 1 or " Z " not in open("/proc/{pid}/stat").read():
             pass
         return
     attach(self, facts, **options)
