@@ -40,6 +40,9 @@ struct thread {
 	u8 signature;
 	u8 scratch; /* of the unwinding in progress */
 	u8 reserved;
+#ifndef HEAP_COOKIE
+	u64 place; /* of the pending call's probe */
+#endif
 };
 
 #include "heap_arguments.h"
@@ -196,9 +199,16 @@ static __always_inline void allocation_failed(struct thread *thread)
 		send_thread(&event, thread);
 }
 
-/* The same function starts at the same depth again: a new call, not a tail call. */
-static __always_inline bool is_anew(struct thread *thread, u64 sp, u64 cookie)
+/*
+ * The same function starts at the same depth again: a new call, not a tail call. Without cookies, all
+ * functions with one signature look like the first one, and only the place of the probe differs.
+ */
+static __always_inline bool is_anew(struct pt_regs *ctx, struct thread *thread, u64 sp, u64 cookie)
 {
+#ifndef HEAP_COOKIE
+	if (thread->place != INSTRUCTION_POINTER(ctx))
+		return false;
+#endif
 	return sp == thread->sp && thread->function == COOKIE_FUNCTION(cookie) &&
 	       thread->signature == COOKIE_SIGNATURE(cookie);
 }
@@ -233,7 +243,7 @@ static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread
 {
 	if (!thread->sp)
 		return false;
-	if (sp > thread->sp || is_anew(thread, sp, cookie) || has_thrown(ctx, thread) ||
+	if (sp > thread->sp || is_anew(ctx, thread, sp, cookie) || has_thrown(ctx, thread) ||
 	    is_stale(thread)) {
 		abandon_call(thread);
 		return false;
@@ -279,6 +289,9 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	thread->signature = signature;
 	thread->nested = 0;
 	thread->nested_ns = 0;
+#ifndef HEAP_COOKIE
+	thread->place = INSTRUCTION_POINTER(ctx);
+#endif
 	thread->sp = sp;
 	if (signature == SIGNATURE_NEW)
 		thread->caller = return_address_of(ctx, sp, 0);

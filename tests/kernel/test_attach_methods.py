@@ -10,6 +10,7 @@ import sys
 import pytest
 from harness.bpf_objects import compiled_programs
 from harness.callsites import EVERY_CALL, EXPECTED, assert_adds_up, counted
+from harness.libraries import library
 from harness.session import documents
 from harness.target import answers
 
@@ -31,7 +32,8 @@ from kwatch.system.signals import Signals
 
 links, perf, *arguments = sys.argv[1:]
 traced, report = options_from(_parse("watch", arguments))
-loader = Loader(program_config(traced), AttachMethods(links == "links", perf == "perf"))
+methods = AttachMethods(links == "links", perf == "perf", event_cookies=links == "cookies")
+loader = Loader(program_config(traced), methods)
 sys.exit(Watch(traced, report, loader, Signals()).run())
 """
 
@@ -57,6 +59,31 @@ def test_heap_without_uprobe_links(program, name):
     assert final["lost"]["events"] == 0
     assert final["heap"]["live_blocks"] == said["live_blocks"] + runtime
     assert final["heap"]["frees"] == said["frees"]
+
+
+@pytest.mark.parametrize(
+    ("way", "preload", "name"),
+    [
+        pytest.param(way, preload, name, marks=pytest.mark.needs(preload))
+        for way in ("events", "cookies")
+        for preload, name in (("mimalloc", "reallocs"), ("tcmalloc", "cxx"))
+    ],
+)
+def test_an_allocator_of_many_names_without_uprobe_links(start, run_kwatch, way, preload, name):
+    """mimalloc's realloc jumps to mi_realloc; tcmalloc's operator new is probed at its exits."""
+    if way == "cookies" and not bpf.has_event_cookies():
+        pytest.skip("perf events have no cookies in this kernel")
+    environment = {"LD_PRELOAD": str(library(f"lib{preload}"))}
+    target = start(name, environment=environment)
+    options = ("--pid", str(target.pid), "--json", "--no-syscalls")
+    kwatch = run_kwatch(way, "raw", *options, script=SCRIPT)
+    kwatch.attached()
+    said = target.go()
+    target.end()
+    final = kwatch.finish().final(target.pid)
+    assert (final["lost"]["events"], final["heap"]["unknown_frees"]) == (0, 0)
+    for key in ("live_blocks", "live_bytes", "frees"):
+        assert final["heap"][key] == said[key]
 
 
 def blocks_by_function(program, way, name):

@@ -130,16 +130,19 @@ def test_a_report_made_elsewhere_is_held_to_what_was_done_there(vm, tmp_path, mo
     from harness import exchange
     from vm.kernels import names_of
 
-    def saved(name, calls):
+    def saved(name, calls, expected=101):
         rows = [{"name": name, "calls": calls}]
         final = {"kind": "final", "process": {"pid": 7}, "syscalls": {"by_name": rows}}
-        exchange.save(name, ["a line of the program's", json.dumps(final)], {7: {name: 101}})
+        counts = {7: {name: expected}} if expected else {}
+        exchange.save(name, ["a line of the program's", json.dumps(final)], counts)
         return list(exchange.mismatches(tmp_path / f"{name}.jsonl", names_of("aarch64")))
 
     monkeypatch.setenv(exchange.VARIABLE, str(tmp_path))
     assert saved("open", 101) == []  # only 32-bit ARM has it there
     assert saved("getppid", 100) == ["getppid: 100 x getppid in 7, and not 101"]
     assert saved("iopl", 101) == ["iopl: no system call of its machine is named iopl"]
+    assert saved("unknown", 101) == []  # the program made calls that no kernel has
+    assert saved("unknown", 1, expected=0) == ["unknown: 1 x unknown in 7, and not 0"]
 
 
 STAND_IN = """
