@@ -108,12 +108,12 @@ struct call_in_progress {
  * gets the result.
  */
 struct interrupted_call {
-	struct call_in_progress call; /* time_ns: how long it has taken so far */
 	__u64 sp;
 	__u64 pc;
 	__s64 result;
 	__u32 in_handler; /* the thread has made other calls since */
 	__u32 reserved;
+	struct call_in_progress call; /* time_ns: how long it has taken so far */
 };
 
 /* A version of a mapped file: a write changes the key. */

@@ -53,7 +53,7 @@ static __always_inline u8 mapping_flags(struct call_in_progress *call)
 	return call->arguments[3] & MAP_ANONYMOUS ? flags : flags | MAPPING_OF_FILE;
 }
 
-/* At once, before the call takes effect: kwatch then removes the process's return probes. */
+/* At once, before the call takes effect: kwatch then tells the user, or removes the return probes. */
 static __always_inline void notice_dispatch(void *ctx, struct call_in_progress *call)
 {
 	struct kwatch_control event = {};

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from kwatch.kernel import bpf
 from kwatch.procfs.current_call import current_call, is_alive, thread_ids
 from kwatch.syscalls.names import inner_number
-from kwatch.wire.events import Abi
+from kwatch.wire.events import Abi, Batch, EventType
 from kwatch.wire.maps import CALL_NUMBERS, CallFlag, CallInProgress, CallState, InterruptedCall
 
 #: The results of calls that the kernel may begin again: ERESTARTSYS to ERESTART_RESTARTBLOCK.
 _RESTARTS = range(-516, -511)
+
+_STACK = struct.Struct("Q")
 
 
 class PendingCall(NamedTuple):
@@ -53,11 +59,9 @@ class CallSlots:
 
     def pending(self) -> Iterator[PendingCall]:
         """The traced calls that have begun and not returned."""
-        for _, value in self._interrupted.items():
-            interrupted = InterruptedCall.from_buffer_copy(value)
-            call, is_pending = interrupted.call, interrupted.result in _RESTARTS
-            if is_pending and call.flags & CallFlag.TRACE:
-                yield PendingCall(call.tgid, Abi(call.abi), call.nr)
+        for held, _ in self._held():
+            if held.result in _RESTARTS:
+                yield PendingCall(held.call.tgid, Abi(held.call.abi), held.call.nr)
         for _, value in self._calls.items():
             call = CallInProgress.from_buffer_copy(value)
             is_traced = call.flags & CallFlag.TRACE and not call.waiting
@@ -65,6 +69,31 @@ class CallSlots:
                 yield from self._earlier(call.tgid, call.tid)
             elif call.state == CallState.ENTERED and is_traced:
                 yield PendingCall(call.tgid, Abi(call.abi), call.nr)
+
+    def returned(self, dtype: np.dtype[np.void]) -> Batch:
+        """The traced calls that have returned, and whose events wait for the next of their thread.
+
+        Call this after the last event. `dtype`: of the events of system calls.
+        """
+        held = [each for each in self._held() if each[0].result not in _RESTARTS]
+        events = np.zeros(len(held), dtype)
+        for event, (interrupted, stack) in zip(events, held, strict=True):
+            call = interrupted.call
+            event["type"], event["abi"], event["nr"] = EventType.SYSCALL, call.abi, call.nr
+            event["tgid"], event["tid"] = call.tgid, call.tid
+            event["time_ns"], event["duration_ns"] = time.monotonic_ns(), call.time_ns
+            event["result"] = interrupted.result
+            if "stack" in (dtype.names or ()):
+                event["stack"] = stack
+        return events
+
+    def _held(self) -> Iterator[tuple[InterruptedCall, int]]:
+        """The traced calls that a signal has interrupted, with their stacks."""
+        for _, value in self._interrupted.items():
+            held = InterruptedCall.from_buffer_copy(value)
+            rest = value[ctypes.sizeof(held) :]
+            if held.call.flags & CallFlag.TRACE:
+                yield held, _STACK.unpack_from(rest)[0] if rest else 0
 
     def _earlier(self, pid: int, tid: int) -> Iterator[PendingCall]:
         """The call that a thread is still in, if it is traced: a thread has made no other since."""

@@ -15,6 +15,8 @@ from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
+from kwatch.programs.sources import EVENT_SOURCES, SYSCALLS
+from kwatch.rings.stream import Drained, event_of
 from kwatch.session.attaching import Attaching
 from kwatch.session.notices import Notices
 from kwatch.session.observer import Observer
@@ -154,6 +156,10 @@ class LiveSession:
         """Detaches the tracepoints and applies the remaining events while `is_wanted`."""
         self.tracer.stop()
         self.tracer.stream.deliver_rest(self.session.apply, is_wanted)
+        if self.options.syscalls:
+            (source,) = (each for each in EVENT_SOURCES if each.name == SYSCALLS)
+            returned = self.tracer.call_slots.returned(event_of(source, self.options))
+            self.session.apply(Drained(unordered={SYSCALLS: [returned]}))
         self.session.close_gaps()
         self.session.losses.finished = True
         self.session.losses.refresh()

@@ -156,13 +156,15 @@ class CallInProgress(ctypes.Structure):
 
 
 class InterruptedCall(ctypes.Structure):
+    """With stacks, the values of the map are longer: the id of the stack follows."""
+
     _fields_ = (
-        ("call", CallInProgress),
         ("sp", ctypes.c_uint64),
         ("pc", ctypes.c_uint64),
         ("result", ctypes.c_int64),
         ("in_handler", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
+        ("call", CallInProgress),
     )
 
 

@@ -10,6 +10,7 @@ import os
 import time
 from ctypes import sizeof
 
+import psutil
 import pytest
 from harness.bpf_maps import hash_map
 from harness.lines import DEADLINE
@@ -77,6 +78,23 @@ def test_an_interrupted_call_is_one_call(start, run_kwatch, more):
     assert mine["rt_sigreturn"] == (said["signals"], 0, 0)
     assert child["poll"] == (said["polls"], 0, 0)
     assert "restart_syscall" not in child
+
+
+@pytest.mark.parametrize("more", [("--no-heap",), (), ("--stacks",), ("--stacks", "--no-heap")])
+def test_a_call_that_has_returned_counts_although_no_other_follows(start, run_kwatch, more):
+    """The thread computes when tracing ends. `pause` has returned, and never will again."""
+    target = start("interrupted", "spin")
+    kwatch = run_kwatch("--pid", target.pid, "--json", *more)
+    kwatch.attached()
+    target.release()
+    while psutil.Process(target.pid).cpu_times().user < 0.1:
+        assert target.is_running
+    final = kwatch.stop().final()
+    assert rows(final)["pause"] == (1, 1, 0)
+    listed = final["syscalls"]["stacks"]
+    if listed is not None:
+        (stack,) = [stack for stack in listed if stack["name"] == "pause"]
+        assert "main" in [frame["symbol"] for frame in stack["frames"]]
 
 
 @pytest.mark.parametrize("how", ["exit", "kill", "abort", "exec"])

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Calls that signals interrupt: made again by the kernel (SA_RESTART, stops), ended with EINTR, and
- * left by siglongjmp(). Each is one call here, however often the kernel enters it.
+ * left by siglongjmp(). Each is one call here, however often the kernel enters it. With the argument
+ * `spin` it makes no call after one that ended with EINTR.
  */
 #include <errno.h>
 #include <poll.h>
@@ -89,6 +90,12 @@ int main(int argc, char **argv)
 	parse_now(argc, argv);
 	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
 	stage("ready");
+	if (argc > 1 && !strcmp(argv[1], "spin")) {
+		on_alarm(count, 0, 0);
+		pause();
+		for (;;)
+			;
+	}
 	on_alarm(count, SA_RESTART, 10000);
 	received += recv(pair[0], &byte, 1, 0) == 1;
 	no_alarm();
