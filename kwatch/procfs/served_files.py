@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,13 +15,12 @@ from typing import NamedTuple
 from kwatch.procfs import file_server
 from kwatch.procfs.file_server import Message, receive, serve
 from kwatch.system import signals
-from kwatch.system.child import die_with_parent, python_command, reap, take
+from kwatch.system.child import become_server, reap
 
 _TIMEOUT_S = 2.0  # of one request
 _MAX_WASTED_S = 10.0  # in all requests that got no answer; then no more are made
 _MAX_BYTES = 1 << 30  # of all copies
 _REAP_S = 0.2
-_DESCRIPTOR = 3
 NO_ANSWER = "its file system does not answer"
 
 
@@ -160,7 +158,7 @@ class ServedFiles:
         with theirs:
             pid = signals.fork(signal.SIG_DFL)
             if pid == 0:
-                _become_helper(theirs, parent)
+                become_server(serve, theirs.fileno(), parent)
         self._helper = pid, ours
         self._on_start(pid)
         ours.send(b"\0")
@@ -174,17 +172,6 @@ class ServedFiles:
             os.kill(pid, signal.SIGKILL)
             self._on_end(pid)
             reap(pid, _REAP_S)
-
-
-def _become_helper(sock: socket.socket, parent: int) -> None:
-    try:
-        die_with_parent(parent)
-        os.setsid()  # SIGINT from the terminal is for kwatch only
-        take(sock.fileno(), _DESCRIPTOR)
-        if os.read(_DESCRIPTOR, 1):
-            os.execv(sys.executable, python_command(serve, str(_DESCRIPTOR)))
-    finally:
-        os._exit(1)
 
 
 #: Of this process: the copies are shared by all who read files of targets.

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from kwatch.symbols import reader_protocol
 from kwatch.symbols.dwarf.libdw import Location
 from kwatch.symbols.reader_process import serve
 from kwatch.system import signals
-from kwatch.system.child import die_with_parent, python_command, reap, take
+from kwatch.system.child import become_server, reap
 
 #: Of one request; the process itself limits its CPU time (reader_process.CPU_LIMIT_S).
 _TIMEOUT_S = 20.0
-_DESCRIPTOR = 3
 
 
 def _ignore(_: int) -> None:
@@ -168,21 +166,8 @@ def _fork(ours: socket.socket, theirs: socket.socket) -> int:
         ours.close()
         raise
     if pid == 0:
-        _become_reader(theirs, parent)
+        become_server(serve, theirs.fileno(), parent)
     return pid
-
-
-def _become_reader(sock: socket.socket, parent: int) -> None:
-    """In the child: waits until `on_start` has been called, then executes the program."""
-    try:
-        die_with_parent(parent)
-        os.setsid()  # SIGINT from the terminal is for kwatch only
-        # Among the others are kwatch's probes, and its end of the socket.
-        take(sock.fileno(), _DESCRIPTOR)
-        if os.read(_DESCRIPTOR, 1):
-            os.execv(sys.executable, python_command(serve, str(_DESCRIPTOR)))
-    finally:
-        os._exit(1)
 
 
 def _ended_by_others(status: int) -> bool:

@@ -10,10 +10,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _MAX_DESCRIPTOR = 1 << 30
+_SERVER_SOCKET = 3
 _REAP_S = 2.0  # a killed helper ends within this time, unless the kernel waits for a file for it
 _libc = ctypes.CDLL(None)
 
@@ -62,6 +64,22 @@ def take(descriptor: int, place: int) -> None:
         os.set_inheritable(standard, True)  # dup2() of a descriptor to itself changes nothing
     os.set_inheritable(place, True)
     hold_only(0, 1, 2, place)
+
+
+def become_server(serve: Callable[[str], None], sock: int, parent: int) -> NoReturn:
+    """In a forked child: becomes a Python that calls `serve` with the number of its descriptor.
+
+    `sock`: the only one of kwatch's descriptors that it keeps; others are probes. The child first
+    waits for a byte, which the parent sends when it has excluded the child from tracing.
+    """
+    try:
+        die_with_parent(parent)
+        os.setsid()  # SIGINT from the terminal is for kwatch only
+        take(sock, _SERVER_SOCKET)
+        if os.read(_SERVER_SOCKET, 1):
+            os.execv(sys.executable, python_command(serve, str(_SERVER_SOCKET)))
+    finally:
+        os._exit(1)
 
 
 def reap(pid: int, seconds: float = _REAP_S) -> int | None:
