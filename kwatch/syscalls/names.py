@@ -49,8 +49,17 @@ def number(abi: Abi, name: str) -> int | None:
 def numbers(abi: Abi, name: str) -> set[int]:
     """The inverse of `name`: every number of the call, also those inside other calls."""
     own = number(abi, name)
-    inner = {nr for nr, inside in _INNER.items() if inside == name and abi is Abi.I386}
+    inner = _numbers_inside().get(name, set()) if abi is Abi.I386 else set()
     return inner if own is None else inner | {own}
+
+
+@functools.cache
+def _numbers_inside() -> dict[str, set[int]]:
+    """The numbers of calls inside i386's socketcall and ipc, by name."""
+    found: dict[str, set[int]] = {}
+    for nr, inside in _INNER.items():
+        found.setdefault(inside, set()).add(nr)
+    return found
 
 
 def inner_number(abi: Abi, nr: int, first_argument: int) -> int:
