@@ -69,6 +69,9 @@ def _pids(values: list[str]) -> tuple[int, ...]:
     found = []
     for text in re.split(r"[,\s]+", ",".join(values).strip()) if values else ():  # as pidof prints
         if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 22:
-            raise UsageError(f"--pid {text!r} is not a process id", "give numbers: --pid 12,34")
+            raise UsageError(
+                f"--pid {text!r} is not a process id",
+                "give numbers below 4,194,304: --pid 12,34",
+            )
         found.append(int(text))
     return tuple(dict.fromkeys(found))
