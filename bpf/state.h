@@ -2,10 +2,11 @@
 /*
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
- * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, UPROBE_LINKS, HEAP_STACKS, CALL_STACKS,
- * STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (user options),
- * PERF_TRACEPOINTS, FIRST_* (the first function with each signature in kwatch/wire/allocators.py),
- * and offsets from the kernel's BTF, named after the structures: TASK_*, MM_*...
+ * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, UPROBE_LINKS, UPROBE_SESSIONS,
+ * HEAP_STACKS, CALL_STACKS, STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE
+ * (user options), PERF_TRACEPOINTS, MAX_SOCKETCALL, IPC_CALLS (kwatch/syscalls/names.py), FIRST_* (the
+ * first function with each signature in kwatch/wire/allocators.py), and offsets from the kernel's BTF,
+ * named after the structures: TASK_*, MM_*...
  */
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H

@@ -119,10 +119,6 @@ static __always_inline bool wants_stack(struct call_in_progress *call)
 #endif
 }
 
-/* The valid first arguments of i386's ipc, as bits: arch/x86 uses ipc/syscall.c. */
-#define IPC_CALLS 0x1e0781e
-#define SOCKETCALLS 20
-
 /* The number of a call, or of the one inside i386's socketcall and ipc. Sets its flags. */
 static __always_inline u64 inner_number(struct pt_regs *regs, u8 abi, u64 nr, u8 *flags)
 {
@@ -134,7 +130,7 @@ static __always_inline u64 inner_number(struct pt_regs *regs, u8 abi, u64 nr, u8
 	if (!(*flags & CALL_SPECIAL) || CALL_ROLE(*flags) < SPECIAL_SOCKETCALL)
 		return nr;
 	first = first_argument_i386(regs);
-	if (CALL_ROLE(*flags) == SPECIAL_SOCKETCALL && first - 1 < SOCKETCALLS)
+	if (CALL_ROLE(*flags) == SPECIAL_SOCKETCALL && first - 1 < MAX_SOCKETCALL)
 		inner = SOCKETCALL_NUMBERS + first;
 	first &= 0xffff; /* the upper half of ipc's is a version */
 	if (CALL_ROLE(*flags) == SPECIAL_IPC && first < 32 && IPC_CALLS >> first & 1)

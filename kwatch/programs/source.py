@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kwatch.kernel.cpus import possible_cpus
 from kwatch.programs.sources import wanted_sources
+from kwatch.syscalls.names import IPC_CALLS, MAX_SOCKETCALL
 from kwatch.wire.allocators import FIRST_FUNCTIONS
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
@@ -102,6 +103,8 @@ class ProgramConfig:
             "FOLLOW": int(self.follow),
             "MIN_SIZE": self.min_size,
             "MAX_SIZE": self.max_size,
+            "MAX_SOCKETCALL": MAX_SOCKETCALL,
+            "IPC_CALLS": IPC_CALLS,
             **{f"FIRST_{signature.name}": index for signature, index in FIRST_FUNCTIONS.items()},
             **offsets,
         }

@@ -30,6 +30,11 @@ _IPC_CALLS = {
     **dict(enumerate(["msgsnd", "msgrcv", "msgget", "msgctl"], 11)),
     **dict(enumerate(["shmat", "shmdt", "shmget", "shmctl"], 21)),
 }
+
+#: For the BPF programs: the largest first argument of socketcall, and those of ipc as bits.
+MAX_SOCKETCALL = len(_SOCKETCALLS)
+IPC_CALLS = sum(1 << first for first in _IPC_CALLS)
+
 _INNER = {SOCKETCALL_NUMBERS + first: name for first, name in enumerate(_SOCKETCALLS, 1)} | {
     IPC_NUMBERS + first: name for first, name in _IPC_CALLS.items()
 }
