@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from harness.lines import DEADLINE, Lines
+from harness.waiting import has_taken, wait_until
 
 from kwatch.kernel.syscall import machine
 
@@ -55,7 +57,7 @@ def test_standard_output_that_nobody_reads(start, background, full_pipe, numbers
     said.wait(lambda line: line.startswith("attached"))
     for number in numbers:
         kwatch.send_signal(number)
-        time.sleep(0.2)  # two signals of one number at once are one
+        wait_until(partial(has_taken, kwatch.pid, number))  # two at once would be one
     assert kwatch.wait(DEADLINE) == 1
     assert said.all()[1:] == [
         "kwatch: standard output cannot be written: its reader does not read it",

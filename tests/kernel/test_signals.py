@@ -13,12 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 from harness.lines import DEADLINE
 from harness.terminal import Terminal
+from harness.waiting import has_taken, is_idle, wait_until
 
 KWATCH = (sys.executable, "-m", "kwatch", "--no-heap", "-o", "/dev/null", "--")
 STRACE = ("strace", "-f", "-o", "/dev/null")
@@ -98,27 +98,14 @@ def terminal():
         each.close()
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def has_taken(pid, number):
-    """Whether no such signal waits in the process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    waiting = re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.MULTILINE)
-    return not any(int(mask, 16) >> (number - 1) & 1 for mask in waiting)
-
-
 def end(log, parent, number):
     """Ends the program after kwatch has seen a signal; returns the signals that it got."""
     pid = log.pid
     log.wait(2)
     if parent is not None:
         wait_until(lambda: has_taken(parent, number))
-        time.sleep(0.1)  # kwatch forwards in the same step in which it reads the signal
+        # kwatch forwards in the same step in which it reads the signal.
+        wait_until(lambda: is_idle(parent))
     os.kill(pid, signal.SIGUSR1)
     wait_until(lambda: not psutil.pid_exists(pid))
     return log.lines()[1:]
