@@ -97,8 +97,12 @@ class Elf:
         self.close()
 
     def close(self) -> None:
-        self._tables = None
+        self.forget_symbols()
         self._file.close()
+
+    def forget_symbols(self) -> None:
+        """Frees the symbol tables; they are read again when they are needed."""
+        self._tables = None
 
     def fileno(self) -> int:
         return self._file.fileno()
@@ -118,6 +122,11 @@ class Elf:
             missing -= found.keys()
         return found
 
+    def variable_at(self, vaddr: int) -> tuple[str, int] | None:
+        """The variable that contains this address, and the offset in it."""
+        found = (table.variable_at(vaddr) for table in reversed(self._symbol_tables()))
+        return next((variable for variable in found if variable is not None), None)
+
     def may_define(self, names: Iterable[str]) -> bool:
         """Whether a name ends like one of these; faster than to look for functions."""
         keys = [name.encode("utf-8", "surrogateescape") + b"\0" for name in names]
@@ -127,6 +136,11 @@ class Elf:
         """What comes before one of these endings in the names of functions."""
         tables, wanted = self._symbol_tables(), list(endings)
         return set().union(*(table.prefixes(each) for table in tables for each in wanted))
+
+    def imports(self, names: Iterable[str]) -> bool:
+        """Whether the file needs one of these symbols from another file."""
+        wanted = list(names)
+        return any(table.imports(wanted) for table in self._symbol_tables())
 
     def mentions(self, names: Iterable[str]) -> bool:
         """Whether a symbol table has one of these names, as a definition or as a need."""
@@ -158,6 +172,12 @@ class Elf:
         for header in self._headers[self._headers["type"] == kind][:1]:
             return int(header["vaddr"])
         return None
+
+    def memory_of_segment(self, kind: int) -> int:
+        """The bytes that the first program header of this type takes, with what aligns them."""
+        for header in self._headers[self._headers["type"] == kind][:1]:
+            return int(header["memsz"]) + int(header["align"])
+        return 0
 
     def offset_of(self, vaddr: int) -> int | None:
         for segment in self._code_first:
@@ -224,7 +244,7 @@ class Elf:
         return self._file.records(int(section["offset"]), int(section["size"]), dtype, max_size)
 
     def _symbol_tables(self) -> list[SymbolTable]:
-        """Kept until `close`: a large file takes long to read."""
+        """Kept until `forget_symbols`: a large file takes long to read."""
         if self._tables is None:
             self._tables = self._read_symbol_tables()
         return self._tables

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds functions by name, or by the end of a name, in an ELF symbol table.
+"""Finds functions by name, or by the end of a name, and variables by address, in symbol tables.
 
 Without a Python loop over the symbols.
 """
@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kwatch.elf.layout import SHN_UNDEF, STB_LOCAL, STT_FUNC, VERSYM_HIDDEN, Records
+from kwatch.elf.layout import (
+    SHN_UNDEF,
+    STB_LOCAL,
+    STT_FUNC,
+    STT_OBJECT,
+    VERSYM_HIDDEN,
+    Records,
+)
 
 _MAX_PREFIX = 256  # characters
 _MAX_PREFIXES = 256
@@ -44,6 +51,26 @@ class SymbolTable:
         """The indexes of all symbols of these names, also of those that the file needs."""
         hits = _named(self.symbols["name"], self.strings, names)
         return [index for _, found in hits for index in found.tolist()]
+
+    def imports(self, names: Iterable[str]) -> bool:
+        """Whether one of these names is of a symbol that the file needs."""
+        return bool((self.symbols["shndx"][self.rows(names)] == SHN_UNDEF).any())
+
+    def variable_at(self, vaddr: int) -> tuple[str, int] | None:
+        """The STT_OBJECT that contains this address, and the offset in it.
+
+        Of several names, a global one.
+        """
+        rows, at = self.symbols, np.uint64(vaddr)
+        is_there = (rows["info"] & 0xF == STT_OBJECT) & (rows["shndx"] != SHN_UNDEF)
+        is_there &= (rows["value"] <= at) & (at - rows["value"] < rows["size"])
+        hits = np.flatnonzero(is_there)
+        if not len(hits):
+            return None
+        best = rows[hits[np.argmax(self._rank()[hits])]]
+        start = int(best["name"])
+        name = self.strings[start : self.strings.index(b"\0", start)]
+        return name.decode("utf-8", "surrogateescape"), vaddr - int(best["value"])
 
     def prefixes(self, ending: str) -> set[str]:
         """What comes before `ending` in the names of the functions that end so.

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 from kwatch.aggregate.heap import HeapAccount
 from kwatch.aggregate.memory import MemoryAccount
-from kwatch.aggregate.trend import Trend
 from kwatch.aggregate.usage import UsageAccount
 from kwatch.model.frame import Ending
 from kwatch.model.process import ProcessFacts
+from kwatch.ownership.process_growth import ProcessGrowth
 from kwatch.probes.coverage import Coverage
 from kwatch.processes.accounts import Accounts
+from kwatch.processes.heap_scan import HeapScan
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping
 from kwatch.symbols.stack import Stack
@@ -110,11 +111,12 @@ class Process:
 
     Times are on the clock of the events. `forked_ns`: older blocks are inherited from the parent.
     `attached_ns`: older records predate the state that kwatch read from /proc. `ended_ns`: when the
-    process ended; 0 if it has not ended or the time is unknown. `live_bytes`: those of its heap.
-    `descriptors`: how many are open.
-    `from_exec`: the program has been traced since its exec. `ended_threads`: known after its end.
+    process ended; 0 if it has not ended or the time is unknown.
+    `from_exec`: the program has been traced since its exec. `knows_inherited`: its parent was, so
+    the blocks that it inherited are known. `ended_threads`: known after its end.
     `shares`: the pid of the process whose memory it shares, and so its heap, until its exec; 0: it
     has its own.
+    `heap_scan`: the last scan of its heap; None before the first.
     """
 
     facts: ProcessFacts
@@ -122,16 +124,17 @@ class Process:
     coverage: Coverage
     accounts: Accounts = field(default_factory=Accounts)
     usage: UsageAccount = field(default_factory=UsageAccount)
-    live_bytes: Trend = field(default_factory=Trend)
-    descriptors: Trend = field(default_factory=Trend)
+    growth: ProcessGrowth = field(default_factory=ProcessGrowth)
     code: CodeState = field(default_factory=CodeState)
     exec_state: ExecState = field(default_factory=ExecState)
     from_exec: bool = False
+    knows_inherited: bool = False
     ended_threads: int = 0
     forked_ns: int = 0
     attached_ns: int = 0
     ended_ns: int = 0
     shares: int = 0
+    heap_scan: HeapScan | None = None
     heap_stacks: Stacks = field(default_factory=Stacks)
     call_stacks: Stacks = field(default_factory=Stacks)
 
@@ -153,9 +156,16 @@ class Process:
         space = self.code.space
         return len(space) > 0 and all(m.end <= _END_OF_32_BITS for m in space)
 
+    @property
+    def may_have_older_blocks(self) -> bool:
+        """Whether some of its blocks may be from before the attach."""
+        return not (self.from_exec or self.knows_inherited)
+
     def inherit(self, parent: Process, forked_ns: int) -> None:
         """Copies the state of the parent, except for its system calls."""
         self.forked_ns = forked_ns
+        self.coverage.is_forked = True
+        self.knows_inherited = not parent.may_have_older_blocks
         self.code.space, self.code.epoch = parent.code.space.copy(), parent.code.epoch
         self.heap_stacks = parent.heap_stacks.copy()
         self.accounts = parent.accounts.fork()
@@ -174,7 +184,8 @@ class Process:
         """Clears the heap, which an exec has replaced."""
         self.heap_stacks.clear()
         self.forked_ns = 0
+        self.heap_scan = None
         self.from_exec = True
         self.accounts.exec()
         self.usage.exec()
-        self.live_bytes = Trend()
+        self.growth.exec()

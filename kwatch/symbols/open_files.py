@@ -7,12 +7,13 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from queue import SimpleQueue
 
 from kwatch.elf.elf import Elf, ElfError
+from kwatch.elf.identities import Identities
 from kwatch.elf.reader import Elf32Error
 from kwatch.procfs.mappings import Mapping, is_foreign
 from kwatch.procfs.mounts import may_path_hang
@@ -35,7 +36,7 @@ class OpenFile:
     `elf` is None if kwatch cannot read the file as ELF. `root`: the root directory of a process in
     another mount namespace, else empty. `since_ns`: when kwatch found the file rewritten, 0 if it
     has not. `is_readable`: the symbol reader has not failed to read it. `has_debug_file`: its debug
-    file has been searched for.
+    file has been searched for. `identities`: where it calls functions that return their argument.
     """
 
     path: str
@@ -46,9 +47,12 @@ class OpenFile:
     has_debug_file: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
     version: tuple[int, ...] = ()
+    identities: Container[int] = frozenset()
 
     def __post_init__(self) -> None:
         self.version = self._version()
+        if self.elf is not None:
+            self.identities = Identities(self.elf, keeps_symbols=False)
 
     def is_current(self) -> bool:
         """Whether the file has not been written since it was opened."""

@@ -15,11 +15,11 @@ from kwatch.errors import KwatchError
 from kwatch.symbols import reader_protocol
 from kwatch.symbols.dwarf.libdw import Location
 from kwatch.symbols.reader_process import serve
-from kwatch.system import signals
-from kwatch.system.child import become_server, reap
+from kwatch.system.child import reap, start_server
+from kwatch.system.helper_wait import has_answer
 
-#: Of one request; the process itself limits its CPU time (reader_process.CPU_LIMIT_S).
-_TIMEOUT_S = 20.0
+#: Sleeping, in one request; the process itself limits its CPU time (reader_process.CPU_LIMIT_S).
+_IDLE_S = 20.0
 
 
 def _ignore(_: int) -> None:
@@ -53,11 +53,11 @@ class Reader:
         self,
         on_start: Callable[[int], None] = _ignore,
         on_end: Callable[[int], None] = _ignore,
-        timeout_s: float = _TIMEOUT_S,
+        idle_s: float = _IDLE_S,
     ) -> None:
         self._on_start = on_start
         self._on_end = on_end
-        self._timeout_s = timeout_s
+        self._idle_s = idle_s
         self._pid = 0
         self._lock = threading.Lock()  # of the pid, which may be reused once the process is reaped
         self._given_up = False
@@ -78,17 +78,14 @@ class Reader:
         if self._given_up:
             raise NotStarted("debug information is not read any more")
         try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                pid = _fork(ours, theirs)
+            self._pid, self._socket = start_server(serve, socket.SOCK_STREAM)
         except OSError as error:
             raise NotStarted(f"the symbol reader cannot be started: {error.strerror}") from error
-        ours.settimeout(self._timeout_s)
-        self._pid, self._socket = pid, ours
+        self._socket.settimeout(self._idle_s)
         self._opened.clear()
         self.starts += 1
-        self._on_start(pid)
-        ours.send(b"\0")
+        self._on_start(self._pid)
+        self._socket.send(b"\0")
 
     def locate(
         self, number: int, fd: int, path: str, root: str, addresses: Sequence[int]
@@ -139,6 +136,8 @@ class Reader:
             reader_protocol.send(sock, {"open": number, "path": path, "root": root}, fd)
             self._opened.add(number)
         reader_protocol.send(sock, {"file": number, "addresses": list(addresses)})
+        if not has_answer(self._pid, sock, self._idle_s):
+            raise TimeoutError
         answer, _ = reader_protocol.receive(sock)
         if "error" in answer:
             raise Damaged(answer["error"])
@@ -156,18 +155,6 @@ class Reader:
         self._on_end(pid)
         status = reap(pid)
         return signal.SIGKILL if status is None else status
-
-
-def _fork(ours: socket.socket, theirs: socket.socket) -> int:
-    parent = os.getpid()
-    try:
-        pid = signals.fork(signal.SIG_DFL)
-    except OSError:
-        ours.close()
-        raise
-    if pid == 0:
-        become_server(serve, theirs.fileno(), parent)
-    return pid
 
 
 def _ended_by_others(status: int) -> bool:

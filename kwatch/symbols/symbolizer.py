@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from kwatch.elf.elf import Elf, ElfError
 from kwatch.model.frame import Frame
+from kwatch.ownership.code import Code
 from kwatch.procfs.address_space import AddressSpace, ReturnAddress
 from kwatch.procfs.mappings import Mapping
 from kwatch.symbols.dwarf.libdw_api import load_libdw
@@ -20,6 +22,8 @@ from kwatch.symbols.reader import NotStarted, Reader
 from kwatch.symbols.stack import Stack, up_to
 
 _REFRESH_S = 1.0
+_MAX_CODE = 1 << 13  # bytes of a function before a call
+_CODE_AROUND = 1 << 14  # bytes around it, with functions that it calls
 
 
 def _ignore(_: str) -> None:
@@ -129,6 +133,24 @@ class Symbolizer:
             depth += 1
         return [up_to(frames, is_last) for frames in found]
 
+    def code(self, stack: Stack, address: ReturnAddress, offset: int) -> Code | None:
+        """The code of the function that the address returns to, `offset` bytes behind its entry.
+
+        None if the file cannot be read, or if its names are not read any more.
+        """
+        file = self._files.get(stack.pid, address.mapping)
+        if file is None or file.elf is None or stack.seen_ns < file.since_ns or self._hurried:
+            return None
+        try:
+            vaddr = file.elf.vaddr_of(address.offset)
+            if vaddr is None:
+                return None
+            after = vaddr + address.step
+            start, data = _code_around(file.elf, after - offset, min(offset, _MAX_CODE))
+        except ElfError:
+            return None
+        return Code(file.elf.machine, start, data, after - offset, after, file.identities)
+
     def hurry(self) -> None:
         """Files are not read any more: what has no name yet stays without one.
 
@@ -194,6 +216,12 @@ class Symbolizer:
         if path not in self._warned and len(self._warned) < MAX_FILES:
             self._warned.add(path)
             self._warn(line)
+
+
+def _code_around(elf: Elf, entry: int, size: int) -> tuple[int, bytes]:
+    """What the file has around a function, and the virtual address at which that begins."""
+    before = next((b for b in (_CODE_AROUND, 0) if elf.offset_of(entry - b) is not None), 0)
+    return entry - before, elf.read(entry - before, before + size + _CODE_AROUND)
 
 
 def _assembled(

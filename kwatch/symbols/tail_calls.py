@@ -10,14 +10,12 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
 
 from kwatch.elf.elf import Elf, ElfError, Function
-from kwatch.model.c_library import PUBLIC_FUNCTIONS, owner
+from kwatch.elf.machine_code import disassembler
+from kwatch.model.c_library import PUBLIC_FUNCTIONS, keeps
 from kwatch.model.frame import Frame
 from kwatch.unwind.eh_frame import read_entries
-from kwatch.unwind.machines import EM_AARCH64
 
 _MAX_FUNCTION = 1 << 13  # bytes
 _MAX_EH_FRAME = 16 << 20
@@ -59,7 +57,7 @@ def _functions(elf: Elf) -> list[tuple[int, int, str]]:
 
 
 def _targets(elf: Elf) -> dict[int, str]:
-    """A public function that jumps to each address; none if their results differ in ownership."""
+    """A public function that jumps to each address; none if the library keeps only some results."""
     found: dict[int, list[str]] = defaultdict(list)
     public = elf.functions(PUBLIC_FUNCTIONS)
     entries = {function.vaddr for function in public.values()}
@@ -70,7 +68,7 @@ def _targets(elf: Elf) -> dict[int, str]:
     return {
         target: min(names, key=lambda name: (len(name), name))
         for target, names in found.items()
-        if len({owner([Frame(0, name)]) for name in names}) == 1
+        if len({keeps([Frame(0, name)]) for name in names}) == 1
     }
 
 
@@ -78,16 +76,9 @@ def _jumps(elf: Elf, function: Function) -> Iterator[int]:
     """Where jumps lead that leave the function."""
     code = elf.read(function.vaddr, min(function.size, _MAX_FUNCTION))
     end = function.vaddr + function.size
-    for _, _, mnemonic, operands in _disassembler(elf.machine).disasm_lite(code, function.vaddr):
+    for _, _, mnemonic, operands in disassembler(elf.machine, False).disasm_lite(
+        code, function.vaddr
+    ):
         target = _TARGET.fullmatch(operands) if _BRANCH.fullmatch(mnemonic) else None
         if target and not function.vaddr <= int(target[1], 16) < end:
             yield int(target[1], 16)
-
-
-@cache
-def _disassembler(machine: int) -> Any:
-    import capstone
-
-    if machine == EM_AARCH64:
-        return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
