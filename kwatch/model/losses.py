@@ -72,12 +72,8 @@ _ROWS = (
         "unwound; the event arrived, with its function only",
     ),
     LossCause(
-        name_of(Loss.CALLS_MAP_FULL),
-        "a system call: more than 65,536 threads",
-    ),
-    LossCause(
-        name_of(Loss.THREADS_MAP_FULL),
-        "heap events of a thread: more than 65,536 threads",
+        name_of(Loss.SLOTS_FULL),
+        "a system call or a heap event: there are 25,000 threads or more on the machine",
         unsure=True,
     ),
     LossCause(
@@ -138,6 +134,16 @@ _ROWS = (
         "with `--perf-uprobes`, and on kernels without uprobe links",
         unsure=True,
         cure="without --perf-uprobes, Linux 6.6 and later goes on after its main thread has ended",
+    ),
+    LossCause(
+        name_of(Loss.CALL_CONTENT),
+        "what the arguments of a recorded system call point to; the call itself arrived",
+        buffer=True,
+    ),
+    LossCause(
+        name_of(Loss.THREAD_EVENT),
+        "a signal, or the end of a thread, in a trace",
+        buffer=True,
     ),
     LossCause(
         name_of(Loss.RESULT_UNREADABLE),

@@ -9,21 +9,94 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kwatch.model.frame import Ending, Frame
+from kwatch.model.growth import GrowthEvidence
+from kwatch.model.mark import SinceMark
 from kwatch.model.process import ProcessFacts
+from kwatch.model.reach import Amount, BlockCounts, HeapReach
 
 
 class Verdict(enum.StrEnum):
     CLEAN = "clean"
     LEAK = "leak"
+    GROWING = "growing"
     UNSURE = "unsure"
+
+
+#: What a reader has to act on.
+FAULTS = (Verdict.LEAK, Verdict.GROWING)
+
+
+class Evidence(enum.StrEnum):
+    """What shows that a function is a wrapper of the allocator."""
+
+    STACKS = "stacks"
+    CODE = "code"
+    NAME = "name"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """`confidence`: in how many of the stacks with the function it calls the allocator."""
+
+    function: str
+    module: str
+    callers: int
+    sizes: int
+    blocks: int
+    confidence: float
+    evidence: Evidence
+
+
+class BlockOwner(enum.StrEnum):
+    """Whose blocks are: the program's; a library's, for the program; or a library's own state."""
+
+    PROGRAM = "program"
+    LIBRARY = "library"
+    LIBRARY_STATE = "library state"
+
+
+class ReleaseCount(NamedTuple):
+    """How many blocks that the stack `alloc` allocated the stack `release` has released.
+
+    `lifetime_ns`: of all of them together.
+    """
+
+    alloc: int
+    release: int
+    blocks: int
+    lifetime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Where blocks of a stack are usually freed.
+
+    `blocks` of the `of` frees whose stack was taken were there, `mean_lifetime_s` after the
+    allocation. `frames`: the most frequent stack of these frees. `at`: the index of the frame that
+    decides where it is: the first one that is no library's and no wrapper of `free`.
+    """
+
+    frames: tuple[Frame, ...]
+    blocks: int
+    of: int
+    mean_lifetime_s: float
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StackStats:
-    """Outstanding blocks that one stack allocated; the first 16 are listed."""
+    """Outstanding blocks that one stack allocated; the first 16 are listed, lost ones first.
+
+    `reach`: how many of them are lost; None if the heap was not scanned. `lost_bytes`: the size of
+    those. `direct`: those to which no other known lost block leads; `indirect`: what only these
+    lead to, whoever allocated it. `release`: where other blocks of the stack were freed; None if no
+    free was seen. `owner` and `owner_module`: whose the blocks are; None and empty if that is
+    unknown.
+    """
 
     stack: int
     bytes: int
@@ -33,6 +106,13 @@ class StackStats:
     sizes: tuple[int, ...]
     frames: tuple[Frame, ...] = ()
     ending: Ending = Ending.LOST
+    release: Release | None = None
+    owner: BlockOwner | None = None
+    owner_module: str = ""
+    reach: BlockCounts | None = None
+    lost_bytes: int = 0
+    direct: Amount = field(default_factory=Amount)
+    indirect: Amount = field(default_factory=Amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +154,8 @@ class HeapStats:
     `young_stacks` lists them if they are many.
     `endings` counts distinct stacks by ending (`Ending`). `inherited`: live blocks that a fork
     copied from the parent. `superseded`: blocks whose address was allocated again although no free
-    was seen. inherited + allocs - frees - superseded is always live_blocks.
+    was seen. inherited + allocs - frees - superseded is always live_blocks. `thread_end_frees`:
+    those of the unknown frees that glibc made as threads ended; 0 if they may be others.
     """
 
     live_bytes: int = 0
@@ -90,8 +171,10 @@ class HeapStats:
     young_bytes: int = 0
     young_blocks: int = 0
     endings: dict[str, int] = field(default_factory=dict)
+    reach: HeapReach | None = None
     stacks: tuple[StackStats, ...] = ()
     young_stacks: tuple[StackStats, ...] = ()
+    thread_end_frees: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +305,13 @@ class EndedSummary:
 class Snapshot:
     """One process at one moment; `reason` says why the verdict is what it is.
 
-    `profile` is set if a profile option was given; it is not in the JSON output.
+    `wrappers`: the wrappers of the allocator, most blocks first; None if they are not listed.
+    `profile` is set if a profile option was given; it is not in the JSON output. `growth`: what has
+    grown, or may have; in final reports. `mark`: the number of the mark, whose report lists the
+    blocks of `since_mark`; None in other reports.
     """
 
-    kind: Literal["snapshot", "final"]
+    kind: Literal["snapshot", "final", "mark"]
     time: str
     elapsed_s: float
     process: ProcessFacts
@@ -236,5 +322,9 @@ class Snapshot:
     verdict: Verdict | None
     reason: str = ""
     descriptors: Descriptors | None = None
+    wrappers: tuple[Wrapper, ...] | None = None
     kwatch: Footprint | None = None
     profile: HeapProfile | None = None
+    growth: tuple[GrowthEvidence, ...] = ()
+    mark: int | None = None
+    since_mark: SinceMark | None = None

@@ -9,20 +9,28 @@ from typing import TypeVar
 
 from kwatch.model.frame import Frame
 from kwatch.model.snapshot import (
+    FAULTS,
     CallStackStats,
     Footprint,
     HeapProfile,
     HeapStats,
     MemoryStats,
+    ReleaseCount,
     Snapshot,
     StackStats,
     StackTotals,
     SyscallSummary,
     Verdict,
 )
+from kwatch.ownership.code import Code
+from kwatch.ownership.wrappers import Wrappers
+from kwatch.procfs.address_space import ReturnAddress
 from kwatch.report.attribution import StackSymbolizer
+from kwatch.report.ownership import expected_releases, with_owners
 from kwatch.report.verdict import VerdictInput, judge
-from kwatch.symbols.stack import Stack, up_to
+from kwatch.report.wrappers import LazyWrappers, WrapperInput
+from kwatch.sinks.release_text import release_sentence
+from kwatch.symbols.stack import Stack
 
 _Row = TypeVar("_Row", StackStats, StackTotals, CallStackStats)
 
@@ -31,13 +39,16 @@ _Row = TypeVar("_Row", StackStats, StackTotals, CallStackStats)
 class UnsymbolizedSnapshot:
     """`heap_stacks` and `call_stacks`: the stacks in the snapshot and in the verdict_input, by id.
 
+    `releases`: the frees of other blocks of each stack, most blocks first.
     `footprint` is called after all stacks have been named. `only_leaks`: list stacks only if the
-    verdict is `leak`.
+    verdict is `leak` or `growing`.
     """
 
     snapshot: Snapshot
     heap_stacks: Mapping[int, Stack] = field(default_factory=dict)
     call_stacks: Mapping[int, Stack] = field(default_factory=dict)
+    releases: Mapping[int, Sequence[tuple[ReleaseCount, Stack]]] = field(default_factory=dict)
+    wrapper_input: WrapperInput | None = None
     verdict_input: VerdictInput | None = None
     footprint: Callable[[], Footprint | None] | None = None
     only_leaks: bool = False
@@ -48,6 +59,12 @@ class UnsymbolizedSnapshot:
         heap, syscalls = self.snapshot.heap, self.snapshot.syscalls
         calls = syscalls.calls if syscalls is not None else 0
         return calls + (heap.allocs if heap is not None else 0)
+
+    @property
+    def bytes_since_mark(self) -> int:
+        """What the report of a mark lists."""
+        since = self.snapshot.since_mark
+        return since.bytes if since is not None else 0
 
     def without_listing(self) -> UnsymbolizedSnapshot:
         """The same snapshot with only its numbers and its verdict."""
@@ -63,30 +80,48 @@ class UnsymbolizedSnapshot:
 
     def symbolize(self, symbolizer: StackSymbolizer) -> Snapshot:
         """Returns the snapshot with names and, if it is to be judged, with a verdict."""
+        wrappers = LazyWrappers(self.wrapper_input, symbolizer)
         verdict, reason = (
-            judge(self.verdict_input, symbolizer) if self.verdict_input else (None, "")
+            judge(self.verdict_input, symbolizer, wrappers.find)
+            if self.verdict_input
+            else (None, "")
         )
-        is_listed = verdict is Verdict.LEAK or not self.only_leaks
+        is_listed = verdict in FAULTS or not self.only_leaks
         snapshot = (self if is_listed else self.without_listing()).snapshot
+        heap = self._heap(snapshot.heap, symbolizer, wrappers.known)
+        if verdict is Verdict.LEAK and heap is not None:
+            reason = _with_release(reason, heap)
         return replace(
             snapshot,
-            heap=self._heap(snapshot.heap, symbolizer),
+            heap=heap,
             memory=self._memory(snapshot.memory, symbolizer),
             syscalls=self._syscalls(snapshot.syscalls, symbolizer),
             profile=self._profile(snapshot.profile, symbolizer),
+            wrappers=wrappers.listed,
             verdict=verdict,
             reason=reason,
             kwatch=self.footprint() if self.footprint is not None else None,
         )
 
-    def _heap(self, heap: HeapStats | None, symbolizer: StackSymbolizer) -> HeapStats | None:
+    def _heap(
+        self, heap: HeapStats | None, symbolizer: StackSymbolizer, wrappers: Wrappers
+    ) -> HeapStats | None:
         if heap is None:
             return None
+        stacks, young = (
+            with_owners(_named(rows, self.heap_stacks, symbolizer), self._program, wrappers)
+            for rows in (heap.stacks, heap.young_stacks)
+        )
+        releases = expected_releases(self.releases, symbolizer, self._program)
         return replace(
             heap,
-            stacks=_named(heap.stacks, self.heap_stacks, symbolizer),
-            young_stacks=_named(heap.young_stacks, self.heap_stacks, symbolizer),
+            stacks=tuple(replace(row, release=releases.get(row.stack)) for row in stacks),
+            young_stacks=tuple(replace(row, release=releases.get(row.stack)) for row in young),
         )
+
+    @property
+    def _program(self) -> str:
+        return self.snapshot.process.exe
 
     def _memory(
         self, memory: MemoryStats | None, symbolizer: StackSymbolizer
@@ -116,10 +151,16 @@ class NoSymbols:
     def frames(self, stacks: Sequence[Stack]) -> list[tuple[Frame, ...]]:
         return [stack.frames for stack in stacks]
 
-    def leading(
-        self, stacks: Sequence[Stack], is_last: Callable[[Frame], bool]
-    ) -> list[tuple[Frame, ...]]:
-        return [up_to(stack.frames, is_last) for stack in stacks]
+    def code(self, stack: Stack, address: ReturnAddress, offset: int) -> Code | None:
+        return None
+
+
+def _with_release(reason: str, heap: HeapStats) -> str:
+    """Adds where other blocks of the stack that lost most are freed, if that is known."""
+    first = next(iter(heap.stacks), None)
+    if first is None or first.release is None or first.reach is None or not first.reach.lost:
+        return reason
+    return f"{reason}; {release_sentence(first.release, first.reach.lost)}"
 
 
 def _named(

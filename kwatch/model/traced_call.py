@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A system call of a thread, or another line of a trace, before it becomes text."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple
+
+#: What was captured of a program's memory, None for what was not: kwatch.syscalls.capture_format.
+Pieces = Sequence[bytes | None]
+
+
+class Moment(enum.Enum):
+    """What a line of a trace tells."""
+
+    RETURNED = enum.auto()  # also a call that never returns, such as exit
+    UNFINISHED = enum.auto()  # the thread ended inside the call
+    IN_PROGRESS = enum.auto()  # kwatch ended first
+    SIGNAL = enum.auto()
+    ENDED = enum.auto()  # the thread
+
+
+class TracedCall(NamedTuple):
+    """`time_ns`: when the call began, CLOCK_REALTIME. `duration_ns`: None if it never returns.
+
+    `result`: of an ENDED thread, its status as wait() returns it. `arguments`: six registers; of a
+    SIGNAL, the first bytes of its siginfo_t. `comm`: of the thread, when the call
+    began. `is_cut`: some of its contents were lost. `uid`, `cgroup_id`: 0
+    unless a filter needs them. `entry_tid`: the tid when the call began, which an exec may change.
+    """
+
+    moment: Moment
+    pid: int
+    tid: int
+    comm: bytes
+    abi: int
+    nr: int
+    name: str
+    time_ns: int
+    duration_ns: int | None
+    result: int
+    arguments: list[int]
+    pieces: Pieces
+    ip: int = 0
+    is_cut: bool = False
+    uid: int = 0
+    cgroup_id: int = 0
+    entry_tid: int = 0
