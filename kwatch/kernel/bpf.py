@@ -21,6 +21,7 @@ from kwatch.kernel.bpf_attr import (
     MapInfo,
     PerfLink,
     ProgLoad,
+    ProgTestRun,
     RawTracepoint,
     TaskIteratorInfo,
     TaskIteratorLink,
@@ -43,6 +44,7 @@ SLEEPABLE = 1 << 4
 
 MAP_TYPE_ARRAY, MAP_TYPE_ARRAY_OF_MAPS, MAP_TYPE_RINGBUF = 2, 12, 27
 MAP_MMAPABLE = 1 << 10  # Linux 5.5, commit fc9702273e2e
+MAP_INNER = 1 << 12  # may differ in size from the map that stands for it: Linux 5.10
 
 #: A call of helper KERNEL_FUNCTIONS + id, which no kernel has, stands for the kernel's function
 #: with that id in its BTF: see kwatch.programs.object_cache.
@@ -51,9 +53,10 @@ KERNEL_FUNCTIONS = 1 << 24
 _MAP_CREATE = 0
 _GET_INFO_BY_FD = 15
 _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 1, 2, 3, 4
-_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _UPDATE_BATCH, _LINK_CREATE = 5, 17, 26, 28
+_PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 5, 10, 17
+_UPDATE_BATCH, _LINK_CREATE = 26, 28
 _ITER_CREATE = 33
-_ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
+ENOTSUPP = 524  # the kernel's own: include/linux/errno.h
 _NO_EXIST = 1
 _LOG_SIZE = 1 << 18
 _MAX_LOG_LINES = 6  # the last ones: they say what the verifier refuses
@@ -178,7 +181,7 @@ class Map:
         try:
             self._on_elements(_UPDATE_BATCH, attr)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP):
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP):
                 raise
             for index in range(count):
                 value = values[index * self.value_size : (index + 1) * self.value_size]
@@ -279,6 +282,19 @@ def _refusal(error: OSError, log: bytes) -> OSError:
     return OSError(error.errno, why)
 
 
+def run_program(program: int, *arguments: int) -> int:
+    """Runs a program for raw tracepoints that is not attached; returns its result.
+
+    Linux 5.10, commit 1b4d60ec162f.
+    """
+    context = (ctypes.c_uint64 * len(arguments))(*arguments)
+    attr = ProgTestRun(
+        prog_fd=program, ctx_in=ctypes.addressof(context), ctx_size_in=ctypes.sizeof(context)
+    )
+    _bpf(_PROG_TEST_RUN, attr)
+    return int(attr.retval)
+
+
 def recursion_misses(program: int) -> int:
     """How often the kernel has skipped a tracepoint's program.
 
@@ -328,58 +344,18 @@ def link_event(program: int, event: int, cookie: int) -> int:
     return _bpf(_LINK_CREATE, PerfLink(program, event, _PERF_EVENT, 0, cookie))
 
 
-def has_event_cookies() -> bool:
-    """Whether this kernel links perf events: one that does, says that -1 is not an event."""
-    program = load_program("probe_cookies", RETURN_ZERO, PROG_TYPE_KPROBE)
-    try:
-        os.close(link_event(program, (1 << 32) - 1, 0))
-    except OSError as error:
-        return error.errno == errno.EBADF
-    finally:
-        os.close(program)
-    return True
+def read_tasks(program: int, pid: int = 0) -> bytes:
+    """What a program of the task iterator writes for the threads of a process (0: of all).
 
-
-def read_tasks(program: int, pid: int) -> bytes:
-    """What a program of the task iterator writes for each thread of a process.
-
-    Linux 5.8; threads of one process since 6.1 (commit f0d74c4da1f0).
+    Linux 5.8; one process since 6.1 (commit f0d74c4da1f0): OSError E2BIG or EINVAL before.
     """
+    attr = TaskIteratorLink(prog_fd=program, attach_type=TRACE_ITER)
     info = TaskIteratorInfo(pid=pid)
-    attr = TaskIteratorLink(
-        prog_fd=program,
-        attach_type=TRACE_ITER,
-        info=ctypes.addressof(info),
-        info_len=ctypes.sizeof(info),
-    )
+    if pid:
+        attr.info, attr.info_len = ctypes.addressof(info), ctypes.sizeof(info)
     link = _bpf(_LINK_CREATE, attr)
     try:
         with open(_bpf(_ITER_CREATE, IteratorCreate(link)), "rb") as records:
             return records.read()
     finally:
         os.close(link)
-
-
-def has_uprobe_links() -> bool:
-    """Whether this kernel links uprobes."""
-    return _links_uprobes(TRACE_UPROBE_MULTI, 0)
-
-
-def has_uprobe_sessions() -> bool:
-    """Whether a program can refuse a return probe when the function is entered.
-
-    Linux 6.13, commit d920179b3d48.
-    """
-    return _links_uprobes(TRACE_UPROBE_SESSION, UPROBE_SESSION)
-
-
-def _links_uprobes(attach_type: int, flags: int) -> bool:
-    """A kernel with such links says that "/" is not a file to probe."""
-    program = load_program("probe_links", RETURN_ZERO, PROG_TYPE_KPROBE, attach_type)
-    try:
-        os.close(link_uprobes(program, "/", [0], [0], 0, flags))
-    except OSError as error:
-        return error.errno == errno.EBADF
-    finally:
-        os.close(program)
-    return True

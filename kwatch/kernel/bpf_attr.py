@@ -72,6 +72,27 @@ class ProgLoad(ctypes.Structure):
     )
 
 
+class ProgTestRun(ctypes.Structure):
+    """BPF_PROG_TEST_RUN."""
+
+    _fields_ = (
+        ("prog_fd", _U32),
+        ("retval", _U32),
+        ("data_size_in", _U32),
+        ("data_size_out", _U32),
+        ("data_in", _U64),
+        ("data_out", _U64),
+        ("repeat", _U32),
+        ("duration", _U32),
+        ("ctx_size_in", _U32),
+        ("ctx_size_out", _U32),
+        ("ctx_in", _U64),
+        ("ctx_out", _U64),
+        ("flags", _U32),
+        ("cpu", _U32),
+    )
+
+
 class RawTracepoint(ctypes.Structure):
     """BPF_RAW_TRACEPOINT_OPEN."""
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from functools import cache
+from typing import NamedTuple
 
 from kwatch.errors import KwatchError
 
@@ -36,6 +38,7 @@ OFFSETS = {
     "THREAD_INFO_STATUS": ("task_struct", "thread_info.status"),
     "TASK_MM": ("task_struct", "mm"),
     "TASK_UTASK": ("task_struct", "utask"),
+    "TASK_STACK": ("task_struct", "stack"),
     "MM_MAPS_TREE": ("mm_struct", "mm_mt.ma_root"),
     "MM_AREAS": ("mm_struct", "mm_rb"),
     "MAPLE_LEAF_SLOTS": ("maple_range_64", "slot"),
@@ -62,6 +65,16 @@ _NOT_EVERYWHERE = frozenset(
     """
     THREAD_INFO_STATUS THREAD_INFO_WORK TASK_UTASK MM_MAPS_TREE MM_AREAS MAPLE_LEAF_SLOTS
     MAPLE_RANGE_SLOTS AREA_NODE
+    """.split()
+)
+
+
+#: Functions and members of task_struct that are asked for while kwatch runs.
+_FUNCTIONS = ("__x64_sys_uretprobe", "bpf_iter_task")
+_TASK_MEMBERS = tuple(
+    """
+    pid tgid mm stack sas_ss_sp on_cpu nvcsw nivcsw thread_info.syscall_work
+    thread.fsbase thread.uw.tp_value
     """.split()
 )
 
@@ -109,6 +122,7 @@ class KernelTypes:
                 f"the kernel's type information cannot be read from {path}",
                 "kwatch needs a kernel built with CONFIG_DEBUG_INFO_BTF",
             )
+        weakref.finalize(self, self._lib.btf__free, self._btf)  # some 6 MB
 
     def function(self, name: str) -> int:
         """The id of a function of the kernel; 0 if there is none."""
@@ -120,14 +134,23 @@ class KernelTypes:
 
         Raises KeyError if there is none.
         """
-        kind = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _KIND_STRUCT)
-        if kind < 0:
-            raise KeyError(f"struct {struct}")
+        kind = self.struct(struct)
         total = 0
         for name in member.split("."):
             bits, kind = self._member(kind, name)
             total += bits // 8
         return total
+
+    def size(self, struct: str) -> int:
+        """In bytes. Raises KeyError if there is no such structure."""
+        return int(self._lib.btf__type_by_id(self._btf, self.struct(struct)).contents.size)
+
+    def struct(self, name: str) -> int:
+        """The id of a structure. Raises KeyError if there is none."""
+        kind = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), _KIND_STRUCT))
+        if kind < 0:
+            raise KeyError(f"struct {name}")
+        return kind
 
     def _member(self, kind: int, wanted: str) -> tuple[int, int]:
         """Bit offset and type of a member, also one inside an anonymous structure."""
@@ -152,7 +175,7 @@ class KernelTypes:
         """Every offset of OFFSETS; 0 for one that not every kernel has."""
         found = {}
         for macro, (struct, *members) in OFFSETS.items():
-            named = (self._find(struct, each) for each in members)
+            named = (self.find(struct, each) for each in members)
             offset = next((at for at in named if at is not None), None)
             if offset is None and macro not in _NOT_EVERYWHERE:
                 raise KwatchError(
@@ -162,8 +185,32 @@ class KernelTypes:
             found[macro] = offset or 0
         return found
 
-    def _find(self, struct: str, member: str) -> int | None:
+    def find(self, struct: str, member: str) -> int | None:
+        """The offset; None if there is no such member."""
         try:
             return self.offset(struct, member)
         except KeyError:
             return None
+
+
+class RuntimeTypes(NamedTuple):
+    """`functions`: ids; 0 if there is none. `members`: offsets in task_struct; None if there is
+    none. `registers_size`: that of struct pt_regs."""
+
+    functions: dict[str, int]
+    members: dict[str, int | None]
+    registers_size: int
+
+
+@cache
+def runtime_types() -> RuntimeTypes:
+    """What is needed while kwatch runs. To parse all types takes 20 ms.
+
+    Raises KwatchError where the kernel has no BTF.
+    """
+    types = KernelTypes()
+    return RuntimeTypes(
+        {name: types.function(name) for name in _FUNCTIONS},
+        {name: types.find("task_struct", name) for name in _TASK_MEMBERS},
+        types.size("pt_regs"),
+    )

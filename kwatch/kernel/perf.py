@@ -14,11 +14,11 @@ from kwatch.kernel.syscall import syscall
 EVERY_PROCESS = -1
 _TYPE_SOFTWARE = 1
 _TYPE_TRACEPOINT = 2
-_COUNT_SW_BPF_OUTPUT = 10
-_SAMPLE_RAW = 1 << 10
+_COUNT_SW_CPU_CLOCK, _COUNT_SW_BPF_OUTPUT = 0, 10
+_SAMPLE_RAW, _SAMPLE_REGS_USER = 1 << 10, 1 << 12
 _FLAG_FD_CLOEXEC = 8
 _IOC_SET_BPF = 0x40042408
-_IOC_ENABLE = 0x2400
+_IOC_ENABLE, _IOC_REFRESH = 0x2400, 0x2402
 _CLOCK_MONOTONIC = 1
 _UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
 
@@ -61,6 +61,30 @@ def open_output(cpu: int, wakeup: int, mappings: bool = False) -> int:
         wakeup=wakeup,
         clockid=_CLOCK_MONOTONIC,
     )
+
+
+def open_register_sample(tid: int, mask: int, period: int) -> int:
+    """An event that samples a thread's registers of user code once, after `period` ns of its CPU.
+
+    `mask`: which registers, by perf's numbers. The event is readable when it has its sample.
+    """
+    fd = _open(
+        tid,
+        -1,
+        type=_TYPE_SOFTWARE,
+        config=_COUNT_SW_CPU_CLOCK,
+        period=period,
+        sample_type=_SAMPLE_REGS_USER,
+        flags=_DISABLED,
+        wakeup=1,
+        regs_user=mask,
+    )
+    try:
+        fcntl.ioctl(fd, _IOC_REFRESH, 1)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def enable(fd: int) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from functools import cache
 
 # The calls of Linux 5.0 and later have one number on all architectures.
 _COMMON = {"fsopen": 430, "fsconfig": 431, "fsmount": 432}
 _NUMBERS = {
-    "x86_64": {"bpf": 321, "perf_event_open": 298, "statfs": 137, **_COMMON},
-    "aarch64": {"bpf": 280, "perf_event_open": 241, "statfs": 43, **_COMMON},
+    "x86_64": {
+        **{"bpf": 321, "perf_event_open": 298, "ptrace": 101, "statfs": 137, "timer_create": 222},
+        **{"timer_settime": 223, "userfaultfd": 323, **_COMMON},
+    },
+    "aarch64": {
+        **{"bpf": 280, "perf_event_open": 241, "ptrace": 117, "statfs": 43, "timer_create": 107},
+        **{"timer_settime": 110, "userfaultfd": 282, **_COMMON},
+    },
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -21,7 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @cache
 def machine() -> str:
     """The running kernel's architecture, `x86_64` or `aarch64`."""
-    return platform.machine()
+    return os.uname().machine
 
 
 def syscall(name: str, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure) -> int:

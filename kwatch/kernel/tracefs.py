@@ -18,7 +18,7 @@ def tracepoint_id(tracepoint: str) -> int:
 
     fsmount(2) came with Linux 5.2. Raises OSError.
     """
-    root = _open_root()
+    root = open_root()
     try:
         fd = os.open(f"events/{tracepoint}/id", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
         with open(fd) as file:
@@ -27,7 +27,7 @@ def tracepoint_id(tracepoint: str) -> int:
         os.close(root)
 
 
-def _open_root() -> int:
+def open_root() -> int:
     """The root of a new mount of tracefs, which ends when the descriptor is closed."""
     context = syscall("fsopen", ctypes.create_string_buffer(b"tracefs"), _FSOPEN_CLOEXEC)
     try:

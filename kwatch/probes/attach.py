@@ -26,9 +26,11 @@ _CLOSERS = 32
 File = str | ServedFile
 
 
-#: `return`: a uretprobe; `exit`: at a ret instruction of a function that must not have one.
+#: `return`: a uretprobe, or a session at entry and return; `exit`: at a ret instruction of a
+#: function that must not have one.
 Kind = Literal["entry", "return", "exit"]
 _ORDER: tuple[Kind, ...] = ("return", "exit", "entry")
+_ORDER_OF_SESSIONS: tuple[Kind, ...] = ("exit", "entry", "return")
 
 
 class _Site(NamedTuple):
@@ -39,7 +41,8 @@ class _Site(NamedTuple):
     cookie: int
 
 
-def _sites(allocator: Allocator, kind: Kind, number: int) -> list[_Site]:
+def _sites(allocator: Allocator, kind: Kind, number: int, sessions: bool) -> list[_Site]:
+    """`sessions`: what has a `return` needs no `entry`."""
     cookies = {probe: probe.cookie | number << COOKIE_FILE_SHIFT for probe in allocator.probes}
     if kind == "exit":
         return [
@@ -47,7 +50,10 @@ def _sites(allocator: Allocator, kind: Kind, number: int) -> list[_Site]:
             for probe in cookies
             for each in probe.exits
         ]
-    probes = [p for p in allocator.probes if kind == "entry" or _is_hijacked(p)]
+    probes = list(allocator.probes)
+    if kind == "return" or sessions:
+        probes = [probe for probe in probes if _is_hijacked(probe) == (kind == "return")]
+    probes.sort(key=lambda probe: probe.function.turn)
     return [_Site(probe, probe.offset, cookies[probe]) for probe in probes]
 
 
@@ -97,7 +103,8 @@ class Attacher:
     def attach(self, pid: int, file: File, allocator: Allocator) -> Attached:
         """Probes an allocator in a process (EVERY_PROCESS: in all); a path opens its file.
 
-        Returns are probed before entries, so that each entry that is seen has a return that is.
+        The returns of allocations are probed before or with their entries, so that each entry that
+        is seen has a return that is, and frees before allocations: see AllocatorFunction.turn.
         Raises ProcessGone, with nothing attached. A function that the kernel refuses to probe is
         reported as refused.
         """
@@ -105,8 +112,10 @@ class Attacher:
         opened: list[int] = []
         number = self._next_file()
         try:
-            for kind in _ORDER:
-                self._attach(pid, file, kind, _sites(allocator, kind, number), opened, refused)
+            sessions = self._programs.attach_methods.uprobe_sessions
+            for kind in _ORDER_OF_SESSIONS if sessions else _ORDER:
+                sites = _sites(allocator, kind, number, sessions)
+                self._attach(pid, file, kind, sites, opened, refused)
         except (ProcessGone, KwatchError):
             self._close(opened)
             raise

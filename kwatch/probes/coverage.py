@@ -15,8 +15,10 @@ from kwatch.probes.attach import Attached, Attacher, ProcessGone
 from kwatch.probes.finder import Allocator, AllocatorFinder, FileKey
 from kwatch.procfs.served_files import ServedFile
 
-#: A launched command is probed before it runs; system-wide, a probed file stays probed.
-_CURE = "launch that program itself (kwatch -- COMMAND), or trace every process (kwatch --heap)"
+#: A launched command is probed before it runs.
+LAUNCH_IT = "launch that program itself (kwatch -- COMMAND)"
+#: System-wide, a probed file stays probed.
+_TRACE_ALL = "trace every process (kwatch --heap)"
 
 DISPATCHING = (
     "it uses Syscall User Dispatch, so kwatch leaves its threads' returns alone and no longer sees "
@@ -68,6 +70,7 @@ class Coverage:
     Probes survive an exec, so a file that the old program had mapped, too, need not be late.
     `dispatches`: threads of it use Syscall User Dispatch, so their returns are left alone.
     `is_go`: some file is a Go program, which allocates for itself.
+    `is_forked`: the process runs the program of its parent, by which it was forked.
     `returns`: how returns are caught there, if it is not as the user said for all.
     """
 
@@ -81,6 +84,7 @@ class Coverage:
     ended_first: bool = False
     missed_beginning: bool = False
     is_go: bool = False
+    is_forked: bool = False
     dispatches: bool = False
     returns: Returns | None = None
     _probed: dict[_File, _Probed] = field(default_factory=dict)
@@ -111,13 +115,17 @@ class Coverage:
         if self.refused:
             return "these functions could not be probed: " + ", ".join(sorted(self.refused))
         if self.ended_first:
-            return "it ended before its allocator was probed; to trace all of it, " + _CURE
+            return f"it ended before its allocator was probed; {self._cure}"
         if self.missed_beginning:
-            return (
-                "allocations before its allocator was probed were not recorded; to trace all of "
-                "it, " + _CURE
-            )
+            missed = "allocations before its allocator was probed were not recorded"
+            return f"{missed}; {self._cure}"
         return ""
+
+    @property
+    def _cure(self) -> str:
+        """A child that runs its parent's program cannot be launched by itself."""
+        cure = _TRACE_ALL if self.is_forked else f"{LAUNCH_IT}, or {_TRACE_ALL}"
+        return f"to trace all of it, {cure}"
 
     def mapped_at(self, time_ns: int) -> None:
         """The next files were mapped at that time and have run since."""
@@ -127,7 +135,7 @@ class Coverage:
         """Called at an exec, before the files of the new program."""
         self._allocators.clear()
         self.missed_beginning = self.ended_first = False
-        self.is_go = self.dispatches = False
+        self.is_go = self.is_forked = self.dispatches = False
         self.unsafe = ""
         self.copied.clear()
 

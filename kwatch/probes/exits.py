@@ -2,35 +2,33 @@
 """Finds the return instructions of functions, and functions that only jump to others.
 
 Jumps are followed, so the returns of a function that ends in a tail call are found in the other
-one. If that is memset, which all of a program calls, the jump itself is the exit: memset returns
-its first argument. A path ends where the next function begins, because the call before it does not
-return (abort, _Unwind_Resume, __cxa_throw).
+one. If that is memset or the like, which all of a program calls, the jump itself is the exit:
+memset returns its first argument. A path ends where the next function begins, because the call
+before it does not return (abort, _Unwind_Resume, __cxa_throw).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from kwatch.elf.elf import Elf, ElfError, Function
+from kwatch.elf.identities import Identities
 from kwatch.elf.layout import PT_GNU_EH_FRAME
+from kwatch.elf.linkage_table import through_slot
 from kwatch.probes.instructions import (
     UNKNOWN,
     is_return,
     jump_target,
     never_goes_on,
-    slot_of,
     straight_line,
-    through_slot,
 )
 
 _MAX_INSTRUCTIONS = 20_000  # followed in search of a function's returns
 _MAX_FUNCTIONS = 4 << 20
-_IDENTITIES = ("memset", "memcpy", "memmove")
 _HEADER = 12  # bytes of .eh_frame_hdr before its table
 #: Its version; a pointer and a count of 4 bytes; pairs of 4 bytes, relative to the header.
 _SORTED_TABLE = (b"\x01", b"\x03\x3b")
@@ -50,16 +48,7 @@ class ExitFinder:
         self._elf = elf
         self._slots = elf.slot_targets()
         self._starts = _function_starts(elf)
-
-    @cached_property
-    def _identities(self) -> tuple[set[int], set[int]]:
-        """Functions that return their first argument: their slots, and addresses."""
-        functions = self._elf.functions(_IDENTITIES).values()
-        return self._elf.slots_of(_IDENTITIES), {function.vaddr for function in functions}
-
-    def _returns_argument(self, target: int) -> bool:
-        slots, addresses = self._identities
-        return target in addresses or slot_of(self._elf, target) in slots
+        self._identities = Identities(elf, keeps_symbols=True)
 
     def exits(self, function: Function) -> tuple[Exit, ...] | None:
         """The function's exits; None if not all are known."""
@@ -80,7 +69,7 @@ class ExitFinder:
                 target = jump_target(instruction)
                 if target == UNKNOWN or len(seen) > _MAX_INSTRUCTIONS:
                     return None
-                if target is not None and self._returns_argument(target):
+                if target is not None and target in self._identities:
                     found.add((address, True))
                 elif target is not None:
                     if self._elf.offset_of(target) is None:

@@ -16,13 +16,17 @@ from kwatch.wire.allocators import FUNCTION_INDEX, AllocatorFunction
 from kwatch.wire.maps import (
     COOKIE_MOVED_BITS,
     COOKIE_MOVED_SHIFT,
+    COOKIE_PASSES_NOTHING,
     COOKIE_PUSHED_SHIFT,
     COOKIE_SIGNATURE_SHIFT,
+    AllocSignature,
 )
 
 _FILES = 4096  # remembered; programs that are built and run once would add up
 _MAX_FAMILIES_SHOWN = 3
 _MAX_BUILDINFO = 1 << 20
+#: What a file needs to reach another one's `free`.
+_WAYS_TO_FREE = "free cfree __libc_free dlsym dlvsym".split()
 
 #: Device and inode.
 FileKey = tuple[int, int]
@@ -136,6 +140,7 @@ class _Probes:
         self._ret_sites = ret_sites
         self._may_move = may_move
         self._exits = ExitFinder(elf)
+        self._passes_nothing = not elf.imports(_WAYS_TO_FREE)
         self._covered: list[int] = []
 
     def add(self, family: FoundFamily) -> None:
@@ -148,11 +153,11 @@ class _Probes:
             )
             self._covered.append(function.vaddr)
             if not is_forwarder:
-                self._add(row, function)
+                self._add(row, function, is_standard=not family.label)
         if len(self.found) > before:
             self.families.append(family)
 
-    def _add(self, row: AllocatorFunction, function: Function) -> None:
+    def _add(self, row: AllocatorFunction, function: Function, is_standard: bool) -> None:
         wants_exits = row.throws or (self._ret_sites and row.returns)
         exits = self._exits.exits(function) if wants_exits else ()
         if exits is None or (not self._may_move and any(e.result_in_argument for e in exits)):
@@ -160,7 +165,10 @@ class _Probes:
             return
         site = self._site(row, function)
         place = function.offset + site.offset
-        self.found[place] = Probe(function.name, row, place, _cookie(row, site), exits)
+        cookie = _cookie(row, site)
+        if is_standard and self._passes_nothing and row.signature is AllocSignature.FREE:
+            cookie |= COOKIE_PASSES_NOTHING
+        self.found[place] = Probe(function.name, row, place, cookie, exits)
 
     def _site(self, row: AllocatorFunction, function: Function) -> Site:
         arguments = row.signature.arguments

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwatch.elf.elf import Elf, Function
+from kwatch.elf.machine_code import ARM_WHOLE, EM_AARCH64, X86_WHOLE, disassembler
 from kwatch.kernel.emulation import emulates
-from kwatch.probes.instructions import EM_AARCH64, branch_targets, disassembler
+from kwatch.probes.instructions import branch_targets
 
 if TYPE_CHECKING:
     import capstone
@@ -102,7 +103,7 @@ class _Arguments:
         self._move = re.compile(r"mov\b" if is_arm else r"mov(abs)?$")
         self._words = _ARM_WORDS if is_arm else _X86_WORDS
         self._homes = _ARM_ARGUMENTS if is_arm else _X86_ARGUMENTS
-        self._whole = _ARM_WHOLE if is_arm else _X86_WHOLE
+        self._whole = ARM_WHOLE if is_arm else X86_WHOLE
         self._fixed = frozenset({"sp", "x30"} if is_arm else {"rsp"})
         self.pushed = 0
         #: The registers that hold each argument.
@@ -141,23 +142,6 @@ class _Arguments:
             for argument, holders in sorted(self._holders.items())
             if self._homes[argument] not in holders
         )
-
-
-def _whole_x86_registers() -> dict[str, str]:
-    """The whole register by the name of a part of it."""
-    parts: dict[str, str] = {}
-    for letter in "abcd":
-        names = (f"e{letter}x", f"{letter}x", f"{letter}l", f"{letter}h")
-        parts |= dict.fromkeys(names, f"r{letter}x")
-    for name in ("si", "di", "bp", "sp"):
-        parts |= dict.fromkeys((f"e{name}", name, f"{name}l"), f"r{name}")
-    for number in range(8, 16):
-        parts |= {f"r{number}{size}": f"r{number}" for size in "dwb"}
-    return parts
-
-
-_X86_WHOLE = _whole_x86_registers()
-_ARM_WHOLE = {"lr": "x30", "wsp": "sp", **{f"w{number}": f"x{number}" for number in range(31)}}
 
 
 def _is_emulated(machine: int, instruction: capstone.CsInsn) -> bool:

@@ -35,14 +35,43 @@ def is_alive(pid: int, tid: int) -> bool:
     return os.path.exists(f"/proc/{pid}/task/{tid}")
 
 
+def thread_state(pid: int, tid: int) -> str:
+    """The letter of proc_pid_stat(5); empty if the thread has ended and its number is free."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/stat", "rb", buffering=0) as file:
+            return file.read(512).rpartition(b") ")[2][:1].decode()
+    except OSError:
+        return ""
+
+
+def has_ended(pid: int, tid: int) -> bool:
+    """Also while its number is kept, as that of a main thread is."""
+    return thread_state(pid, tid) in ("Z", "X", "")
+
+
 def current_call(pid: int, tid: int) -> CurrentCall | None:
     """The call that the thread is blocked in; None if there is none, or it cannot be read."""
+    return parsed(_words(pid, tid), os.uname().machine)
+
+
+def blocked_stack_pointer(pid: int, tid: int) -> int | None:
+    """The stack pointer of a blocked thread; None if it runs, or it cannot be read."""
+    words = _words(pid, tid)
+    return int(words[-2], 16) if len(words) > 2 else None
+
+
+def blocked_position(pid: int, tid: int) -> tuple[int, int] | None:
+    """The stack pointer and the pc of a blocked thread; None if it runs, or cannot be read."""
+    words = _words(pid, tid)
+    return (int(words[-2], 16), int(words[-1], 16)) if len(words) > 2 else None
+
+
+def _words(pid: int, tid: int) -> list[bytes]:
     try:
         with open(f"/proc/{pid}/task/{tid}/syscall", "rb", buffering=0) as file:
-            words = file.read(256).split()
+            return file.read(256).split()
     except OSError:
-        return None
-    return parsed(words, os.uname().machine)
+        return []
 
 
 def parsed(words: list[bytes], machine: str) -> CurrentCall | None:

@@ -8,56 +8,40 @@ only this process waits.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import socket
 import stat
-from array import array
-from typing import Any
+from contextlib import suppress
 
 from kwatch.errors import KwatchError
 from kwatch.kernel import bpf, perf
+from kwatch.system.messages import Closed, Message, receive, send
 
-Message = dict[str, Any]
-
-MAX_MESSAGE = 1 << 16
 MAX_SIZE = 256 << 20  # bytes of a file
 _CHUNK = 1 << 20
 
 
-def send(sock: socket.socket, message: Message, fd: int | None = None) -> None:
-    files = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))] if fd is not None else []
-    sock.sendmsg([json.dumps(message).encode()], files)
-
-
-def receive(sock: socket.socket) -> tuple[Message, int | None]:
-    """An empty message if the other side has ended."""
-    data, files, _, _ = socket.recv_fds(sock, MAX_MESSAGE, 1)
-    return (json.loads(data) if data else {}), (files[0] if files else None)
-
-
 def serve(descriptor: str) -> None:
-    """Answers requests until the socket is closed."""
+    """Says that it has started, and answers requests until the socket is closed."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    with socket.socket(fileno=int(descriptor)) as sock:
+    with socket.socket(fileno=int(descriptor)) as sock, suppress(Closed):
+        send(sock, {})
         while True:
-            request, program = receive(sock)
-            if not request:
-                return
-            fd = None
+            request, programs = receive(sock)
+            files: list[int] = []
             try:
-                answer, fd = _answered(request, program)
+                answer, fd = _answered(request, next(iter(programs), None))
+                files = [fd]
             except (OSError, KwatchError) as error:
                 number = error.errno if isinstance(error, OSError) else 0
                 answer = {
                     "errno": number or 0,
                     "error": getattr(error, "strerror", 0) or str(error),
                 }
-            send(sock, answer, fd)
-            for used in (program, fd):
-                if used is not None:
-                    os.close(used)
+            send(sock, answer, files)
+            for used in (*programs, *files):
+                os.close(used)
 
 
 def _answered(request: Message, program: int | None) -> tuple[Message, int]:

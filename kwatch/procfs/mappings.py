@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kwatch.errors import KwatchError
 from kwatch.procfs.mounts import may_hang
@@ -17,7 +18,7 @@ from kwatch.procfs.served_files import ServedFile
 DELETED = " (deleted)"
 _ANONYMOUS = ("//anon", "[anon", "[heap", "[stack")
 _LINE = re.compile(
-    rb"([0-9a-f]+)-([0-9a-f]+) ..(.). ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)\n?"
+    rb"([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)\n?"
 )
 
 
@@ -69,21 +70,46 @@ def read_mappings(pid: int) -> list[Mapping]:
         raise KwatchError(reason, "run kwatch as root" if os.geteuid() else cure) from err
 
 
-def parse_mapping(line: bytes) -> Mapping:
+class MapsLine(NamedTuple):
+    """A line of /proc/PID/maps. `path` is as the kernel shows it."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: int
+    inode: int
+    path: str
+
+
+def parse_line(line: bytes) -> MapsLine:
     """Parses a line of /proc/PID/maps. The kernel escapes only newlines: show_map_vma()."""
     match = _LINE.fullmatch(line)
     if match is None:
         raise ValueError(f"not a line of /proc/PID/maps: {line!r}")
-    start, end, execute, offset, major, minor, inode, raw = match.groups()
-    path = os.fsdecode(raw.replace(rb"\012", b"\n"))
+    start, end, permissions, offset, major, minor, inode, path = match.groups()
+    return MapsLine(
+        int(start, 16),
+        int(end, 16),
+        permissions.decode(),
+        int(offset, 16),
+        os.makedev(int(major, 16), int(minor, 16)),
+        int(inode),
+        os.fsdecode(path.replace(rb"\012", b"\n")),
+    )
+
+
+def parse_mapping(line: bytes) -> Mapping:
+    """Parses a line of /proc/PID/maps."""
+    found = parse_line(line)
     return Mapping(
-        start=int(start, 16),
-        end=int(end, 16),
-        offset=int(offset, 16),
-        path=path.removesuffix(DELETED),
-        inode=int(inode),
-        device=os.makedev(int(major, 16), int(minor, 16)),
-        executable=execute == b"x",
+        start=found.start,
+        end=found.end,
+        offset=found.offset,
+        path=found.path.removesuffix(DELETED),
+        inode=found.inode,
+        device=found.device,
+        executable=found.permissions[2] == "x",
     )
 
 

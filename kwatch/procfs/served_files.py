@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import errno
 import os
-import select
-import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from kwatch.procfs import file_server
-from kwatch.procfs.file_server import Message, receive, serve
-from kwatch.system import signals
-from kwatch.system.child import become_server, reap
+from kwatch.procfs.file_server import serve
+from kwatch.system.child import end_server, start_server
+from kwatch.system.helper_wait import has_answer
+from kwatch.system.messages import Closed, Message, receive, send
 
-_TIMEOUT_S = 2.0  # of one request
+_IDLE_S = 2.0  # a helper that sleeps for so long gets no answer from the file system
+_MAX_REQUEST_S = 20.0  # however much it does
+_START_S = 20.0  # sleeping, until it can serve
 _MAX_WASTED_S = 10.0  # in all requests that got no answer; then no more are made
 _MAX_BYTES = 1 << 30  # of all copies
 _REAP_S = 0.2
@@ -69,10 +70,10 @@ def _ignore(_: int) -> None:
 
 
 class ServedFiles:
-    """Any thread may call its methods. `timeout_s`: how long one request may take."""
+    """Any thread may call its methods. `idle_s`: how long the helper may sleep in a request."""
 
-    def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, idle_s: float = _IDLE_S) -> None:
+        self._idle_s = idle_s
         self._wasted_s = 0.0
         self._lock = threading.Lock()
         self._helper: tuple[int, socket.socket] | None = None
@@ -139,39 +140,37 @@ class ServedFiles:
             raise NoAnswer
         if self._wasted_s >= _MAX_WASTED_S:
             raise OSError(errno.ETIMEDOUT, "too many other file systems did not answer")
-        sock = self._helper[1] if self._helper is not None else self._start()
-        file_server.send(sock, request, program)
-        if select.select([sock], [], [], self._timeout_s)[0]:
-            answer, fd = receive(sock)
-            if answer or fd is not None:
-                return answer, fd
+        try:
+            pid, sock = self._helper if self._helper is not None else self._start()
+            began = time.monotonic()
+            send(sock, request, [] if program is None else [program])
+            if has_answer(pid, sock, self._idle_s, _MAX_REQUEST_S):
+                answer, files = receive(sock)
+                return answer, next(iter(files), None)
+        except Closed as error:
             self._end()
-            raise OSError(0, "the helper that reads it has ended")
+            raise OSError(0, "the helper that reads it has ended") from error
         self._hung.add(device)
-        self._wasted_s += self._timeout_s
+        self._wasted_s += time.monotonic() - began
         self._end()
         raise NoAnswer
 
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        parent = os.getpid()
-        with theirs:
-            pid = signals.fork(signal.SIG_DFL)
-            if pid == 0:
-                become_server(serve, theirs.fileno(), parent)
-        self._helper = pid, ours
+    def _start(self) -> tuple[int, socket.socket]:
+        """Waits until the helper can serve, so that its start is not taken for a hung file."""
+        pid, sock = self._helper = start_server(serve)
         self._on_start(pid)
-        ours.send(b"\0")
-        return ours
+        sock.send(b"\0")
+        if not has_answer(pid, sock, _START_S):
+            self._end()
+            raise OSError(errno.ETIMEDOUT, "the helper that reads it has not started")
+        receive(sock)
+        return pid, sock
 
     def _end(self) -> None:
         """A helper that waits for a file system may end much later, but holds nothing of kwatch."""
         if self._helper is not None:
             (pid, sock), self._helper = self._helper, None
-            sock.close()
-            os.kill(pid, signal.SIGKILL)
-            self._on_end(pid)
-            reap(pid, _REAP_S)
+            end_server(pid, sock, self._on_end, _REAP_S)
 
 
 #: Of this process: the copies are shared by all who read files of targets.

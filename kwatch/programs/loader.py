@@ -25,13 +25,13 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
-from kwatch.kernel import bpf
+from kwatch.kernel import bpf, bpf_features
 from kwatch.kernel.privileges import refused
 from kwatch.kernel.syscall_work import return_probes_call
 from kwatch.programs import tracepoints
 from kwatch.programs.object_cache import Compiled, cache_key, captured, find, keep
 from kwatch.programs.source import AttachMethods, ProgramConfig, shim_directory, source_text
-from kwatch.programs.sources import TAIL_CALLED, wanted_sources
+from kwatch.programs.sources import TAIL_CALLED, TAKE_YOUNG, wanted_sources
 from kwatch.system import signals
 from kwatch.system.child import die_with_parent, reap
 from kwatch.wire.maps import AllocSignature
@@ -70,10 +70,12 @@ def attach_methods_here(perf_uprobes: bool = False) -> AttachMethods:
 
     `perf_uprobes`: without uprobe links.
     """
-    links = not perf_uprobes and bpf.has_uprobe_links()
-    cookies = not links and bpf.has_event_cookies()
-    sessions = links and return_probes_call() and bpf.has_uprobe_sessions()
-    return AttachMethods(links, tracepoints.are_preemptible(), cookies, sessions)
+    links = not perf_uprobes and bpf_features.has_uprobe_links()
+    cookies = not links and bpf_features.has_event_cookies()
+    sessions = links and return_probes_call() and bpf_features.has_uprobe_sessions()
+    atomics = bpf_features.has_compare_and_exchange()
+    young = bpf_features.keeps_young_blocks()
+    return AttachMethods(links, tracepoints.are_preemptible(), cookies, sessions, atomics, young)
 
 
 class Loader:
@@ -170,6 +172,11 @@ def _failed(error: KwatchError) -> Answer:
 
 
 def _load(config: ProgramConfig, methods: AttachMethods) -> tuple[Answer, list[int]]:
+    if config.record and not methods.atomics:
+        raise KwatchError(
+            "calls cannot be recorded: BPF programs of this kernel have no compare-and-exchange",
+            "that takes Linux 5.12, on arm64 5.18; kwatch --no-heap counts calls on older ones",
+        )
     objects = compiled(config, methods)
     made = objects.make_maps()
     programs = _program_table(config, methods)
@@ -186,7 +193,7 @@ def _load(config: ProgramConfig, methods: AttachMethods) -> tuple[Answer, list[i
 
 def compiled(config: ProgramConfig, methods: AttachMethods) -> Compiled:
     """The compiled programs, from the cache if possible."""
-    text = source_text()
+    text = source_text(filter_code=config.filter_code)
     package = importlib.util.find_spec("bcc")
     bcc = package.origin if package is not None and package.origin else ""
     stamp = str(os.stat(bcc).st_mtime_ns) if bcc else ""
@@ -208,8 +215,17 @@ def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compil
     except ImportError as error:
         raise KwatchError(f"the Python bindings of bcc are missing ({error})", BCC_HINT) from error
     types = KernelTypes()
-    is_return = bpf.KERNEL_FUNCTIONS + types.function("bpf_session_is_return")
-    macros = config.macros({**types.offsets(), "SESSION_IS_RETURN": is_return}, methods)
+    cast = types.function("bpf_rdonly_cast")
+    of_kernel = {
+        **types.offsets(),
+        "SESSION_IS_RETURN": bpf.KERNEL_FUNCTIONS + types.function("bpf_session_is_return"),
+        "TASK_PT_REGS": int(types.function("bpf_task_pt_regs") > 0),
+        "PT_REGS_SIZE": types.size("pt_regs"),
+        "RDONLY_CAST": bpf.KERNEL_FUNCTIONS + cast if cast else 0,
+        "TASK_TYPE": types.struct("task_struct"),
+        "REGISTERS_TYPE": types.struct("pt_regs"),
+    }
+    macros = config.macros(of_kernel, methods)
     try:
         bcc = BPF(text=text, cflags=macros)
     except Exception as error:  # bcc raises nothing more precise
@@ -225,7 +241,8 @@ def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compil
     }
     names = _program_table(config, methods)
     programs = {name: bcc.dump_func(name.encode()) for name in names}
-    return captured(maps, dict(_HOLDS.findall(text)), programs)
+    holds = {outer: inner for outer, inner in _HOLDS.findall(text) if inner in maps}
+    return captured(maps, holds, programs)
 
 
 def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, tuple[int, int]]:
@@ -238,6 +255,9 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
     for source in wanted_sources(config):
         names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
         table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
+        table |= dict.fromkeys(source.entry_calls, of_entries)
+    if config.heap and methods.young_blocks:
+        table[TAKE_YOUNG] = bpf.PROG_TYPE_RAW_TRACEPOINT, 0
     entries = _heap_entries(methods) if config.heap else []
     return table | dict.fromkeys(entries, of_entries)
 

@@ -15,6 +15,7 @@ from kwatch.syscalls.names import IPC_CALLS, MAX_SOCKETCALL
 from kwatch.wire.allocators import FIRST_FUNCTIONS
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
+_FILTER_CODE = "filter_code.h"
 _UNLIMITED = (1 << 64) - 1
 
 
@@ -30,8 +31,11 @@ def shim_directory() -> Path:
     return source_directory() / "shim"
 
 
-def source_text(name: str = "kwatch.bpf.c") -> str:
-    """The translation unit, with each quoted include replaced by its text, once."""
+def source_text(name: str = "kwatch.bpf.c", filter_code: str = "") -> str:
+    """The translation unit, with each quoted include replaced by its text, once.
+
+    `filter_code`: the C of a filter (kwatch.syscalls.filter.kernel_code), included like a file.
+    """
     directory = source_directory()
     included: set[str] = set()
 
@@ -39,7 +43,7 @@ def source_text(name: str = "kwatch.bpf.c") -> str:
         if file in included:
             return ""
         included.add(file)
-        text = (directory / file).read_text()
+        text = filter_code if file == _FILTER_CODE else (directory / file).read_text()
         return f'#line 1 "{file}"\n' + _INCLUDE.sub(lambda match: text_of(match[1]), text)
 
     return text_of(name)
@@ -52,13 +56,17 @@ class AttachMethods:
     `uprobe_links`: uprobes through links, many places at once, with cookies (Linux 6.6).
     `perf_tracepoints`: tracepoints through perf events. `event_cookies`: perf uprobes have cookies.
     `uprobe_sessions`: links whose programs may leave a return alone; only where return probes make
-    system calls of their own.
+    system calls of their own. `atomics`: programs have compare-and-exchange, with which they claim
+    slots and write mapped rings. `young_blocks`: blocks that are freed soon have no events; needs
+    `atomics`.
     """
 
     uprobe_links: bool
     perf_tracepoints: bool
     event_cookies: bool = False
     uprobe_sessions: bool = False
+    atomics: bool = False
+    young_blocks: bool = False
 
     @property
     def cookies(self) -> bool:
@@ -70,12 +78,20 @@ class AttachMethods:
 class ProgramConfig:
     """The settings of the BPF programs. `heap_stacks` needs `heap`.
 
+    `call_sums`: system calls are summed up in the kernel; not with `call_stacks`. `record`: each
+    system call is recorded with its arguments; `area`: bytes of a CPU's area for what they point
+    to, a power of two; `filter_code`: drops some of them, see `source_text`.
+
     `perf_uprobes`: attach to the heap through perf events, even where the kernel has links.
     """
 
     heap: bool
     heap_stacks: bool = True
     call_stacks: bool = False
+    call_sums: bool = False
+    record: bool = False
+    area: int = 0
+    filter_code: str = ""
     perf_uprobes: bool = False
     system_wide: bool = False
     comm_patterns: int = 0
@@ -86,6 +102,8 @@ class ProgramConfig:
     def __post_init__(self) -> None:
         if self.heap_stacks and not self.heap:  # clang would crash
             raise ValueError("heap_stacks needs heap")
+        if self.record and self.stacks:  # both end in programs that begin the call
+            raise ValueError("calls are recorded without stacks")
 
     @property
     def stacks(self) -> bool:
@@ -103,6 +121,7 @@ class ProgramConfig:
             "FOLLOW": int(self.follow),
             "MIN_SIZE": self.min_size,
             "MAX_SIZE": self.max_size,
+            "AREA_SIZE": self.area,
             "MAX_SOCKETCALL": MAX_SOCKETCALL,
             "IPC_CALLS": IPC_CALLS,
             **{f"FIRST_{signature.name}": index for signature, index in FIRST_FUNCTIONS.items()},
@@ -114,6 +133,9 @@ class ProgramConfig:
         flags += ["-DHEAP_COOKIE"] * methods.cookies
         flags += ["-DUPROBE_SESSIONS"] * methods.uprobe_sessions
         flags += ["-DUPROBE_LINKS"] * methods.uprobe_links
+        flags += ["-DSLOT_TABLE", "-DMAPPED_RINGS"] * methods.atomics
+        flags += ["-DFILTER"] * bool(self.filter_code)
+        flags += ["-DYOUNG_BLOCKS"] * methods.young_blocks
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         return flags

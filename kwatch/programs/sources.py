@@ -28,10 +28,12 @@ class EventSource:
 
     `macro`: defined for the BPF sources if the row is wanted, which the ProgramConfig attribute
     with the row's name decides; a row without a macro is always wanted. `tracepoints` and `uprobes`
-    are attached; a `tail_calls` program fills the only slot of its map.
+    are attached; a `tail_calls` program fills the only slot of its map. Those of `entry_calls` are
+    called by programs at the entries of allocator functions, and have their type.
 
     `ring`: the map of per-CPU rings that carry the events; without one, they use the control ring
-    or the stack ring. `event`: the dtype of the events in kwatch.wire.events. `loss`: the
+    or the stack ring. `positions`: the map of their positions, if they are mapped rings. `event`:
+    the dtype of the events in kwatch.wire.events. `loss`: the
     kwatch.wire.events.Loss of a full ring. `ordered`: events are applied between the control
     records, in order of time; other events are applied after all records of a batch. Accounts
     (kwatch.processes.accounts) refer to their source by name.
@@ -42,8 +44,10 @@ class EventSource:
     tracepoints: Mapping[str, Tracepoint] = field(default_factory=dict)
     uprobes: tuple[str, ...] = ()
     tail_calls: Mapping[str, str] = field(default_factory=dict)
+    entry_calls: Mapping[str, str] = field(default_factory=dict)
     through_uprobes: bool = False
     ring: str = ""
+    positions: str = ""
     event: str = ""
     loss: str = ""
     ordered: bool = False
@@ -52,7 +56,7 @@ class EventSource:
         return not self.macro or bool(getattr(config, self.name))
 
 
-SYSCALLS, HEAP = "syscalls", "heap"
+SYSCALLS, CALL_SUMS, HEAP = "syscalls", "call_sums", "heap"
 
 EVENT_SOURCES = (
     EventSource(
@@ -68,8 +72,21 @@ EVENT_SOURCES = (
             ),
         },
         ring="syscall_rings",
+        positions="syscall_positions",
         event="SYSCALL",
         loss="SYSCALL_RING_FULL",
+    ),
+    # Not a ring: see kwatch/rings/call_sums.py.
+    EventSource(CALL_SUMS, macro="SUMMED_CALLS"),
+    EventSource(
+        "record",
+        macro="RECORD",
+        tracepoints={
+            "call_signal": Tracepoint(
+                "signal/signal_deliver", "a signal that a thread gets, for `kwatch trace`"
+            ),
+        },
+        tail_calls={"capture_call": "capture_programs", "capture_nested": "nested_programs"},
     ),
     EventSource("call_stacks", macro="CALL_STACKS"),
     # Also for the stacks of mappings, which are listed with those of the heap.
@@ -95,6 +112,7 @@ EVENT_SOURCES = (
         uprobes=("heap_return", "heap_exit"),
         through_uprobes=True,
         ring="heap_rings",
+        positions="heap_positions",
         event="HEAP",
         loss="HEAP_RING_FULL",
         ordered=True,
@@ -103,9 +121,16 @@ EVENT_SOURCES = (
         "heap_stacks",
         macro="HEAP_STACKS",
         tail_calls={"unwind_allocation": "unwind_programs"},
+        entry_calls={
+            "heap_release": "release_programs",
+            "unwind_release": "unwind_release_programs",
+        },
         through_uprobes=True,
     ),
 )
+
+#: The program that the reader runs to get young blocks: see bpf/young_blocks.h.
+TAKE_YOUNG = "take_young"
 
 #: The tracepoint of each program.
 TRACEPOINTS = {
@@ -116,7 +141,9 @@ TRACEPOINTS = {
 
 #: Programs that are tail-called, also by themselves, and the map whose only slot they fill.
 TAIL_CALLED = {
-    program: slot for source in EVENT_SOURCES for program, slot in source.tail_calls.items()
+    program: slot
+    for source in EVENT_SOURCES
+    for program, slot in {**source.tail_calls, **source.entry_calls}.items()
 }
 
 

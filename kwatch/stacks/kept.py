@@ -75,6 +75,7 @@ def _stacks_of_blocks(process: Process) -> set[int]:
     if process.heap is None:
         return set()
     counted = {totals.stack for totals in process.heap.by_stack()}
+    counted |= process.heap.releases.stack_ids()
     if process.memory is not None:
         counted |= process.memory.stack_ids()
     return counted | set(distinct(process.heap.live_blocks().stacks)[0].tolist())

@@ -7,10 +7,13 @@ import ctypes
 import os
 import select
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
+
+from kwatch.system import signals
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PACKAGES = str(Path(__file__).resolve().parents[2])
@@ -20,14 +23,17 @@ _REAP_S = 2.0  # a killed helper ends within this time, unless the kernel waits 
 _libc = ctypes.CDLL(None)
 
 
-def python_command(function: Callable[[str], None], argument: str) -> list[str]:
-    """A command that calls a public function of kwatch in a Python without site packages."""
+def python_command(
+    function: Callable[[str], None], argument: str, with_packages: bool = False
+) -> list[str]:
+    """A command that calls a public function of kwatch. `with_packages`: it may import others."""
     module, name = function.__module__, function.__name__
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
         f"from {module} import {name}; {name}(sys.argv[2])"
     )
-    return [sys.executable, "-I", "-S", "-c", program, _PACKAGES, argument]
+    without = [] if with_packages else ["-S"]
+    return [sys.executable, "-I", *without, "-c", program, _PACKAGES, argument]
 
 
 def die_with_parent(parent: int) -> None:
@@ -66,7 +72,41 @@ def take(descriptor: int, place: int) -> None:
     hold_only(0, 1, 2, place)
 
 
-def become_server(serve: Callable[[str], None], sock: int, parent: int) -> NoReturn:
+def start_server(
+    serve: Callable[[str], None],
+    kind: socket.SocketKind = socket.SOCK_SEQPACKET,
+    with_packages: bool = False,
+) -> tuple[int, socket.socket]:
+    """Forks a helper process; returns its pid, and the socket that leads to it. Raises OSError.
+
+    See `_become_server`: it waits for a byte.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    parent = os.getpid()
+    with theirs:
+        try:
+            pid = signals.fork(signal.SIG_DFL)
+        except OSError:
+            ours.close()
+            raise
+        if pid == 0:
+            _become_server(serve, theirs.fileno(), parent, with_packages)
+    return pid, ours
+
+
+def end_server(
+    pid: int, sock: socket.socket, on_end: Callable[[int], None], seconds: float = _REAP_S
+) -> None:
+    """Kills a helper process. `on_end` is called with the pid before that can be reused."""
+    sock.close()
+    os.kill(pid, signal.SIGKILL)
+    on_end(pid)
+    reap(pid, seconds)
+
+
+def _become_server(
+    serve: Callable[[str], None], sock: int, parent: int, with_packages: bool
+) -> NoReturn:
     """In a forked child: becomes a Python that calls `serve` with the number of its descriptor.
 
     `sock`: the only one of kwatch's descriptors that it keeps; others are probes. The child first
@@ -77,7 +117,8 @@ def become_server(serve: Callable[[str], None], sock: int, parent: int) -> NoRet
         os.setsid()  # SIGINT from the terminal is for kwatch only
         take(sock, _SERVER_SOCKET)
         if os.read(_SERVER_SOCKET, 1):
-            os.execv(sys.executable, python_command(serve, str(_SERVER_SOCKET)))
+            command = python_command(serve, str(_SERVER_SOCKET), with_packages)
+            os.execv(sys.executable, command)
     finally:
         os._exit(1)
 

@@ -18,7 +18,9 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 #: What kwatch was given ignored, of the signals whose actions it changes; and given blocked.
 _GIVEN_IGNORED = frozenset(
-    number for number in (*_NUMBERS, signal.SIGCHLD) if signal.getsignal(number) is signal.SIG_IGN
+    number
+    for number in (*_NUMBERS, signal.SIGCHLD, signal.SIGUSR1)
+    if signal.getsignal(number) is signal.SIG_IGN
 )
 _GIVEN_MASK = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
@@ -28,10 +30,10 @@ _PATIENCE_S = 2.0  # a reader that makes no room for so long after a signal gets
 
 
 class Interrupted(BaseException):
-    """A signal arrived while kwatch was starting: nothing is traced, no command is run."""
+    """A signal arrived while the command was starting, or one that writes no report then ran."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}; nothing was traced")
+        super().__init__(f"ended by {signal.Signals(number).name}")
         self.exit_code = 128 + number
 
 
@@ -69,7 +71,7 @@ class Signals:
         self._arrived: list[Arrived] = []
         wanted = [n for n in _NUMBERS if n != signal.SIGHUP or n not in _GIVEN_IGNORED]
         signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
-        self._fd = _signalfd(wanted)
+        self._fd = signal_descriptor(wanted)
 
     def fileno(self) -> int:
         """Readable when a signal has arrived."""
@@ -129,7 +131,8 @@ class Signals:
                 return False
 
 
-def _signalfd(numbers: Iterable[int]) -> int:
+def signal_descriptor(numbers: Iterable[int]) -> int:
+    """A descriptor that is readable when one of these signals, which are blocked, has arrived."""
     wanted = bytearray(_SIGSET_SIZE)
     for number in numbers:
         wanted[(number - 1) // 8] |= 1 << (number - 1) % 8
@@ -157,18 +160,22 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def restore_given() -> None:
     """Gives a process that is to run another program the actions that kwatch was given."""
-    for number in (*_NUMBERS, signal.SIGCHLD, *_IGNORED_BY_PYTHON):
+    for number in (*_NUMBERS, signal.SIGCHLD, signal.SIGUSR1, *_IGNORED_BY_PYTHON):
         signal.signal(number, signal.SIG_IGN if number in _GIVEN_IGNORED else signal.SIG_DFL)
 
 
 def fork(action: signal.Handlers) -> int:
-    """os.fork(); the child takes this action on each signal instead of reporting it."""
+    """os.fork(); the child takes this action on each signal instead of reporting it.
+
+    It ignores SIGUSR1, which sets a mark in kwatch: `pkill` may send it to kwatch's helpers too.
+    """
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
     pid = -1
     try:
         pid = os.fork()
         if pid == 0:
             _set_actions(action)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous if pid else _GIVEN_MASK)
     return pid

@@ -117,10 +117,15 @@ def open_output(path: str, flags: int) -> io.BufferedWriter:
     return io.BufferedWriter(io.FileIO(fd, "wb"))
 
 
+def require_output(cure: str = "redirect it to a file") -> None:
+    """Raises KwatchError if standard output is closed."""
+    if sys.stdout is None:
+        raise KwatchError("standard output is closed", cure)
+
+
 def write(text: str) -> None:
     """Writes to standard output. Raises KwatchError on failure, BrokenPipeError as it is."""
-    if sys.stdout is None:
-        raise KwatchError("standard output is closed", "redirect it to a file")
+    require_output()
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -138,6 +143,11 @@ def say(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
+
+
+def is_watched() -> bool:
+    """Whether standard error is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def say_error(error: KwatchError) -> None:

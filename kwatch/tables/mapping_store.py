@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kwatch.kernel import bpf
+from kwatch.kernel.grace_period import GracePeriods, Retired
 from kwatch.tables.free_ranges import FreeRanges
-from kwatch.tables.grace_period import GracePeriods, Retired
 from kwatch.wire.maps import CodeMapping, Space
 
 CODE_MAPPING = np.dtype(CodeMapping)

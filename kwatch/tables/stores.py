@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kwatch.kernel import bpf
+from kwatch.kernel.grace_period import GracePeriods, Retired
 from kwatch.tables.file_store import FileStore
-from kwatch.tables.grace_period import GracePeriods, Retired
 from kwatch.tables.mapping_store import MappingStore
 from kwatch.tables.row_store import Placed, RowStore
 

@@ -8,14 +8,16 @@ import resource
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from functools import partial
 
 from kwatch.errors import KwatchError
 from kwatch.system import signals
 from kwatch.system.child import die_with_parent, outlive_parent
+from kwatch.targets.exec_stop import ExecStop
 
 _MAX_SCRIPTS = 4  # interpreters that are scripts themselves; the kernel's own limit
-_LIST_TIMEOUT_S = 5
+_LIST_TIMEOUT_S = 20
 _ELF_32 = b"\x7fELF\x01"
 _OWN_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)  # before kwatch raises it for itself
 
@@ -37,19 +39,30 @@ class Launched:
         os.close(gate_read)
         os.close(report_write)
 
-    def release(self) -> None:
-        """Lets the command run; raises KwatchError if its exec fails."""
+    def release(self, at_first: Callable[[], None] | None = None) -> None:
+        """Lets the command run; raises KwatchError if its exec fails.
+
+        `at_first` is called after the exec, before the program's first instruction. It is not
+        called if the child may not be stopped there, because another program traces it.
+        """
+        stop = _exec_stop(self.pid) if at_first is not None else None
         try:
             os.write(self._gate, b"x")
         except BrokenPipeError as error:
             raise KwatchError("the launched child died before its exec", "try again") from error
         self._waits = False
         os.close(self._gate)
+        is_stopped = stop is not None and stop.wait()
         with open(self._report, "rb") as report:
             reason = report.read().decode()
         if reason:
             self.wait()
             raise KwatchError(f"{self.path} cannot be run: {reason}", "check the command after --")
+        if stop is not None and at_first is not None and is_stopped:
+            try:
+                at_first()
+            finally:
+                stop.release()
 
     def has_ended(self) -> bool:
         """Whether the command has ended; it stays a zombie until `wait`."""
@@ -73,6 +86,13 @@ class Launched:
         self.wait()
         os.close(self._gate)
         os.close(self._report)
+
+
+def _exec_stop(pid: int) -> ExecStop | None:
+    try:
+        return ExecStop(pid)
+    except KwatchError:
+        return None
 
 
 def _run(command: tuple[str, ...], path: str, gate: int, report: int) -> None:

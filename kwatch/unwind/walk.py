@@ -101,10 +101,14 @@ def unwind(
     stack: StackMemory,
     regions: Regions,
     limit: int,
+    pointers: list[int] | None = None,
 ) -> Unwound:
-    """The frames of a stack, as many as can be unwound but at most `limit`, and how they end."""
+    """The frames of a stack, as many as can be unwound but at most `limit`, and how they end.
+
+    `pointers` takes where the memory of each of these frames begins.
+    """
     walk = _Arm64Walk if machine is ARM64 else _X86Walk
-    return walk(registers, stack, regions).run(limit)
+    return walk(registers, stack, regions).run(limit, pointers)
 
 
 class _Ended(Exception):
@@ -136,14 +140,18 @@ class _Walk(ABC):
                 return self.fp
             raise
 
-    def run(self, limit: int) -> Unwound:
+    def run(self, limit: int, pointers: list[int] | None) -> Unwound:
         frames = [self.pc]
+        if pointers is not None:
+            pointers.append(self.sp)
         try:
             while len(frames) < limit:
                 self._step()
                 if not self.pc:
                     raise _Ended(StackEnd.COMPLETE)
                 frames.append(self.pc)
+                if pointers is not None:
+                    pointers.append(self.sp)
             end = StackEnd.TOO_DEEP
         except _Ended as ended:
             end = ended.end
