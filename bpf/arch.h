@@ -15,6 +15,25 @@
  */
 static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
 
+/* bpf_rdonly_cast() (Linux 6.2): the loader makes a call of the kernel's function of this one. */
+static void *(*rdonly_cast)(u64 address, u32 type) = (void *)RDONLY_CAST;
+
+/*
+ * A member of a structure of the kernel, whose `type` is its id in the kernel's BTF. Where the kernel
+ * can check the access when it loads the program, this costs no call.
+ */
+static __always_inline u32 kernel_member(u64 structure, u32 type, u32 offset)
+{
+#if RDONLY_CAST
+	return *(volatile u32 *)(rdonly_cast(structure, type) + offset);
+#else
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)structure + offset);
+	return value;
+#endif
+}
+
 /* The registers at which unwinding starts. `link`: x30 (arm64); 0 if it is not known. */
 struct registers {
 	u64 pc;
@@ -79,13 +98,10 @@ static __always_inline u64 call_number(struct pt_regs *regs)
 #define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
 #define X32_SYSCALL_BIT 0x40000000
 
-static __always_inline u8 call_abi(struct pt_regs *regs, u64 *nr)
+/* `task`: the address of the thread's task_struct. */
+static __always_inline u8 call_abi(u64 task, struct pt_regs *regs, u64 *nr)
 {
-	u32 status = 0;
-
-	bpf_probe_read_kernel(&status, sizeof(status),
-			      (void *)bpf_get_current_task() + THREAD_INFO_STATUS);
-	if (status & TS_COMPAT)
+	if (kernel_member(task, TASK_TYPE, THREAD_INFO_STATUS) & TS_COMPAT)
 		return ABI_I386;
 	if ((s64)*nr > 0 && *nr & X32_SYSCALL_BIT) {
 		*nr &= ~X32_SYSCALL_BIT;
@@ -100,7 +116,8 @@ static __always_inline u8 call_abi(struct pt_regs *regs, u64 *nr)
 
 static __always_inline bool is_probe_call(struct pt_regs *regs, u64 nr)
 {
-	return (nr == NR_URETPROBE || nr == NR_UPROBE) && call_abi(regs, &nr) == ABI_X86_64;
+	return (nr == NR_URETPROBE || nr == NR_UPROBE) &&
+	       call_abi(bpf_get_current_task(), regs, &nr) == ABI_X86_64;
 }
 
 static __always_inline u64 first_argument_i386(struct pt_regs *regs)
@@ -150,6 +167,20 @@ static __always_inline void entry_registers(struct pt_regs *regs, struct registe
 	found->sp = copy.sp;
 	found->fp = copy.bp;
 	found->link = 0;
+}
+
+#define KERNEL_STACK (4 * 4096) /* THREAD_SIZE without KASAN: arch/x86/include/asm/page_64_types.h */
+
+/* The registers that may hold pointers. False if they are not those of the program. */
+static __always_inline bool user_registers(struct pt_regs *regs, void *found)
+{
+	u64 cs = 0;
+
+	bpf_probe_read_kernel(found, __builtin_offsetof(struct pt_regs, orig_ax), regs);
+	bpf_probe_read_kernel(found + __builtin_offsetof(struct pt_regs, orig_ax), sizeof(u64),
+			      &regs->sp);
+	bpf_probe_read_kernel(&cs, sizeof(cs), &regs->cs);
+	return (cs & 3) == 3; /* privilege level */
 }
 
 #elif defined(__aarch64__)
@@ -217,12 +248,11 @@ static __always_inline u64 call_number(struct pt_regs *regs)
 #define GUARDED_FLAGS (1 << 8 | 1 << 11 | 1 << 12)
 #define PSR_MODE32_BIT 0x10 /* arch/arm64/include/uapi/asm/ptrace.h */
 
-static __always_inline u8 call_abi(struct pt_regs *regs, u64 *nr)
+static __always_inline u8 call_abi(u64 task, struct pt_regs *regs, u64 *nr)
 {
-	u64 pstate = 0;
+	u32 offset = __builtin_offsetof(struct pt_regs, pstate);
 
-	bpf_probe_read_kernel(&pstate, sizeof(pstate), &regs->pstate);
-	return pstate & PSR_MODE32_BIT ? ABI_ARM : ABI_AARCH64;
+	return kernel_member((u64)regs, REGISTERS_TYPE, offset) & PSR_MODE32_BIT ? ABI_ARM : ABI_AARCH64;
 }
 
 static __always_inline void call_arguments(struct pt_regs *regs, u8 abi, u64 *arguments)
@@ -241,6 +271,18 @@ static __always_inline void entry_registers(struct pt_regs *regs, struct registe
 	found->link = RETURN_PC(values[1]);
 	found->sp = values[2];
 	found->pc = values[3];
+}
+
+#define KERNEL_STACK (PAGE_SIZE > 16384 ? PAGE_SIZE : 16384) /* THREAD_SIZE, without KASAN */
+
+/* The registers that may hold pointers. False if they are not those of the program. */
+static __always_inline bool user_registers(struct pt_regs *regs, void *found)
+{
+	u64 pstate = 0;
+
+	bpf_probe_read_kernel(found, __builtin_offsetof(struct pt_regs, pc), regs);
+	bpf_probe_read_kernel(&pstate, sizeof(pstate), &regs->pstate);
+	return !(pstate & 0xf); /* exception level 0 */
 }
 
 #else

@@ -5,10 +5,10 @@
 BPF_PROG_ARRAY(unwind_call_programs, 1);
 
 /* Unwinds some frames, then calls itself for the next ones. */
-int unwind_call(void *ctx)
+int unwind_call(struct enter_context *ctx)
 {
-	u32 tid = bpf_get_current_pid_tgid();
-	struct call_in_progress *call = calls.lookup(&tid);
+	struct slot *slot = find_slot(stack_at_call(ctx));
+	struct call_in_progress *call = slot ? &slot->call : NULL;
 	struct unwinding *u = call ? claimed_scratch(call->scratch) : NULL;
 
 	if (!u)
@@ -43,20 +43,22 @@ static __always_inline u8 call_stack_type(struct call_in_progress *call)
 
 /* Sets the call's stack. If it is not known, tail-called programs unwind it and begin the call. */
 static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs,
-					    struct call_in_progress *call, struct target *target)
+					    struct call_in_progress *call, u32 owner)
 {
 	u8 type = call_stack_type(call);
+	struct target *target;
 	struct registers from;
 	struct unwinding *u;
 
 	call->stack = without_stack(call);
 	if (call->stack != CALL_STACK_LOST)
 		return;
-	if (type == EVENT_STACK && target->owner) /* the mapping is in the owner's memory */
-		target = find_target(target->owner);
+	if (type != EVENT_STACK || !owner) /* a mapping is in the owner's memory */
+		owner = call->tgid;
+	target = find_target(owner);
 	if (!target)
 		return;
-	u = claim_scratch(type == EVENT_STACK ? owner_of_memory(call->tgid) : call->tgid, &call->scratch);
+	u = claim_scratch(owner, &call->scratch);
 	if (!u)
 		return;
 	u->mm_id = target->mm_id;

@@ -15,6 +15,7 @@
 #define KWATCH_STACK_CHUNK 16 /* frames in one stack record */
 #define KWATCH_MAX_FRAMES 256 /* of a stack; a deeper one keeps its innermost frames */
 #define KWATCH_STACK_COPY 4096 /* bytes of stack memory in one record */
+#define KWATCH_REGISTERS 32
 #define KWATCH_STACK_IDS 256 /* lower ids mean a function alone, or a kwatch_call_stack */
 #define KWATCH_RECORD __attribute__((packed, aligned(4)))
 
@@ -25,9 +26,12 @@ enum kwatch_event_type {
 	/* heap ring: events of blocks first, the most frequent ones first */
 	EVENT_ALLOC,
 	EVENT_FREE,
+	EVENT_REUSED, /* a block began here and has ended, as EVENT_PAIRS says: none from before is live */
 	EVENT_REALLOC_RELEASE, /* realloc was entered with this block, which is freed unless ... */
 	EVENT_REALLOC_KEEP, /* ... this follows from the same thread: the call failed */
 	EVENT_ALLOC_FAILED,
+	EVENT_PAIRS, /* blocks that have begun and ended: see kwatch_heap */
+	EVENT_RELEASES, /* which stack has released those of which stack */
 	EVENT_MAP,
 	EVENT_UNMAP,
 	EVENT_BRK,
@@ -42,6 +46,12 @@ enum kwatch_event_type {
 	EVENT_CALL_STACK, /* like EVENT_STACK, for a system call */
 	/* control ring: a kwatch_control alone */
 	EVENT_DISPATCH, /* the process switches on Syscall User Dispatch */
+	EVENT_LAST_REGISTERS,
+	/* syscall ring, for records of single calls */
+	EVENT_CALL_ENTRY, /* what a call got from the program; its end follows */
+	EVENT_THREAD_END, /* `result`: its status, as wait() returns it */
+	EVENT_SIGNAL, /* is delivered; `arguments`: the first bytes of its siginfo_t */
+	EVENT_CALL_IN_PROGRESS, /* made by Python at its end, of a slot */
 };
 
 /* Which table a system call number belongs to. */
@@ -59,8 +69,7 @@ enum kwatch_loss {
 	LOSS_HEAP_RING_FULL,
 	LOSS_CONTROL_RING_FULL,
 	LOSS_STACK_RING_FULL, /* the event arrived without its frames, which are sent again */
-	LOSS_CALLS_MAP_FULL,
-	LOSS_THREADS_MAP_FULL,
+	LOSS_SLOTS_FULL,
 	LOSS_TARGETS_MAP_FULL,
 	LOSS_RESULT_UNREADABLE, /* posix_memalign succeeded, but its result could not be read */
 	LOSS_STACK_MEMORY_RING_FULL, /* a stack could not be finished; it is sent again */
@@ -68,6 +77,8 @@ enum kwatch_loss {
 	LOSS_HEAP_CALL_ABANDONED, /* calls that seemed nested in one that never returned */
 	LOSS_SHARED_HEAP_UNSEEN, /* a process that shares the memory used the allocator unseen */
 	LOSS_MAIN_THREAD_ENDED, /* the probes of the other threads have ended with it */
+	LOSS_CALL_CONTENT, /* the call arrived without some bytes of the program's memory */
+	LOSS_THREAD_EVENT, /* a signal, or the end of a thread, of a trace */
 	LOSS_CAUSES,
 };
 
@@ -80,13 +91,42 @@ struct kwatch_syscall {
 	__u64 duration_ns;
 	__s64 result;
 	__u32 tgid;
-	__u32 reserved;
+	__u32 lap; /* see mapped_rings.h */
 };
 
 /* The records of the syscall rings when system calls have stacks. */
 struct kwatch_stacked_syscall {
 	struct kwatch_syscall call;
 	__u64 stack; /* the id of a kwatch_stack, or a kwatch_call_stack */
+};
+
+enum kwatch_call_flag {
+	RECORDED_ENTRY = 1, /* an EVENT_CALL_ENTRY with the same tid and seq came before */
+	RECORDED_BYTES = 2, /* some pieces are not empty */
+	RECORDED_LOST = 4, /* bytes were lost: LOSS_CALL_CONTENT */
+};
+
+#define KWATCH_PIECES 13
+#define KWATCH_NO_PIECE 0xffff
+#define KWATCH_PLACE_BITS 48
+
+/*
+ * The records of the syscall rings when each call is recorded. `pieces`: the lengths of what was read,
+ * see kwatch/syscalls/capture_format.py, KWATCH_NO_PIECE for what was not. They lie one after the other
+ * in the area of a CPU, whose number is in the upper bits of `place`: see capture_area.h.
+ */
+struct kwatch_call {
+	struct kwatch_syscall call;
+	__u64 arguments[6];
+	__u64 ip; /* after the instruction that entered the kernel */
+	__u64 place;
+	__u32 seq; /* counts the calls of a thread */
+	__u16 flags; /* enum kwatch_call_flag */
+	__u16 pieces[KWATCH_PIECES];
+	__u64 comm[KWATCH_COMM_LEN / 8]; /* of the thread, at the entry */
+	__u64 cgroup_id; /* this and uid only if the filter compares them */
+	__u32 uid;
+	__u32 entry_tid; /* an exec may have changed it since */
 };
 
 /* How a mapping was made: `function` of an EVENT_MAP, and MAPPING_MOVED of an EVENT_UNMAP. */
@@ -103,6 +143,12 @@ enum kwatch_call_stack {
 	CALL_STACK_UNSUPPORTED, /* a 32-bit caller */
 };
 
+/*
+ * Of EVENT_PAIRS, `tid` is the number of the blocks, `address` the size of the largest, `size` the sum
+ * of their sizes, and `time_ns` when the oldest of them began. `stack` is 0 if it was not asked for.
+ * Of EVENT_RELEASES, `address` is the stack of the releases, and `size` the sum of the lifetimes in ns.
+ * EVENT_REUSED has only `address`, `tgid` and `time_ns`.
+ */
 struct kwatch_heap {
 	__u8 type;
 	__u8 function; /* the probed function, an index into kwatch/wire/allocators.py; see kwatch_mapping */
@@ -113,7 +159,7 @@ struct kwatch_heap {
 	__u64 size;
 	__u64 stack; /* the id of a kwatch_stack; 0: none */
 	__u32 tgid;
-	__u32 reserved2;
+	__u32 lap;
 };
 
 struct kwatch_control {
@@ -153,6 +199,13 @@ struct kwatch_exit {
 	__u32 ended_threads;
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u8 comm[KWATCH_COMM_LEN]; /* the first thread's */
+} KWATCH_RECORD;
+
+/* A thread that ends with its process or by an exec, of a process whose memory is held. */
+struct kwatch_last_registers {
+	struct kwatch_control head;
+	__u32 tid;
+	__u64 registers[KWATCH_REGISTERS]; /* in the order of kwatch/kernel/registers.py */
 } KWATCH_RECORD;
 
 /* Mapped code was unmapped or replaced. */

@@ -10,49 +10,28 @@
  * seem nested in it and are lost; they are counted.
  */
 
-/* A call that has had nested calls for longer than this has been left without a return. */
-#define STALE_NS 1000000000ULL
-
-/* A freed block; see is_repeated. */
-struct release {
-	u64 pointer; /* 0 after the next allocation */
-	u64 sp;
-	u64 caller; /* the return address */
-	u64 place; /* the probe that saw it first */
-	u64 passed_place; /* the probe that saw it last, if a function passed it on */
-};
-
-struct thread {
-	u64 mm_id;
-	u64 sp; /* of the pending outermost call at its entry; 0: none */
-	u64 size;
-	u64 pointer; /* the pointer argument; 0 if there is none */
-	u64 caller; /* of a pending operator new: its return address */
-	u64 nested_ns; /* when the first nested call started; 0: none did */
-	struct last_stack last;
-	struct release released; /* the last one */
-	u32 tgid; /* whose heap it is */
-	u32 process; /* of the thread; it differs if the process shares another one's memory */
-	u32 tid;
-	u32 records; /* sent by the thread: see write_record */
-	u32 nested; /* calls in the pending one */
-	u8 function;
-	u8 signature;
-	u8 scratch; /* of the unwinding in progress */
-	u8 reserved;
-#ifndef HEAP_COOKIE
-	u64 place; /* of the pending call's probe */
+/*
+ * A session program (Linux 6.13) runs at the entry and at the return of a function, and decides at the
+ * entry whether its return is caught: it is not after this result. Other programs ignore the result
+ * of a return. Programs at ret instructions are sessions too, because tail calls do not cross attach
+ * types. Programs that run at entries only are not: in a process that they do not trace, the kernel
+ * would catch the returns, also of functions that throw (uprobe_multi_link_handler()).
+ */
+#ifdef UPROBE_SESSIONS
+#define LEAVE_RETURN 1
+#else
+#define LEAVE_RETURN 0
 #endif
-};
 
 #include "heap_arguments.h"
 
-BPF_HASH(threads, u32, struct thread, 65536);
 BPF_PROG_ARRAY(no_programs, 1);
 BPF_PROG_ARRAY(no_entry_programs, 1); /* for programs of the other attach type: see heap_session.h */
 BPF_ARRAY(called_files, u8, MAX_PROBED_FILES); /* by COOKIE_FILE: 1 after the first call */
 
-#include "heap_session.h"
+#ifdef HEAP_STACKS
+#include "release_stacks.h"
+#endif
 
 /*
  * Since Linux 6.13 (commit a76ab5731e32, "bpf: Find eligible subprogs for private stack support") a
@@ -72,25 +51,19 @@ static __always_inline void keep_entry_to_kernel_stack(struct pt_regs *ctx)
 		no_entry_programs.call(ctx, 0);
 }
 
-static __always_inline struct thread *new_thread(u32 tid, u32 tgid)
+/* The thread's first call since it began, or since its exec. False if it is not traced yet. */
+static __always_inline bool begin_calls(struct slot *slot)
 {
-	struct target *target = current_target(tgid);
-	struct thread thread = {
-		.tgid = tgid, .process = tgid, .tid = tid, .records = first_count(),
-	};
+	struct thread *thread = &slot->thread;
+	u32 owner = slot->owner ? slot->owner : slot->tgid;
+	struct target *target = find_target(owner);
 
-	if (target && target->owner) {
-		thread.tgid = target->owner;
-		target = find_target(thread.tgid);
-	}
 	if (!target || target->flags & TARGET_WAITING)
-		return NULL;
-	thread.mm_id = target->mm_id;
-	if (threads.update(&tid, &thread)) {
-		count_loss(tgid, LOSS_THREADS_MAP_FULL);
-		return NULL;
-	}
-	return threads.lookup(&tid);
+		return false;
+	thread->mm_id = target->mm_id;
+	thread->tgid = owner;
+	thread->tid = slot->tid;
+	return true;
 }
 
 /* Whether the owner of a shared heap still has it: not after its end or its exec. */
@@ -101,43 +74,29 @@ static __always_inline bool is_still_shared(struct thread *thread)
 	return owner && owner->mm_id == thread->mm_id;
 }
 
-static __always_inline struct thread *current_thread(void)
+/* The slot of the current thread, if its heap is traced; otherwise NULL. */
+static __always_inline struct slot *calling_slot(struct pt_regs *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid();
-	u32 tid = id, tgid = id >> 32;
-	struct thread *thread = threads.lookup(&tid);
+	struct slot *slot = current_slot(stack_of_pointer(ctx));
 
-	if (!thread || thread->process != tgid)
-		return new_thread(tid, tgid);
-	return thread->tgid == tgid || is_still_shared(thread) ? thread : NULL;
+	if (!slot)
+		count_no_room();
+	if (!slot || !slot->is_target || (!slot->thread.mm_id && !begin_calls(slot)))
+		return NULL;
+	return !slot->owner || is_still_shared(&slot->thread) ? slot : NULL;
+}
+
+/* The thread that is in an allocator call, or NULL. */
+static __always_inline struct thread *pending_thread(struct pt_regs *ctx)
+{
+	struct slot *slot = find_slot(stack_of_pointer(ctx));
+
+	return slot ? &slot->thread : NULL;
 }
 
 #include "shared_heap.h"
 
-/* `records`: the writer's count of records. */
-static __always_inline void send_heap(struct kwatch_heap *event, u32 tgid, u32 tid, u32 *records)
-{
-	int cpu = bpf_get_smp_processor_id();
-
-	event->time_ns = bpf_ktime_get_ns();
-	event->tgid = tgid;
-	event->tid = tid;
-	if (!write_record(heap_rings.lookup(&cpu), event, sizeof(*event), records))
-		count_loss(tgid, LOSS_HEAP_RING_FULL);
-}
-
-static __always_inline void send_thread(struct kwatch_heap *event, struct thread *thread)
-{
-	send_heap(event, thread->tgid, thread->tid, &thread->records);
-}
-
-static __always_inline void send_release(struct thread *thread, u8 type, u64 address, u8 function)
-{
-	struct kwatch_heap event = { .type = type, .function = function, .address = address };
-
-	if (address)
-		send_thread(&event, thread);
-}
+#include "heap_events.h"
 
 /*
  * operator delete calls another one or free, and a wrapper's free calls the real one: these are the
@@ -145,7 +104,8 @@ static __always_inline void send_release(struct thread *thread, u8 type, u64 add
  * is not, or if this probe has seen the release before, it is a new one: another thread got the block
  * meanwhile.
  */
-static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *ctx, u64 pointer)
+static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *ctx, u64 pointer,
+					u64 cookie)
 {
 	u64 sp = STACK_POINTER(ctx), place = INSTRUCTION_POINTER(ctx);
 	struct release *last = &thread->released;
@@ -155,6 +115,10 @@ static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *c
 	    return_address_of(ctx, last->sp, last->caller) == last->caller) {
 		last->passed_place = place;
 		return true;
+	}
+	if (cookie & COOKIE_PASSES_NOTHING) {
+		last->pointer = 0;
+		return false;
 	}
 	last->pointer = pointer;
 	last->sp = sp;
@@ -199,58 +163,7 @@ static __always_inline void allocation_failed(struct thread *thread)
 		send_thread(&event, thread);
 }
 
-/*
- * The same function starts at the same depth again: a new call, not a tail call. Without cookies, all
- * functions with one signature look like the first one, and only the place of the probe differs.
- */
-static __always_inline bool is_anew(struct pt_regs *ctx, struct thread *thread, u64 sp, u64 cookie)
-{
-#ifndef HEAP_COOKIE
-	if (thread->place != INSTRUCTION_POINTER(ctx))
-		return false;
-#endif
-	return sp == thread->sp && thread->function == COOKIE_FUNCTION(cookie) &&
-	       thread->signature == COOKIE_SIGNATURE(cookie);
-}
-
-/* An exception has left the pending operator new: its return address was overwritten. */
-static __always_inline bool has_thrown(struct pt_regs *ctx, struct thread *thread)
-{
-	return thread->signature == SIGNATURE_NEW &&
-	       return_address_of(ctx, thread->sp, thread->caller) != thread->caller;
-}
-
-static __always_inline bool is_stale(struct thread *thread)
-{
-	u64 now = bpf_ktime_get_ns();
-
-	if (!thread->nested_ns)
-		thread->nested_ns = now;
-	return now - thread->nested_ns >= STALE_NS;
-}
-
-/* The pending call will never return. */
-static __always_inline void abandon_call(struct thread *thread)
-{
-	if (thread->nested)
-		count_losses(thread->tgid, LOSS_HEAP_CALL_ABANDONED, thread->nested);
-	thread->sp = 0;
-	if (thread->signature == SIGNATURE_NEW)
-		allocation_failed(thread);
-}
-
-static __always_inline bool is_nested(struct pt_regs *ctx, struct thread *thread, u64 cookie, u64 sp)
-{
-	if (!thread->sp)
-		return false;
-	if (sp > thread->sp || is_anew(ctx, thread, sp, cookie) || has_thrown(ctx, thread) ||
-	    is_stale(thread)) {
-		abandon_call(thread);
-		return false;
-	}
-	thread->nested++;
-	return true;
-}
+#include "pending_calls.h"
 
 static __always_inline void note_call(u64 cookie)
 {
@@ -261,28 +174,35 @@ static __always_inline void note_call(u64 cookie)
 		*called = 1;
 }
 
-static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
+/* At the entry of a function. */
+static __always_inline u64 entry_stack_pointer(struct pt_regs *ctx, u64 cookie)
 {
-	struct thread *thread = current_thread();
-	u8 signature = COOKIE_SIGNATURE(cookie), function = COOKIE_FUNCTION(cookie);
-	u64 sp = STACK_POINTER(ctx) + COOKIE_PUSHED(cookie) * sizeof(u64), pointer;
-	struct arguments arguments;
+	return STACK_POINTER(ctx) + COOKIE_PUSHED(cookie) * sizeof(u64);
+}
 
-	keep_entry_to_kernel_stack(ctx);
-	if (!thread)
-		return 0;
-#ifdef HEAP_COOKIE
-	note_call(cookie);
+static __always_inline void enter_free(struct pt_regs *ctx, struct thread *thread, u64 cookie)
+{
+	struct arguments arguments = arguments_of(ctx, cookie);
+	u8 signature = COOKIE_SIGNATURE(cookie), function = COOKIE_FUNCTION(cookie);
+	u64 pointer = arguments.value[signature == SIGNATURE_HEAP_FREE];
+
+	if (is_repeated(thread, ctx, pointer, cookie))
+		return;
+#ifdef HEAP_STACKS
+	if (wants_release_stack(thread, cookie))
+		hand_over_release(ctx, thread, pointer, function, entry_stack_pointer(ctx, cookie));
 #endif
-	if (is_nested(ctx, thread, cookie, sp))
-		return 0;
-	arguments = arguments_of(ctx, cookie);
-	if (is_one_of(signature, ANY_FREE)) {
-		pointer = signature == SIGNATURE_HEAP_FREE ? arguments.value[1] : arguments.value[0];
-		if (!is_repeated(thread, ctx, pointer))
-			send_release(thread, EVENT_FREE, pointer, function);
-		return 0;
-	}
+	if (!end_young(thread, pointer, 0))
+		send_release(thread, EVENT_FREE, pointer, function);
+}
+
+/* Of an allocation: its return will be seen. */
+static __always_inline void begin_call_of(struct pt_regs *ctx, struct thread *thread, u64 cookie)
+{
+	struct arguments arguments = arguments_of(ctx, cookie);
+	u8 signature = COOKIE_SIGNATURE(cookie), function = COOKIE_FUNCTION(cookie);
+	u64 sp = entry_stack_pointer(ctx, cookie);
+
 	thread->released.pointer = 0;
 	take_arguments(&arguments, thread, signature);
 	thread->function = function;
@@ -295,10 +215,33 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 	thread->sp = sp;
 	if (signature == SIGNATURE_NEW)
 		thread->caller = return_address_of(ctx, sp, 0);
-	if (is_realloc(signature))
+	if (is_realloc(signature)) {
+		orphan_young(thread, thread->pointer);
 		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
+		thread->owes_event = !!thread->pointer;
+	}
+}
+
+static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
+{
+	struct slot *slot = calling_slot(ctx);
+
+	keep_entry_to_kernel_stack(ctx);
+	if (!slot)
+		return 0;
+#ifdef HEAP_COOKIE
+	note_call(cookie);
+#endif
+	if (is_nested(ctx, &slot->thread, cookie, entry_stack_pointer(ctx, cookie)))
+		return 0;
+	if (is_one_of(COOKIE_SIGNATURE(cookie), ANY_FREE))
+		enter_free(ctx, &slot->thread, cookie);
+	else
+		begin_call_of(ctx, &slot->thread, cookie);
 	return 0;
 }
+
+#include "heap_session.h"
 
 #ifdef HEAP_STACKS
 #include "heap_stack.bpf.c"
@@ -307,8 +250,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 /* The outermost call ends. `entry_sp`: at its entry; `caller`: its return address. */
 static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 caller, u64 result)
 {
-	u32 tid = bpf_get_current_pid_tgid();
-	struct thread *thread = threads.lookup(&tid);
+	struct thread *thread = pending_thread(ctx);
 	struct kwatch_heap event = { .type = EVENT_ALLOC, .address = result };
 
 	keep_to_kernel_stack(ctx);
@@ -329,9 +271,9 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 	event.function = thread->function;
 	event.stack = event.function + 1;
 #ifdef HEAP_STACKS
-	take_heap_stack(ctx, thread, &event, RETURN_PC(caller), CALLER_STACK_POINTER(entry_sp));
+	take_heap_stack(ctx, thread, &event, caller, entry_sp, false);
 #endif
-	send_thread(&event, thread);
+	begin_block(&event, thread);
 	return LEAVE_RETURN;
 }
 
@@ -339,7 +281,7 @@ int heap_return(struct pt_regs *ctx)
 {
 #ifdef UPROBE_SESSIONS
 	if (!(u8)session_is_return())
-		return may_catch_return(ctx);
+		return enter_session(ctx);
 #endif
 	return heap_leave(ctx, ENTRY_STACK_POINTER(ctx), INSTRUCTION_POINTER(ctx), RESULT(ctx));
 }
@@ -365,13 +307,10 @@ int heap_exit(struct pt_regs *ctx)
  * The thread ends. A pending call with nested calls was left by an exception, whose own allocation
  * was nested in it; without nested calls, the thread was killed during the call.
  */
-static __always_inline void end_thread(u32 tid)
+static __always_inline void end_thread(struct thread *thread)
 {
-	struct thread *thread = threads.lookup(&tid);
-
-	if (thread && thread->sp && thread->nested)
+	if (thread->sp && thread->nested)
 		abandon_call(thread);
-	threads.delete(&tid);
 }
 
 #ifdef HEAP_COOKIE

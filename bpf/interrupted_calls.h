@@ -12,8 +12,6 @@
 #define ENOIOCTLCMD_RESULT (-515)
 #define EINTR_RESULT (-4)
 
-BPF_HASH(interrupted_calls, u32, struct interrupted_call, 16384);
-
 static __always_inline bool is_restart(s64 result)
 {
 	return result <= ERESTART_FIRST && result >= ERESTART_LAST && result != ENOIOCTLCMD_RESULT;
@@ -26,7 +24,7 @@ static __always_inline void send_interrupted(struct interrupted_call *held, u8 t
 
 	held->call.time_ns = spent ? bpf_ktime_get_ns() - spent : 0;
 	if (held->call.flags & CALL_TRACE)
-		send_syscall(&held->call, type, result);
+		send_syscall(&held->call, type, result, bpf_ktime_get_ns());
 }
 
 /* The held call never returns: its thread ends, makes an exec, or has left it by longjmp(). */
@@ -100,6 +98,9 @@ static __always_inline bool resume_call(struct pt_regs *regs, struct call_in_pro
 	call->time_ns = bpf_ktime_get_ns() - held->call.time_ns;
 #ifdef STACKS
 	call->stack = held->call.stack;
+#endif
+#ifdef RECORD
+	call->recorded = held->call.recorded;
 #endif
 	call->state = CALL_ENTERED;
 	call->interrupted = 0;

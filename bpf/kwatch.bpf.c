@@ -8,10 +8,14 @@
 
 #include "events.h"
 #include "maps.h"
+#include "call_sum_tables.h"
 #include "arch.h"
+#include "capture_rows.h"
 #include "state.h"
 #include "rings.h"
+#include "slots.h"
 #include "tracepoints.h"
+#include "last_registers.h"
 #ifdef STACKS
 #include "stack.h"
 #endif

@@ -81,6 +81,35 @@ static __always_inline int adopt(struct target *parent, u32 child, u32 owner)
 	return -1;
 }
 
+/* The thread with this stack has ended. `status`: as wait() returns it. */
+static __always_inline void end_slot(u64 stack, u32 status)
+{
+	struct slot *slot = find_slot(stack);
+
+	if (!slot)
+		return;
+	if (slot->is_target) {
+#ifdef HEAP
+		end_thread(&slot->thread);
+#endif
+		end_call(&slot->call);
+#ifdef RECORD
+		record_end(slot, status);
+#endif
+	}
+	free_slot(slot, stack);
+}
+
+/* A new thread has a stack that no other has. If the end of the one before was missed, it is now. */
+static __always_inline void end_slot_before(struct newtask_context *ctx)
+{
+#ifndef PERF_TRACEPOINTS
+	u64 stack = read_u64((void *)ctx->task, TASK_STACK);
+
+	end_slot(stack_of(stack + KERNEL_STACK - 1), 0);
+#endif
+}
+
 int process_fork(struct newtask_context *ctx)
 {
 	void *child = new_process(ctx);
@@ -90,6 +119,7 @@ int process_fork(struct newtask_context *ctx)
 	struct kwatch_fork event = {};
 	int kind;
 
+	end_slot_before(ctx);
 	if (!child && !(ctx->clone_flags & CLONE_THREAD) && parent && parent->flags & TARGET_INHERIT)
 		count_loss(parent_tgid, LOSS_CONTROL_RING_FULL); /* the child was not found */
 	if (tgid != parent_tgid && own_flags(parent_tgid) & TARGET_INHERIT) {
@@ -103,6 +133,9 @@ int process_fork(struct newtask_context *ctx)
 	}
 	if (!parent)
 		return 0;
+#ifdef HEAP
+	note_fork(parent->owner ? parent->owner : parent_tgid);
+#endif
 	kind = adopt(parent, tgid, owner_of_heap(ctx, parent, parent_tgid));
 	if (kind < 0)
 		return 0;
@@ -118,8 +151,8 @@ int process_fork(struct newtask_context *ctx)
 	return 0;
 }
 
-/* Decides whether the process is a target with its new name. */
-static __always_inline bool retarget(u32 tgid)
+/* Decides whether the process is a target with its new name. `slot`: of the thread, if it has one. */
+static __always_inline bool retarget(u32 tgid, struct slot *slot)
 {
 	struct target *target = find_target(tgid);
 	bool matches = !is_own(tgid) && current_comm_matches();
@@ -134,7 +167,8 @@ static __always_inline bool retarget(u32 tgid)
 		return matches;
 	}
 	if (target->flags & TARGET_BY_COMM && !matches) {
-		finish_call(tgid);
+		if (slot)
+			finish_call(&slot->call);
 		targets.delete(&tgid);
 		return false;
 	}
@@ -145,22 +179,36 @@ static __always_inline bool retarget(u32 tgid)
 	return true;
 }
 
+/* A thread that makes an exec takes over the leader's tid, and leaves its interrupted call. */
+static __always_inline void lead_process(struct slot *slot, u32 old_tid, u32 tgid)
+{
+	drop_interrupted(&slot->call, old_tid);
+	slot->tid = tgid;
+	slot->call.tid = tgid;
+#ifdef HEAP
+	forget_calls(&slot->thread);
+#endif
+}
+
 int process_exec(struct exec_context *ctx)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32, old_tid = ctx->old_tid;
+	void *task = (void *)bpf_get_current_task();
+	struct slot *slot = find_slot(own_stack(task));
 	bool was_target = find_traced(tgid), matched;
 	struct kwatch_exec event = {};
 	struct target *target;
 
-#ifdef HEAP
-	threads.delete(&old_tid);
-	threads.delete(&tgid);
-#endif
 #ifdef STACKS
 	spaces.delete(&tgid);
 #endif
-	move_call(old_tid, tgid);
-	matched = retarget(tgid);
+	if (old_tid != tgid)
+		noted_threads.delete(&old_tid);
+	if (slot)
+		lead_process(slot, old_tid, tgid);
+	matched = retarget(tgid, slot);
+	if (slot)
+		decide(slot, tgid, slot->generation);
 	if (!was_target && !matched && !COMM_PATTERNS)
 		return 0;
 	head(&event.head, EVENT_EXEC, tgid);
@@ -168,13 +216,11 @@ int process_exec(struct exec_context *ctx)
 	target = find_target(tgid);
 	event.mm_id = target ? target->mm_id : 0;
 	event.old_tid = old_tid;
-	event.start_ns = read_u64((void *)bpf_get_current_task(), TASK_START_BOOTTIME);
+	event.start_ns = read_u64(task, TASK_START_BOOTTIME);
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 	send_control(ctx, &event, sizeof(event), tgid);
 	return 0;
 }
-
-#define SIGNAL_GROUP_EXIT 4 /* include/linux/sched/signal.h */
 
 /*
  * The main thread ends, and others go on. A perf event compares the memory of the thread that it was
@@ -183,10 +229,7 @@ int process_exec(struct exec_context *ctx)
 static __always_inline void note_headless(void *signal, u32 tid, u32 tgid)
 {
 #if defined(HEAP) && !defined(UPROBE_LINKS)
-	bool all_end = read_u32(signal, SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT ||
-		       read_u64(signal, SIGNAL_EXEC_TASK);
-
-	if (!SYSTEM_WIDE && tid == tgid && !all_end && find_target(tgid))
+	if (!SYSTEM_WIDE && tid == tgid && !all_threads_end(signal) && find_target(tgid))
 		count_loss(tgid, LOSS_MAIN_THREAD_ENDED);
 #endif
 }
@@ -199,18 +242,19 @@ int process_exit(void *ctx)
 	void *signal = (void *)read_u64(task, TASK_SIGNAL);
 	struct target *target = find_target(tgid);
 	struct kwatch_exit event = {};
-	bool is_traced;
+	bool is_traced, is_last;
 
-#ifdef HEAP
-	end_thread(tid);
-#endif
-	end_call(tid);
+	end_slot(own_stack(task), read_u32(task, TASK_EXIT_CODE));
 	if (target) {
+		noted_threads.delete(&tid);
 		__sync_fetch_and_add(&target->ended_threads, 1);
 		event.ended_threads = target->ended_threads;
 	}
 	/* do_exit() has already subtracted this thread from signal->live. */
-	if (read_u32(signal, SIGNAL_LIVE)) {
+	is_last = !read_u32(signal, SIGNAL_LIVE);
+	if (target && (is_last || all_threads_end(signal)))
+		send_last_registers(ctx, task, tid, tgid);
+	if (!is_last) {
 		note_headless(signal, tid, tgid);
 		return 0;
 	}

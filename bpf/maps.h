@@ -72,12 +72,58 @@ enum call_state {
 	CALL_ENTERED,
 	CALL_BEGAN_EARLIER, /* before the attach; or in none, until the thread's next call */
 	CALL_BORN, /* the thread is new: the return of its fork is next */
+	CALL_UNSEEN, /* the thread has entered none since its slot was made */
 };
 
 /* A thread's last stack and its address space; the frames have been sent. */
 struct last_stack {
 	__u64 id;
 	__u64 space;
+};
+
+/* Of a call in progress that is recorded (RECORD). */
+struct recorded_call {
+	__u64 arguments[6];
+	__u64 ip;
+	__u32 seq;
+	__u16 flags; /* enum kwatch_call_flag */
+	__u16 missing; /* the cells that could not be read at the entry, as bits */
+	__u64 comm[2];
+	__u64 cgroup_id;
+	__u32 uid;
+	__u32 tid;
+};
+
+/* A walk along an argument that leads to further memory: see capture_nested.h. */
+struct capture_walk {
+	__u64 at; /* the message or the array of pointers */
+	__u64 vector;
+	__u64 name;
+	__u64 control;
+	__u64 left; /* bytes that the segments may still have */
+	__u32 name_length;
+	__u32 control_length;
+	__u32 message;
+	__u32 messages;
+	__u32 segment;
+	__u32 segments;
+	__u32 step;
+	__u32 begins; /* bytes captured before it */
+};
+
+/* A capture under way. Its programs call each other, and find it in the thread's slot. */
+struct capture {
+	__u64 place; /* in the area of `cpu` */
+	__u64 time_ns;
+	__s64 result;
+	__u32 cpu;
+	__u32 used; /* bytes so far */
+	__u32 seq; /* of the thread's last call */
+	__u16 flags; /* enum kwatch_call_flag */
+	__u8 type; /* of the record */
+	__u8 reserved;
+	__u16 pieces[16];
+	struct capture_walk walk;
 };
 
 /* A thread's system call in progress. */
@@ -94,13 +140,111 @@ struct call_in_progress {
 	__u8 interrupted; /* the thread has an interrupted_call */
 	__u8 mapping; /* see kwatch_mapping */
 	__u32 records; /* sent by the thread: see write_record */
-	__u32 unused;
+	__u32 in_window; /* calls that were sent singly: see call_sums.h */
 #ifdef STACKS
 	__u64 stack; /* see kwatch_stacked_syscall */
 	struct last_stack last;
 	__u8 scratch; /* of the unwinding under way */
 	__u8 reserved[7];
 #endif
+#ifdef RECORD
+	struct recorded_call recorded;
+#endif
+};
+
+#ifdef HEAP
+/* A freed block; see is_repeated. */
+struct release {
+	__u64 pointer; /* 0 after the next allocation */
+	__u64 sp;
+	__u64 caller; /* the return address */
+	__u64 place; /* the probe that saw it first */
+	__u64 passed_place; /* the probe that saw it last, if a function passed it on */
+};
+
+/* A thread's allocator call in progress. */
+struct thread {
+	__u64 mm_id; /* 0: the thread has made no call since its exec */
+	__u64 sp; /* of the pending outermost call at its entry; 0: none */
+	__u64 size;
+	__u64 pointer; /* the pointer argument; 0 if there is none */
+	__u64 caller; /* of a pending operator new: its return address; see release_stacks.h */
+	__u64 nested_ns; /* when the first nested call started; 0: none did */
+	struct last_stack last;
+	struct release released; /* the last one */
+	__u32 tgid; /* whose heap it is */
+	__u32 tid;
+	__u32 records; /* sent by the thread: see write_record */
+	__u32 nested; /* calls in the pending one */
+	__u8 function;
+	__u8 signature;
+	__u8 scratch; /* of the unwinding in progress */
+	__u8 owes_event; /* see begin_block */
+#ifndef HEAP_COOKIE
+	__u64 place; /* of the pending call's probe */
+#endif
+};
+#endif
+
+/* Of one CPU's ring: see mapped_rings.h. `tail` is in a cache line of its own. */
+struct ring_position {
+	__u64 head;
+	__u64 mask; /* the number of records, a power of two, less one */
+	__u64 shift; /* its logarithm */
+	__u64 wake; /* a power of two */
+	__u64 reserved[4];
+	__u64 tail;
+	__u64 reserved2[7];
+};
+
+/* What is known of a thread: see slots.h. */
+struct slot {
+	__u64 stack; /* the key; 0: free */
+	__u64 task; /* the address of its task_struct */
+	__u64 generation; /* of the targets when this was decided */
+	__u32 tid;
+	__u32 tgid;
+	__u32 flags; /* of the target */
+	__u32 owner; /* of the target */
+	__u8 is_target;
+	__u8 is_spilled;
+	__u16 window; /* of call.in_window */
+	__u32 serial; /* of the target: see call_sums.h */
+	struct call_in_progress call;
+#ifdef HEAP
+	struct thread thread;
+#endif
+#ifdef RECORD
+	struct capture capture;
+#endif
+};
+
+/*
+ * The table of young_blocks.h: entries of blocks, then those of sums. The reader takes them out in
+ * groups, of those that are marked.
+ */
+#define YOUNG_BLOCKS_ROOM 16384
+#define YOUNG_SUMS_ROOM 2048
+#define YOUNG_ENTRIES (YOUNG_BLOCKS_ROOM + YOUNG_SUMS_ROOM)
+#define YOUNG_GROUP 512
+#define YOUNG_GROUPS (YOUNG_ENTRIES / YOUNG_GROUP)
+#define YOUNG_FORKS 1024 /* a power of two */
+
+struct young_state {
+	__u64 by_stack; /* sums are kept for each stack, and not only for each process */
+	__u64 is_used[YOUNG_GROUPS];
+};
+
+struct slot_state {
+	__u64 address; /* of this structure in the kernel */
+	__u64 spilled; /* how many slots are behind the others */
+	__u64 generation; /* Python raises it when it has changed the targets */
+};
+
+/* What is known of a thread that has no slot yet. */
+struct noted_thread {
+	__u32 tgid;
+	__u32 state; /* enum call_state */
 };
 
 /*
@@ -164,6 +308,8 @@ struct space {
 	__u64 code; /* first in the lower half, count in the upper: read in one load */
 };
 
+#define MAX_CAPTURE 0x20000 /* bytes of one capture */
+
 #define MAX_PATTERNS 8
 
 /*
@@ -199,22 +345,29 @@ enum alloc_signature {
 };
 
 /*
- * The attach cookie of a probe: the function, its signature, where its arguments are, the file, and
- * how far the stack has grown.
+ * The attach cookie of a probe: the function, its signature, whether it passes a release on to no other
+ * function, where its arguments are, the file, and how far the stack has grown.
  * An argument that is not in its usual register has the number of a word in struct pt_regs, plus 1.
  */
 #define COOKIE_SIGNATURE_SHIFT 8
+#define COOKIE_PASSES_NOTHING (1 << 15)
 #define COOKIE_MOVED_SHIFT 16
 #define COOKIE_MOVED_BITS 6
 #define COOKIE_FILE_SHIFT 40
 #define COOKIE_PUSHED_SHIFT 56
 #define MAX_ARGUMENTS 4
 #define COOKIE_FUNCTION(cookie) ((__u8)(cookie))
-#define COOKIE_SIGNATURE(cookie) ((__u8)((cookie) >> COOKIE_SIGNATURE_SHIFT))
+#define COOKIE_SIGNATURE(cookie) ((__u8)((cookie) >> COOKIE_SIGNATURE_SHIFT) & 0x7f)
 #define COOKIE_MOVED(cookie) ((__u32)((cookie) >> COOKIE_MOVED_SHIFT) & 0xffffff)
 #define COOKIE_FILE(cookie) ((__u32)((cookie) >> COOKIE_FILE_SHIFT) & 0xffff)
 #define COOKIE_PUSHED(cookie) ((cookie) >> COOKIE_PUSHED_SHIFT)
 
+#define SLOTS (2 << SLOT_BITS) /* of threads */
+#define SPILLED_SLOTS 16384 /* behind these, of further threads: see slots.h */
+#define SLOT_BITS 14 /* of the number of pairs */
 #define MAX_PROBED_FILES 16384
+#define RELEASE_SWITCHES 1024 /* a power of two: see release_stacks.h */
+#define MAX_HELD 64 /* processes whose memory is held */
+#define MAX_LAST_REGISTERS 1024 /* threads of a process; the records must not fill the ring */
 
 #endif

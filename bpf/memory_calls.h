@@ -33,19 +33,15 @@ static __always_inline bool is_mapping(u8 role)
 }
 
 /* How the call will change the memory, if it makes a mapping. */
-static __always_inline u8 mapping_flags(struct call_in_progress *call)
+static __always_inline u8 mapping_flags(struct slot *slot)
 {
+	struct call_in_progress *call = &slot->call;
 	u8 role = CALL_ROLE(call->flags), flags = 0;
-#ifdef HEAP
-	u32 tid = call->tid;
-	struct thread *thread;
-#endif
 
 	if (!is_mapping(role))
 		return 0;
 #ifdef HEAP
-	thread = threads.lookup(&tid);
-	if (thread && thread->sp)
+	if (slot->thread.sp)
 		flags = MAPPING_BY_ALLOCATOR;
 #endif
 	if (role == MEMORY_MREMAP)
@@ -64,9 +60,9 @@ static __always_inline void notice_dispatch(void *ctx, struct call_in_progress *
 	send_control(ctx, &event, sizeof(event), call->tgid);
 }
 
-static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
-					     struct call_in_progress *call)
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs, struct slot *slot)
 {
+	struct call_in_progress *call = &slot->call;
 	u32 values[4] = {};
 
 	call_arguments(regs, call->abi, call->arguments);
@@ -78,7 +74,7 @@ static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
 		for (int i = 0; i < 4; i++)
 			call->arguments[i] = values[i];
 	}
-	call->mapping = mapping_flags(call);
+	call->mapping = mapping_flags(slot);
 }
 
 /* Whether the program itself maps memory, which no allocator will give out. */
@@ -129,8 +125,7 @@ static __always_inline void memory_call(void *ctx, struct call_in_progress *call
 	}
 }
 #else
-static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs,
-					     struct call_in_progress *call)
+static __always_inline void memory_arguments(void *ctx, struct pt_regs *regs, struct slot *slot)
 {
 }
 

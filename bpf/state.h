@@ -3,16 +3,18 @@
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
  * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, UPROBE_LINKS, UPROBE_SESSIONS,
- * HEAP_STACKS, CALL_STACKS, STACKS (for either), SYSTEM_WIDE, COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE
- * (user options), PERF_TRACEPOINTS, MAX_SOCKETCALL, IPC_CALLS (kwatch/syscalls/names.py), FIRST_* (the
- * first function with each signature in kwatch/wire/allocators.py), and offsets from the kernel's BTF,
- * named after the structures: TASK_*, MM_*...
+ * HEAP_STACKS, CALL_STACKS, STACKS (for either), SUMMED_CALLS, SYSTEM_WIDE, COMM_PATTERNS, FOLLOW,
+ * MIN_SIZE, MAX_SIZE (user options), PERF_TRACEPOINTS, MAX_SOCKETCALL, IPC_CALLS
+ * (kwatch/syscalls/names.py), FIRST_* (the first function with each signature in
+ * kwatch/wire/allocators.py), offsets from the kernel's BTF, named after the structures: TASK_*,
+ * MM_*..., PT_REGS_SIZE, and TASK_PT_REGS, if the kernel has bpf_task_pt_regs().
  */
 #ifndef KWATCH_STATE_H
 #define KWATCH_STATE_H
 
 BPF_HASH(targets, u32, struct target, 32768);
 BPF_HASH(losses, struct loss_key, u64, 65536);
+BPF_F_TABLE("array", int, u64, any_losses, 1, BPF_F_MMAPABLE); /* 0: `losses` is empty */
 BPF_PERF_OUTPUT(control_ring);
 
 static __always_inline u32 read_u32(void *base, u64 offset)
@@ -34,8 +36,12 @@ static __always_inline u64 read_u64(void *base, u64 offset)
 static __always_inline void count_losses(u32 tgid, u32 cause, u32 number)
 {
 	struct loss_key key = { .tgid = tgid, .cause = cause };
-	u64 zero = 0, *count;
+	u64 zero = 0, *count, *any;
+	int first = 0;
 
+	any = any_losses.lookup(&first);
+	if (any)
+		*(volatile u64 *)any = 1;
 	count = losses.lookup_or_try_init(&key, &zero);
 	if (!count) {
 		/* No room for another process: count at least the cause. */

@@ -6,7 +6,6 @@
 	((flags) & CALL_SPECIAL && CALL_ROLE(flags) == (role))
 
 BPF_ARRAY(call_flags, u8, 5 * CALL_NUMBERS);
-BPF_HASH(calls, u32, struct call_in_progress, 65536);
 
 static __always_inline u8 flags_of(u8 abi, u64 nr)
 {
@@ -22,10 +21,9 @@ static __always_inline bool is_error(s64 result)
 }
 
 static __always_inline void fill_syscall(struct kwatch_syscall *event,
-					 struct call_in_progress *call, u8 type, s64 result)
+					 struct call_in_progress *call, u8 type, s64 result,
+					 u64 now)
 {
-	u64 now = bpf_ktime_get_ns();
-
 	event->type = type;
 	event->abi = call->abi;
 	event->nr = call->nr;
@@ -36,20 +34,42 @@ static __always_inline void fill_syscall(struct kwatch_syscall *event,
 	event->tid = call->tid;
 }
 
-static __always_inline void send_syscall(struct call_in_progress *call, u8 type, s64 result)
-{
-	int cpu = bpf_get_smp_processor_id();
-#ifdef CALL_STACKS
-	struct kwatch_stacked_syscall record = { .stack = call->stack };
-
-	fill_syscall(&record.call, call, type, result);
+#ifdef RECORD
+#include "record.h"
 #else
-	struct kwatch_syscall record = {};
+/* `now`: when the call ended. */
+static __always_inline void send_syscall(struct call_in_progress *call, u8 type, s64 result, u64 now)
+{
+#ifdef CALL_STACKS
+	SYSCALL_RECORD record = { .stack = call->stack };
 
-	fill_syscall(&record, call, type, result);
+	fill_syscall(&record.call, call, type, result, now);
+#else
+	SYSCALL_RECORD record = {};
+
+	fill_syscall(&record, call, type, result, now);
 #endif
-	if (!write_record(syscall_rings.lookup(&cpu), &record, sizeof(record), &call->records))
+	if (!write_syscall(&record, &call->records))
 		count_loss(call->tgid, LOSS_SYSCALL_RING_FULL);
+}
+#endif
+
+#ifdef SUMMED_CALLS
+#include "call_sums.h"
+#endif
+
+/* Adds the call to a sum, or sends it, perhaps in another program that this one ends in. */
+static __always_inline void count_call(void *ctx, struct slot *slot, s64 result, u64 now)
+{
+#ifdef RECORD
+	record_return(ctx, slot, result, now);
+	return;
+#endif
+#ifdef SUMMED_CALLS
+	if (sum_call(slot, result, now))
+		return;
+#endif
+	send_syscall(&slot->call, EVENT_SYSCALL, result, now);
 }
 
 /* The call begins now: the time before was kwatch's own. A call that never returns has no time. */
@@ -57,42 +77,28 @@ static __always_inline void begin_call(struct call_in_progress *call)
 {
 	call->time_ns = call->state ? bpf_ktime_get_ns() : 0;
 	if (!call->state && call->flags & CALL_TRACE && !call->waiting)
-		send_syscall(call, EVENT_SYSCALL, 0);
+		send_syscall(call, EVENT_SYSCALL, 0, bpf_ktime_get_ns());
 }
 
 #ifdef STACKS
 #include "call_stack.bpf.c"
 #endif
+#ifdef RECORD
+#include "capture.bpf.c"
+#endif
 #include "interrupted_calls.h"
 
 #include "memory_calls.h"
 
-/* The thread's slot for its call in progress. It is kept between calls to save inserts. */
-static __always_inline struct call_in_progress *call_slot(u32 tid, u32 tgid)
-{
-	struct call_in_progress *call = calls.lookup(&tid);
-	struct call_in_progress empty = { .tid = tid, .tgid = tgid, .records = first_count() };
-
-	if (call)
-		return call;
-	if (calls.update(&tid, &empty)) {
-		count_loss(tgid, LOSS_CALLS_MAP_FULL);
-		return NULL;
-	}
-	return calls.lookup(&tid);
-}
-
 /*
  * A new thread of a target, or a process that becomes one by its exec: its next return is of a call
- * that does not count. Without room, its first traced call counts the loss.
+ * that does not count.
  */
 static __always_inline void begin_thread(u32 tid, u32 tgid)
 {
-	struct call_in_progress born = {
-		.tid = tid, .tgid = tgid, .state = CALL_BORN, .records = first_count()
-	};
+	struct noted_thread born = { .tgid = tgid, .state = CALL_BORN };
 
-	calls.update(&tid, &born);
+	noted_threads.update(&tid, &born);
 }
 
 /* The exec of a launched command is entered while it waits, and returns after that. */
@@ -141,47 +147,58 @@ static __always_inline u64 inner_number(struct pt_regs *regs, u8 abi, u64 nr, u8
 	return inner;
 }
 
+static __always_inline void count_lost_call(struct pt_regs *regs, u64 nr)
+{
+	u8 abi = call_abi(bpf_get_current_task(), regs, &nr), flags;
+
+	inner_number(regs, abi, nr, &flags);
+	if (flags & CALL_TRACE)
+		count_no_room();
+}
+
 int syscall_enter(struct enter_context *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid(), nr = ctx->nr;
-	u32 tid = id, tgid = id >> 32;
+	u64 nr = ctx->nr;
 	struct pt_regs *regs = caller_registers(ctx);
-	struct target *target;
+	struct slot *slot;
 	struct call_in_progress *call;
 	u8 abi, flags;
 
 	if (is_probe_call(regs, nr))
 		return 0;
-	target = current_target(tgid);
-	if (!target)
+	slot = current_slot(stack_at_call(ctx));
+	if (!slot)
+		count_lost_call(regs, nr);
+	if (!slot || !slot->is_target)
 		return 0;
 #ifdef HEAP
-	if (target->owner)
-		note_unseen(target, tid, tgid);
+	if (slot->owner)
+		note_unseen(slot);
 #endif
-	abi = call_abi(regs, &nr);
+	abi = call_abi(slot->task, regs, &nr);
 	nr = inner_number(regs, abi, nr, &flags);
-	if (target->flags & TARGET_HEAP_ONLY)
+	if (slot->flags & TARGET_HEAP_ONLY)
 		flags = flags & CALL_MEMORY ? flags & ~CALL_TRACE : 0;
 	if (!flags)
 		return 0;
-	call = call_slot(tid, tgid);
-	if (!call)
-		return 0;
-	call->tgid = tgid;
-	call->tid = tid;
+	call = &slot->call;
+	if (call->state == CALL_UNSEEN)
+		noted_threads.delete(&slot->tid);
 	if (call->interrupted && resume_call(regs, call, nr, abi, flags))
 		return 0;
 	call->nr = nr < 0x10000 ? nr : 0xffff;
 	call->abi = abi;
 	call->flags = flags;
-	call->waiting = !!(target->flags & TARGET_WAITING);
+	call->waiting = !!(slot->flags & TARGET_WAITING);
 	if (flags & CALL_MEMORY)
-		memory_arguments(ctx, regs, call);
+		memory_arguments(ctx, regs, slot);
 	call->state = flags & CALL_NO_RETURN ? CALL_NONE : CALL_ENTERED;
 #ifdef STACKS
 	if (wants_stack(call))
-		take_call_stack(ctx, regs, call, target);
+		take_call_stack(ctx, regs, call, slot->owner);
+#endif
+#ifdef RECORD
+	record_entry(ctx, regs, slot);
 #endif
 	begin_call(call);
 	return 0;
@@ -190,14 +207,12 @@ int syscall_enter(struct enter_context *ctx)
 /* SYSCALL_WORK_SECCOMP, _SYSCALL_TRACE, _SYSCALL_EMU: include/linux/thread_info.h, Linux 5.11. */
 #define GUARDED_WORK (1 << 0 | 1 << 2 | 1 << 3)
 
-/* Whether a seccomp filter or a tracer can answer the current thread's calls. */
-static __always_inline bool is_guarded(void)
+/* Whether a seccomp filter or a tracer can answer the thread's calls. */
+static __always_inline bool is_guarded(struct slot *slot)
 {
-	void *task = (void *)bpf_get_current_task();
-
 	if (THREAD_INFO_WORK)
-		return read_u32(task, THREAD_INFO_WORK) & GUARDED_WORK;
-	return read_u32(task, THREAD_INFO_FLAGS) & GUARDED_FLAGS;
+		return kernel_member(slot->task, TASK_TYPE, THREAD_INFO_WORK) & GUARDED_WORK;
+	return kernel_member(slot->task, TASK_TYPE, THREAD_INFO_FLAGS) & GUARDED_FLAGS;
 }
 
 #define SIGSYS_BIT (1 << 30)
@@ -215,26 +230,25 @@ static __always_inline u64 pending_signals(void)
  * A call that a filter or a tracer answers has a sys_exit but no sys_enter (kernel/entry/common.c,
  * Linux 5.11; arch/x86 and arch/arm64 before). True if this is the return of one that is traced.
  */
-static __always_inline bool was_answered(struct exit_context *ctx, struct call_in_progress *call)
+static __always_inline bool was_answered(struct exit_context *ctx, struct slot *slot)
 {
 	struct pt_regs *regs = exit_registers(ctx);
-	struct target *target;
+	struct call_in_progress *call = &slot->call;
 	u64 nr;
 	u8 abi, flags;
 
 	if (call->interrupted)
 		stays_interrupted(call, interrupted_calls.lookup(&call->tid), call->tid);
-	if (call->state != CALL_NONE || !is_guarded()) {
+	if (call->state != CALL_NONE || !is_guarded(slot)) {
 		call->state = CALL_NONE;
 		return false;
 	}
 	nr = call_number(regs);
 	if ((s64)nr < 0 || is_probe_call(regs, nr))
 		return false;
-	abi = call_abi(regs, &nr);
+	abi = call_abi(slot->task, regs, &nr);
 	nr = inner_number(regs, abi, nr, &flags);
-	target = flags & CALL_TRACE ? current_target(call->tgid) : NULL;
-	if (!target || target->flags & (TARGET_WAITING | TARGET_HEAP_ONLY))
+	if (!(flags & CALL_TRACE) || slot->flags & (TARGET_WAITING | TARGET_HEAP_ONLY))
 		return false;
 	call->nr = nr < 0x10000 ? nr : 0xffff;
 	call->abi = abi;
@@ -243,6 +257,9 @@ static __always_inline bool was_answered(struct exit_context *ctx, struct call_i
 	call->time_ns = 0;
 #ifdef CALL_STACKS
 	call->stack = CALL_STACK_LOST;
+#endif
+#ifdef RECORD
+	take_registers(regs, slot);
 #endif
 	/* With a signal, the number stands in for a result. The program's handler makes one, if any. */
 	return !(pending_signals() & SIGSYS_BIT && hold_call(regs, call, ERESTART_FIRST));
@@ -268,27 +285,30 @@ static __always_inline bool has_ended(struct exit_context *ctx, struct call_in_p
 	return true;
 }
 
-/* A thread without a slot: system-wide tracing has seen nothing of it yet. Its next call counts. */
-static __always_inline void meet_thread(u32 tid, u32 tgid)
+/* The first return of a thread that has entered no call yet counts only if it was noted to be in none. */
+static __always_inline void meet_thread(struct slot *slot)
 {
-	struct call_in_progress idle = { .tid = tid, .tgid = tgid, .records = first_count() };
+	struct noted_thread *noted = noted_threads.lookup(&slot->tid);
 
-	if (SYSTEM_WIDE && is_guarded() && !is_own(tgid))
-		calls.update(&tid, &idle);
+	if (!noted)
+		return;
+	slot->call.state = noted->state;
+	noted_threads.delete(&slot->tid);
 }
 
 int syscall_exit(struct exit_context *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid();
-	u32 tid = id;
-	struct call_in_progress *call = calls.lookup(&tid);
+	struct slot *slot = current_slot(stack_at_call(ctx));
+	struct call_in_progress *call;
 	s64 result = ctx->result;
+	u64 now;
 
-	if (!call) {
-		meet_thread(tid, id >> 32);
+	if (!slot || !slot->is_target)
 		return 0;
-	}
-	if (call->state != CALL_ENTERED && !was_answered(ctx, call))
+	call = &slot->call;
+	if (call->state == CALL_UNSEEN)
+		meet_thread(slot);
+	if (call->state != CALL_ENTERED && !was_answered(ctx, slot))
 		return 0;
 	call->state = CALL_NONE;
 	if (still_waiting(call))
@@ -297,50 +317,53 @@ int syscall_exit(struct exit_context *ctx)
 		result = (s64)(s32)result;
 	if ((result < 0 || call->flags & CALL_SPECIAL) && !has_ended(ctx, call, &result))
 		return 0;
-	if (call->flags & CALL_TRACE)
-		send_syscall(call, EVENT_SYSCALL, result);
-	if (call->flags & CALL_MEMORY)
+	now = bpf_ktime_get_ns();
+	if (call->flags & CALL_MEMORY) {
 		memory_call(ctx, call, result);
+		if (call->flags & CALL_TRACE)
+			send_syscall(call, EVENT_SYSCALL, result, now);
+		return 0;
+	}
+	if (call->flags & CALL_TRACE)
+		count_call(ctx, slot, result, now);
 	return 0;
 }
 
 /* The thread ends: its call in progress never returns. */
-static __always_inline void end_call(u32 tid)
+static __always_inline void end_call(struct call_in_progress *call)
 {
-	struct call_in_progress *call = calls.lookup(&tid);
-
-	if (!call)
-		return;
-	drop_interrupted(call, tid);
+	drop_interrupted(call, call->tid);
 	if (call->state == CALL_ENTERED && call->flags & CALL_TRACE && !still_waiting(call))
-		send_syscall(call, EVENT_SYSCALL_UNFINISHED, 0);
-	calls.delete(&tid);
+		send_syscall(call, EVENT_SYSCALL_UNFINISHED, 0, bpf_ktime_get_ns());
 }
 
-/* The exec after which a process is no longer a target. */
-static __always_inline void finish_call(u32 tid)
-{
-	struct call_in_progress *call = calls.lookup(&tid);
+#ifdef RECORD
+#define SIGKILL 9
 
-	if (!call || call->state != CALL_ENTERED)
+int call_signal(struct signal_context *ctx)
+{
+	struct slot *slot = find_slot(own_stack((void *)bpf_get_current_task()));
+	struct open_call open = {};
+
+	if (!slot || !slot->is_target || slot->flags & (TARGET_WAITING | TARGET_HEAP_ONLY))
+		return 0;
+	if (ctx->number == SIGKILL) /* also of each thread when its process ends; its end tells */
+		return 0;
+	if (!open_event(slot, &open, EVENT_SIGNAL, ctx->number))
+		return 0;
+	signal_info(ctx, open.record->arguments);
+	close_call(&open, slot->tgid);
+	return 0;
+}
+#endif
+
+/* The exec after which a process is no longer a target. */
+static __always_inline void finish_call(struct call_in_progress *call)
+{
+	if (call->state != CALL_ENTERED)
 		return;
 	call->state = CALL_NONE;
 	if (call->flags & CALL_TRACE)
-		send_syscall(call, EVENT_SYSCALL, 0);
+		send_syscall(call, EVENT_SYSCALL, 0, bpf_ktime_get_ns());
 }
 
-/* A thread that makes an exec takes over the leader's tid, and leaves its interrupted call. */
-static __always_inline void move_call(u32 from, u32 to)
-{
-	struct call_in_progress *call = calls.lookup(&from), copy;
-
-	if (!call)
-		return;
-	drop_interrupted(call, from);
-	if (from == to)
-		return;
-	copy = *call;
-	copy.tid = to;
-	calls.update(&to, &copy);
-	calls.delete(&from);
-}

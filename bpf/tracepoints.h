@@ -10,6 +10,10 @@
 #define CLONE_VM 0x100
 #define CLONE_THREAD 0x10000
 
+/* bcc's own list of helpers may be older than these. */
+static void *(*current_task)(void) = (void *)158; /* bpf_get_current_task_btf */
+static void *(*registers_of)(void *task) = (void *)175; /* bpf_task_pt_regs: Linux 5.15 */
+
 #ifdef PERF_TRACEPOINTS
 
 struct enter_context {
@@ -38,9 +42,19 @@ struct exec_context {
 	u32 old_tid;
 };
 
-/* bcc's own list of helpers may be older than these. */
-static void *(*current_task)(void) = (void *)158; /* bpf_get_current_task_btf */
-static void *(*registers_of)(void *task) = (void *)175; /* bpf_task_pt_regs */
+struct signal_context {
+	u64 reserved;
+	u32 number;
+	u32 error;
+	u32 code;
+};
+
+/* What perf's record has of the siginfo_t: the members are in the same order. */
+static __always_inline void signal_info(struct signal_context *ctx, u64 *info)
+{
+	info[0] = ctx->number | (u64)ctx->error << 32;
+	info[1] = ctx->code;
+}
 
 /* The registers with which the thread entered the kernel. */
 static __always_inline struct pt_regs *caller_registers(void *ctx)
@@ -60,6 +74,11 @@ static __always_inline u32 new_tid(struct newtask_context *ctx)
 
 #define CLONE_PARENT 0x8000
 #define YOUNGER_SIBLINGS 16 /* added meanwhile: other threads' children, orphans */
+
+static __always_inline u64 stack_at_call(void *ctx)
+{
+	return stack_of_pointer(registers_of(current_task()));
+}
 
 /* The new process, one of the youngest children of its parent; NULL for a thread. */
 static __always_inline void *new_process(struct newtask_context *ctx)
@@ -104,6 +123,16 @@ struct exec_context {
 	u64 old_tid;
 };
 
+struct signal_context {
+	u64 number;
+	u64 info;
+};
+
+static __always_inline void signal_info(struct signal_context *ctx, u64 *info)
+{
+	bpf_probe_read_kernel(info, 6 * sizeof(u64), (void *)ctx->info);
+}
+
 static __always_inline struct pt_regs *caller_registers(struct enter_context *ctx)
 {
 	return (struct pt_regs *)ctx->registers;
@@ -112,6 +141,12 @@ static __always_inline struct pt_regs *caller_registers(struct enter_context *ct
 static __always_inline struct pt_regs *exit_registers(struct exit_context *ctx)
 {
 	return (struct pt_regs *)ctx->registers;
+}
+
+/* Of a system call's context; the registers are the first member of both. */
+static __always_inline u64 stack_at_call(void *ctx)
+{
+	return stack_of(((struct enter_context *)ctx)->registers);
 }
 
 static __always_inline u32 new_tid(struct newtask_context *ctx)

@@ -21,10 +21,13 @@ import numpy as np
 from kwatch.kernel.cpus import online_cpus
 from kwatch.model.options import TraceOptions
 from kwatch.programs.loader import Programs
-from kwatch.programs.sources import EVENT_SOURCES, EventSource
-from kwatch.rings.bpf_ring import BpfRings
+from kwatch.programs.sources import CALL_SUMS, EVENT_SOURCES, SYSCALLS, TAKE_YOUNG
+from kwatch.rings.call_areas import CallAreas
+from kwatch.rings.call_sums import CallSumTables
+from kwatch.rings.data_rings import DataRings, event_of, ring_size
+from kwatch.rings.mapped_ring import Doorbell
 from kwatch.rings.perf_ring import Control, ControlRecord, LostRecord, PerfRings, control_records
-from kwatch.wire import events
+from kwatch.rings.young_blocks import YoungBlocks
 from kwatch.wire.events import Batch, Loss
 
 _CONTROL_SIZE = 1 << 20
@@ -46,7 +49,8 @@ class Drained:
     """One batch: control and stack records in order of time, and events by source.
 
     The events of an ordered source (kwatch.programs.sources) are one array in order of time; the
-    events of another source are one array for each CPU. They are views of the rings.
+    events of another source are one array for each CPU. They are views of the rings. CALL_SUMS are
+    what system calls have added to their sums.
     `is_crowded`: system-wide, there are more control records than can be applied in time.
     """
 
@@ -64,11 +68,29 @@ class Stream:
         maps = programs.maps
         named = options.names_programs
         self._control = PerfRings(maps["control_ring"], _CONTROL_SIZE, mappings=named)
+        areas = maps.get("capture_areas")
+        self.areas = (
+            CallAreas(areas, maps["capture_area"], maps["area_positions"]) if areas else None
+        )
         self._rings = {
-            source: BpfRings(maps[source.ring], options.buffer, event_of(source, options))
+            source: DataRings(
+                maps[source.ring],
+                maps.get(source.positions),
+                ring_size(source, options),
+                event_of(source, options),
+                self.areas.release if self.areas is not None and source.name == SYSCALLS else None,
+            )
             for source in EVENT_SOURCES
             if source.ring in maps
         }
+        self._young: YoungBlocks | None = None
+        if "young_blocks" in maps:
+            taker = programs.programs[TAKE_YOUNG]
+            self._young = YoungBlocks(maps, taker, options.alloc_totals)
+        tables = maps.get("call_sum_tables")
+        self._sums = CallSumTables(tables, maps["call_sum_state"]) if tables is not None else None
+        doorbell = maps.get("doorbell")
+        self._doorbell = Doorbell(doorbell.fd) if doorbell is not None else None
         stacks = maps.get("stack_ring")
         size = _stack_ring_size()
         self._stacks = PerfRings(stacks, size, size // 4) if stacks else None
@@ -90,6 +112,8 @@ class Stream:
         for ring in self._rings.values():
             for fd in ring.descriptors:
                 self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
+        if self._doorbell is not None:
+            self._poll.register(self._doorbell.fd, select.EPOLLIN)
 
     def watch(self, fd: int) -> None:
         """Makes `wait` also return when this descriptor is readable."""
@@ -118,12 +142,19 @@ class Stream:
         self._late_control += new
         return new
 
-    def deliver(self, apply: Callable[[Drained], None], with_stacks: bool = True) -> None:
+    def deliver(
+        self,
+        apply: Callable[[Drained], None],
+        with_stacks: bool = True,
+        with_sums: bool = False,
+    ) -> None:
         """Delivers everything that happened until now; `apply` must not keep views of it.
 
-        Without `with_stacks`, stack records stay in their ring, which may fill up.
+        Without `with_stacks`, stack records stay in their ring, which may fill up. Without
+        `with_sums`, sums of system calls may be a second old, but not those of processes that end.
         """
-        self._deliver(apply, self._now(), with_stacks=with_stacks)
+        whole = with_sums or (self._sums is not None and self._sums.are_due)
+        self._deliver(apply, self._now(), with_stacks=with_stacks, with_sums=whole)
 
     def deliver_rest(
         self, apply: Callable[[Drained], None], is_wanted: Callable[[], bool] = lambda: True
@@ -140,11 +171,17 @@ class Stream:
                 time.sleep(0)
         left = {Loss[source.loss]: ring.left for source, ring in self._rings.items()}
         self.undelivered.update(left)
+        if self._young is not None:
+            self.undelivered[Loss.HEAP_RING_FULL] += self._young.left(now)
+        if self._sums is not None:
+            self.undelivered[Loss.SYSCALL_RING_FULL] += self._sums.left
         # Later records are about other processes: kwatch traces nothing any more.
         unread = (*self._late_control, *self._drain_control())
         self.undelivered[Loss.CONTROL_RING_FULL] += sum(one.time_ns < now for one in unread)
 
     def _now(self) -> int:
+        if self._doorbell is not None:
+            self._doorbell.silence()
         for ring in self._rings.values():
             ring.mark()
         return time.monotonic_ns()
@@ -155,22 +192,29 @@ class Stream:
         now: int,
         patient: bool = True,
         with_stacks: bool = True,
+        with_sums: bool = True,
     ) -> int:
         """Delivers a batch; returns the time until which it is complete.
 
         `now` is the last result of `_now`. If not `patient`, events that are younger than a hidden
         event are delivered too.
         """
+        if self._young is not None:
+            self._young.take()
         complete = min(ring.complete_until(now) for ring in self._rings.values())
         control, cut = self._control_until(complete if patient else now)
         stacks = self.read_stacks(cut) if with_stacks else []
         drained = Drained(control, stacks, is_crowded=self._is_crowded)
         for source, ring in self._rings.items():
             batches = ring.read(cut, marked=cut == now)
+            if source.ordered and self._young is not None:
+                batches.append(self._young.read(cut))
             if source.ordered:
                 drained.ordered[source.name] = _in_order(batches)
             else:
                 drained.unordered[source.name] = batches
+        if self._sums is not None:  # after the records of exits
+            drained.unordered[CALL_SUMS] = [self._sums.read(cut, control, with_sums)]
         apply(drained)
         for ring in self._rings.values():
             ring.release()
@@ -234,16 +278,10 @@ class Stream:
 
     def close(self) -> None:
         self._poll.close()
-        for ring in (self._control, *self._rings.values(), self._stacks):
-            if ring is not None:
-                ring.close()
-
-
-def event_of(source: EventSource, options: TraceOptions) -> np.dtype[np.void]:
-    """The dtype of a source's events."""
-    name = "STACKED_SYSCALL" if source.event == "SYSCALL" and options.call_stacks else source.event
-    dtype: np.dtype[np.void] = getattr(events, name)
-    return dtype
+        rings = *self._rings.values(), self._stacks, self._sums, self._young, self.areas
+        for part in (self._control, *rings, self._doorbell):
+            if part is not None:
+                part.close()
 
 
 def _stack_ring_size() -> int:
@@ -254,6 +292,7 @@ def _stack_ring_size() -> int:
 
 def _in_order(batches: list[Batch]) -> Batch:
     """Merges the batches in order of time. A single batch that is in order is not copied."""
+    batches = [batch for batch in batches if len(batch)]
     if not batches:
         return _NO_EVENTS
     whole = batches[0] if len(batches) == 1 else np.concatenate(batches)

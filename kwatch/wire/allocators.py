@@ -26,6 +26,15 @@ class AllocatorFunction:
         """Whether the function has a result."""
         return self.signature not in _RELEASES
 
+    @property
+    def turn(self) -> int:
+        """When its entry is probed: first what only ends blocks, then what ends and begins them.
+
+        A running program calls the functions meanwhile. If the beginning of a block is seen, its
+        end must be seen too.
+        """
+        return 0 if not self.returns else 1 if self.signature in _RESIZES else 2
+
 
 #: A file must define at least one name of each group.
 Required = tuple[tuple[str, ...], ...]
@@ -49,6 +58,7 @@ class AllocatorFamily:
 
 
 _RELEASES = (AllocSignature.FREE, AllocSignature.DELETE, AllocSignature.HEAP_FREE)
+_RESIZES = tuple(each for each in AllocSignature if "REALLOC" in each.name or "RESIZE" in each.name)
 
 
 def _operators() -> list[AllocatorFunction]:

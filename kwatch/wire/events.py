@@ -12,10 +12,18 @@ COMM_LEN = 16
 STACK_CHUNK = 16
 MAX_FRAMES = 256
 STACK_COPY = 4096
+REGISTERS = 32
 
 #: Lower stack ids have no frames: they are the index of an allocator function plus one, or a
 #: NoCallStack of a system call.
 STACK_IDS = 256
+
+#: Pieces of a program's memory in a record of a call: kwatch.syscalls.capture_format.
+PIECES = 13
+#: The length of one that was not captured.
+NO_PIECE = 0xFFFF
+#: Lower bits of `place`; those above have the number of the CPU.
+PLACE_BITS = 48
 
 #: One batch of records of a single ring: a structured array.
 Batch = npt.NDArray[np.void]
@@ -27,20 +35,28 @@ class EventType(enum.IntEnum):
     SYSCALL_UNFINISHED = 2
     ALLOC = 3
     FREE = 4
-    REALLOC_RELEASE = 5
-    REALLOC_KEEP = 6
-    ALLOC_FAILED = 7
-    MAP = 8
-    UNMAP = 9
-    BRK = 10
-    FORK = 11
-    EXEC = 12
-    EXIT = 13
-    CODE_UNMAPPED = 14
-    STACK = 15
-    STACK_MEMORY = 16
-    CALL_STACK = 17
-    DISPATCH = 18
+    REUSED = 5
+    REALLOC_RELEASE = 6
+    REALLOC_KEEP = 7
+    ALLOC_FAILED = 8
+    PAIRS = 9
+    RELEASES = 10
+    MAP = 11
+    UNMAP = 12
+    BRK = 13
+    FORK = 14
+    EXEC = 15
+    EXIT = 16
+    CODE_UNMAPPED = 17
+    STACK = 18
+    STACK_MEMORY = 19
+    CALL_STACK = 20
+    DISPATCH = 21
+    LAST_REGISTERS = 22
+    CALL_ENTRY = 23
+    THREAD_END = 24
+    SIGNAL = 25
+    CALL_IN_PROGRESS = 26
 
 
 def event_type(record: bytes) -> int:
@@ -51,6 +67,20 @@ def event_type(record: bytes) -> int:
 def types_of(batch: Batch) -> Types:
     """The types of the records as one array: to read them once saves passes over the records."""
     return np.ascontiguousarray(batch["type"])
+
+
+def count_events(batch: Batch) -> int:
+    """How many events the records of a source stand for: all calls of a sum, two for each block of
+    PAIRS.
+
+    RELEASES and REUSED are about the same blocks.
+    """
+    if "calls" in (batch.dtype.names or ()):
+        return int(batch["calls"].sum())
+    types = batch["type"]
+    blocks = int(batch["tid"][types == EventType.PAIRS].sum(dtype=np.int64))
+    others = np.isin(types, (EventType.PAIRS, EventType.RELEASES, EventType.REUSED))
+    return len(batch) - int(np.count_nonzero(others)) + 2 * blocks
 
 
 class Abi(enum.IntEnum):
@@ -66,15 +96,24 @@ class Loss(enum.IntEnum):
     HEAP_RING_FULL = 1
     CONTROL_RING_FULL = 2
     STACK_RING_FULL = 3
-    CALLS_MAP_FULL = 4
-    THREADS_MAP_FULL = 5
-    TARGETS_MAP_FULL = 6
-    RESULT_UNREADABLE = 7
-    STACK_MEMORY_RING_FULL = 8
-    STACK_SCRATCH_BUSY = 9
-    HEAP_CALL_ABANDONED = 10
-    SHARED_HEAP_UNSEEN = 11
-    MAIN_THREAD_ENDED = 12
+    SLOTS_FULL = 4
+    TARGETS_MAP_FULL = 5
+    RESULT_UNREADABLE = 6
+    STACK_MEMORY_RING_FULL = 7
+    STACK_SCRATCH_BUSY = 8
+    HEAP_CALL_ABANDONED = 9
+    SHARED_HEAP_UNSEEN = 10
+    MAIN_THREAD_ENDED = 11
+    CALL_CONTENT = 12
+    THREAD_EVENT = 13
+
+
+class RecordedFlag(enum.IntFlag):
+    """`flags` of a CALL."""
+
+    ENTRY = 1
+    BYTES = 2
+    LOST = 4
 
 
 class ForkKind(enum.IntEnum):
@@ -115,11 +154,28 @@ SYSCALL = np.dtype(
         ("duration_ns", "u8"),
         ("result", "i8"),
         ("tgid", "u4"),
-        ("reserved", "u4"),
+        ("lap", "u4"),
     ]
 )
 
 STACKED_SYSCALL = np.dtype([*SYSCALL.descr, ("stack", "u8")])
+
+#: The records of the syscall rings when each call is recorded.
+CALL = np.dtype(
+    [
+        *SYSCALL.descr,
+        ("arguments", "u8", 6),
+        ("ip", "u8"),
+        ("place", "u8"),
+        ("seq", "u4"),
+        ("flags", "u2"),
+        ("pieces", "u2", PIECES),
+        ("comm", f"S{COMM_LEN}"),
+        ("cgroup_id", "u8"),
+        ("uid", "u4"),
+        ("entry_tid", "u4"),
+    ]
+)
 
 HEAP = np.dtype(
     [
@@ -132,7 +188,7 @@ HEAP = np.dtype(
         ("size", "u8"),
         ("stack", "u8"),
         ("tgid", "u4"),
-        ("reserved2", "u4"),
+        ("lap", "u4"),
     ]
 )
 
@@ -167,6 +223,7 @@ EXIT = np.dtype(
         ("comm", f"S{COMM_LEN}"),
     ]
 )
+LAST_REGISTERS = np.dtype([*CONTROL.descr, ("tid", "u4"), ("registers", "u8", REGISTERS)])
 STACK = np.dtype(
     [
         *CONTROL.descr,

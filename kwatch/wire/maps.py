@@ -16,7 +16,10 @@ CALL_ROLE_SHIFT = 4
 SOCKETCALL_NUMBERS = 960
 IPC_NUMBERS = 984
 MAX_PATTERNS = 8
+#: Bytes of one capture: an area has so many more than its size.
+MAX_CAPTURE = 0x20000
 COOKIE_SIGNATURE_SHIFT = 8
+COOKIE_PASSES_NOTHING = 1 << 15
 COOKIE_MOVED_SHIFT = 16
 COOKIE_MOVED_BITS = 6
 COOKIE_FILE_SHIFT = 40
@@ -24,6 +27,32 @@ COOKIE_PUSHED_SHIFT = 56
 MAX_ARGUMENTS = 4
 #: Files with an allocator that are told apart, each time that one is attached.
 MAX_PROBED_FILES = 16384
+SLOT_BITS = 14
+#: Of threads, and behind them those of further threads.
+SLOTS = 2 << SLOT_BITS
+SPILLED_SLOTS = 16384
+#: System calls are summed up in so many places for each CPU: see bpf/call_sums.h.
+CALL_SUMS = 1024
+#: Buckets of the histogram in one of them.
+SUM_BUCKETS = 64
+SUM_NUMBER_SHIFT = 8
+SUM_RANGE_SHIFT = 24
+SUM_RETIRED = 1 << 30
+SUM_IN_USE = 1 << 31
+#: Processes whose pids have the same lower bits share a switch: see bpf/release_stacks.h.
+RELEASE_SWITCHES = 1024
+#: Processes whose memory is held.
+MAX_HELD = 64
+#: Threads of such a process whose registers are recorded at its end.
+MAX_LAST_REGISTERS = 1024
+
+#: The table of bpf/young_blocks.h: its entries, those of a group, and counters of forks.
+YOUNG_BLOCKS_ROOM = 16384
+YOUNG_SUMS_ROOM = 2048
+YOUNG_ENTRIES = YOUNG_BLOCKS_ROOM + YOUNG_SUMS_ROOM
+YOUNG_GROUP = 512
+YOUNG_GROUPS = YOUNG_ENTRIES // YOUNG_GROUP
+YOUNG_FORKS = 1024
 
 SHARD_SHIFT = 16
 #: Rows of unwind tables in one shard.
@@ -55,6 +84,7 @@ class CallState(enum.IntEnum):
     ENTERED = 1
     BEGAN_EARLIER = 2
     BORN = 3
+    UNSEEN = 4
 
 
 class SpecialRole(enum.IntEnum):
@@ -66,6 +96,14 @@ class SpecialRole(enum.IntEnum):
     NEVER_FAILS = 3
     SOCKETCALL = 4
     IPC = 5
+
+
+class PieceFlag(enum.IntFlag):
+    """Flags of a row of the capture plan beside those of kwatch.syscalls.capture_format."""
+
+    AT_ENTRY = 16
+    AT_EXIT = 32
+    ON_ERROR = 64
 
 
 class MemoryRole(enum.IntEnum):
@@ -151,8 +189,112 @@ class CallInProgress(ctypes.Structure):
         ("interrupted", ctypes.c_uint8),
         ("mapping", ctypes.c_uint8),
         ("records", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
+        ("in_window", ctypes.c_uint32),
     )
+
+
+class RecordedCall(ctypes.Structure):
+    """Behind a CallInProgress and its stack, if calls are recorded."""
+
+    _fields_ = (
+        ("arguments", ctypes.c_uint64 * 6),
+        ("ip", ctypes.c_uint64),
+        ("seq", ctypes.c_uint32),
+        ("flags", ctypes.c_uint16),
+        ("missing", ctypes.c_uint16),
+        ("comm", ctypes.c_char * 16),
+        ("cgroup_id", ctypes.c_uint64),
+        ("uid", ctypes.c_uint32),
+        ("tid", ctypes.c_uint32),
+    )
+
+
+class Slot(ctypes.Structure):
+    """The first members of a slot: more may follow, such as the thread's allocator call."""
+
+    _fields_ = (
+        ("stack", ctypes.c_uint64),
+        ("task", ctypes.c_uint64),
+        ("generation", ctypes.c_uint64),
+        ("tid", ctypes.c_uint32),
+        ("tgid", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("owner", ctypes.c_uint32),
+        ("is_target", ctypes.c_uint8),
+        ("is_spilled", ctypes.c_uint8),
+        ("window", ctypes.c_uint16),
+        ("serial", ctypes.c_uint32),
+        ("call", CallInProgress),
+    )
+
+
+class CaptureKey(ctypes.Structure):
+    """`number`: abi * CALL_NUMBERS + the call's."""
+
+    _fields_ = (("number", ctypes.c_uint32), ("command", ctypes.c_uint32))
+
+
+class RingPosition(ctypes.Structure):
+    """Of one CPU's ring; `tail` is the reader's, and in a cache line of its own."""
+
+    _fields_ = (
+        ("head", ctypes.c_uint64),
+        ("mask", ctypes.c_uint64),
+        ("shift", ctypes.c_uint64),
+        ("wake", ctypes.c_uint64),
+        ("reserved", ctypes.c_uint64 * 4),
+        ("tail", ctypes.c_uint64),
+        ("reserved2", ctypes.c_uint64 * 7),
+    )
+
+
+class SlotState(ctypes.Structure):
+    _fields_ = (
+        ("address", ctypes.c_uint64),
+        ("spilled", ctypes.c_uint64),
+        ("generation", ctypes.c_uint64),
+    )
+
+
+class YoungState(ctypes.Structure):
+    _fields_ = (("by_stack", ctypes.c_uint64), ("is_used", ctypes.c_uint64 * YOUNG_GROUPS))
+
+
+class CallSumKey(ctypes.Structure):
+    """`process`: the tgid, and in the upper half the serial of the target; 0: free."""
+
+    _fields_ = (
+        ("process", ctypes.c_uint64),
+        ("call", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    )
+
+
+class CallSum(ctypes.Structure):
+    """`time_ns`: at the return of the first call."""
+
+    _fields_ = (
+        ("time_ns", ctypes.c_uint64),
+        ("total_ns", ctypes.c_uint64),
+        ("max_ns", ctypes.c_uint64),
+        ("errors", ctypes.c_uint64),
+        ("reserved", ctypes.c_uint64 * 4),
+        ("buckets", ctypes.c_uint64 * SUM_BUCKETS),
+    )
+
+
+class CallSums(ctypes.Structure):
+    """Of one CPU; a sum has the place of its key."""
+
+    _fields_ = (("keys", CallSumKey * CALL_SUMS), ("sums", CallSum * CALL_SUMS))
+
+
+class CallSumState(ctypes.Structure):
+    _fields_ = (("window", ctypes.c_uint64), ("is_full", ctypes.c_uint64))
+
+
+class NotedThread(ctypes.Structure):
+    _fields_ = (("tgid", ctypes.c_uint32), ("state", ctypes.c_uint32))
 
 
 class InterruptedCall(ctypes.Structure):
