@@ -14,7 +14,7 @@ from kwatch.wire.events import Batch, EventType, Types
 
 
 class BlockEvents(NamedTuple):
-    """ALLOC, FREE, REALLOC_RELEASE and REALLOC_KEEP events, in order of time.
+    """ALLOC, FREE, REUSED, REALLOC_RELEASE and REALLOC_KEEP events, in order of time.
 
     Columns that are read for few events only are views of the records.
     """
@@ -28,6 +28,16 @@ class BlockEvents(NamedTuple):
 
     def at(self, index: Index) -> BlockEvents:
         return BlockEvents(self.types[index], *self.blocks(index), self.tids[index])
+
+    def with_reused(self) -> tuple[BlockEvents, Index]:
+        """With an ALLOC and a FREE in place of each REUSED event, and where these begin."""
+        is_reused = self.types == EventType.REUSED
+        if not is_reused.any():
+            return self, np.empty(0, np.intp)
+        events = self.at(np.repeat(np.arange(len(self.types)), 1 + is_reused))
+        begun = np.flatnonzero(events.types == EventType.REUSED)[::2]
+        events.types[begun], events.types[begun + 1] = EventType.ALLOC, EventType.FREE
+        return events, begun
 
     def blocks(self, index: Index) -> Blocks:
         """The blocks that ALLOC events began."""

@@ -119,14 +119,20 @@ class LiveBlocks:
 
     def discard(self, addresses: U64) -> tuple[int, int]:
         """Removes the live blocks at these addresses. Returns their number and bytes."""
-        count = total = 0
-        for run, _, at in self._hits(addresses):
-            count += len(at)
+        known, total = self.end(addresses)
+        return int(np.count_nonzero(known)), total
+
+    def end(self, addresses: U64) -> tuple[Mask, int]:
+        """The same. Returns at which of the addresses a block was live, and the bytes."""
+        known = np.zeros(len(addresses), bool)
+        total = 0
+        for run, which, at in self._hits(addresses):
+            known[which] = True
             total += int(run.columns.sizes[at].sum())
             run.end(at)
         self._bytes -= total
         self._runs = [run for run in self._runs if run.live]
-        return count, total
+        return known, total
 
     def arrays(self) -> Blocks:
         """All live blocks by address, as read-only views of the columns of this object."""

@@ -49,9 +49,12 @@ class CallCells:
 
     def cells_of(self, slots: Index, heads: U32, ranges: _I32) -> Index:
         """The cell of each event, from its slot, `heads_of` and range. Makes cells as needed."""
+        return self.cells_of_calls(slots, heads >> np.uint32(_TYPE_BITS), ranges)
+
+    def cells_of_calls(self, slots: Index, calls: U32, ranges: _I32) -> Index:
+        """The same from each event's nr << 8 | abi, which may be changed."""
         if len(slots) == 0:
             return np.empty(0, np.intp)
-        calls = heads >> np.uint32(_TYPE_BITS)
         np.minimum(calls, np.uint32(_LAST), out=calls)
         self._widen(int(slots.max()) + 1, len(self._calls))
         cells = self._look_up(slots, calls, ranges)
@@ -92,8 +95,8 @@ class CallCells:
         places = np.flatnonzero(row >= 0)
         columns, ranges = np.divmod(places, RANGES)
         calls = np.array([self._calls[column] for column in columns.tolist()], np.uint32)
-        heads = calls << np.uint32(_TYPE_BITS)
-        cells = self.cells_of(np.full(len(places), into), heads, ranges.astype(np.int32))
+        into_slots = np.full(len(places), into)
+        cells = self.cells_of_calls(into_slots, calls, ranges.astype(np.int32))
         return row[places].astype(np.intp), cells
 
     def _places(self, slots: Index, calls: U32, ranges: _I32) -> Index:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from kwatch.aggregate.block_classes import BlockClasses
 from kwatch.aggregate.block_events import BlockEvents, block_events
 from kwatch.aggregate.blocks import Blocks, LiveBlocks, Mask
-from kwatch.aggregate.order import U64
+from kwatch.aggregate.older_frees import OlderFrees
+from kwatch.aggregate.order import U64, Index
 from kwatch.aggregate.outstanding import GroupStacks, Limits, amount, outstanding
-from kwatch.aggregate.pairs import cancel_pairs
+from kwatch.aggregate.pairs import cancel_pairs, completed
 from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
+from kwatch.aggregate.releases import ReleaseTotals
 from kwatch.aggregate.totals import AllocTotals
 from kwatch.model.snapshot import HeapStats, StackTotals
 from kwatch.wire.events import Batch, EventType, Types
@@ -18,6 +21,9 @@ from kwatch.wire.events import Batch, EventType, Types
 #: Events processed at a time, to limit memory. A large chunk is faster: a block that begins and
 #: ends in the same chunk costs least.
 _CHUNK = 1 << 18
+
+#: Bytes that an allocator adds to a small block, at most.
+BLOCK_OVERHEAD = 32
 
 _NO_LIMITS = Limits()
 
@@ -33,18 +39,23 @@ class HeapAccount:
     free was not seen. A realloc ends its block at entry; if it fails, the block is restored. With
     `by_stack`, the account also counts what each stack has allocated. `peak_bytes` and
     `peak_blocks` are the most that were live at a time, up to what a chunk of events has released.
+    `older_frees` are the unknown frees that may be of blocks from before the attach.
+    While `learns_releases`, `releases` counts what each stack of a free has released.
     """
 
     def __init__(self, by_stack: bool = False) -> None:
         self._totals = AllocTotals() if by_stack else None
         self._live = LiveBlocks()
         self._open_reallocs: dict[int, OpenRealloc] = {}
+        self.releases = ReleaseTotals()
+        self.learns_releases = False
         self.inherited = 0
         self.allocs = 0
         self.alloc_bytes = 0
         self.frees = 0
         self.freed_bytes = 0
         self.unknown_frees = 0
+        self.older_frees = OlderFrees()
         self.failed_allocs = 0
         self.superseded = 0
         self.peak_bytes = 0
@@ -59,6 +70,11 @@ class HeapAccount:
             self._add_chunk(batch[start : start + _CHUNK], types[start : start + _CHUNK])
 
     @property
+    def live_count(self) -> int:
+        """The number of live blocks."""
+        return len(self._live)
+
+    @property
     def live_bytes(self) -> int:
         """The sum of the live blocks' sizes."""
         return self._live.bytes
@@ -67,11 +83,28 @@ class HeapAccount:
         """The live blocks by address, in read-only arrays."""
         return self._live.arrays()
 
+    def held_blocks(self) -> Blocks:
+        """The live blocks, in no order, with those that a realloc in progress has released."""
+        live = self.live_blocks()
+        if not self._open_reallocs:
+            return live
+        opened = [each.block for each in self._open_reallocs.values()]
+        return Blocks(*map(np.concatenate, zip(live, *opened, strict=True)))
+
+    def has_blocks(self, now_ns: int, limits: Limits) -> bool:
+        """Whether a block is within the limits."""
+        return amount(self._live.arrays(), now_ns, limits)[0] > 0
+
     def snapshot(
-        self, now_ns: int, limits: Limits = _NO_LIMITS, same: GroupStacks | None = None
+        self,
+        now_ns: int,
+        limits: Limits = _NO_LIMITS,
+        same: GroupStacks | None = None,
+        scan: BlockClasses | None = None,
     ) -> HeapStats:
         """The state now. `stacks`, without frames, lists the blocks within the limits; the other
-        fields cover all blocks. `now_ns` is on the clock of the events.
+        fields cover all blocks. `now_ns` is on the clock of the events. `scan`: the classes of the
+        blocks.
         """
         live = self._live.arrays()
         young_limits = limits._replace(young=True)
@@ -90,8 +123,8 @@ class HeapAccount:
             superseded=self.superseded,
             young_bytes=young_bytes,
             young_blocks=young_blocks,
-            stacks=outstanding(live, now_ns, limits, same),
-            young_stacks=outstanding(live, now_ns, young_limits, same) if is_much else (),
+            stacks=outstanding(live, now_ns, limits, same, scan),
+            young_stacks=outstanding(live, now_ns, young_limits, same, scan) if is_much else (),
         )
 
     def by_stack(self) -> list[StackTotals]:
@@ -101,6 +134,14 @@ class HeapAccount:
         """
         totals = AllocTotals() if self._totals is None else self._totals
         return totals.with_live(self._live.arrays())
+
+    @property
+    def explained_bytes(self) -> int:
+        """How much memory the blocks that were live at a time can have needed.
+
+        Allocators round sizes up and keep what was freed.
+        """
+        return self.peak_bytes * 3 // 2 + self.peak_blocks * BLOCK_OVERHEAD
 
     def fork(self) -> HeapAccount:
         """The account of a new child: it has the live blocks, and its counts are 0."""
@@ -112,19 +153,49 @@ class HeapAccount:
 
     def exec(self) -> None:
         """Starts again at zero: a new program has a new heap."""
+        learns_releases = self.learns_releases
         vars(self).update(vars(HeapAccount(self._totals is not None)))
+        self.learns_releases = learns_releases
 
     def _add_chunk(self, batch: Batch, types: Types) -> None:
         events = block_events(batch, types)
+        largest = 0
         if len(events.types) < len(types):
             self.failed_allocs += int(np.count_nonzero(types == EventType.ALLOC_FAILED))
-        if self._open_reallocs or events.types.max(initial=0) > EventType.FREE:
+            largest = self._add_pairs(batch[types == EventType.PAIRS])
+            if self.learns_releases:
+                self._add_releases(batch[types == EventType.RELEASES])
+        if self._open_reallocs or events.types.max(initial=0) > EventType.REUSED:
             events = self._settle_reallocs(events)
         if len(events.types):
-            self._apply(events)
+            self._apply(events, largest)
+        else:
+            self._note_peak(0, 0, largest)
 
-    def _apply(self, events: BlockEvents) -> None:
-        """Counts the events. Every type but ALLOC is a release."""
+    def _add_pairs(self, pairs: Batch) -> int:
+        """Counts blocks that the kernel has seen begin and end; returns the largest size."""
+        if not len(pairs):
+            return 0
+        counts, sizes = pairs["tid"].astype(np.int64), pairs["size"]
+        blocks, size = int(counts.sum()), int(sizes.sum())
+        self.allocs += blocks
+        self.frees += blocks
+        self.alloc_bytes += size
+        self.freed_bytes += size
+        if self._totals is not None:
+            self._totals.add(pairs["stack"], sizes, counts)
+        return int(pairs["address"].max())
+
+    def _add_releases(self, sums: Batch) -> None:
+        counts = sums["tid"].astype(np.int64)
+        self.releases.add(sums["stack"], sums["address"], sums["size"], counts)
+
+    def _apply(self, events: BlockEvents, largest: int) -> None:
+        """Counts the events. Every type but ALLOC is a release.
+
+        `largest`: the size of a block of the same chunk that has no events.
+        """
+        events, reused = events.with_reused()
         is_alloc = events.types == EventType.ALLOC.value  # an IntEnum makes numpy widen the types
         left = cancel_pairs(events.addresses, is_alloc)
         allocs = int(np.count_nonzero(is_alloc))
@@ -132,32 +203,49 @@ class HeapAccount:
         blocks = events.blocks(left.begun)
         self.allocs += allocs
         self.alloc_bytes += alloc_bytes
-        if self._totals is not None:
-            self._totals.add(events.stacks[is_alloc], events.sizes[is_alloc])
         self.frees += allocs - len(left.begun) - len(left.superseded)
+        self.allocs -= len(reused)  # PAIRS have counted them
+        self.frees -= len(reused)
+        if self._totals is not None:
+            is_counted = is_alloc.copy()
+            is_counted[reused] = False
+            self._totals.add(events.stacks[is_counted], events.sizes[is_counted])
         self.freed_bytes += alloc_bytes - int(blocks.sizes.sum())
         self.freed_bytes -= int(events.sizes[left.superseded].sum())
         self.unknown_frees += left.repeated
         self.superseded += len(left.superseded)
         self.superseded += self._live.discard(events.addresses[left.passing])[0]
-        self._note_peak(events, blocks)
+        largest = max(largest, int(events.sizes.max()))
+        self._note_peak(len(blocks.sizes), int(blocks.sizes.sum()), largest)
+        if self.learns_releases:
+            self._learn_releases(events, is_alloc, left.ended)
         self._end(events.addresses[left.ended])
         self._begin(blocks)
 
-    def _note_peak(self, events: BlockEvents, begun: Blocks) -> None:
+    def _note_peak(self, begun: int, begun_bytes: int, largest: int) -> None:
         """Counts the largest block of the chunk, too: it may have ended in the same chunk."""
-        size = self._live.bytes + int(begun.sizes.sum()) + int(events.sizes.max(initial=0))
-        self.peak_bytes = max(self.peak_bytes, size)
-        self.peak_blocks = max(self.peak_blocks, len(self._live) + len(begun.sizes))
+        self.peak_bytes = max(self.peak_bytes, self._live.bytes + begun_bytes + largest)
+        self.peak_blocks = max(self.peak_blocks, len(self._live) + begun)
+
+    def _learn_releases(self, events: BlockEvents, is_alloc: Mask, ended: Index) -> None:
+        """`ended`: the releases of blocks that began before the chunk and are still live."""
+        begun, released = completed(events.addresses, is_alloc)
+        stacks, times = events.stacks, events.times
+        self.releases.add(stacks[begun], stacks[released], times[released] - times[begun])
+        known, _, allocs, began = self._live.find(events.addresses[ended])
+        ended = ended[known]
+        self.releases.add(allocs[known], stacks[ended], times[ended] - began[known])
 
     def _begin(self, blocks: Blocks) -> None:
         self.superseded += self._live.insert(*blocks)
 
     def _end(self, addresses: U64) -> None:
-        known, total = self._live.discard(addresses)
-        self.frees += known
+        known, total = self._live.end(addresses)
+        unknown = addresses[~known]
+        self.frees += len(addresses) - len(unknown)
         self.freed_bytes += total
-        self.unknown_frees += len(addresses) - known
+        self.unknown_frees += len(unknown)
+        self.older_frees.add(unknown)
 
     def _settle_reallocs(self, events: BlockEvents) -> BlockEvents:
         """Undoes the releases of failed reallocs. Returns all other events but REALLOC_KEEP."""

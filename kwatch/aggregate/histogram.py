@@ -46,9 +46,16 @@ def value_of(bucket: int) -> int:
     return int(math.ldexp(1 + (step + 0.5) / (1 << _BUCKETS_LOG2), octave + _LOWEST_LOG2))
 
 
-def percentile(counts: Counts, q: float) -> int:
-    """The duration that `q` percent of all durations do not exceed; 0 if there are none."""
-    reached = np.cumsum(counts)
-    total = int(reached[-1])
-    rank = max(math.ceil(total * q / 100), 1)
-    return value_of(int(reached.searchsorted(rank))) if total else 0
+_VALUES = np.array([value_of(bucket) for bucket in range(BUCKETS)])
+
+
+def percentiles(counts: Counts, q: int) -> npt.NDArray[np.int64]:
+    """The duration that `q` percent of all durations do not exceed, for each row of buckets.
+
+    0 where there are none.
+    """
+    reached = counts.cumsum(axis=1)
+    totals = reached[:, -1]
+    ranks = np.maximum(-(-totals * q // 100), 1)
+    buckets = (reached < ranks[:, np.newaxis]).sum(axis=1)
+    return np.where(totals > 0, _VALUES.take(buckets, mode="clip"), 0)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
+F64 = npt.NDArray[np.float64]
 
 _DIGIT = 16  # bits
 

@@ -41,3 +41,12 @@ def cancel_pairs(addresses: U64, is_alloc: Mask) -> Survivors:
         ended=order[first & ~alloc],
         repeated=int(np.count_nonzero(same & ~alloc[:-1] & ~alloc[1:])),
     )
+
+
+def completed(addresses: U64, is_alloc: Mask) -> tuple[Index, Index]:
+    """The allocations that are released in the same batch, and the release of each."""
+    order = stable_argsort(addresses)
+    addresses = addresses.take(order)
+    alloc = is_alloc.take(order)
+    at = np.flatnonzero((addresses[1:] == addresses[:-1]) & alloc[:-1] & ~alloc[1:])
+    return order[at], order[at + 1]

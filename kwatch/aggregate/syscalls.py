@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
 
 from kwatch.aggregate.call_cells import CallCells, Cell, heads_of, types_in
-from kwatch.aggregate.histogram import RANGE, RANGE_LOG2, RANGES, bucket_of, percentile
+from kwatch.aggregate.histogram import BUCKETS, RANGE, RANGE_LOG2, RANGES, bucket_of, percentiles
 from kwatch.aggregate.order import U64, Index
 from kwatch.model.snapshot import SyscallStats, SyscallSummary
 from kwatch.wire.events import Batch, EventType
@@ -69,12 +68,22 @@ class SyscallAccount:
         cells += buckets & (RANGE - 1)
         np.add.at(self._histogram, cells, 1)
 
+    def add_sums(self, sums: Batch, slots: Index) -> None:
+        """Adds sums of dtype `kwatch.aggregate.call_sums.CALL_SUM`, with their processes' slots."""
+        cells = self._cells.cells_of_calls(slots, sums["call"], sums["range"])
+        self._make_room()
+        self._count("errors", cells, sums["errors"])
+        self._count("total_ns", cells, sums["total_ns"])
+        np.maximum.at(self._counters["max_ns"], cells, sums["max_ns"])
+        histogram = self._histogram.reshape(-1, RANGE)
+        np.add.at(histogram, cells, sums["buckets"].astype(np.int64))
+
     def summary(self, slot: int, name_of: Callable[[int, int], str]) -> SyscallSummary:
         """The system calls of a process; those with the same `name_of(abi, nr)` count together."""
-        cells_of: dict[str, list[Cell]] = defaultdict(list)
-        for cell in self._cells.of_slot(slot):
-            cells_of[name_of(cell.abi, cell.nr)].append(cell)
-        stats = [self._stats(name, cells) for name, cells in cells_of.items()]
+        cells = list(self._cells.of_slot(slot))
+        of_call = {(cell.abi, cell.nr): name_of(cell.abi, cell.nr) for cell in cells}
+        rows = {name: row for row, name in enumerate(dict.fromkeys(of_call.values()))}
+        stats = self._stats(list(rows), cells, [rows[of_call[cell.abi, cell.nr]] for cell in cells])
         stats.sort(key=lambda s: (-s.total_ns, -s.calls, s.name))
         return SyscallSummary(
             calls=sum(s.calls for s in stats),
@@ -121,21 +130,25 @@ class SyscallAccount:
             self._counters[name] = np.concatenate([column, np.zeros(more, np.uint64)])
         self._histogram = np.concatenate([self._histogram, np.zeros(more * RANGE, np.int64)])
 
-    def _stats(self, name: str, cells: list[Cell]) -> SyscallStats:
+    def _stats(self, names: list[str], cells: list[Cell], rows: list[int]) -> list[SyscallStats]:
+        """Those of all names at once; `rows`: the index of each cell's name."""
         numbers = [cell.number for cell in cells]
-        sums = {key: int(column[numbers].sum()) for key, column in self._counters.items()}
-        longest = int(self._counters["max_ns"][numbers].max())
-        histogram = np.zeros((RANGES, RANGE), np.int64)
-        for cell in cells:
-            histogram[cell.range] += self._histogram.reshape(-1, RANGE)[cell.number]
-        counts = histogram.ravel()
-        return SyscallStats(
-            name=name,
-            calls=int(counts.sum()),
-            errors=sums["errors"],
-            total_ns=sums["total_ns"],
-            p50_ns=min(percentile(counts, 50), longest),
-            p99_ns=min(percentile(counts, 99), longest),
-            max_ns=longest,
-            unfinished=sums["unfinished"],
+        histogram = np.zeros((len(names), RANGES, RANGE), np.int64)
+        ranges = [cell.range for cell in cells]
+        np.add.at(histogram, (rows, ranges), self._histogram.reshape(-1, RANGE)[numbers])
+        counts = histogram.reshape(len(names), BUCKETS)
+        sums = {key: np.zeros(len(names), np.uint64) for key in _COUNTERS}
+        for key, column in self._counters.items():
+            (np.maximum if key == "max_ns" else np.add).at(sums[key], rows, column[numbers])
+        longest = sums["max_ns"].astype(np.int64)
+        columns = (
+            counts.sum(axis=1),
+            sums["errors"],
+            sums["total_ns"],
+            np.minimum(percentiles(counts, 50), longest),
+            np.minimum(percentiles(counts, 99), longest),
+            longest,
+            sums["unfinished"],
         )
+        values = zip(*(column.tolist() for column in columns), strict=True)
+        return [SyscallStats(name, *each) for name, each in zip(names, values, strict=True)]

@@ -21,11 +21,11 @@ class AllocTotals:
         self._stacks: U64 = np.empty(0, np.uint64)
         self._totals: _I64 = np.empty((2, 0), np.int64)
 
-    def add(self, stacks: U64, sizes: U64) -> None:
-        """Adds one allocation for each element."""
+    def add(self, stacks: U64, sizes: U64, counts: _I64 | None = None) -> None:
+        """Adds one allocation for each element, or with `counts` so many, of `sizes` in total."""
         if not len(stacks):
             return
-        found, totals = _by_stack(stacks, sizes)
+        found, totals = _by_stack(stacks, sizes, counts)
         at = self._stacks.searchsorted(found)
         known = np.zeros(len(found), bool)
         within = at < len(self._stacks)
@@ -49,10 +49,11 @@ class AllocTotals:
         return [StackTotals(*row) for row in rows]
 
 
-def _by_stack(stacks: U64, sizes: U64) -> tuple[U64, _I64]:
+def _by_stack(stacks: U64, sizes: U64, counts: _I64 | None = None) -> tuple[U64, _I64]:
     """The distinct stacks, sorted, with a row of their block counts and a row of their bytes."""
     found, numbers = distinct(stacks)
-    blocks = np.bincount(numbers, minlength=len(found))
+    # Floating point is exact here: no batch has 2**53 blocks.
+    blocks = np.bincount(numbers, weights=counts, minlength=len(found)).astype(np.int64)
     # Floating point is exact here: no batch has 2**53 bytes.
     size = np.bincount(numbers, weights=sizes, minlength=len(found))
     order = found.argsort()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 from kwatch.errors import KwatchError
@@ -45,6 +45,8 @@ class Attaching:
         if self._stacks is not None:  # before the first event has a stack
             self._stacks.load(facts.pid, code_of(self._tracees.mappings(facts.pid)))
         self._tracees.make_target(process, flags)
+        if self._options.holds_memory and self._options.scan_at_exit:
+            self._tracer.held.take(facts.pid)
         found = processes.now(facts) if by_comm else processes.require_still(facts)
         if found is not None and (not by_comm or self._is_named(found.pid)):
             process.facts = found  # it may have exec'ed since the first look
@@ -112,11 +114,9 @@ class Attaching:
             self._tracees.replaced(known)  # its exec record has not arrived yet
         self.attach(found, by_comm=True, late=late)
 
-    def attach_all_named(self) -> Iterator[int]:
-        """Attaches the processes whose names match now; yields the pid of each."""
-        for pid in processes.named(self._options.comms) if self._options.comms else ():
-            self.attach_named(pid)
-            yield pid
+    def named(self) -> list[int]:
+        """The processes whose names match now."""
+        return list(processes.named(self._options.comms)) if self._options.comms else []
 
     def _is_named(self, pid: int) -> bool:
         return processes.name_matches(pid, self._options.comms)

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable
 
-from kwatch.errors import ExitCode
+from kwatch.errors import ExitCode, KwatchError
 from kwatch.session.launched import GRACE_S, LaunchedCommand
 from kwatch.session.live import LiveSession
+from kwatch.system import stdio
 from kwatch.system.signals import Signals
 
 _SOON_S = 2.0  # before kwatch says what it is waiting for at the end
@@ -36,9 +38,12 @@ class EventLoop:
             name = live.options.command[0]
             self._command = LaunchedCommand(live.launched, name, signals, say)
 
-    def run(self, tick: Callable[[], float]) -> None:
-        """Calls `tick` after each batch. It returns the time.monotonic() of its next call."""
-        self._live.start()
+    def run(self, tick: Callable[[], float], at_first: Callable[[int], None] | None = None) -> None:
+        """Calls `tick` after each batch. It returns the time.monotonic() of its next call.
+
+        `at_first`: see LiveSession.start.
+        """
+        self._live.start(at_first)
         self._started = time.monotonic()
         next_tick = tick()
         while not self.is_over:
@@ -92,10 +97,23 @@ class EventLoop:
 
         return has_patience
 
-    def see_out(self) -> None:
-        """Waits for a launched command that is no longer traced."""
+    def see_out(self, error: BrokenPipeError | KwatchError, close: Callable[[], None]) -> int:
+        """Waits for the launched command after what is traced can no longer be written.
+
+        `close` ends the session. Returns the exit status.
+        """
+        failure = error if isinstance(error, KwatchError) else None
+        traceback.clear_frames(error.__traceback__)  # they would keep views of the rings alive
+        try:
+            close()
+        except KwatchError as another:
+            failure = failure or another
+        if failure is not None:
+            stdio.say_error(failure)
         if self._command is not None:
             self._command.see_out(lambda: self.is_told_to_end)
+        status = self.status()
+        return status if failure is None else ExitCode.FAILED
 
     def status(self) -> int:
         """The exit status: a launched command's own."""

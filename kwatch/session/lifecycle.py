@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from kwatch.processes.process import Process
 from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import DELETED, Mapping
 from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord, NameRecord
+from kwatch.session.held_targets import HeldTargets
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.wire import events
@@ -38,11 +39,16 @@ class Lifecycle:
     """Applies control records, in order, to the traced processes.
 
     `ending` holds processes that have ended, until their last events are applied. `on_reuse` is
-    called with the time at which a pid was reused. While `has_gaps`, records may be missing.
+    called with the time at which a pid was reused. `held`: the targets whose memory is held.
+    While `has_gaps`, records may be missing.
     """
 
     def __init__(
-        self, options: TraceOptions, tracees: Tracees, on_reuse: Callable[[int], None]
+        self,
+        options: TraceOptions,
+        tracees: Tracees,
+        on_reuse: Callable[[int], None],
+        held: HeldTargets,
     ) -> None:
         self.ending: list[Process] = []
         self.missed_unmaps = 0  # detected losses of records of unmapped code
@@ -51,6 +57,7 @@ class Lifecycle:
         self._tracees = tracees
         self._process_table = tracees.process_table
         self._on_reuse = on_reuse
+        self._held = held
         self._pending_execs: dict[int, _PendingExec] = {}
         self._handlers: dict[int, Callable[[bytes], None]] = {
             EventType.FORK: self._forked,
@@ -58,6 +65,7 @@ class Lifecycle:
             EventType.EXIT: self._exited,
             EventType.CODE_UNMAPPED: self._code_unmapped,
             EventType.DISPATCH: self._dispatching,
+            EventType.LAST_REGISTERS: held.note,
         }
 
     def apply(self, record: Control) -> None:
@@ -78,6 +86,33 @@ class Lifecycle:
             if isinstance(record, ControlRecord) and event_type(record.data) == EventType.EXIT:
                 found = _facts_at_exit(record.data)
                 self._tracees.exits[found.pid] = found
+        self._hold_early(control)
+
+    def _hold_early(self, control: Sequence[Control]) -> None:
+        """Holds new programs before the batch is applied: they may end soon."""
+        ended = set()
+        for record in control:
+            if not isinstance(record, ControlRecord):
+                continue
+            if event_type(record.data) == EventType.EXIT:
+                ended.add(_facts_at_exit(record.data).pid)
+            elif event_type(record.data) == EventType.EXEC:
+                self._hold_execed(record.data, ended)
+            elif event_type(record.data) == EventType.FORK:
+                self._hold_forked(record.data, ended)
+
+    def _hold_execed(self, data: bytes, but_not: Container[int] = ()) -> None:
+        record = np.frombuffer(data, events.EXEC, 1)[0]
+        pid = int(record["tgid"])
+        if pid not in but_not and record["matched"]:  # or an exit is applied first
+            self._held.execed(pid, int(record["time_ns"]))
+
+    def _hold_forked(self, data: bytes, but_not: Container[int] = ()) -> None:
+        record = np.frombuffer(data, events.FORK, 1)[0]
+        child, kind = int(record["child"]), record["child_kind"]
+        if child not in but_not and kind != ForkKind.UNTRACED:
+            shares = bool(kind == ForkKind.SHARES)
+            self._held.forked(int(record["tgid"]), child, int(record["time_ns"]), shares)
 
     def concerns(self, record: Control) -> bool:
         """Whether the record is about a known process, or may make a process known.
@@ -136,6 +171,7 @@ class Lifecycle:
             if record["child_kind"] == ForkKind.SHARES:
                 child.share(owner.pid, time_ns)
         child.code.mm_id = int(record["mm_id"])
+        self._hold_forked(data)
         self._tracees.joined(child)
 
     def _execed(self, data: bytes) -> None:
@@ -150,7 +186,9 @@ class Lifecycle:
             self._end_previous(pid, time_ns)
             process = None
         if not record["matched"]:
-            if process is not None:
+            if process is None:
+                self._held.forget(pid)
+            else:
                 self._tracees.replaced(process)
                 process.ended_ns = time_ns
                 self.ending.append(process)
@@ -158,11 +196,15 @@ class Lifecycle:
         if process is None:
             process = self._tracees.register(ProcessFacts(pid, started, comm, pending.exe))
             process.code.space, process.code.mm_id = pending.space, int(record["mm_id"])
+            if self._options.holds_memory and self._options.scan_at_exit:
+                self._held.take(pid)
             self._tracees.joined(process)
         else:
             pending.exe = process.facts.exe if process.exec_state.before_exec is not None else ""
             process.code.mm_id = int(record["mm_id"])
             process.exec_state.end()
+            self._hold_execed(data)
+            self._held.forget_threads(pid)
             self._tracees.execed(process, int(record["old_tid"]))
         process.facts = replace(process.facts, comm=comm, exe=_exe_after(pid, comm, pending.exe))
 

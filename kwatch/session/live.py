@@ -9,17 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 
 from kwatch.errors import KwatchError
-from kwatch.model.options import TraceOptions
+from kwatch.kernel.btf import runtime_types
+from kwatch.model.options import Releases, TraceOptions
 from kwatch.model.process import ProcessFacts
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
 from kwatch.programs.sources import EVENT_SOURCES, SYSCALLS
-from kwatch.rings.stream import Drained, event_of
+from kwatch.rings.data_rings import event_of
+from kwatch.rings.stream import Drained
 from kwatch.session.attaching import Attaching
-from kwatch.session.notices import Notices
+from kwatch.session.notices import Notices, Progress
 from kwatch.session.observer import Observer
+from kwatch.session.release_windows import ReleaseWindows
 from kwatch.session.session import Session
 from kwatch.session.tracees import Tracees
 from kwatch.session.tracer import Tracer
@@ -64,6 +68,9 @@ class LiveSession:
             self.launched = Launched(options.command) if options.command else None
             if self.launched is not None:
                 stack.callback(self.launched.abandon)
+            if options.heap:
+                with suppress(KwatchError):  # whoever needs them tells
+                    runtime_types()  # meanwhile, the programs are compiled
             signals.wait_for(loader)
             self.tracer = stack.enter_context(closing(Tracer(options, loader.result())))
             self.session = stack.enter_context(
@@ -72,8 +79,17 @@ class LiveSession:
             self._attaching = Attaching(options, self.tracer, self.session.stacks, self.tracees)
             with suppress(KwatchError):  # `kwatch doctor` tells
                 raise_reader_priority()
+            self._release_windows = self._windows() if options.learns_releases else None
             self._connector = stack.enter_context(closing(Connector())) if options.comms else None
             self._opened = stack.pop_all()
+
+    def _windows(self) -> ReleaseWindows:
+        return ReleaseWindows(
+            self.tracer.programs.maps["release_switches"],
+            self.session.process_table,
+            lambda: self.tracer.stream.delivered_ns,
+            self.options.releases is Releases.ALWAYS,
+        )
 
     @property
     def tracees(self) -> Tracees:
@@ -81,12 +97,16 @@ class LiveSession:
 
     def attach(self) -> None:
         """Attaches the targets. Raises Interrupted if a signal arrives meanwhile."""
-        self._attach_by_pid()
+        named = self._attaching.named()
+        progress = Progress(self._notices, len(self._by_pid) + len(named))
+        self._attach_by_pid(progress)
         if self.options.system_wide and self.options.heap:
             self._attaching.attach_system()
         if self.launched is not None:
             self._attach_launched(self.launched)
-        for _ in self._attaching.attach_all_named():
+        for pid in named:
+            self._attaching.attach_named(pid)
+            progress.step()
             self._signals.check()
         # An early end is an error, at whatever moment it happened.
         self._warn(processes.present(self._by_pid, processes.require_still)[1])
@@ -100,10 +120,11 @@ class LiveSession:
         self._warn(ended)
         return found
 
-    def _attach_by_pid(self) -> None:
+    def _attach_by_pid(self, progress: Progress) -> None:
         def attach(facts: ProcessFacts) -> ProcessFacts:
             self._signals.check()
             self._attaching.attach(facts)
+            progress.step()
             return facts
 
         self._by_pid, ended = processes.present(self._by_pid, attach)
@@ -127,30 +148,53 @@ class LiveSession:
         """Makes `wait` also return when this descriptor is readable."""
         self.tracer.stream.watch(fd)
 
-    def start(self) -> None:
-        """Lets a launched command run; later attaches are announced from now on."""
+    def start(self, at_first: Callable[[int], None] | None = None) -> None:
+        """Lets a launched command run; later attaches are announced from now on.
+
+        `at_first` is called with its pid before its first instruction: see Launched.release.
+        """
         if not self.options.system_wide:
             self._notices.start_announcing()
+        if self._release_windows is not None:
+            self._release_windows.update()
         if self.launched is not None:
-            self.launched.release()
+            pid = self.launched.pid
+            if at_first is not None:
+                self.tracer.held.expect(pid)  # its exec may be one that cannot be stopped
+            self.launched.release(partial(at_first, pid) if at_first is not None else None)
 
     def wait(self, seconds: float) -> set[int]:
         """Waits for events for at most `seconds`; returns the readable descriptors."""
         if self.options.heap:
             seconds = min(seconds, self.tracees.usage.seconds_left)
+        if self._release_windows is not None:
+            seconds = min(seconds, self._release_windows.seconds_left)
         longest = 0.0 if self.session.is_behind else seconds
         return self.tracer.stream.wait(longest, self.session.concerns)
 
     def step(self, ready: set[int]) -> None:
         """Applies all events until now. `ready`: the result of `wait`."""
         renamed = self._renamed(ready)
-        stream = self.tracer.stream
-        stream.deliver(self.session.apply, with_stacks=self.session.has_room_for_stacks)
-        self.tracees.end_gone(self._gone())
+        self.tracer.held.renew()
+        self._deliver(with_sums=False)
+        gone = self._gone()
+        if gone:
+            self.take_sums()
+        self.tracees.end_gone(gone)
         if self.options.heap:
             self.tracees.usage.read_due()
+        if self._release_windows is not None:
+            self._release_windows.update()
         for pid in renamed:  # after an exec that ended the target of the same pid is applied
             self._attaching.attach_named(pid, late=True)
+
+    def take_sums(self) -> None:
+        """Applies all events until now, and what system calls have added to their sums."""
+        self._deliver(with_sums=True)
+
+    def _deliver(self, with_sums: bool) -> None:
+        room = self.session.has_room_for_stacks
+        self.tracer.stream.deliver(self.session.apply, with_stacks=room, with_sums=with_sums)
 
     def finish(self, is_wanted: Callable[[], bool]) -> None:
         """Detaches the tracepoints and applies the remaining events while `is_wanted`."""
@@ -158,8 +202,11 @@ class LiveSession:
         self.tracer.stream.deliver_rest(self.session.apply, is_wanted)
         if self.options.syscalls:
             (source,) = (each for each in EVENT_SOURCES if each.name == SYSCALLS)
-            returned = self.tracer.call_slots.returned(event_of(source, self.options))
-            self.session.apply(Drained(unordered={SYSCALLS: [returned]}))
+            calls, dtype = self.tracer.calls, event_of(source, self.options)
+            last = [calls.returned(dtype)]
+            if self.options.record:
+                last.append(calls.in_progress(dtype))
+            self.session.apply(Drained(unordered={SYSCALLS: last}))
         self.session.close_gaps()
         self.session.losses.finished = True
         self.session.losses.refresh()

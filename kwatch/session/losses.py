@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 import time
 from collections import Counter, defaultdict
@@ -31,6 +32,33 @@ _REST = 20  # all losses are read again after this many times the duration of a 
 _Causes = dict[str, int]
 
 
+class LossMap:
+    """The counters by process and cause, in the kernel.
+
+    While nothing was lost, no system call is made: many processes may end, each with many causes.
+    """
+
+    def __init__(self, counters: bpf.Map, any_losses: bpf.Map) -> None:
+        self._counters = counters
+        self._any = mmap.mmap(any_losses.fd, mmap.PAGESIZE, prot=mmap.PROT_READ)
+
+    @property
+    def _has_any(self) -> bool:
+        return self._any[0] != 0
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._counters.get(key) if self._has_any else None
+
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        return self._counters.items() if self._has_any else ()
+
+    def delete(self, key: bytes) -> None:
+        self._counters.delete(key)
+
+    def close(self) -> None:
+        self._any.close()
+
+
 class LossCounters:
     """The counters in the kernel and in the stream.
 
@@ -40,7 +68,7 @@ class LossCounters:
 
     def __init__(
         self,
-        counters: bpf.Map,
+        counters: LossMap,
         stream: Stream,
         tracepoints: Mapping[str, list[int]],
         mappings: bool,

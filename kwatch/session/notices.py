@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
+
+from kwatch.system import stdio
+
+_SILENT_S = 3.0
 
 
 class Notices:
@@ -35,3 +41,20 @@ class Notices:
         for line in self._waiting:
             self._say(line)
         self._waiting.clear()
+
+
+class Progress:
+    """Says once that the attach goes on, if it takes long and someone looks at a terminal."""
+
+    def __init__(self, notices: Notices, processes: int) -> None:
+        self._notices = notices
+        self._left = processes
+        self._line = f"attaching to {processes:,} processes ..."
+        self._due = time.monotonic() + _SILENT_S if stdio.is_watched() else math.inf
+
+    def step(self) -> None:
+        """One more process is attached."""
+        self._left -= 1
+        if self._left > 0 and time.monotonic() >= self._due:
+            self._notices.warn(self._line)
+            self._due = math.inf

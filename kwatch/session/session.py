@@ -10,13 +10,14 @@ from itertools import islice
 
 import numpy as np
 
+from kwatch.aggregate.call_sums import SummedCalls
 from kwatch.aggregate.syscall_stacks import SyscallStackAccount
 from kwatch.aggregate.syscalls import SyscallAccount
 from kwatch.model.options import TraceOptions
 from kwatch.model.snapshot import Footprint
 from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
-from kwatch.programs.sources import EVENT_SOURCES, SYSCALLS
+from kwatch.programs.sources import CALL_SUMS, SYSCALLS
 from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord
 from kwatch.rings.stream import Drained, by_process
 from kwatch.session.ended import EndedProcesses
@@ -72,14 +73,14 @@ class Session:
         self._pending = PendingStacks(tracer.stream.read_stacks, self._read_stack, self._drop_stack)
         self._dropped_stacks: dict[int, set[int]] = {}  # by pid
         self.tracees = Tracees(options, tracer, self.stacks, notices, self._ended)
+        own, discover = tracer.targets.own, self.tracees.discover
         self._slot_events = {
-            source.name: self._unordered(source.name)
-            for source in EVENT_SOURCES
-            if source.ring and not source.ordered
+            source: SlotEvents(accounts, self.process_table, own, discover)
+            for source, accounts in self._slot_accounts().items()
         }
         self.ended = EndedProcesses(self.process_table, self.syscalls)
         self._short_lived = ShortLived(self.process_table, self.ended)
-        self._lifecycle = Lifecycle(options, self.tracees, self._pid_reused)
+        self._lifecycle = Lifecycle(options, self.tracees, self._pid_reused, tracer.held)
         self._gaps = RecordGaps(self._lost_records, self._reread)
         self.losses = LossAccount(
             tracer.losses,
@@ -92,15 +93,15 @@ class Session:
         self._unknown_events = 0
         self._next_look = 0.0
 
-    def _unordered(self, source: str) -> SlotEvents:
-        own, discover = self._tracer.targets.own, self.tracees.discover
-        return SlotEvents(self._slot_accounts(source), self.process_table, own, discover)
-
-    def _slot_accounts(self, source: str) -> list[SlotAccount]:
-        """The accounts that know all processes by their slots."""
-        if source != SYSCALLS:
-            return []
-        return [self.syscalls, self.call_stacks] if self.options.call_stacks else [self.syscalls]
+    def _slot_accounts(self) -> dict[str, list[SlotAccount]]:
+        """The accounts that know all processes by their slots, by the source of their events."""
+        counted: list[SlotAccount] = [] if self.options.record else [self.syscalls]
+        found: dict[str, list[SlotAccount]] = {SYSCALLS: counted}
+        if self.options.call_stacks:
+            found[SYSCALLS].append(self.call_stacks)
+        if self.options.sums_calls:
+            found[CALL_SUMS] = [SummedCalls(self.syscalls)]
+        return found
 
     @property
     def process_table(self) -> ProcessTable:

@@ -18,7 +18,7 @@ from kwatch.rings.perf_ring import Control, ControlRecord
 from kwatch.rings.stream import Drained
 from kwatch.session.ended import EndedProcesses
 from kwatch.wire import events
-from kwatch.wire.events import EventType, event_type
+from kwatch.wire.events import EventType, count_events, event_type
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -57,7 +57,7 @@ class ShortLived:
         pids = np.array(list(names), np.uint32)
         for source, batch in drained.ordered.items():
             kept = ~np.isin(batch["tgid"], pids)
-            self.skipped_events += len(batch) - int(kept.sum())
+            self.skipped_events += count_events(batch[~kept])
             drained.ordered[source] = batch[kept]
 
     def was_skipped(self, stack: bytes) -> bool:

@@ -13,7 +13,7 @@ from kwatch.aggregate.distinct import distinct_values
 from kwatch.aggregate.syscalls import CHUNK
 from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
-from kwatch.wire.events import Batch
+from kwatch.wire.events import Batch, count_events
 
 Slots = npt.NDArray[np.intp]
 
@@ -114,4 +114,4 @@ class SlotEvents:
 
 def count_foreign(batch: Batch, own: Set[int]) -> int:
     """How many of the events do not come from kwatch's own processes."""
-    return int(np.count_nonzero(~np.isin(batch["tgid"], list(own))))
+    return count_events(batch[~np.isin(batch["tgid"], list(own))])

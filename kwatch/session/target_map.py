@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 
 from kwatch.kernel import bpf
 from kwatch.wire.maps import Target, TargetFlag
@@ -16,9 +17,11 @@ class TargetMap:
     `own`: the pids of kwatch's helper processes, which are never targets.
     """
 
-    def __init__(self, targets: bpf.Map) -> None:
+    def __init__(self, targets: bpf.Map, changed: Callable[[], None]) -> None:
+        """`changed`: makes all threads look up again whether they are traced."""
         self.own: set[int] = set()
         self._targets = targets
+        self._changed = changed
 
     def add(self, pid: int, flags: int) -> Target:
         """Starts to trace the process.
@@ -33,7 +36,9 @@ class TargetMap:
                 if known.flags != flags:
                     known.flags = flags
                     self._targets.set(key, bytes(known))
+                    self._changed()
                 return known
+        self._changed()
         return fresh
 
     def get(self, pid: int) -> Target | None:
@@ -63,7 +68,7 @@ class TargetMap:
         """
         if not mm_id or self.mm_id(pid) != mm_id:
             return False
-        self._targets.delete(struct.pack("I", pid))
+        self._delete(pid)
         return True
 
     def add_own(self, pid: int) -> None:
@@ -74,4 +79,8 @@ class TargetMap:
     def remove_own(self, pid: int) -> None:
         """Removes one of kwatch's own processes that is ending; its pid may be reused."""
         self.own.discard(pid)
+        self._delete(pid)
+
+    def _delete(self, pid: int) -> None:
         self._targets.delete(struct.pack("I", pid))
+        self._changed()

@@ -41,7 +41,7 @@ class Tracees:
         on_end: Callable[[Process], None],
     ) -> None:
         self.process_table = ProcessTable()
-        self.usage = UsageWatch(self.process_table)
+        self.usage = UsageWatch(self.process_table, options.system_wide)
         self.system = Coverage(EVERY_PROCESS)
         self.unreadable: set[int] = set()
         self.exits: dict[int, ProcessFacts] = {}
@@ -66,7 +66,7 @@ class Tracees:
         target = self._tracer.targets.add(process.pid, flags)
         process.code.mm_id, process.code.unmaps = target.mm_id, target.unmaps
         if self._options.syscalls and not flags & TargetFlag.WAITING:
-            self._tracer.call_slots.mark_threads(process.pid)
+            self._tracer.slots.note_threads(process.pid)
 
     def discover(self, pid: int) -> Process | None:
         """Registers a target whose events arrive before any record of it; None if it is gone.
@@ -259,7 +259,11 @@ class Tracees:
             return whole.own_gap
         if process.pid in self.dispatchers:
             return DISPATCHING
-        return process.coverage.own_gap or whole.nothing_found
+        return process.coverage.own_gap
+
+    def untraced(self, process: Process) -> str:
+        """Why nothing of the process's heap is traced; empty if some of it is."""
+        return self.coverage(process).nothing_found
 
     def ended_threads(self, process: Process) -> int:
         """How many threads of the process have ended before it, since it became a target."""

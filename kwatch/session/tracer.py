@@ -20,9 +20,11 @@ from kwatch.programs import tracepoints
 from kwatch.programs.loader import Programs
 from kwatch.programs.sources import TRACEPOINTS
 from kwatch.rings.stream import Stream
-from kwatch.session.call_slots import CallSlots
-from kwatch.session.losses import LossCounters
+from kwatch.session.held_targets import HeldTargets
+from kwatch.session.losses import LossCounters, LossMap
+from kwatch.session.pending_calls import PendingCalls
 from kwatch.session.target_map import TargetMap
+from kwatch.session.thread_slots import ThreadSlots
 from kwatch.syscalls.names import everything
 from kwatch.syscalls.select import numbers
 from kwatch.targets import globs
@@ -111,10 +113,16 @@ class Tracer:
         """Raises KwatchError."""
         self.programs = programs
         self._tracepoints: list[int] = []
-        self._attached = [name for name in TRACEPOINTS if name in programs.programs]
-        self.targets = TargetMap(programs.maps["targets"])
+        # The ends of threads first: a slot must not outlive its thread.
+        in_order = sorted(TRACEPOINTS, key=lambda name: name != "process_exit")
+        self._attached = [name for name in in_order if name in programs.programs]
         with ExitStack() as stack:
             stack.callback(programs.close)
+            self.slots = stack.enter_context(closing(ThreadSlots(programs.maps)))
+            self.targets = TargetMap(programs.maps["targets"], self.slots.renew)
+            own = self.targets
+            self.held = HeldTargets(programs.maps["held"], own.add_own, own.remove_own)
+            stack.callback(self.held.close)
             if options.heap and not programs.attach_methods.uprobe_links:
                 perf.uprobe_type()  # fail now, not at each probe
             self._configure(options)
@@ -123,8 +131,10 @@ class Tracer:
             self.stream = stack.enter_context(closing(Stream(programs, options)))
             # Without these, a lost mapping record costs only the path of an executable.
             has_mappings = options.mappings or bool(options.comms)
+            maps = programs.maps
+            lost = stack.enter_context(closing(LossMap(maps["losses"], maps["any_losses"])))
             self.losses = LossCounters(
-                programs.maps["losses"],
+                lost,
                 self.stream,
                 self._misses(),
                 has_mappings,
@@ -145,7 +155,11 @@ class Tracer:
         self.targets.add(os.getpid(), TargetFlag.OWN)  # no INHERIT: a launched command is a child
         flags = call_flags(options, everything()).tobytes()
         maps["call_flags"].set_many(0, flags)
-        self.call_slots = CallSlots(maps, flags)
+        self.calls = PendingCalls(self.slots, maps["interrupted_calls"], flags)
+        if options.record:
+            from kwatch.session.capture_maps import fill_plan
+
+            fill_plan(maps, options.content)
         for index, pattern in enumerate(filter(None, map(globs.automaton, options.comms))):
             maps["patterns"].set(struct.pack("I", index), pattern)
 
@@ -159,7 +173,7 @@ class Tracer:
 
     def stop(self) -> None:
         """Detaches the tracepoints: no new events arrive; the rings can still be drained."""
-        for fd in self._tracepoints:
+        for fd in reversed(self._tracepoints):
             os.close(fd)
         self._tracepoints.clear()
 
