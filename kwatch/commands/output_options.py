@@ -17,7 +17,7 @@ _MIN_BUFFER, _MAX_BUFFER = 4096, 1 << 30
 def add_output_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--json", action="store_true", help="print one JSON object per line")
     group.add_argument(
-        "-o", "--output", metavar="FILE", help="write reports to FILE (default: standard output)"
+        "-o", "--output", metavar="FILE", help="write to FILE (default: standard output)"
     )
     group.add_argument(
         "--buffer",

@@ -44,6 +44,10 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         heap=options.heap,
         heap_stacks=options.heap_stacks,
         call_stacks=options.call_stacks,
+        call_sums=options.sums_calls,
+        record=options.record,
+        filter_code=options.filter_code,
+        area=_area_size(options.buffer) if options.record else 0,
         perf_uprobes=options.perf_uprobes,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),
@@ -51,6 +55,17 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         min_size=options.min_size,
         max_size=options.max_size,
     )
+
+
+def _area_size(buffer: int) -> int:
+    """Bytes of each CPU's area for the contents of calls: a power of two."""
+    from kwatch.kernel.bpf_features import has_array_values
+    from kwatch.wire.maps import MAX_CAPTURE
+
+    size = max(buffer, 2 * MAX_CAPTURE)
+    while size > 2 * MAX_CAPTURE and not has_array_values(size + MAX_CAPTURE):
+        size //= 2
+    return size
 
 
 def _check(options: TraceOptions) -> None:

@@ -62,10 +62,11 @@ def targets_from(arguments: argparse.Namespace) -> Targets:
             "drop it, or add --pid PID, --comm NAME or -- COMMAND",
         )
     comms = tuple(check(glob) for glob in arguments.comm)
-    return Targets(_pids(arguments.pid), comms, tuple(arguments.command), arguments.follow)
+    return Targets(pids_from(arguments.pid), comms, tuple(arguments.command), arguments.follow)
 
 
-def _pids(values: list[str]) -> tuple[int, ...]:
+def pids_from(values: list[str]) -> tuple[int, ...]:
+    """The values of --pid, each one pid or several. Raises UsageError."""
     found = []
     for text in re.split(r"[,\s]+", ",".join(values).strip()) if values else ():  # as pidof prints
         if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 22:

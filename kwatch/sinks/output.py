@@ -20,6 +20,7 @@ from kwatch.system import stdio
 from kwatch.units import counted
 
 if TYPE_CHECKING:
+    from kwatch.model.holders import HolderReport
     from kwatch.sinks.profiles.files import Profiles
 
 _Result = TypeVar("_Result")
@@ -29,8 +30,8 @@ class Output:
     """A sink on standard output or in a file, and profiles in other files.
 
     Raises KwatchError if a destination cannot be written. A closed pipe is not an error:
-    BrokenPipeError passes through. With --fail-on-leak, output stops and tracing goes on, because
-    the exit status still needs the verdict.
+    BrokenPipeError passes through. With --fail-on-leak or --fail-on-growth, output stops and
+    tracing goes on, because the exit status still needs the verdict.
     """
 
     def __init__(self, options: ReportOptions) -> None:
@@ -52,8 +53,6 @@ class Output:
 
     def _open(self, path: str | None) -> TextIO:
         if path is None:
-            if sys.stdout is None:
-                raise KwatchError("standard output is closed", "give an --output file")
             return sys.stdout
         try:
             file = stdio.open_output(path, os.O_TRUNC)
@@ -112,11 +111,19 @@ class Output:
         """Writes what ended processes did, by name."""
         self._put(lambda: self._sink.write_ended(summary))
 
+    def write_holders(self, report: HolderReport) -> None:
+        """Writes what holds the blocks of a function."""
+        from kwatch.sinks.holders import sums_json_line, sums_text
+
+        is_json = self._options.json
+        text = sums_json_line(report) + "\n" if is_json else sums_text(report, self._options.top)
+        self._put(lambda: _print(self._stream, text))
+
     def _put(self, action: Callable[[], None]) -> None:
         try:
             self._translated(action)
         except BrokenPipeError:
-            if not self._options.fail_on_leak:
+            if not self._options.needs_verdict:
                 raise
             self._drop_the_rest()
 

@@ -13,16 +13,18 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from kwatch.errors import KwatchError, Refused
-from kwatch.kernel import bpf, perf, privileges
+from kwatch.kernel import bpf, bpf_features, perf, privileges
 from kwatch.kernel.btf import KernelTypes
 from kwatch.kernel.emulation import INSTRUCTIONS, emulates
 from kwatch.kernel.no_preempt import may_be_unpreempted
 from kwatch.kernel.privileges import cure_of, is_privileged, require_mounts
+from kwatch.kernel.userfaultfd import MissingPages
 from kwatch.programs import tracepoints
 from kwatch.programs.loader import BCC_HINT, Loader, Programs
 from kwatch.programs.source import AttachMethods, ProgramConfig
 from kwatch.programs.sources import TRACEPOINTS
 from kwatch.system.priority import raise_reader_priority
+from kwatch.wire.maps import MAX_CAPTURE
 
 _WITH_LINKS = "heap probes, cheap to remove"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
@@ -94,14 +96,34 @@ def _connector() -> None:
     Connector().close()
 
 
+def _userfaultfd() -> None:
+    MissingPages(1).close()
+
+
 def _priority() -> None:
     """Tries it in another thread, which alone gets it."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(raise_reader_priority).result()
 
 
+def _mapped_rings() -> None:
+    if not bpf_features.has_compare_and_exchange():
+        raise KwatchError(
+            "BPF programs have no compare-and-exchange (before Linux 5.12, on arm64 5.18)",
+            "nothing to do: kwatch uses BPF ring buffers instead, but `kwatch trace` cannot run",
+        )
+
+
+def _young_blocks() -> None:
+    if not bpf_features.keeps_young_blocks():
+        raise KwatchError(
+            "they need mapped rings, and a way to run a BPF program (Linux 5.10)",
+            "nothing to do: each allocation and each free has an event",
+        )
+
+
 def _uprobe_links() -> None:
-    if not bpf.has_uprobe_links():
+    if not bpf_features.has_uprobe_links():
         raise KwatchError(
             "this kernel attaches a program to one place at a time (before Linux 6.6, commit "
             "89ae89f53d20)",
@@ -123,9 +145,19 @@ def _emulation() -> Feature:
 
 
 def _tracepoints(programs: Programs) -> None:
-    for name, tracepoint in TRACEPOINTS.items():
-        through_perf = programs.attach_methods.perf_tracepoints
-        os.close(tracepoints.attach(tracepoint, programs.programs[name], through_perf))
+    through_perf = programs.attach_methods.perf_tracepoints
+    for name in TRACEPOINTS.keys() & programs.programs.keys():
+        os.close(tracepoints.attach(TRACEPOINTS[name], programs.programs[name], through_perf))
+
+
+def _recorded_calls() -> None:
+    config = ProgramConfig(heap=False, heap_stacks=False, record=True, area=2 * MAX_CAPTURE)
+    with closing(Loader(config)) as loader:
+        programs = loader.result()
+    try:
+        _tracepoints(programs)
+    finally:
+        programs.close()
 
 
 def _found_tracepoints(programs: Programs) -> Feature:
@@ -173,7 +205,10 @@ _STANDALONE: tuple[tuple[str, bool, str, Check], ...] = (
     ("BPF ring buffers", True, "receiving events", _ring_buffer),
     ("perf rings", True, "receiving forks, execs, exits and mappings", _perf_ring),
     ("libdw", True, "function names and source lines", _libdw),
+    ("userfaultfd", False, "scanning the memory of a process that has ended", _userfaultfd),
     ("reader priority", False, "fewer lost events on a busy machine", _priority),
+    ("mapped rings", False, "cheaper events", _mapped_rings),
+    ("young blocks", False, "no events for blocks that are freed soon", _young_blocks),
     ("process connector", False, "--comm for processes that start later", _connector),
 )
 
@@ -193,11 +228,12 @@ def features() -> Iterator[Feature]:
     with_links = list(_program_features(links=True, needed=False)) if links.works else [links]
     yield from with_links
     yield from _program_features(links=False, needed=not with_links[-1].works)
+    yield _tried("recorded calls", False, "kwatch trace", _recorded_calls)
     yield _emulation()
 
 
 def _unchecked(reason: str, cure: str) -> Iterator[Feature]:
-    for name in ("uprobe links", "perf uprobes", "tracepoints"):
+    for name in ("uprobe links", "perf uprobes", "tracepoints", "recorded calls"):
         yield Feature(
             name, False, True, "system calls and the heap", f"not checked: {reason}", cure
         )
@@ -208,7 +244,12 @@ def _program_features(links: bool, needed: bool) -> Iterator[Feature]:
     kind = "uprobe links" if links else "perf uprobes"
     purpose = _WITH_LINKS if links else "heap probes on kernels without links"
     try:
-        methods = AttachMethods(links, tracepoints.are_preemptible())
+        methods = AttachMethods(
+            links,
+            tracepoints.are_preemptible(),
+            atomics=bpf_features.has_compare_and_exchange(),
+            young_blocks=bpf_features.keeps_young_blocks(),
+        )
         with closing(Loader(ProgramConfig(heap=True, call_stacks=True), methods)) as loader:
             programs = loader.result()
     except (KwatchError, OSError) as error:

@@ -5,6 +5,7 @@ system calls with counts, errors and latency."""
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from kwatch.commands.output_options import (
     add_output_options,
@@ -16,14 +17,19 @@ from kwatch.commands.output_options import (
 from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import add_target_options, has_target, targets_from
 from kwatch.errors import UsageError
-from kwatch.model.options import UNLIMITED, ReportOptions, Returns, TraceOptions
+from kwatch.model.options import UNLIMITED, Releases, ReportOptions, Returns, TraceOptions
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import parse_seconds, parse_size
 
+if TYPE_CHECKING:
+    from kwatch.commands.watch.mark_requests import MarkRequests
+
 SUMMARY = "report leaks and system calls of running processes (the default command)"
 
 TAKES_COMMAND = True
+
+IF_INTERRUPTED = "; nothing was traced"
 
 USAGE = "kwatch [TARGET] [WHAT] [WHEN] [OUTPUT] [-- COMMAND [ARG ...]]"
 
@@ -36,6 +42,7 @@ examples:
   kwatch --flamegraph heap.html -- ./program
                                     write the whole heap of a command as a page
   kwatch --fail-on-leak -- ./tests  exit with status 3 if the command leaked
+  kwatch --mark --pid 1234          report what was allocated between two marks
 """
 
 
@@ -51,7 +58,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="exit with status 3 if the final verdict is `leak`",
     )
+    output.add_argument(
+        "--fail-on-growth",
+        action="store_true",
+        help="exit with status 3 if the final verdict is `leak` or `growing`",
+    )
+    _add_wrappers(parser.add_argument_group("functions that allocate for others"))
     add_profile_options(parser)
+
+
+def _add_wrappers(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--wrappers",
+        action="store_true",
+        help="list the wrappers of the allocator in final reports: the reason of a verdict names "
+        "their callers",
+    )
+    group.add_argument(
+        "--wrapper",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the function NAME is a wrapper; repeatable",
+    )
+    group.add_argument(
+        "--no-wrapper",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the function NAME is none; repeatable",
+    )
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:
@@ -77,6 +113,12 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="trace=SET",
         help="trace these system calls: names, %%class, /regex and !, as in strace",
     )
+    group.add_argument(
+        "--scan-at-exit",
+        action="store_true",
+        help="search the memory of each target for lost blocks once more when it has ended (done "
+        "without it for a launched command); until then its memory is not freed",
+    )
     _add_probes(group)
 
 
@@ -96,6 +138,14 @@ def _add_probes(group: argparse._ArgumentGroup) -> None:
         help="catch the returns of allocator functions with a return `probe`, which changes the "
         "return address on the stack, or at `ret` instructions, which costs more on x86-64 "
         "(default: ret where a return probe would disturb the allocator)",
+    )
+    group.add_argument(
+        "--releases",
+        choices=[each.value for each in Releases],
+        default=Releases.SAMPLED.value,
+        help="take the stacks of frees, to say where blocks are usually freed: `sampled` for 2 "
+        "seconds, then for at most a second in ten (default), `always`, which slows each free, "
+        "or `never`",
     )
     group.add_argument(
         "--perf-uprobes",
@@ -121,6 +171,12 @@ def _add_listing(group: argparse._ArgumentGroup) -> None:
         help="list the N stacks with the most bytes (default: %(default)s)",
     )
     group.add_argument(
+        "--who",
+        metavar="FUNCTION",
+        help="at the end, also show what holds the outstanding blocks that FUNCTION allocated or "
+        "asked others for",
+    )
+    group.add_argument(
         "--full-stacks",
         action="store_true",
         help="show every frame in tables, including the allocator's and start-up code",
@@ -141,11 +197,19 @@ def _add_when(group: argparse._ArgumentGroup) -> None:
         help="stop after N snapshots; in tables, the last is the final report",
     )
     group.add_argument("--duration", metavar="SECONDS", help="stop after this time")
+    group.add_argument(
+        "--mark",
+        action="store_true",
+        help="set a mark at SIGUSR1, at `kwatch mark --pid PID`, and at a line `m` on the terminal "
+        "if kwatch launches no command; each mark but the first reports the blocks allocated since "
+        "the one before and still outstanding",
+    )
 
 
 def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, ReportOptions]:
     """Raises UsageError."""
     targets = targets_from(arguments)
+    _refuse_empty_names(arguments)
     _refuse_contradictions(arguments)
     heap, trace = _wants_heap(arguments), _trace(arguments.expression)
     if trace is not None and not trace and not heap:
@@ -165,8 +229,10 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, ReportOpt
         max_size=largest,
         alloc_prefixes=tuple(arguments.alloc_prefix),
         returns=Returns(arguments.returns),
+        releases=Releases(arguments.releases),
         perf_uprobes=arguments.perf_uprobes,
-        alloc_totals=bool(profiles),
+        alloc_totals=bool(profiles) or arguments.wrappers,
+        scan_at_exit=arguments.scan_at_exit,
         buffer=buffer_from(arguments),
     )
     return traced, _report_options(arguments, profiles)
@@ -185,7 +251,26 @@ def _report_options(arguments: argparse.Namespace, profiles: dict[str, str]) -> 
         output=output_from(arguments),
         profiles=profiles,
         fail_on_leak=arguments.fail_on_leak,
+        fail_on_growth=arguments.fail_on_growth,
+        who=arguments.who,
+        wrappers=arguments.wrappers,
+        wrapper_names=frozenset(arguments.wrapper),
+        other_names=frozenset(arguments.no_wrapper),
+        marks=arguments.mark,
     )
+
+
+def _refuse_empty_names(arguments: argparse.Namespace) -> None:
+    """Raises UsageError. A name is empty if a shell's variable is not set."""
+    given = {
+        "--alloc-prefix": arguments.alloc_prefix,
+        "--who": [arguments.who],
+        "--wrapper": arguments.wrapper,
+        "--no-wrapper": arguments.no_wrapper,
+    }
+    for option, names in given.items():
+        if "" in names:
+            raise UsageError(f"{option} '' is not a name", f"give one, or drop {option}")
 
 
 def _refuse_contradictions(arguments: argparse.Namespace) -> None:
@@ -197,12 +282,45 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
         raise UsageError(
             "-e selects system calls, and --no-syscalls traces none", "drop one of them"
         )
-    if arguments.fail_on_leak and not heap:
-        raise UsageError("--fail-on-leak without --heap could never fail", "drop one of them")
+    for option in ("--fail-on-leak", "--fail-on-growth"):
+        if getattr(arguments, option[2:].replace("-", "_")) and not heap:
+            raise UsageError(f"{option} without --heap could never fail", "drop one of them")
+    if arguments.mark and not heap:
+        raise UsageError("--mark without --heap would have nothing to report", "drop one of them")
+    if arguments.scan_at_exit and not (heap and has_target(arguments)):
+        raise UsageError(
+            "--scan-at-exit needs the heap of a target", "add --pid PID or --comm NAME, and --heap"
+        )
+    _refuse_wrappers_in_vain(arguments, heap)
+    _refuse_who_in_vain(arguments, heap)
     if profiles and not heap:
         raise UsageError("a profile without --heap would be empty", "drop it, or add --heap")
     if profiles and arguments.stacks is False:
         raise UsageError("a profile with --no-stacks would have no stacks", "drop one of them")
+
+
+def _refuse_who_in_vain(arguments: argparse.Namespace, heap: bool) -> None:
+    """Raises UsageError."""
+    if arguments.who is None:
+        return
+    if not heap or arguments.stacks is False:
+        raise UsageError(
+            "--who needs the stacks of the heap", "drop it, or --no-heap and --no-stacks"
+        )
+    if not has_target(arguments):
+        raise UsageError("--who needs a target", "add --pid PID, --comm NAME or -- COMMAND")
+
+
+def _refuse_wrappers_in_vain(arguments: argparse.Namespace, heap: bool) -> None:
+    """Raises UsageError."""
+    given = arguments.wrappers or arguments.wrapper or arguments.no_wrapper
+    if given and (not heap or arguments.stacks is False):
+        raise UsageError(
+            "--wrappers, --wrapper and --no-wrapper need the stacks of the heap",
+            "drop them, or --no-heap and --no-stacks",
+        )
+    if both := sorted({*arguments.wrapper} & {*arguments.no_wrapper}):
+        raise UsageError(f"{both[0]!r} cannot be a wrapper and none", "drop one of the options")
 
 
 def _wants_heap(arguments: argparse.Namespace) -> bool:
@@ -233,8 +351,15 @@ def run(arguments: argparse.Namespace) -> int:
     signals = Signals()  # first, so that no signal can leave anything behind
     stdio.obey(signals)
     traced, report = options_from(arguments)
+    requests = _mark_requests(traced) if report.marks else None
     with compiling(traced) as loader:
         from kwatch.commands.watch.loop import Watch
 
-        watch = Watch(traced, report, loader, signals)
+        watch = Watch(traced, report, loader, signals, requests)
     return watch.run()
+
+
+def _mark_requests(traced: TraceOptions) -> MarkRequests:
+    from kwatch.commands.watch.mark_requests import MarkRequests
+
+    return MarkRequests(has_command=bool(traced.command))

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import math
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kwatch.commands.watch.messages import (
     attached_line,
     every_heap_line,
+    nobody_left_line,
     nothing_traced_line,
     uncalled_line,
     unmatched_line,
@@ -22,9 +23,12 @@ from kwatch.commands.watch.messages import (
 from kwatch.commands.watch.outcome import Outcome
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model.options import ReportOptions, TraceOptions
-from kwatch.model.snapshot import EndedSummary, Verdict
+from kwatch.model.snapshot import FAULTS, EndedSummary
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
+from kwatch.reach.scanner import Scanner
+from kwatch.report.end_scans import EndScans
+from kwatch.report.heap_scans import HeapScans
 from kwatch.report.queue import Report, ReportQueue
 from kwatch.report.reporter import Reporter
 from kwatch.session.event_loop import EventLoop
@@ -36,31 +40,45 @@ from kwatch.system.mallopt import keep_freed_memory
 from kwatch.system.signals import Signals
 from kwatch.units import printable
 
+if TYPE_CHECKING:
+    from kwatch.commands.watch.mark_requests import MarkRequests
+    from kwatch.commands.watch.marks import Marks
+
 _TABLES_S = 1.0  # a snapshot waits this long for the unwind tables of its stacks
 _LAST_TABLES_S = 30.0  # a final report waits this long
 _LAST_EVENTS_S = 2.0  # system-wide, events never end: more are lost, and counted
 _NAMES_S = 30.0  # limit for reading names after tracing has ended
 _AWAIT_S = 2.0  # between checks for a signal while names are read
 _LOOK_S = 0.01  # between checks whether the stacks of a due snapshot are complete
+_SCANS_S = 60.0  # a report waits this long for the scans of the heaps,
+_SYSTEM_SCANS_S = 2.0  # or this long system-wide
+_END_SCAN_S = 2.0  # limit for the last scan of one of several processes
 
 
 class Watch:
     """One run of `kwatch`. The constructor attaches; if it fails, it leaves nothing behind."""
 
     def __init__(
-        self, traced: TraceOptions, report: ReportOptions, loader: Loader, signals: Signals
+        self,
+        traced: TraceOptions,
+        report: ReportOptions,
+        loader: Loader,
+        signals: Signals,
+        requests: MarkRequests | None = None,
     ) -> None:
-        """Raises KwatchError."""
+        """`requests`: None if no marks can be set. Raises KwatchError."""
         self._traced = traced
         self._report = report
         self._signals = signals
-        self._outcome = Outcome(_say)
+        self._outcome = Outcome(_say, report)
         self._uncalled: set[str] = set()
         self._snapshot_waits = False  # the last snapshot waits for names
         self._snapshots = 0
         self._next = 0.0
         with ExitStack() as stack:
             stack.callback(loader.close)
+            if requests is not None:
+                stack.enter_context(closing(requests))
             self._output = stack.enter_context(closing(Output(report)))
             self._live = stack.enter_context(
                 closing(LiveSession(traced, loader, signals, _say, self._process_ended))
@@ -68,10 +86,29 @@ class Watch:
             session = self._live.session
             self._reporter = Reporter(session, self._live.tracer, report)
             self._reports = stack.enter_context(closing(ReportQueue(session.symbolizer_thread)))
+            targets = self._live.tracer.targets
+            scanner = stack.enter_context(closing(Scanner(targets.add_own, targets.remove_own)))
+            self._scanner = scanner
+            self._scans = HeapScans(scanner)
+            cure = "" if traced.system_wide else "; --scan-at-exit keeps it until then"
+            self._end_scans = EndScans(self._live.tracer.held, scanner, self._scans.interrupt, cure)
+            if traced.holds_memory:
+                self._end_scans.prepare(many=traced.follow or traced.scan_at_exit)
+            self._scans_by: float | None = None  # until then the report that is due waits for them
             self._live.attach()
             self._live.watch(self._reports.fileno())
+            self._live.watch(scanner.fileno())
+            self._marks = self._marks_at(requests) if requests is not None else None
             self._opened = stack.pop_all()
         self._loop = EventLoop(self._live, signals, _say, report.duration_s)
+
+    def _marks_at(self, requests: MarkRequests) -> Marks:
+        from kwatch.commands.watch.mark_writer import MarkWriter
+        from kwatch.commands.watch.marks import Marks
+
+        largest = self._report.top if self._shows_busiest else None
+        writer = MarkWriter(self._reports, self._output, largest)
+        return Marks(self._live, self._scans, self._reporter, requests, writer, _say)
 
     def run(self) -> int:
         """Returns the exit status. Raises KwatchError, or BrokenPipeError if the pipe is closed."""
@@ -82,7 +119,7 @@ class Watch:
                 if self._live.launched is None:
                     self._check_report(error)
                     raise
-                return self._see_out(error)
+                return self._loop.see_out(error, self._opened.close)
 
     def _check_report(self, error: BrokenPipeError | KwatchError) -> None:
         """Raises KwatchError if a signal ended the reader. One that ends like `head` has enough."""
@@ -92,25 +129,13 @@ class Watch:
                 "^C ends both; keep the report with `| tee -i FILE`, or with --output FILE",
             ) from error
 
-    def _see_out(self, error: BrokenPipeError | KwatchError) -> int:
-        """Waits for the untraced command for its exit status; the report cannot be written."""
-        failure = error if isinstance(error, KwatchError) else None
-        traceback.clear_frames(error.__traceback__)  # they would keep views of the rings alive
-        try:
-            self._opened.close()
-        except KwatchError as another:
-            failure = failure or another
-        if failure is not None:
-            stdio.say_error(failure)
-        self._loop.see_out()
-        status = self._loop.status()
-        return status if failure is None else ExitCode.FAILED
-
     def _watch(self) -> int:
         keep_freed_memory()
         self._say_attached()
         self._next = time.monotonic() + self._report.interval_s
-        self._loop.run(self._tick)
+        self._loop.run(
+            self._tick, self._live.tracer.held.take if self._traced.holds_memory else None
+        )
         return self._finish()
 
     def _say_attached(self) -> None:
@@ -118,6 +143,8 @@ class Watch:
         _say(attached_line(self._traced, tracees, self._live.launched))
         if self._traced.system_wide and self._traced.heap:
             _say(every_heap_line())
+        if self._marks is not None:
+            self._marks.say_key()
         # A command that is just launched has no children yet.
         was_running = bool(self._traced.pids or self._traced.comms)
         if self._traced.follow and was_running and (left := tracees.untraced_children()):
@@ -126,17 +153,26 @@ class Watch:
     def _tick(self) -> float:
         """Writes the ready reports, takes a snapshot if one is due; returns the next deadline."""
         self._reports.write_ready()
-        if self._is_due():
+        self._scans.step()
+        if self._marks is not None:
+            self._marks.step(may_scan=self._scans_by is None)
+        if self._is_due() and self._may_scan and self._has_scans():
             self._next = max(self._next, time.monotonic()) + self._report.interval_s
             self._snapshots += 1
             is_last = self._snapshots == self._report.count
             if self._report.json or not is_last:  # in tables, the final report is the last
+                self._live.take_sums()
                 self._report_all("snapshot")
             if is_last:
                 self._loop.stop()
+        return min(self._next_tick(), self._marks.next_step if self._marks else math.inf)
+
+    def _next_tick(self) -> float:
         now = time.monotonic()
         if self._snapshot_waits:
             return now + self._report.interval_s
+        if self._scans_by is not None:
+            return min(self._scans.next_step, self._scans_by)
         return self._next if now < self._next else now + _LOOK_S
 
     def _is_due(self) -> bool:
@@ -146,7 +182,46 @@ class Watch:
             return False
         return late >= _TABLES_S or not self._live.session.has_unread_stacks
 
+    @property
+    def _may_scan(self) -> bool:
+        return self._marks is None or not self._marks.are_scanning
+
+    def _has_scans(self) -> bool:
+        """Whether the heaps have been scanned for the report that is due. Begins the scans."""
+        now = time.monotonic()
+        if self._scans_by is None:
+            self._scans.begin(self._scannable(), may_skip=True)
+            self._scans_by = now + (_SYSTEM_SCANS_S if self._traced.system_wide else _SCANS_S)
+        if not self._scans.are_done and now < self._scans_by:
+            return False
+        self._scans.drop("it took too long")
+        self._scans_by = None
+        return True
+
+    def _scannable(self) -> list[Process]:
+        """The processes with a heap, those with the most live bytes first."""
+        table = self._live.session.process_table
+        heaps = [(each.heap.live_bytes, each) for each in table if each.heap is not None]
+        return [process for _, process in sorted(heaps, key=lambda pair: -pair[0])]
+
+    def _scan_last(self) -> None:
+        """Scans the heaps of the processes that still run, while events go on being read."""
+        has_patience = self._loop.patience("searching the memory of the processes for lost blocks")
+        self._scans.drop("")
+        self._scans.begin(self._scannable(), may_skip=False)
+        limit_s = _SYSTEM_SCANS_S if self._traced.system_wide else _SCANS_S
+        has_time = _limited(has_patience, limit_s)
+        while not self._scans.are_done and has_time():
+            ready = self._live.wait(min(max(self._scans.next_step - time.monotonic(), 0), _AWAIT_S))
+            self._live.step(ready)
+            self._scans.step()
+        self._scans.drop("it took too long" if has_patience() else "kwatch was told to end")
+
     def _finish(self) -> int:
+        if self._traced.heap:
+            self._scan_last()
+        if self._marks is not None:
+            self._marks.finish()
         has_patience = self._loop.patience("reading the remaining events")
         if self._traced.system_wide:
             has_patience = _limited(has_patience, _LAST_EVENTS_S)
@@ -156,6 +231,8 @@ class Watch:
         self._live.session.read_stacks(limit_s if has_patience() else 0)
         self._report_all("final")
         self._await_names()
+        if self._report.who is not None:
+            self._report_holders(self._report.who)
         nothing_traced = bool(self._traced.comms) and not self._live.session.process_table.had_any
         if nothing_traced:
             _say(nothing_traced_line(self._traced.comms))
@@ -166,7 +243,21 @@ class Watch:
         status = self._loop.status()
         if nothing_traced:
             return ExitCode.FAILED
-        return self._outcome.status(status) if self._report.fail_on_leak else status
+        return self._outcome.status(status)
+
+    def _report_holders(self, function: str) -> None:
+        from kwatch.report.holder_reports import HolderReports
+
+        thread = self._live.session.symbolizer_thread
+        if thread is None:
+            return
+        has_patience = self._loop.patience("searching for what holds the blocks")
+        reports = HolderReports(self._scanner, thread, has_patience)
+        processes = list(self._live.session.process_table)
+        for process in processes:
+            self._output.write_holders(reports.report(process, function))
+        if not processes:
+            _say(nobody_left_line(function))
 
     def _say_uncalled(self, process: Process) -> None:
         """Once for each file."""
@@ -196,6 +287,11 @@ class Watch:
         self._say_uncalled(process)
         # While kwatch waits, the other processes fill the rings.
         alone = len(session.process_table) == 1 and not self._traced.system_wide
+        if process.heap is not None and process.facts.exited:
+            self._scans.forget(process)
+            self._end_scans.scan(process, _SCANS_S if alone else _END_SCAN_S)
+        else:
+            self._end_scans.forget(process)
         delivered_ns = self._live.tracer.stream.delivered_ns
         until_ns = process.ended_ns + 1 if process.ended_ns else delivered_ns
         limit_s = _TABLES_S if not self._traced.system_wide else 0
@@ -240,13 +336,13 @@ class Watch:
     def _write_ended(self, report: Report) -> None:
         self._note(report)
         for one in report:
-            if not self._shows_busiest or one.verdict is Verdict.LEAK:
+            if not self._shows_busiest or one.verdict in FAULTS:
                 self._output.write(one)
 
     @property
     def _judges_all(self) -> bool:
         """Whether something needs every process, also those that are not listed."""
-        return self._report.fail_on_leak or bool(self._report.profiles)
+        return self._report.needs_verdict or bool(self._report.profiles)
 
     def _write_all(self, report: Report, others: int, ended: EndedSummary | None) -> None:
         self._snapshot_waits = False

@@ -13,6 +13,9 @@ from kwatch.session.tracees import Tracees, heap_of_32_bits
 from kwatch.targets.launch import Launched, is_32_bit
 from kwatch.wire.allocators import ESSENTIAL
 
+#: If the terminal's lines set marks.
+KEY_LINE = "kwatch: type m and Enter to set a mark"
+
 _MAX_PIDS = 8  # listed for people to copy
 
 
@@ -106,9 +109,10 @@ def unmatched_line(prefix: str) -> str:
 
 
 def uncalled_line(process: Process, shown: str, functions: int) -> str:
-    """For a file that may only look like the allocator, or whose functions were inlined."""
+    """For the end. The file may only look like the allocator, or its functions were inlined."""
     who = f"{process.facts.comm}[{process.pid}]"
-    return f"kwatch: {who}: 0 calls so far to the {functions} probed functions of {shown}"
+    why = "it was idle, or uses another allocator (see docs/troubleshooting.md)"
+    return f"kwatch: {who}: 0 calls so far to the {functions} probed functions of {shown}: {why}"
 
 
 def untraced_line(children: list[ProcessFacts]) -> str:
@@ -124,4 +128,11 @@ def untraced_line(children: list[ProcessFacts]) -> str:
     return (
         "kwatch: --follow traces only children forked from now on; "
         f"{existing} not traced: add {add}"
+    )
+
+
+def nobody_left_line(function: str) -> str:
+    return (
+        f"kwatch: what holds the blocks of {function} is not known: every process has "
+        "ended; end kwatch before that, with --duration or ^C"
     )

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from shutil import which
 
 _COUNTS = "kwatch always counts and times calls, as strace -c does; --no-heap shows only those"
-_NO_SINGLE_CALLS = "kwatch counts calls; it does not show each call with its arguments and time"
+_SINGLE_CALLS = "`kwatch trace` shows each call with its arguments and time"
 _NO_SORT = "kwatch sorts calls by total time; --json has all numbers, for any other order"
+
+_MIN_SIMILARITY = 0.8  # `leak` is meant to be `leaks`, `make` not `mark`
 
 #: Flags of strace that users try, and what kwatch offers instead.
 _OF_STRACE = {
     **dict.fromkeys("cCw", _COUNTS),
-    **dict.fromkeys("aAnqrstTvxXyzZ", _NO_SINGLE_CALLS),
+    **dict.fromkeys("aAnqrstTvxXyzZ", _SINGLE_CALLS),
     **dict.fromkeys("SU", _NO_SORT),
     "k": "--stacks records the call stacks of system calls",
     "P": "kwatch has no filter by path; -e trace=%file selects the calls that take one",
@@ -23,11 +26,15 @@ _OF_STRACE = {
 }
 
 
-def hint(words: list[str], unrecognized: list[str], known: Iterable[str]) -> str:
+def hint(
+    words: list[str], unrecognized: list[str], known: Iterable[str], commands: Sequence[str]
+) -> str:
     """One line; empty if there is no hint.
 
-    `words`: all arguments. `known`: all options.
+    `words`: all arguments. `known`: all options. `commands`: the other commands of kwatch.
     """
+    if other := _other_command(words, unrecognized, commands):
+        return f"did you mean `{other}`?"
     first = unrecognized[0]
     if first.startswith("--"):
         similar = get_close_matches(first.partition("=")[0], known, 1)
@@ -43,6 +50,17 @@ def hint(words: list[str], unrecognized: list[str], known: Iterable[str]) -> str
         at = words.index(first)
         before, command = words[:at], words[at:]
     return f"put a command after --: {shlex.join(['kwatch', *before, '--', *command])}"
+
+
+def _other_command(words: list[str], unrecognized: list[str], commands: Sequence[str]) -> str:
+    """The command line with the command of kwatch that the user may have meant; empty if none."""
+    for word in unrecognized:
+        similar = get_close_matches(word, commands, 1, _MIN_SIMILARITY)
+        if similar and (word in commands or which(word) is None):
+            others = list(words)
+            others.remove(word)
+            return shlex.join(["kwatch", similar[0], *others])
+    return ""
 
 
 def _pids(words: list[str], unrecognized: list[str]) -> list[str]:

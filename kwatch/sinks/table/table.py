@@ -20,17 +20,20 @@ from kwatch.model.snapshot import (
 )
 from kwatch.sinks.table.call_stacks import call_stack_lines
 from kwatch.sinks.table.ended import ended_lines
+from kwatch.sinks.table.generated_code import generated_code_hint
 from kwatch.sinks.table.heap import heap_lines
+from kwatch.sinks.table.mark import mark_lines
 from kwatch.sinks.table.memory import memory_lines
 from kwatch.sinks.table.screen import Screen, columns, terminal_width
 from kwatch.sinks.table.syscalls import syscall_lines, unfinished_text
+from kwatch.sinks.table.wrappers import wrapper_lines
 from kwatch.units import counted, format_seconds
 
 _MAX_REMEMBERED = 4096  # processes; system-wide, most never get the final report that ends it
 _MAX_IDLE = 10  # lines after which the last tables are too far up to be read
 _NO_EVENTS = "no events"
 _NO_VERDICT = "NO VERDICT"
-_COLORS = {Verdict.LEAK: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
+_COLORS = {Verdict.LEAK: 31, Verdict.GROWING: 31, Verdict.CLEAN: 32, Verdict.UNSURE: 33}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ class Tables:
 
     def write(self, snapshot: Snapshot) -> None:
         screen = Screen(self._width(self._stream), self._stream.encoding)
+        if snapshot.kind == "mark":
+            self._write_lines(self._mark(snapshot, screen))
+            return
         now = _written(snapshot)
         before = self._written.pop(_key(snapshot), None)
         nothing = _nothing(snapshot, now, before)
@@ -78,8 +84,19 @@ class Tables:
             lines = self._idle(snapshot, nothing, screen)
         else:
             lines = self._report(snapshot, before.heap if before else None, screen)
+        self._write_lines(lines)
+
+    def _write_lines(self, lines: list[str]) -> None:
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
+
+    def _mark(self, snapshot: Snapshot, screen: Screen) -> list[str]:
+        return [
+            _with_path(_header(snapshot), snapshot, screen),
+            *mark_lines(snapshot, screen, self._full_stacks),
+            *screen.paragraph(_lost(snapshot.lost)),
+            "",
+        ]
 
     def write_ended(self, summary: EndedSummary) -> None:
         screen = Screen(self._width(self._stream), self._stream.encoding)
@@ -111,10 +128,12 @@ class Tables:
         lines = [_with_path(_header(snapshot), snapshot, screen)]
         if snapshot.heap is not None:
             lines += heap_lines(snapshot.heap, before, screen, self._full_stacks)
+        lines += wrapper_lines(snapshot.wrappers, screen)
         lines += memory_lines(snapshot.memory, snapshot.descriptors, screen, self._full_stacks)
         if snapshot.syscalls is not None:
             lines += syscall_lines(snapshot.syscalls, snapshot.elapsed_s, screen)
             lines += call_stack_lines(snapshot.syscalls, screen, self._full_stacks)
+        lines += screen.paragraph(generated_code_hint(snapshot))
         lines += screen.paragraph(_lost(snapshot.lost))
         return [*lines, *self._verdict_lines(snapshot, screen), ""]
 
@@ -163,7 +182,7 @@ def _nothing(snapshot: Snapshot, now: _Written, before: _Written | None) -> str:
     """
     if not any(now.counts):
         return _NO_EVENTS
-    if before != now or before is None:
+    if before != now or before is None or snapshot.wrappers is not None:
         return ""
     return "no new events" if snapshot.kind == "snapshot" or before.idle <= _MAX_IDLE else ""
 

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `kwatch trace` that decide which calls are shown, how, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kwatch.syscalls.filter.expression import Expression
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """`strings`: bytes of each string. `clock`: 0 to 3, how often -t was given."""
+
+    strings: int = 32
+    clock: int = 0
+    relative: bool = False
+    spent: bool = False
+    failed_only: bool = False
+    successful_only: bool = False
+    json: bool = False
+    output: str | None = None
+    duration_s: float | None = None
+    filter: Expression | None = None

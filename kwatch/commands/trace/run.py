@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run of `kwatch trace`: writes calls as they return, until the targets or the user end it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+
+from kwatch.commands.trace.calls import CallStream
+from kwatch.commands.trace.filtering import CallFilter
+from kwatch.commands.trace.losses import LossNotices
+from kwatch.commands.trace.options import OutputOptions
+from kwatch.commands.trace.output import TraceOutput
+from kwatch.commands.watch.messages import attached_line, nothing_traced_line, untraced_line
+from kwatch.errors import ExitCode, KwatchError
+from kwatch.model.options import TraceOptions
+from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.processes.process import Process
+from kwatch.programs.loader import Loader
+from kwatch.rings.call_areas import CallAreas
+from kwatch.session.event_loop import EventLoop
+from kwatch.session.live import LiveSession
+from kwatch.system import stdio
+from kwatch.system.signals import Signals
+from kwatch.units import printable
+
+_WRITTEN_NS = 1_000_000  # all records that are so old have been written, on whatever CPU
+_SHOW_S = 0.1  # a call is shown at most so long after its return
+_LAST_EVENTS_S = 2.0  # system-wide, events never end: more are lost, and counted
+_MAX_ERRNO = 4095
+
+
+class Trace:
+    """One run. The constructor attaches; if it fails, it leaves nothing behind."""
+
+    def __init__(
+        self, traced: TraceOptions, output: OutputOptions, loader: Loader, signals: Signals
+    ) -> None:
+        """Raises KwatchError."""
+        self._traced = traced
+        self._filter = CallFilter(output.filter) if output.filter is not None else None
+        self._options = output
+        with ExitStack() as stack:
+            stack.callback(loader.close)
+            several = (
+                traced.follow or traced.system_wide or len(traced.pids) > 1 or bool(traced.comms)
+            )
+            self._output = stack.enter_context(closing(TraceOutput(output, several)))
+            self._calls = CallStream(self._areas)
+            self._live = stack.enter_context(
+                closing(
+                    LiveSession(traced, loader, signals, _say, self._ended, observers=[self._calls])
+                )
+            )
+            self._losses = LossNotices(self._live.tracer.losses, _say)
+            self._live.attach()
+            self._opened = stack.pop_all()
+        self._loop = EventLoop(self._live, signals, _say, output.duration_s)
+
+    def run(self) -> int:
+        """Returns the exit status. Raises KwatchError, or BrokenPipeError if the pipe is closed."""
+        with self._opened:
+            try:
+                self._say_attached()
+                self._loop.run(self._tick)
+                return self._finish()
+            except (BrokenPipeError, KwatchError) as error:
+                if self._live.launched is None:
+                    raise
+                return self._loop.see_out(error, self._opened.close)
+
+    def _tick(self) -> float:
+        self._show(self._live.tracer.stream.delivered_ns - _WRITTEN_NS)
+        self._losses.tell_new()
+        return time.monotonic() + _SHOW_S
+
+    def _show(self, before_ns: float = math.inf) -> None:
+        calls = self._calls.take(before_ns)
+        if self._filter is not None:
+            calls = self._filter.chosen(calls)
+        self._output.write(self._wanted(calls))
+
+    def _finish(self) -> int:
+        has_patience = self._loop.patience("reading the remaining events")
+        until = time.monotonic() + _LAST_EVENTS_S
+        self._live.finish(
+            lambda: has_patience() and (not self._traced.system_wide or time.monotonic() < until)
+        )
+        self._show()
+        self._losses.tell_all()
+        table = self._live.session.process_table
+        if self._traced.comms and not table.had_any:
+            _say(nothing_traced_line(self._traced.comms))
+            return ExitCode.FAILED
+        return self._loop.status()
+
+    def _wanted(self, calls: Iterable[TracedCall]) -> Iterator[TracedCall]:
+        """Those that -z and -Z leave."""
+        if not (self._options.failed_only or self._options.successful_only):
+            yield from calls
+            return
+        for call in calls:
+            if call.moment in (Moment.SIGNAL, Moment.ENDED):
+                yield call
+            elif call.moment is Moment.RETURNED and call.duration_ns is not None:
+                has_failed = -_MAX_ERRNO <= call.result < 0
+                if has_failed == self._options.failed_only:
+                    yield call
+
+    def _say_attached(self) -> None:
+        tracees = self._live.tracees
+        _say(attached_line(self._traced, tracees, self._live.launched))
+        was_running = bool(self._traced.pids or self._traced.comms)
+        if self._traced.follow and was_running and (left := tracees.untraced_children()):
+            _say(untraced_line(left))
+
+    def _ended(self, process: Process) -> None:
+        self._losses.keep(process.pid)
+
+    def _areas(self) -> CallAreas:
+        areas = self._live.tracer.stream.areas
+        assert areas is not None
+        return areas
+
+
+def _say(line: str) -> None:
+    """Writes a line to standard error. Names of programs and files may contain any bytes."""
+    stdio.say(printable(line))

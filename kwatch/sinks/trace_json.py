@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""System calls as JSON, one object per line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.syscalls.decode.formatter import Formatter
+from kwatch.syscalls.decode.sets import named_set
+from kwatch.wire.events import Abi
+
+_MAX_ERRNO = 4095
+_SIGNED = 1 << 63
+#: A quoted string, or a character that may end an argument.
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\](){},]')
+_DEPTHS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+
+
+class TraceJson:
+    """The caller opens and closes the stream, and gets its errors (`OSError`)."""
+
+    def __init__(self, stream: TextIO, strings: int) -> None:
+        """`strings`: bytes of each string, strace's -s."""
+        self._stream = stream
+        self._formatters = {abi: Formatter(abi, strings) for abi in Abi}
+
+    def write(self, calls: Iterable[TracedCall]) -> None:
+        """Writes and flushes an object for each."""
+        if text := "".join(f"{json.dumps(self._object(call))}\n" for call in calls):
+            self._stream.write(text)
+            self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+    def _object(self, call: TracedCall) -> dict[str, object]:
+        found: dict[str, object] = {
+            "kind": _KINDS[call.moment],
+            "ts_ns": call.time_ns,
+            "pid": call.pid,
+            "tid": call.tid,
+            "comm": os.fsdecode(call.comm),
+        }
+        if call.moment is Moment.SIGNAL:
+            return {**found, "signal": call.result}
+        if call.moment is Moment.ENDED:
+            return {**found, "status": call.result}
+        is_over = call.moment is Moment.RETURNED and call.duration_ns is not None
+        arguments, _ = self._formatters[Abi(call.abi)].text(
+            call.nr, call.arguments, call.result if is_over else None, call.pieces
+        )
+        has_failed = is_over and -_MAX_ERRNO <= call.result < 0
+        words = [word - 2 * _SIGNED if word >= _SIGNED else word for word in call.arguments]
+        return {
+            **found,
+            "duration_ns": call.duration_ns,
+            "name": call.name,
+            "nr": call.nr,
+            "abi": Abi(call.abi).name.lower(),
+            "ret": call.result if is_over else None,
+            "error": _error_name(call.abi, -call.result) if has_failed else None,
+            "args": list(split_arguments(arguments)),
+            **{f"arg{i}": word for i, word in enumerate(words)},
+            "ip": call.ip,
+            "content_lost": call.is_cut,
+        }
+
+
+def _error_name(abi: int, number: int) -> str:
+    """The name; the number for one without."""
+    texts = named_set("errno", Abi(abi))
+    assert texts is not None
+    return texts[number]
+
+
+_KINDS = {
+    Moment.RETURNED: "call",
+    Moment.UNFINISHED: "unfinished",
+    Moment.IN_PROGRESS: "in progress",
+    Moment.SIGNAL: "signal",
+    Moment.ENDED: "exit",
+}
+
+
+def split_arguments(text: str) -> Iterator[str]:
+    """The arguments of a call, whose text is joined with commas."""
+    start = depth = 0
+    for match in _PART.finditer(text):
+        mark = match.group()
+        if mark == "," and not depth:
+            yield text[start : match.start()].strip()
+            start = match.end()
+        depth += _DEPTHS.get(mark, 0)
+    if rest := text[start:].strip():
+        yield rest
