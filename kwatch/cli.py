@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kwatch import __version__
 from kwatch.commands import COMMANDS, DEFAULT_COMMAND
+from kwatch.commands.output_options import output_from
 from kwatch.commands.watch.unrecognized import hint
 from kwatch.errors import (
     CURE_OF_TOO_MANY_FILES,
@@ -91,10 +92,19 @@ def _parse(name: str, words: list[str]) -> argparse.Namespace:
     if unrecognized:
         message = f"unrecognized arguments: {' '.join(unrecognized)}"
         watches = name == DEFAULT_COMMAND and not command
-        advice = hint(words, unrecognized, _options_of(parser)) if watches else ""
+        others = [other for other in COMMANDS if other != name]
+        advice = hint(words, unrecognized, _options_of(parser), others) if watches else ""
         raise UsageError(message, advice or _help_of(parser))
     parsed.command = command
     return parsed
+
+
+def _require_output(parsed: argparse.Namespace) -> None:
+    """Raises KwatchError if the command is to write to standard output, which is closed."""
+    if not hasattr(parsed, "output"):
+        stdio.require_output()
+    elif output_from(parsed) is None:
+        stdio.require_output("give an --output file")
 
 
 def _options_of(parser: argparse.ArgumentParser) -> list[str]:
@@ -111,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         signals.end_at_once()
         stdio.guard()
-        return int(command_module(name).run(_parse(name, words)))
+        parsed = _parse(name, words)
+        _require_output(parsed)
+        return int(command_module(name).run(parsed))
     except KwatchError as error:
         stdio.say_error(error)
         return error.exit_code
@@ -124,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stdio.say(f"kwatch: out of memory\n  {_CURE_OF_NO_MEMORY}")
         return ExitCode.FAILED
     except signals.Interrupted as interrupted:
-        stdio.say(f"kwatch: {interrupted}")
+        state = getattr(command_module(name), "IF_INTERRUPTED", "")
+        stdio.say(f"kwatch: {interrupted}{state}")
         return interrupted.exit_code
     except Exception as error:  # users see no traceback unless they ask for one
         if "KWATCH_DEBUG" in os.environ:

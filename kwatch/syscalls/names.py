@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and numbers of system calls, from table.tsv, which tools/syscall_table.py makes.
+"""Names and numbers of system calls, from data/numbers.tsv, which tools/syscall_data makes.
 
 The names are those strace prints. x32 numbers come without the 0x40000000 bit. Not in the
 table: ARM's private calls (0xf0001 and up, wider than the record's 16 bits), its OABI calls, and
@@ -11,12 +11,11 @@ The calls inside i386's socketcall and ipc have numbers of kwatch's own beside t
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
+from kwatch.syscalls.data_files import rows
 from kwatch.wire.events import Abi
 from kwatch.wire.maps import CALL_NUMBERS, IPC_NUMBERS, SOCKETCALL_NUMBERS
 
-_TABLE = Path(__file__).with_name("table.tsv")
 _UNNAMED = "syscall_"
 
 
@@ -111,12 +110,9 @@ def _names_by_number() -> dict[Abi, dict[int, str]]:
 
 @functools.cache
 def _numbers_by_name() -> dict[Abi, dict[str, int]]:
-    lines = [line for line in _TABLE.read_text().splitlines() if not line.startswith("#")]
-    abis = [Abi[column.upper()] for column in lines[0].split("\t")[1:]]
-    tables: dict[Abi, dict[str, int]] = {abi: {} for abi in abis}
-    for line in lines[1:]:
-        name, *cells = line.split("\t")
-        for abi, cell in zip(abis, cells, strict=True):
+    tables: dict[Abi, dict[str, int]] = {abi: {} for abi in Abi}
+    for name, *cells in rows("numbers"):
+        for abi, cell in zip(Abi, cells, strict=True):
             if cell != "-":
                 tables[abi][name] = int(cell)
     return tables
