@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 BPF = Path(__file__).parents[2] / "bpf"
-SHARED = ("events.h", "maps.h", "unwind_rows.h")
+SHARED = ("events.h", "maps.h", "call_sum_tables.h", "unwind_rows.h", "capture_rows.h")
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _ENUM = re.compile(r"^enum (\w+) \{(.*?)^\};", re.DOTALL | re.MULTILINE)
@@ -17,16 +17,19 @@ _STRUCT = re.compile(r"^struct (\w+) \{", re.MULTILINE)
 _CONSTANT = re.compile(r"^#define (\w+)[ \t]+(?!__attribute__)", re.MULTILINE)
 
 
-def evaluate(folder: Path, expressions: Iterable[str]) -> list[int]:
+def evaluate(folder: Path, expressions: Iterable[str], macros: Iterable[str] = ()) -> list[int]:
     """The values of C expressions, computed by a program that includes the shared headers."""
     source, binary = folder / "probe.c", folder / "probe"
+    defined = [f"-D{macro}" for macro in macros]
     lines = "\n".join(f'printf("%lld\\n", (long long)({each}));' for each in expressions)
     includes = "".join(f'#include "{header}"\n' for header in SHARED)
     source.write_text(
         "#include <linux/types.h>\n#include <stddef.h>\n#include <stdio.h>\n"
         f"{includes}int main(void) {{\n{lines}\nreturn 0; }}\n"
     )
-    subprocess.run(["gcc", "-Wall", "-Werror", "-I", BPF, "-o", binary, source], check=True)
+    subprocess.run(
+        ["gcc", "-Wall", "-Werror", *defined, "-I", BPF, "-o", binary, source], check=True
+    )
     output = subprocess.run([binary], capture_output=True, text=True, check=True).stdout
     return [int(line) for line in output.splitlines()]
 

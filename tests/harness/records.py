@@ -7,7 +7,16 @@ import numpy as np
 
 from kwatch.rings.perf_ring import ControlRecord
 from kwatch.wire import events
-from kwatch.wire.events import HEAP, STACKED_SYSCALL, SYSCALL, types_of
+from kwatch.wire.events import (
+    CALL,
+    HEAP,
+    NO_PIECE,
+    PIECES,
+    STACKED_SYSCALL,
+    SYSCALL,
+    RecordedFlag,
+    types_of,
+)
 
 
 def heap_record(**fields):
@@ -38,3 +47,14 @@ def control_record(kind, time_ns, **fields):
     for name, value in {"type": kind, "time_ns": time_ns, **fields}.items():
         record[name] = value
     return ControlRecord(time_ns, record.tobytes())
+
+
+def call_record(pieces=(), **fields):
+    """A record of a call. `pieces`: lengths by number; the others are not captured."""
+    lengths = [NO_PIECE] * PIECES
+    for number, length in dict(pieces).items():
+        lengths[number] = length
+    known = {"arguments": (0,) * 6, "entry_tid": fields.get("tid", 0), **fields, "pieces": lengths}
+    if pieces:
+        known["flags"] = known.get("flags", 0) | RecordedFlag.BYTES
+    return tuple(known.get(name, 0) for name in CALL.names)

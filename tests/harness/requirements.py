@@ -80,7 +80,10 @@ REQUIREMENTS = {
         lambda: Path("/usr/aarch64-linux-gnu/lib/libc.so.6").exists(),
         "install libc6-arm64-cross and libgcc-s1-arm64-cross (x86-64 only)",
     ),
-    "arm64-gcc": Requirement(_command("aarch64-linux-gnu-gcc"), "install gcc-aarch64-linux-gnu"),
+    "arm64-gcc": Requirement(
+        lambda: Path("/usr/aarch64-linux-gnu/include/stdio.h").exists(),
+        "install gcc-aarch64-linux-gnu and libc6-dev-arm64-cross",
+    ),
     "musl": Requirement(_compiler("musl-gcc"), "install musl-tools"),
     "jemalloc": Requirement(_library("libjemalloc"), "install libjemalloc-dev"),
     "tcmalloc": Requirement(_library("libtcmalloc"), "install libgoogle-perftools-dev"),
@@ -95,6 +98,9 @@ REQUIREMENTS = {
     "ab": Requirement(_command("ab"), "install apache2-utils"),
     "chromium": Requirement(lambda: browser_command() is not None, "install chromium"),
     "ruby": Requirement(_command("ruby"), "install ruby"),
+    "memcg": Requirement(
+        lambda: "memory" in Path("/proc/cgroups").read_text(), "boot with cgroup_enable=memory"
+    ),
     "fuse": Requirement(lambda: os.access("/dev/fuse", os.W_OK), "load the kernel module fuse"),
     "redis": Requirement(_command("redis-server"), "install redis-server"),
 }

@@ -54,11 +54,17 @@ def documents(lines: Iterable[str]) -> list[Document]:
 class Session:
     """A kwatch in the background."""
 
-    def __init__(self, *arguments: str | int | Path, script: str = "") -> None:
-        """`script`: Python code that runs kwatch, instead of `python -m kwatch`."""
+    def __init__(
+        self, *arguments: str | int | Path, script: str = "", tree: Path | None = None
+    ) -> None:
+        """`script`: Python code that runs kwatch, instead of `python -m kwatch`.
+
+        `tree`: another checkout, whose kwatch runs.
+        """
         how = ("-c", script) if script else ("-m", "kwatch")
         self._process = subprocess.Popen(
             [sys.executable, *how, *map(str, arguments)],
+            cwd=tree,  # Python looks there first
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
+from harness.nothing_held import nothing_held
 from harness.records import control_record
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
@@ -43,7 +44,7 @@ class Targets:
             spares_returns=True,
         )
         self.losses = SimpleNamespace(forget=lambda pid: None)
-        self.call_slots = SimpleNamespace(mark_threads=lambda pid: None)
+        self.slots = SimpleNamespace(note_threads=lambda pid: None)
 
     def add(self, pid, flags):
         self.mm_ids[pid] = 1000 + len(self.mm_ids)
@@ -76,7 +77,7 @@ class Story:
         notices.start_announcing()
         self.tracees = Tracees(options, self.tracer, None, notices, self.ended.append)
         self.attaching = Attaching(options, self.tracer, None, self.tracees)
-        self.lifecycle = Lifecycle(options, self.tracees, self.reused.append)
+        self.lifecycle = Lifecycle(options, self.tracees, self.reused.append, nothing_held())
         monkeypatch.setattr(module, "read_mappings", lambda pid: [])
         monkeypatch.setattr(processes, "facts", self.running.get)
         monkeypatch.setattr(processes, "name_matches", self.matches)

@@ -37,6 +37,7 @@ class Target:
         assert self._process.stdout is not None
         self._lines = Lines(self._process.stdout)
         self._next = 0
+        self.printed: list[str] = []  # all lines since the stage before
         self.answers = self._await("ready")  # what it printed before it was ready
 
     @property
@@ -80,6 +81,6 @@ class Target:
         if found is None:
             status = self._process.wait(DEADLINE)
             raise RuntimeError(f"the program ended with {status} before it said {stage!r}")
-        said = answers(self._lines[self._next : found])
+        self.printed = self._lines[self._next : found]
         self._next = found + 1
-        return said
+        return answers(self.printed)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from harness.lines import DEADLINE
@@ -89,7 +90,8 @@ class Terminal:
         if self._ours >= 0:
             self.hang_up()
         for pid in _session(self._leader.pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
         self._leader.kill()
         self._leader.wait(DEADLINE)
 

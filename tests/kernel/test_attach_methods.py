@@ -14,8 +14,8 @@ from harness.libraries import library
 from harness.session import documents
 from harness.target import answers
 
-from kwatch.kernel import bpf
-from kwatch.kernel.bpf import has_uprobe_links
+from kwatch.kernel import bpf, bpf_features
+from kwatch.kernel.bpf_features import has_uprobe_links
 from kwatch.programs.loader import Loader
 from kwatch.programs.source import AttachMethods, ProgramConfig
 
@@ -32,7 +32,13 @@ from kwatch.system.signals import Signals
 
 links, perf, *arguments = sys.argv[1:]
 traced, report = options_from(_parse("watch", arguments))
-methods = AttachMethods(links == "links", perf == "perf", event_cookies=links == "cookies")
+methods = AttachMethods(
+    links == "links",
+    perf == "perf",
+    event_cookies=links == "cookies",
+    atomics=perf == "perf",  # kernels that need perf have them
+    young_blocks=perf == "perf",
+)
 loader = Loader(program_config(traced), methods)
 sys.exit(Watch(traced, report, loader, Signals()).run())
 """
@@ -52,8 +58,9 @@ def traced(methods, *arguments):
 
 
 @pytest.mark.parametrize("name", ["leaky", "reallocs", "cxx"])
-def test_heap_without_uprobe_links(program, name):
-    said, (final,) = traced(("events", "raw"), "--no-syscalls", "--", program(name), "now")
+@pytest.mark.parametrize("tracepoints", ["raw", "perf"])
+def test_heap_without_uprobe_links(program, name, tracepoints):
+    said, (final,) = traced(("events", tracepoints), "--no-syscalls", "--", program(name), "now")
     # libstdc++ keeps one block for its own exceptions, from before main().
     runtime = 1 if name == "cxx" else 0
     assert final["lost"]["events"] == 0
@@ -71,7 +78,7 @@ def test_heap_without_uprobe_links(program, name):
 )
 def test_an_allocator_of_many_names_without_uprobe_links(start, run_kwatch, way, preload, name):
     """mimalloc's realloc jumps to mi_realloc; tcmalloc's operator new is probed at its exits."""
-    if way == "cookies" and not bpf.has_event_cookies():
+    if way == "cookies" and not bpf_features.has_event_cookies():
         pytest.skip("perf events have no cookies in this kernel")
     environment = {"LD_PRELOAD": str(library(f"lib{preload}"))}
     target = start(name, environment=environment)

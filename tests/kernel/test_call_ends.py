@@ -12,11 +12,12 @@ from ctypes import sizeof
 
 import psutil
 import pytest
-from harness.bpf_maps import hash_map
+from harness.bpf_maps import array_map, hash_map
 from harness.lines import DEADLINE
 from harness.target import answers
 
-from kwatch.wire.maps import CallInProgress
+from kwatch.kernel.bpf_features import has_compare_and_exchange
+from kwatch.wire.maps import SLOTS, SPILLED_SLOTS, NotedThread, Slot
 
 SYSCALLS = ("--json", "--no-heap", "--follow")
 
@@ -112,6 +113,13 @@ def test_calls_in_which_threads_die_are_unfinished(start, run_kwatch, how):
         assert mine[fatal[how]] == (0, 0, 1)
 
 
+def slots_of(pid):
+    """Where the kernel lacks what the table needs, the slots are in the only map with such keys."""
+    if has_compare_and_exchange():
+        return array_map(pid, SLOTS + SPILLED_SLOTS)
+    return hash_map(pid, 8)
+
+
 @pytest.mark.parametrize("selection", ["all", "getppid", "openat"])
 def test_what_is_kept_of_a_thread_ends_with_it(start, run_kwatch, selection):
     target = start("crowd", 100, 50)
@@ -121,10 +129,40 @@ def test_what_is_kept_of_a_thread_ends_with_it(start, run_kwatch, selection):
     deadline = time.monotonic() + DEADLINE
     while len(os.listdir(f"/proc/{target.pid}/task")) > 1 and time.monotonic() < deadline:
         os.sched_yield()
-    with hash_map(kwatch.pid, 4, sizeof(CallInProgress)) as calls:
-        kept = [CallInProgress.from_buffer_copy(value) for _, value in calls.items()]
-    assert {call.tid for call in kept if call.tgid == target.pid} <= {target.pid}
+    with hash_map(kwatch.pid, 4, sizeof(NotedThread)) as noted:
+        assert not [tid for tid, _ in noted.items() if int.from_bytes(tid, "little") != target.pid]
+    with slots_of(kwatch.pid) as table:
+        slots = [Slot.from_buffer_copy(value) for _, value in table.items()]
+    assert [slot.tid for slot in slots if slot.stack and slot.tgid == target.pid] == [target.pid]
     target.end()
     mine, _ = finals(kwatch.finish(), target.pid)
     if selection != "openat":
         assert mine["getppid"] == (said["getppid"], 0, 0)
+
+
+FEW_SLOTS = """
+import sys
+from kwatch.programs import loader
+text = loader.source_text().replace("#define SLOT_BITS 14", "#define SLOT_BITS 1")
+assert text != loader.source_text()
+loader.source_text = lambda filter_code: text
+from kwatch.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("script", ["", FEW_SLOTS], ids=["table", "spilled"])
+def test_many_threads_at_once(start, run_kwatch, script):
+    """With a table of four slots, almost all slots are behind it."""
+    threads = 1000
+    target = start("crowd", 3, threads, "together")
+    options = ("--pid", target.pid, "--json", "-e", "trace=getppid")
+    kwatch = run_kwatch(*options, script=script)
+    kwatch.attached()
+    assert target.go()["getppid"] == 3 * threads
+    target.end()
+    result = kwatch.finish()
+    mine, _ = finals(result, target.pid)
+    assert mine["getppid"] == (3 * threads, 0, 0)
+    stacks = result.final()["heap"]["stacks"]
+    assert 3 * threads in {stack["blocks"] for stack in stacks}

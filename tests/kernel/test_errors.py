@@ -41,7 +41,10 @@ def assert_error(result, status, *words):
 
 
 # As in --duration "$D" when D is not set.
-EMPTY = ("--duration", "--count", "--interval", "--older", "--min-size", "--max-size", "--buffer")
+EMPTY = (
+    *("--duration", "--count", "--interval", "--older", "--min-size", "--max-size", "--buffer"),
+    *("--wrapper", "--no-wrapper", "--who", "--alloc-prefix"),
+)
 
 USAGE = [
     ("--pid", "x"),
@@ -64,6 +67,7 @@ USAGE = [
     ("--older", "-1"),
     ("--min-size", "9", "--max-size", "8"),
     *(("--pid", "1", option, "") for option in EMPTY),
+    ("leaks", "--pid", "1", "--who", ""),
     ("-e", "trace=no_such_call"),
     ("-e", "trace=%nothing"),
     ("-e", "trace=/(/"),
@@ -74,6 +78,9 @@ USAGE = [
     ("--pid", "1", "--folded", "/tmp/x", "--output", "/tmp/x"),
     ("--pid", "1", "--folded", "-"),
     ("--no-such-option",),
+    ("--who", "f"),
+    ("--who", "f", "--no-heap", "--pid", "1"),
+    ("--who", "f", "--no-stacks", "--pid", "1"),
     ("stray",),
     ("--follow",),
     ("-tt", "--pid", "1"),
@@ -124,7 +131,8 @@ def test_one_of_several_that_ends_while_kwatch_attaches(start, run_kwatch):
     """kwatch waits in its first attach until the second process has ended."""
     first, second = start("leaky"), start("getppid", 1, 3)
     script = ENDS_MEANWHILE.format(pid=second.pid)
-    kwatch = run_kwatch("--pid", f"{first.pid},{second.pid}", "--json", script=script)
+    pids = f"{first.pid},{second.pid}"
+    kwatch = run_kwatch("--pid", pids, "--scan-at-exit", "--json", script=script)
     kwatch.said(
         lambda line: (
             line.startswith(f"kwatch: process {second.pid} (getppid) ended before kwatch")
@@ -217,6 +225,31 @@ def test_closed_standard_error():
         closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *KWATCH, *arguments]
         result = subprocess.run(closed, capture_output=True, text=True, timeout=60)
         assert (result.returncode, result.stdout) == (status, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--pid", "1"),
+        ("--output", "-", "--", "true"),
+        ("leaks", "--pid", "1"),
+        ("mark", "--pid", "1"),
+        ("doctor",),
+    ],
+    ids=" ".join,
+)
+def test_closed_standard_output(arguments):
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *KWATCH, *arguments]
+    result = subprocess.run(closed, capture_output=True, text=True, timeout=60)
+    assert_error(result, 1, "kwatch: standard output is closed\n")
+
+
+def test_an_output_file_replaces_closed_standard_output(tmp_path):
+    path = tmp_path / "report"
+    command = [*KWATCH, "--no-heap", "--json", "--output", path, "--", "true"]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    assert subprocess.run(closed, timeout=60, check=False).returncode == 0
+    assert json.loads(path.read_text())["process"]["comm"] == "true"
 
 
 def test_another_users_process_without_root(tmp_path):

@@ -13,7 +13,7 @@ from collections import defaultdict
 import pytest
 from harness.breakpoints import malloc_of
 
-from kwatch.kernel import bpf
+from kwatch.kernel import bpf, bpf_features
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.probes.attach import Attacher, ProcessGone
 from kwatch.probes.coverage import Coverage, HeapProbes
@@ -28,7 +28,7 @@ from kwatch.session.tracees import files_of
 def attacher(request):
     """An attacher with empty programs, for each attach method."""
     links = request.param == "links"
-    if links and not bpf.has_uprobe_links():
+    if links and not bpf_features.has_uprobe_links():
         pytest.skip("this kernel has no uprobe links")
     kind = bpf.TRACE_UPROBE_MULTI if links else 0
     empty = bpf.load_program("empty", bpf.RETURN_ZERO, bpf.PROG_TYPE_KPROBE, kind)

@@ -13,8 +13,8 @@ import pytest
 from harness.lines import DEADLINE
 
 from kwatch.kernel import bpf
+from kwatch.kernel.grace_period import GracePeriods, Retired
 from kwatch.kernel.syscall import syscall
-from kwatch.tables.grace_period import GracePeriods, Retired
 
 BUFFER_SIZE = 4 << 20
 MAX_CLEARS = 4000  # the verifier refuses loops with twice as many branches

@@ -21,7 +21,15 @@ sys.exit(main())
 def test_every_loss_is_counted(start, run_kwatch):
     target = start("getppid", 2, 300_007)
     kwatch = run_kwatch(
-        "--pid", target.pid, "--json", "--no-heap", "-e", "trace=getppid", "--buffer", "64K"
+        "--pid",
+        target.pid,
+        "--json",
+        "--no-heap",
+        "--stacks",
+        "-e",
+        "trace=getppid",
+        "--buffer",
+        "64K",
     )
     kwatch.attached()
     answers = target.go()
@@ -34,10 +42,13 @@ def test_every_loss_is_counted(start, run_kwatch):
 
 
 def test_a_loss_on_the_heap_makes_the_verdict_unsure(start, run_kwatch):
-    target = start("leaky")
+    """The program keeps more blocks than the rings and the table of young blocks have room for."""
+    target = start("keeps", 2, 30011, 1)
     kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--buffer", "4K")
     kwatch.attached()
+    kwatch.send(signal.SIGSTOP)
     target.go()
+    kwatch.send(signal.SIGCONT)
     target.end()
     final = kwatch.finish().final()
     assert final["lost"]["by_cause"]["heap_ring_full"] > 0
@@ -46,7 +57,8 @@ def test_a_loss_on_the_heap_makes_the_verdict_unsure(start, run_kwatch):
 
 def test_what_others_make_the_kernel_lose_leaves_the_verdict_alone(program, start, run_kwatch):
     target, bystander = start("leaky"), start("floods", program("passing", "-DNAME=first"))
-    kwatch = run_kwatch("--pid", target.pid, "--json", "--no-syscalls", "--interval", "0.2")
+    options = ("--scan-at-exit", "--json", "--no-syscalls", "--interval", "0.2")
+    kwatch = run_kwatch("--pid", target.pid, *options)
     kwatch.attached()
     kwatch.send(signal.SIGSTOP)
     bystander.go("opened")

@@ -56,14 +56,30 @@ NAMED = {"comm_patterns": 3, "follow": True, "min_size": 10, "max_size": 1000}
 
 
 @pytest.mark.parametrize(
-    "methods", [AttachMethods(True, False), AttachMethods(False, False), AttachMethods(True, True)]
+    "methods",
+    [
+        AttachMethods(False, False),  # 5.10
+        AttachMethods(False, False, event_cookies=True, atomics=True, young_blocks=True),  # 6.1
+        AttachMethods(True, False, atomics=True, young_blocks=True),
+        AttachMethods(True, True, atomics=True, young_blocks=True),
+    ],
 )
 @pytest.mark.parametrize("heap", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"system_wide": True}, NAMED])
-def test_loops_go_round_by_jumps(methods, heap, settings):
-    config = ProgramConfig(heap=heap, heap_stacks=heap, call_stacks=True, **settings)
+@pytest.mark.parametrize("calls", ["call_stacks", "call_sums"])
+def test_loops_go_round_by_jumps(methods, heap, settings, calls):
+    config = ProgramConfig(heap=heap, heap_stacks=heap, **{calls: True}, **settings)
     programs = compiled_programs(config, methods)
-    assert "unwind_call" in programs
+    assert ("unwind_call" in programs) == config.stacks
+    assert not [name for name, code in programs.items() if falls_back(code)]
+
+
+@pytest.mark.parametrize("through_perf", [False, True])
+def test_loops_of_recorded_calls_go_round_by_jumps(through_perf):
+    methods = AttachMethods(False, through_perf, atomics=True)
+    config = ProgramConfig(heap=False, heap_stacks=False, record=True, area=1 << 20, follow=True)
+    programs = compiled_programs(config, methods)
+    assert {"capture_call", "capture_nested", "call_signal"} <= programs.keys()
     assert not [name for name, code in programs.items() if falls_back(code)]
 
 

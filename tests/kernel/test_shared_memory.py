@@ -8,7 +8,7 @@ import os
 import pytest
 from harness.breakpoints import malloc_of
 
-from kwatch.kernel import bpf
+from kwatch.kernel import bpf_features
 from kwatch.procfs.mappings import read_mappings
 
 #: Without these, glibc's own count includes its caches.
@@ -21,7 +21,7 @@ SHARERS = 4
 def traced(start, run_kwatch, *options):
     """Attaches to the program; returns it, its answers and kwatch's result."""
     target = start("sharers", environment=ENVIRONMENT)
-    kwatch = run_kwatch("--pid", target.pid, *HEAP, *options)
+    kwatch = run_kwatch("--pid", target.pid, "--scan-at-exit", *HEAP, *options)
     kwatch.attached()
     target.go("living")
     answers = target.go()
@@ -59,7 +59,7 @@ def test_their_blocks_and_frees_are_the_parents(start, run_kwatch, follow):
 
 
 @pytest.mark.parametrize("follow", [(), ("--follow",)])
-def test_what_the_probes_do_not_see_makes_the_verdict_unsure(start, run_kwatch, follow):
+def test_what_the_probes_do_not_see_is_lost(start, run_kwatch, follow):
     """Since Linux 6.12, programs of a link run only in the process of the link."""
     target, answers, result = traced(start, run_kwatch, *follow)
     final = result.final(target.pid)
@@ -67,9 +67,12 @@ def test_what_the_probes_do_not_see_makes_the_verdict_unsure(start, run_kwatch, 
     if not unseen:  # an older kernel
         assert final["heap"]["live_blocks"] == answers["live_blocks"]
         return
-    assert bpf.has_uprobe_links()
+    assert bpf_features.has_uprobe_links()
     assert unseen == SHARERS
-    assert final["verdict"] == "unsure"
+    # The scan finds what the children have lost too.
+    own = sum(blocks for function, blocks in leaked(final["heap"]).items() if "leak_" in function)
+    assert final["heap"]["reach"]["definite"]["blocks"] > own
+    assert final["verdict"] == "leak"
     assert final["heap"]["superseded"] == 0
 
 
@@ -120,9 +123,12 @@ def test_the_heap_after_the_end_of_the_main_thread(program, run_kwatch, options)
     """A perf event compares the memory with that of the main thread, which has none then."""
     result = run_kwatch(*HEAP, *options, "--", program("headless"), "now").finish()
     final = result.final()
-    if options or not bpf.has_uprobe_links():
+    if options or not bpf_features.has_uprobe_links():
         assert final["lost"]["by_cause"] == {"main_thread_ended": 1}
-        assert final["verdict"] == "unsure"
+        lost = final["heap"]["reach"]["definite"]["blocks"]  # of which kwatch saw none allocated
+        assert lost >= result.answers["live_blocks"] - 1
+        assert final["verdict"] == "leak"
+        assert final["reason"].startswith(f"{lost} blocks")
         return
     leaked = [s for s in final["heap"]["stacks"] if s["frames"][0]["symbol"] == "go_on"]
     assert sum(stack["blocks"] for stack in leaked) == result.answers["live_blocks"]

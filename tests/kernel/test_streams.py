@@ -141,11 +141,20 @@ def test_full_disk_is_told_while_the_command_runs(launch):
     assert end(kwatch)[0] == 1
 
 
+LOSES = """
+import ctypes, sys
+for _ in range(29):
+    ctypes.CDLL(None).malloc(1013)
+sys.stdin.readline()
+sys.exit(7)
+"""
+
+
 @pytest.mark.parametrize(("smallest", "status"), [("0", 3), ("1G", 7)])
 def test_a_verdict_is_waited_for_without_a_reader(launch, smallest, status):
-    """Memory that sh never frees is a leak, unless --min-size excludes it."""
+    """Memory that the program loses is a leak, unless --min-size excludes it."""
     options = ("--fail-on-leak", "--min-size", smallest, "--interval", "0.1")
-    kwatch = launch(*options, "--", "sh", "-c", "read _; exit 7")
+    kwatch = launch(*options, "--", sys.executable, "-c", LOSES)
     head(kwatch)
     assert end(kwatch) == (status, "")
 

@@ -14,9 +14,9 @@
 #include "answers.h"
 
 #define FIRST_BLOCKS 101
-#define FIRST_CALLS 7
+#define FIRST_CALLS 7001
 #define SECOND_BLOCKS 13
-#define SECOND_CALLS 5
+#define SECOND_CALLS 503
 #define SIZE 88
 
 static void *volatile sink;

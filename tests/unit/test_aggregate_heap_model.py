@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwatch.aggregate import HeapAccount
-from kwatch.wire.events import HEAP, EventType
+from kwatch.wire.events import HEAP, EventType, count_events
 
 THREADS = 3
 ADDRESSES = [0x5555_0000_0010 + 16 * i for i in range(5)] + [0x7FFF_0000_0010]
@@ -134,6 +134,57 @@ def test_batches_give_what_single_events_give(actions, cuts):
         for event in program.events[begin:end]:
             model.take(event)
         assert state_of(account) == (model.counts, model.live)
+
+
+def pairs_of(events, chosen):
+    """Allocations whose block ends at the next event of its address; and of that."""
+    last, pairs = {}, {}
+    for index, event in enumerate(events):
+        before = last.get(event["address"])
+        is_pair = before is not None and events[before]["type"] == EventType.ALLOC
+        if is_pair and event["type"] == EventType.FREE and chosen():
+            pairs[before] = index
+        if event["type"] <= EventType.REALLOC_KEEP:
+            last[event["address"]] = index
+    return pairs
+
+
+def summed(events, pairs):
+    """What the kernel sends if these pairs have no events: their sums, and their addresses."""
+    left, later = [], set()  # later: addresses that are known to be used again
+    for index in sorted(set(range(len(events))) - set(pairs.values()), reverse=True):
+        event = events[index]
+        if index not in pairs:
+            later -= {event["address"]} if event["type"] == EventType.FREE else set()
+        elif event["address"] in later:
+            continue
+        else:
+            later.add(event["address"])
+            event = event | {"type": EventType.REUSED, "tid": 0, "size": 0, "stack": 0}
+        left.insert(0, event)
+    for stack in range(4):
+        sizes = [events[index]["size"] for index in pairs if events[index]["stack"] == stack]
+        if sizes:
+            sums = {"type": EventType.PAIRS, "tid": len(sizes), "size": sum(sizes)}
+            left.append({**sums, "address": max(sizes), "stack": stack, "tgid": 1})
+    return np.array([heap_record(**event) for event in left], HEAP)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ACTIONS, max_size=60), st.data())
+def test_sums_of_pairs_give_what_their_events_give(actions, data):
+    program, single, with_sums = Program(), HeapAccount(True), HeapAccount(True)
+    for action in actions:
+        if "realloc" not in action[0]:  # its release and the next event of its thread are sent
+            program.act(*action)
+    single.add(*typed(program.batch()))
+    batch = summed(program.events, pairs_of(program.events, lambda: data.draw(st.booleans())))
+    with_sums.add(*typed(batch))
+    assert state_of(with_sums) == state_of(single)
+    assert with_sums.by_stack() == single.by_stack()
+    assert with_sums.snapshot(0) == single.snapshot(0)
+    assert with_sums.peak_bytes == single.peak_bytes
+    assert count_events(batch) == len(program.events)
 
 
 @settings(max_examples=100, deadline=None)

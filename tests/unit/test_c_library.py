@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who owns what the C library allocates."""
+"""What belongs to the C library, and what it keeps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from harness.compiled import compile_c, run
 
 from kwatch.elf.elf import Elf
-from kwatch.model.c_library import HANDED, KEPT, Owner, is_c_library, owner
+from kwatch.model.c_library import PUBLIC_FUNCTIONS, has_c_name, is_c_library, keeps
 from kwatch.model.frame import Frame
 from kwatch.symbols.tail_calls import TailCalls
 
@@ -26,50 +26,64 @@ def library(names):
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ("strdup", Owner.CALLER),
-        ("__GI___strdup", Owner.CALLER),
-        ("__getdelim getline", Owner.CALLER),
-        ("__vasprintf_internal ___asprintf_chk", Owner.CALLER),
-        ("__alloc_dir opendir_tail", Owner.CALLER),
-        ("? opendir", Owner.CALLER),
-        ("fopen@@GLIBC_2.2.5", Owner.CALLER),
-        ("_IO_new_fopen64", Owner.CALLER),
-        ("__isoc99_sscanf", Owner.CALLER),
-        ("__strdup realpath_stk realpath", Owner.CALLER),
-        ("fdopen tmpfile", Owner.CALLER),
-        ("? ? ? regcomp", Owner.CALLER),
-        ("generate_addrinfo gaih_inet getaddrinfo", Owner.CALLER),
-        ("__newlocale", Owner.CALLER),
-        ("__gconv_open iconv_open", Owner.CALLER),
-        ("__tsearch", Owner.CALLER),
-        ("__tsearch __add_to_environ", Owner.LIBRARY),
-        ("__strdup setlocale", Owner.LIBRARY),
-        ("__strdup tzset_internal tzset", Owner.LIBRARY),
-        ("? ? localtime_r", Owner.LIBRARY),
-        ("__asprintf dlerror", Owner.LIBRARY),
-        ("? ? __newlocale", Owner.LIBRARY),
-        ("? ? ? ? iconv_open", Owner.LIBRARY),
-        ("_dl_new_object _dl_map_object iconv_open", Owner.LIBRARY),
-        ("LOADER ? __gconv_open iconv_open", Owner.LIBRARY),
-        ("__resolv_conf_load getaddrinfo", Owner.LIBRARY),
-        ("__nss_module_allocate getpwnam_r getpwnam", Owner.LIBRARY),
-        ("_IO_file_doallocate fgets", Owner.LIBRARY),
-        ("__new_exitfn __cxa_atexit", Owner.LIBRARY),
-        ("allocate_dtv", Owner.LIBRARY),
-        ("strdup some_function", Owner.UNKNOWN),
-        ("?", Owner.UNKNOWN),
-        ("", Owner.UNKNOWN),
+        ("strdup", False),
+        ("__GI___strdup", False),
+        ("__getdelim getline", False),
+        ("__vasprintf_internal ___asprintf_chk", False),
+        ("__alloc_dir opendir_tail", False),
+        ("? opendir", False),
+        ("fopen@@GLIBC_2.2.5", False),
+        ("_IO_new_fopen64", False),
+        ("__isoc99_sscanf", False),
+        ("__strdup realpath_stk realpath", False),
+        ("fdopen tmpfile", False),
+        ("? ? ? regcomp", False),
+        ("generate_addrinfo gaih_inet getaddrinfo", False),
+        ("__newlocale", False),
+        ("__gconv_open iconv_open", False),
+        ("__tsearch", False),
+        ("__tsearch __add_to_environ", True),
+        ("__strdup setlocale", True),
+        ("__strdup tzset_internal tzset", True),
+        ("? ? localtime_r", True),
+        ("__asprintf dlerror", True),
+        ("? ? __newlocale", True),
+        ("? ? ? ? iconv_open", True),
+        ("_dl_new_object _dl_map_object iconv_open", True),
+        ("LOADER ? __gconv_open iconv_open", True),
+        ("__resolv_conf_load getaddrinfo", True),
+        ("__nss_module_allocate getpwnam_r getpwnam", True),
+        ("_IO_file_doallocate fgets", True),
+        ("__new_exitfn __cxa_atexit", True),
+        ("allocate_dtv", True),
+        ("strdup some_function", False),
+        ("?", False),
+        ("", False),
     ],
 )
-def test_the_called_function_tells_who_owns_it(names, expected):
-    assert owner(library(names)) is expected
+def test_the_called_function_tells_whether_the_library_keeps_it(names, expected):
+    assert keeps(library(names)) is expected
 
 
-def test_no_function_is_in_two_rows():
-    names = [name for row in HANDED for name in row.functions.split()]
-    names += [name for row in KEPT for name in row.functions.split()]
-    assert sorted(names) == sorted(set(names))
-    assert all(row.released_by for row in HANDED)
+@pytest.mark.parametrize(
+    ("symbol", "belongs"),
+    [
+        ("strdup", True),
+        ("setenv", True),
+        ("__libc_start_call_main", True),
+        ("vasprintf_internal", True),
+        ("tzset_internal", True),
+        ("dl_list_add", False),
+        ("main", False),
+        ("", False),
+    ],
+)
+def test_functions_of_the_c_library_in_a_static_program(symbol, belongs):
+    assert has_c_name(Frame(1, symbol, 0, "/srv/app")) is belongs
+
+
+def test_public_functions_have_names_for_large_files():
+    assert {"fopen", "fopen64", "setenv", "getaddrinfo"} <= PUBLIC_FUNCTIONS
 
 
 @pytest.mark.parametrize(
@@ -112,7 +126,7 @@ void *strdup(long size) { return either(size * 3); }
     ("hidden", "name"), [("open_it", "fopen"), ("keep_it", "setenv"), ("either", "")]
 )
 def test_what_a_public_function_jumps_to_has_its_name(tmp_path, hidden, name):
-    """Unless functions that differ in ownership jump there."""
+    """Unless a function whose result the library keeps, and another one, jump there."""
     path = compile_c(tmp_path / "libc.so.6", "-shared", "-fPIC", "-fno-builtin", source=JUMPS)
     start = next(
         int(line.split()[0], 16)

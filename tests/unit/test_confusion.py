@@ -28,9 +28,12 @@ def row(leaks, verdict, reason="7 blocks from lose (a.c:3) are still not freed")
         (row(False, "clean"), "right"),
         (row(False, "none"), "right"),
         (row(False, "leak"), "wrong"),
+        (row(False, "growing"), "wrong"),
         (row(False, "unsure"), "unsure"),
         (row(True, "leak"), "right"),
+        (row(True, "growing"), "right"),
         (row(True, "leak", "1 block from elsewhere"), "elsewhere"),
+        (row(True, "growing", "1 block from elsewhere"), "elsewhere"),
         (row(True, "clean"), "wrong"),
         (row(True, "none"), "wrong"),
         (row(True, "unsure"), "unsure"),
@@ -44,9 +47,9 @@ def test_a_verdict_is_right_if_it_is_the_truth(judged, expected):
 def test_the_sums_count_each_row_once():
     rows = [row(False, "clean"), row(False, "leak"), row(True, "leak", "elsewhere"), row(True, "")]
     assert sums(rows).splitlines() == [
-        "healthy: clean 1, none 0, leak 1, unsure 0, failed 0",
-        "leaking: clean 0, none 0, leak 1, unsure 0, failed 1",
-        "leaking, called leak for another reason: 1",
+        "healthy: clean 1, none 0, leak 1, growing 0, unsure 0, failed 0",
+        "leaking: clean 0, none 0, leak 1, growing 0, unsure 0, failed 1",
+        "leaking, but another reason was given: 1",
     ]
 
 

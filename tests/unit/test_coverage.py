@@ -115,6 +115,16 @@ def test_one_process_can_do_without_return_probes(probes, links, libc):
     assert set(links.flags) == {0}
 
 
+def test_what_ends_blocks_is_probed_before_what_begins_them(probes, links, libc):
+    """A running program calls the functions meanwhile."""
+    probes.probe(Coverage(PID), [libc("file")])
+    functions = [ALLOCATOR_FUNCTIONS[cookie & 0xFF] for cookie in links.cookies]
+    free = next(at for at, function in enumerate(functions) if function.name == "free")
+    turns = [function.turn for function in functions[free:]]
+    assert turns == sorted(turns)
+    assert set(turns) == {0, 1, 2}
+
+
 def test_each_file_of_each_process_has_a_number_of_its_own(probes, links, libc):
     called = {}
     probes._attacher._programs.maps = {"called_files": SimpleNamespace(get=called.get)}
@@ -147,6 +157,9 @@ def test_a_process_that_dies_first_spoils_nothing(probes, links, libc):
     assert links.closed == set(links.opened) != set()
     assert not system.refused
     assert "ended before" in dying.own_gap
+    assert dying.own_gap.count("kwatch --") == 2  # launch it, or trace every process
+    dying.is_forked = True
+    assert dying.own_gap.endswith("to trace all of it, trace every process (kwatch --heap)")
     assert probes.probe(system, [file], living) != []
     assert (system.nothing_found, system.own_gap, living.own_gap) == ("", "", "")
 

@@ -14,13 +14,22 @@ from xml.etree import ElementTree
 
 import pytest
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+
+from growth.kinds import KINDS
+
 from kwatch.cli import parser_for
 from kwatch.commands import COMMANDS, DEFAULT_COMMAND
 from kwatch.commands.doctor import features
 from kwatch.commands.watch.command import options_from
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model import snapshot
+from kwatch.model.growth import GrowthEvidence, GrowthKind
+from kwatch.model.mark import SinceMark
+from kwatch.ownership import stack_growth
+from kwatch.programs.source import AttachMethods
 from kwatch.programs.sources import TRACEPOINTS
+from kwatch.report import growth
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import Loss
 
@@ -36,6 +45,7 @@ WRITTEN = (
     "stacks",
     "symbols",
     "troubleshooting",
+    "verdicts",
 )
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("LICENSES/*.md")])
 
@@ -90,6 +100,19 @@ def test_every_verdict_is_named() -> None:
     assert all(f"**{verdict}**" in text("semantics.md") for verdict in snapshot.Verdict)
 
 
+def test_the_thresholds_of_stacks_that_grow() -> None:
+    section = text("semantics.md").partition("### Growth ")[2].partition(" ### ")[0]
+    assert f"kwatch follows {stack_growth.MAX_STACKS}:" in section
+    assert f"From {stack_growth._MIN_BLOCKS} live blocks on" in section
+    assert f"gains {growth._MIN_NET} blocks or fewer" in section
+
+
+def test_every_kind_of_growth_is_named() -> None:
+    words, _, table = text("verdicts.md").partition("## How often")
+    assert all(f"| {kind} |" in words for kind in GrowthKind)
+    assert all(f"| {kind.name} |" in table for kind in KINDS)
+
+
 def test_every_probe_is_named() -> None:
     names = [function.name for function in ALLOCATOR_FUNCTIONS]
     names += [path.rpartition("/")[2] for path in TRACEPOINTS.values()]
@@ -125,9 +148,9 @@ _NO_FILE = 1 << 24  # a descriptor that is not open
 class _NothingLoads:
     """Replaces the Loader: its programs compile, but cannot be attached."""
 
-    def __init__(self, config: object, methods: object) -> None:
+    def __init__(self, config: object, methods: object = None) -> None:
         self.programs = dict.fromkeys([*TRACEPOINTS, "heap_entry", "heap_malloc"], _NO_FILE)
-        self.attach_methods = methods
+        self.attach_methods = methods or AttachMethods(False, False)
 
     def result(self) -> _NothingLoads:
         return self
@@ -166,6 +189,7 @@ def test_every_field_of_the_output_is_named() -> None:
         snapshot.Frame,
         snapshot.MemoryStats,
         snapshot.Descriptors,
+        SinceMark,
         snapshot.SyscallSummary,
         snapshot.SyscallStats,
         snapshot.Lost,
@@ -173,7 +197,7 @@ def test_every_field_of_the_output_is_named() -> None:
         features.Feature,
     )
     names = {field.name for one in classes for field in fields(one)}
-    for one in (snapshot.StackStats, snapshot.CallStackStats):
+    for one in (snapshot.StackStats, snapshot.CallStackStats, GrowthEvidence):
         names |= {field.name for field in fields(one)} - {"stack"} | {"id"}
     names -= {"profile"}  # goes to files of its own
     assert sorted(name for name in names if f"| `{name}` |" not in text("json.md")) == []

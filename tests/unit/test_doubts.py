@@ -7,15 +7,21 @@ import pytest
 
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
-from kwatch.model.snapshot import Descriptors, HeapStats, MemoryStats
+from kwatch.model.snapshot import HeapStats, MemoryStats
 from kwatch.model.usage import Usage
 from kwatch.probes.coverage import Coverage
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process import Process
 from kwatch.procfs.mappings import Mapping
-from kwatch.report.doubts import doubts, unknown_frees, unseen_bytes
+from kwatch.report.doubts import doubts, thread_end_frees, unknown_frees
+from kwatch.report.growth import growth_of
+from kwatch.report.unseen import unseen_bytes
 
 MIB = 1 << 20
+
+
+def doubts_of(process, heap, memory, descriptors):
+    return doubts(process, heap, memory, growth_of(process, heap, memory, descriptors))
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def test_a_little_memory_is_no_reason(process):
 )
 def test_who_may_have_taken_the_memory(process, file, cure):
     process.code.map([Mapping(0, 4096, 0, file, 1, 1, True)])
-    [reason] = doubts(process, HeapStats(), MemoryStats(unseen_bytes=80 * MIB), None)
+    [reason] = doubts_of(process, HeapStats(), MemoryStats(unseen_bytes=80 * MIB), None)
     grown = "anonymous memory grew by 80.0 MiB that no probed allocator gave out"
     assert reason.startswith(grown + cure)
     assert bool(cure) == (reason != grown)
@@ -68,9 +74,9 @@ def test_who_may_have_taken_the_memory(process, file, cure):
 
 def test_what_the_program_mapped_itself_explains_the_growth(process):
     memory = MemoryStats(unseen_bytes=80 * MIB, own_bytes=80 * MIB, own_mappings=2000)
-    [reason] = doubts(process, HeapStats(), memory, None)
+    [reason] = doubts_of(process, HeapStats(), memory, None)
     assert reason.endswith("; the program itself mapped 80.0 MiB in 2,000 mappings")
-    [reason] = doubts(process, HeapStats(), MemoryStats(own_mappings=2000), None)
+    [reason] = doubts_of(process, HeapStats(), MemoryStats(own_mappings=2000), None)
     assert reason.startswith("2,000 mappings (0 B) that the program made itself")
 
 
@@ -86,39 +92,23 @@ def test_what_the_program_mapped_itself_explains_the_growth(process):
 def test_mappings_beside_a_heap_that_was_larger_once(process, live_bytes, memory, is_doubtful):
     """The allocator may have kept the memory of its peak, or given it back."""
     process.heap.peak_bytes = 1 << 30
-    found = list(doubts(process, HeapStats(live_bytes=live_bytes), memory, None))
+    found = list(doubts_of(process, HeapStats(live_bytes=live_bytes), memory, None))
     assert bool(found) == is_doubtful
     assert all("9 mappings (80.0 MiB)" in reason for reason in found)
 
 
-def test_shared_memory_that_grows(process):
-    [reason] = doubts(process, HeapStats(), MemoryStats(shared_growth=40 * MIB), None)
-    assert reason.startswith("resident shared memory grew by 40.0 MiB")
-
-
 def test_a_free_that_was_not_seen_is_a_reason_unless_there_was_a_fork(process):
     heap = HeapStats(superseded=3)
-    [reason] = doubts(process, heap, MemoryStats(), None)
+    [reason] = doubts_of(process, heap, MemoryStats(), None)
     assert "the addresses of 3 blocks were allocated again" in reason
     process.forked_ns = 5
-    assert list(doubts(process, heap, MemoryStats(), None)) == []
-
-
-def test_descriptors_that_add_up(process):
-    [reason] = doubts(process, HeapStats(), MemoryStats(), Descriptors(130, 100))
-    assert reason.startswith("100 more file descriptors are open")
-    assert list(doubts(process, HeapStats(), MemoryStats(), Descriptors(130, 99))) == []
-
-
-def test_descriptors_that_keep_growing(process):
-    for count in range(80):
-        process.descriptors.add(count)
-    [reason] = doubts(process, HeapStats(), MemoryStats(), Descriptors(80, 79))
-    assert reason.startswith("79 more file descriptors are open")
+    assert list(doubts_of(process, heap, MemoryStats(), None)) == []
 
 
 def test_the_ends_of_threads_explain_some_unknown_frees():
-    assert unknown_frees(HeapStats(), 0) == ""
-    assert unknown_frees(HeapStats(unknown_frees=1), 0).startswith("1 block was freed")
-    assert unknown_frees(HeapStats(unknown_frees=2 * 448), 2) == ""
-    assert "1,000 blocks were freed" in unknown_frees(HeapStats(unknown_frees=1000), 2)
+    assert unknown_frees(HeapStats()) == ""
+    assert unknown_frees(HeapStats(unknown_frees=1)).startswith("1 block was freed")
+    assert "1,000 blocks were freed" in unknown_frees(HeapStats(unknown_frees=1000))
+    assert unknown_frees(HeapStats(unknown_frees=2 * 448, thread_end_frees=2 * 448)) == ""
+    assert thread_end_frees(2 * 448, ended_threads=2) == 2 * 448
+    assert thread_end_frees(2 * 448 + 1, ended_threads=2) == 0

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from kwatch.tables.grace_period import Retired
+from kwatch.kernel.grace_period import Retired
 
 
 class Periods:

@@ -17,11 +17,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["__init__", "errors", "wire"],
     ["kernel", "units", "model", "syscalls", "system", "elf"],
-    ["programs", "sinks", "targets", "procfs", "aggregate", "unwind"],
+    ["programs", "sinks", "targets", "procfs", "aggregate", "unwind", "ownership"],
     ["rings", "probes", "symbols"],
     ["processes"],
     ["tables"],
-    ["stacks"],
+    ["stacks", "reach"],
     ["session"],
     ["report"],
     ["commands"],

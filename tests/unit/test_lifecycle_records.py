@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from harness.nothing_held import nothing_held
 from harness.records import control_record, heap_batch, typed
 from harness.story import CHILD, LATER_NS, PID, START_NS, Birth, Story, facts
 
@@ -234,7 +235,7 @@ def test_an_exit_is_no_longer_foreseen_once_it_has_come(story):
 def test_which_mapping_records_are_waited_for(story, options, pid, concerns):
     story.attach()
     options = TraceOptions(**{"comms": ("sh",), "heap_stacks": False, **options})
-    lifecycle = Lifecycle(options, story.tracees, story.reused.append)
+    lifecycle = Lifecycle(options, story.tracees, story.reused.append, nothing_held())
     record = MappingRecord(1, pid, MAPPED, MAPPED + PAGE, 0, (8, 1), 12, "/lib/libc.so")
     assert lifecycle.concerns(record) is concerns
     assert lifecycle.concerns(exit_record(1, pid=pid)) is True

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from harness.nothing_held import nothing_held
 
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
@@ -44,7 +45,7 @@ class Life:
         )
         options, notices = TraceOptions(heap=False), Notices(lambda line: None)
         self.tracees = Tracees(options, tracer, None, notices, lambda process: None)
-        self.lifecycle = Lifecycle(options, self.tracees, lambda time_ns: None)
+        self.lifecycle = Lifecycle(options, self.tracees, lambda time_ns: None, nothing_held())
         self.process = self.tracees.register(ProcessFacts(PID, 1.0, "app", "/app"))
         self.process.code.mm_id = MM_ID
 

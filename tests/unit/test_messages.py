@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kwatch.commands.watch.messages import attached_line, untraced_line
+from kwatch.commands.watch.messages import attached_line, uncalled_line, untraced_line
 from kwatch.kernel.perf import EVERY_PROCESS
 from kwatch.model.options import TraceOptions
 from kwatch.model.process import ProcessFacts
@@ -18,7 +19,7 @@ from kwatch.probes.coverage import Coverage
 from kwatch.processes.accounts import Accounts
 from kwatch.processes.process_table import ProcessTable
 from kwatch.procfs.mappings import Mapping
-from kwatch.session.notices import Notices
+from kwatch.session.notices import Notices, Progress
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.targets.launch import is_32_bit
@@ -123,6 +124,28 @@ def test_the_verdict_on_a_32_bit_program():
 
 def children(*comms):
     return [ProcessFacts(12 + i, 1.0, comm, "") for i, comm in enumerate(comms)]
+
+
+def test_functions_that_were_not_called(tracees):
+    line = uncalled_line(add(tracees, 7, "nginx"), "libc.so.6", 9)
+    assert line.startswith(
+        "kwatch: nginx[7]: 0 calls so far to the 9 probed functions of libc.so.6"
+    )
+    assert "it was idle, or uses another allocator" in line
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "steps", "said"), [(True, 11, 1), (True, 1, 0), (False, 11, 0)]
+)
+def test_a_long_attach_is_told_once_on_a_terminal(monkeypatch, is_terminal, steps, said):
+    """Not at its end, and not within the first seconds."""
+    lines, times = [], itertools.count(100)
+    monkeypatch.setattr("kwatch.system.stdio.is_watched", lambda: is_terminal)
+    monkeypatch.setattr("kwatch.session.notices.time", SimpleNamespace(monotonic=times.__next__))
+    progress = Progress(Notices(lines.append), 12)
+    for _ in range(steps):
+        progress.step()
+    assert lines == ["kwatch: attaching to 12 processes ..."] * said
 
 
 def test_children_that_run_already():

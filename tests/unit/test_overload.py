@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from harness.nothing_held import nothing_held
 from harness.records import control_record, heap_batch, syscall_record
 
 from kwatch.model.losses import PROCESS_SKIPPED
@@ -58,6 +59,7 @@ def session(monkeypatch):
     )
     tracer = SimpleNamespace(
         stream=stream,
+        held=nothing_held(),
         attacher=SimpleNamespace(
             detach=lambda pid: None, reads_all_registers=True, spares_returns=True
         ),

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from kwatch.model.frame import Frame
 from kwatch.model.process import ProcessFacts
-from kwatch.model.snapshot import HeapStats, Lost, Snapshot, StackStats, Verdict
+from kwatch.model.reach import Amount, BlockCounts, HeapReach
+from kwatch.model.snapshot import HeapStats, Lost, ReleaseCount, Snapshot, StackStats, Verdict
 from kwatch.procfs.address_space import ReturnAddress
 from kwatch.procfs.mappings import Mapping
 from kwatch.report.queue import ReportQueue
-from kwatch.report.unsymbolized import UnsymbolizedSnapshot
+from kwatch.report.unsymbolized import NoSymbols, UnsymbolizedSnapshot
 from kwatch.report.verdict import VerdictInput
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
@@ -62,12 +64,21 @@ def stack(*addresses):
 
 def draft(pid, stacks, listed):
     """One block per stack; a stack's id is its index, and the first stacks are listed."""
-    rows = tuple(StackStats(i, 100 - i, 1, 1.0, (), ()) for i in range(len(stacks)))
+    rows = tuple(
+        StackStats(
+            *(i, 100 - i, 1, 1.0, (), ()),
+            reach=BlockCounts(definite=1),
+            lost_bytes=100 - i,
+            direct=Amount(1, 100 - i),
+        )
+        for i in range(len(stacks))
+    )
+    reach = HeapReach(definite=Amount(len(rows), sum(row.bytes for row in rows)), is_settled=True)
     heap = HeapStats(stacks=rows[:listed])
     facts = ProcessFacts(pid, 1.0, "app", "/app", exited=True)
     snapshot = Snapshot("final", "", 1.0, facts, heap, None, None, Lost(), None)
     judged = tuple(zip(rows, stacks, strict=True))
-    verdict_input = VerdictInput(judged, program="/app", exited=True, killed_by="")
+    verdict_input = VerdictInput(judged, reach, len(rows), program="/app")
     return UnsymbolizedSnapshot(snapshot, dict(enumerate(stacks)), verdict_input=verdict_input)
 
 
@@ -99,7 +110,8 @@ def test_only_what_is_shown_is_named_though_all_is_judged(queue, names):
     queue.add([draft(1, stacks, listed=2)], written.append)
     await_reports(queue)
     [[report]] = written
-    assert report.reason.startswith("1 block (100 B) from f1 (app.c:1) was never freed, and more")
+    assert report.reason.startswith("1 block (100 B) from f1 (app.c:1) is lost: ")
+    assert report.reason.endswith(", and more from 4 other stacks")
     assert set(map(id, names.named)) == set(map(id, stacks[:2]))
 
 
@@ -120,3 +132,15 @@ def test_without_names_a_report_is_there_at_once():
     [[report]] = written
     assert report.heap.stacks[0].frames == (Frame(0, "malloc"),)
     queue.close()
+
+
+def test_a_leak_says_where_other_blocks_are_freed():
+    caller = Frame(0x2000, "request_done", 0x1C, "/app", "/src/http.c", 412)
+    freed = Stack(frames=(Frame(0x1000, "free", 0, "/lib/libc.so.6"), caller))
+    count = ReleaseCount(alloc=0, release=9, blocks=97, lifetime_ns=97 * 14_000_000)
+    one = draft(1, [Stack(frames=(Frame(1, "f1", 0, "/app"),))], listed=1)
+    report = replace(one, releases={0: [(count, freed)]}).symbolize(NoSymbols())
+    assert report.reason.endswith(
+        "; 97 of 97 frees of blocks from here were in request_done+0x1c (http.c:412), after 14.0 ms"
+        " on average; this one was not freed"
+    )

@@ -16,15 +16,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kwatch.kernel.joined_mapping import JoinedMapping
 from kwatch.model.options import TraceOptions
 from kwatch.programs.sources import SYSCALLS
-from kwatch.rings import bpf_ring, stream
+from kwatch.rings import data_rings, stream
 from kwatch.rings.bpf_ring import CpuBpfRing
+from kwatch.rings.mapped_ring import CpuMappedRing
 from kwatch.rings.perf_ring import ControlRecord, MappingRecord, NameRecord, control_records
 from kwatch.stacks import pending
 from kwatch.stacks.pending import PendingStacks
 from kwatch.wire import events
 from kwatch.wire.events import EventType, Loss
+from kwatch.wire.maps import RingPosition
 
 PAGE = mmap.PAGESIZE
 BUSY = 1 << 31
@@ -62,6 +65,34 @@ class Writer:
             self.writer[PAGE + place] = self.writer[2 * PAGE + place] = byte
 
 
+class MappedWriter:
+    """Writes into a mapped ring as bpf/mapped_rings.h does, here of heap events."""
+
+    records = PAGE // 8
+
+    def __init__(self):
+        size = self.records * events.HEAP.itemsize
+        fd = os.memfd_create("ring")
+        os.truncate(fd, size)
+        self.memory = np.frombuffer(mmap.mmap(fd, size), events.HEAP)
+        before = self.records * 0xFFFFFFFE  # the number of the lap soon begins again
+        self.position = RingPosition(head=before, tail=before)
+        self.ring = CpuMappedRing(fd, JoinedMapping([fd, fd], size), self.position, events.HEAP)
+
+    def write(self, time_ns, busy=False):
+        """Returns the number of the event, for `finish`."""
+        number = self.position.head
+        self.position.head += 1
+        self.memory["time_ns"][number & self.position.mask] = time_ns
+        if not busy:
+            self.finish(number)
+        return number
+
+    def finish(self, number):
+        lap = (number >> self.position.shift) + 1
+        self.memory["lap"][number & self.position.mask] = lap & 0xFFFFFFFF
+
+
 def read(ring):
     found, whole = ring.events()
     times = found["time_ns"].tolist()
@@ -69,10 +100,13 @@ def read(ring):
     return times, whole
 
 
-@given(st.lists(st.integers(0, RECORDS), max_size=12))
-def test_events_come_once_and_in_order(bursts):
-    writer, number = Writer(), itertools.count(1)
-    for burst in bursts:
+@pytest.mark.parametrize(
+    ("kind", "room"), [(Writer, RECORDS), (MappedWriter, MappedWriter.records)]
+)
+@given(data=st.data())
+def test_events_come_once_and_in_order(kind, room, data):
+    writer, number = kind(), itertools.count(1)
+    for burst in data.draw(st.lists(st.integers(0, room), max_size=12)):
         expected = [next(number) for _ in range(burst)]
         for time_ns in expected:
             writer.write(time_ns)
@@ -80,8 +114,9 @@ def test_events_come_once_and_in_order(bursts):
     assert read(writer.ring) == ([], True)
 
 
-def test_a_record_that_is_being_written_hides_those_behind_it():
-    writer = Writer()
+@pytest.mark.parametrize("kind", [Writer, MappedWriter])
+def test_a_record_that_is_being_written_hides_those_behind_it(kind):
+    writer = kind()
     writer.write(1)
     busy = writer.write(2, busy=True)
     writer.write(3)
@@ -97,7 +132,7 @@ def two_cpus(monkeypatch):
     writers = [Writer(os.eventfd(0)), Writer(os.eventfd(0))]  # can be polled, and closed
     rings = iter([writer.ring for writer in writers])
     control = SimpleNamespace(descriptors=[], drain=list, close=lambda: None)
-    monkeypatch.setattr(bpf_ring, "online_cpus", lambda: [0, 1])
+    monkeypatch.setattr(data_rings, "online_cpus", lambda: [0, 1])
     monkeypatch.setattr(CpuBpfRing, "create", lambda size, event: next(rings))
     monkeypatch.setattr(stream, "PerfRings", lambda *arguments, **named: control)
     monkeypatch.setattr(stream, "_PATIENCE_NS", 1_000_000)

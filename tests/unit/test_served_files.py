@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from kwatch.procfs.served_files import NO_ANSWER, ServedFiles
+from kwatch.system.helper_wait import has_answer
 
 
 @pytest.fixture
 def served():
-    opened = ServedFiles(timeout_s=5.0)
+    opened = ServedFiles(idle_s=5.0)
     yield opened
     opened.close()
 
@@ -45,23 +48,54 @@ def test_another_file_of_that_name_is_no_copy(served, tmp_path):
 
 def test_after_a_request_without_an_answer_the_device_is_not_asked_again(tmp_path):
     """The helper is stopped, so it does not answer; it is killed, and another device is served."""
-    pids = []
-
-    def stop(pid):
-        pids.append(pid)
-        if len(pids) == 1:
-            os.kill(pid, signal.SIGSTOP)
-
-    file, ended = tmp_path / "file", []
+    file, pids, ended = tmp_path / "file", [], []
     file.write_bytes(b"x")
-    served = ServedFiles(timeout_s=2.0)
-    served.exclude(stop, ended.append)
+    served = ServedFiles(idle_s=0.5)
+    served.exclude(pids.append, ended.append)
     device, inode, name = key_of(file)
-    assert served.copy((device, inode, name), [name]).reason == NO_ANSWER
-    began = time.monotonic()
+    assert served.copy((device, inode, name), [name]).reason == ""
+    os.kill(pids[0], signal.SIGSTOP)
     assert served.copy((device, inode, name + "2"), [name]).reason == NO_ANSWER
-    assert time.monotonic() - began < 1.0
+    began = time.monotonic()
+    assert served.copy((device, inode, name + "3"), [name]).reason == NO_ANSWER
+    assert time.monotonic() - began < 0.5
     assert Path(served.copy((device + 1, inode, name), [name]).path).read_bytes() == b"x"
     served.close()
     assert ended == pids
     assert len(pids) == 2
+
+
+def test_a_helper_that_starts_slowly_is_waited_for(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    served = ServedFiles(idle_s=0.2)
+
+    def delay(pid):
+        os.kill(pid, signal.SIGSTOP)
+        Timer(1.0, os.kill, (pid, signal.SIGCONT)).start()
+
+    served.exclude(delay, lambda pid: None)
+    assert Path(served.copy(key_of(file), [str(file)]).path).read_bytes() == b"x"
+    served.close()
+
+
+@pytest.mark.parametrize(("work", "is_answered"), [("computes", True), ("sleeps", False)])
+def test_only_a_helper_that_sleeps_is_given_up(work, is_answered):
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            if work == "sleeps":
+                signal.pause()
+        theirs.send(b"x")
+        os._exit(0)
+    try:
+        assert has_answer(pid, ours, idle_s=0.4) == is_answered
+        if is_answered:
+            assert ours.recv(1) == b"x"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        ours.close()
+        theirs.close()

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from harness.nothing_held import nothing_held
 from harness.records import control_record, heap_batch, syscall_record
 
 from kwatch.model.losses import LIFECYCLE_MISSED, PROCESS_UNKNOWN
@@ -45,6 +46,7 @@ class Story:
             attacher=SimpleNamespace(
                 detach=lambda pid: None, reads_all_registers=True, spares_returns=True
             ),
+            held=nothing_held(),
             losses=SimpleNamespace(read=lambda: dict(self.losses), forget=lambda pid: None),
             targets=SimpleNamespace(
                 own=set(), mm_id=lambda pid: 0, remove=lambda pid, mm_id: False

@@ -61,7 +61,8 @@ def test_one_phrase_for_all_that_may_not_be_read(tracees):
 def test_the_gap_is_that_process_alone(tracees):
     hidden, open_ = tracees.discover(3), tracees.discover(4)
     assert "cannot be read" in tracees.gap(hidden)
-    assert tracees.gap(open_) == tracees.system.nothing_found
+    assert tracees.gap(open_) == ""
+    assert tracees.untraced(open_) == tracees.system.nothing_found
 
 
 def test_who_is_no_target_is_not_discovered(tracees):

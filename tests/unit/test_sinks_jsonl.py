@@ -8,8 +8,11 @@ import json
 from dataclasses import replace
 
 from kwatch.model.frame import Ending, Frame
+from kwatch.model.growth import Grown, GrowthEvidence, GrowthKind
 from kwatch.model.process import ProcessFacts
+from kwatch.model.reach import Amount, BlockCounts, HeapReach
 from kwatch.model.snapshot import (
+    BlockOwner,
     CallStackStats,
     Descriptors,
     EndedStats,
@@ -18,6 +21,7 @@ from kwatch.model.snapshot import (
     HeapStats,
     Lost,
     MemoryStats,
+    Release,
     Snapshot,
     StackStats,
     SyscallStats,
@@ -27,6 +31,7 @@ from kwatch.model.snapshot import (
 from kwatch.sinks.jsonl import JsonLines
 
 FRAME = Frame(0x401136, "main", 6, "/path", "main.c", 7)
+RELEASE = Release((FRAME,), 97, 100, 0.014)
 SNAPSHOT = Snapshot(
     kind="final",
     time="2026-01-31T12:00:00.000Z",
@@ -42,7 +47,19 @@ SNAPSHOT = Snapshot(
         4,
         5,
         endings={"complete": 1},
-        stacks=(StackStats(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,), Ending.COMPLETE),),
+        reach=HeapReach(definite=Amount(1, 32), reachable=Amount(1, 32), scans=5, seconds=0.25),
+        stacks=(
+            StackStats(
+                *(9, 64, 2, 0.5, (16, 48), (32, 32), (FRAME,), Ending.COMPLETE),
+                release=RELEASE,
+                owner=BlockOwner.LIBRARY,
+                owner_module="/lib/libx.so",
+                reach=BlockCounts(definite=1, reachable=1),
+                lost_bytes=32,
+                direct=Amount(1, 32),
+                indirect=Amount(2, 9),
+            ),
+        ),
     ),
     memory=MemoryStats(4096, 1, 2, 1, -4096, anonymous_bytes=8192, anonymous_growth=4096),
     syscalls=SyscallSummary(7, 1, (SyscallStats("read", 7, 1, 700, 90, 200, 210, 2, 1),)),
@@ -51,6 +68,11 @@ SNAPSHOT = Snapshot(
     reason="3 events were lost",
     descriptors=Descriptors(5, 1),
     kwatch=Footprint(1 << 19, 250, 1 << 24),
+    growth=(
+        GrowthEvidence(
+            Grown.DESCRIPTORS, GrowthKind.GROWING, "they grow", "number", 2.5, 0.5, 60.0
+        ),
+    ),
 )
 
 #: The fields of docs/json.md.
@@ -58,9 +80,14 @@ EXPECTED = """
 {"kind": "final", "time": "2026-01-31T12:00:00.000Z", "elapsed_s": 5.0,
  "process": {"pid": 1, "start_time": 1.0, "comm": "nginx", "exe": "/usr/sbin/nginx", "exited": false,
              "killed_by": ""},
- "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "failed_allocs": 5, "inherited": 0, "superseded": 0, "young_bytes": 0, "young_blocks": 0, "endings": {"complete": 1},
+ "heap": {"live_bytes": 64, "live_blocks": 2, "allocs": 3, "alloc_bytes": 96, "frees": 1, "freed_bytes": 32, "unknown_frees": 4, "thread_end_frees": 0, "failed_allocs": 5, "inherited": 0, "superseded": 0, "young_bytes": 0, "young_blocks": 0, "endings": {"complete": 1},
+          "reach": {"definite": {"blocks": 1, "bytes": 32}, "indirect": {"blocks": 0, "bytes": 0}, "possible": {"blocks": 0, "bytes": 0}, "reachable": {"blocks": 1, "bytes": 32},
+                    "stack_only": {"blocks": 0, "bytes": 0}, "scans": 5, "seconds": 0.25, "stopped_s": 0.0, "is_walked": false, "is_settled": false, "blind_threads": 0, "unreadable": 0, "unwalked": [], "error": ""},
           "stacks": [{"id": "0x9", "bytes": 64, "blocks": 2, "oldest_s": 0.5, "addresses": ["0x10", "0x30"], "sizes": [32, 32],
-                      "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}]}], "young_stacks": []},
+                      "reach": {"definite": 1, "indirect": 0, "possible": 0, "reachable": 1, "unknown": 0}, "lost_bytes": 32, "direct": {"blocks": 1, "bytes": 32}, "indirect": {"blocks": 2, "bytes": 9},
+                      "ending": "complete", "frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}],
+                      "release": {"frames": [{"address": "0x401136", "symbol": "main", "offset": 6, "module": "/path", "file": "main.c", "line": 7, "inlined": false}], "at": 0, "blocks": 97, "of": 100, "mean_lifetime_s": 0.014},
+                      "owner": "library", "owner_module": "/lib/libx.so"}], "young_stacks": []},
  "memory": {"mapped_bytes": 4096, "mappings": 1, "mmap_calls": 2, "munmap_calls": 1, "brk_bytes": -4096,
             "own_bytes": 0, "own_mappings": 0, "anonymous_bytes": 8192, "anonymous_growth": 4096, "unseen_bytes": 0, "shared_bytes": 0, "shared_growth": 0, "stacks": []},
  "syscalls": {"calls": 7, "errors": 1,
@@ -68,6 +95,8 @@ EXPECTED = """
               "endings": {}, "stacks": null, "other_calls": 0},
  "lost": {"events": 3, "by_cause": {"heap_ring_full": 3}},
  "verdict": "unsure", "reason": "3 events were lost", "descriptors": {"open": 5, "growth": 1},
+ "growth": [{"what": "descriptors", "kind": "growing", "sentence": "they grow", "unit": "number",
+             "per_s": 2.5, "error": 0.5, "seconds": 60.0, "id": null, "gains": []}], "wrappers": null, "mark": null, "since_mark": null,
  "kwatch": {"table_bytes": 524288, "name_bytes": 250, "symbol_reader_bytes": 16777216}}
 """  # noqa: E501
 

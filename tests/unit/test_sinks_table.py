@@ -20,7 +20,9 @@ from harness.snapshots import (
 )
 
 from kwatch.model.frame import Ending, Frame
+from kwatch.model.mark import SinceMark
 from kwatch.model.process import ProcessFacts
+from kwatch.model.reach import BlockCounts
 from kwatch.model.snapshot import (
     CallStackStats,
     EndedStats,
@@ -154,15 +156,15 @@ def test_a_row_does_not_stand_for_one_system_call() -> None:
 
 
 def test_loss_is_named_only_if_there_is_some() -> None:
-    lost = Lost(12_345, {"stack_ring_full": 345, "heap_ring_full": 12_000, "calls_map_full": 0})
+    lost = Lost(12_345, {"stack_ring_full": 345, "heap_ring_full": 12_000, "slots_full": 0})
     text = " ".join(line.strip() for line in lines_of(replace(IDLE, lost=lost)))
     assert (
         "lost: 12,345 events (heap ring full 12,000, stack ring full 345): "
         "totals are lower bounds; a larger --buffer may help" in text
     )
     assert "lost:" not in "".join(lines_of(heap(stack(1, 1))))
-    one = lines_of(replace(IDLE, lost=Lost(1, {"calls_map_full": 1})))
-    assert "lost: 1 event (calls map full 1): totals are lower bounds" in one
+    one = lines_of(replace(IDLE, lost=Lost(1, {"slots_full": 1})))
+    assert "lost: 1 event (slots full 1): totals are lower bounds" in one
 
 
 def test_an_idle_process_takes_one_line() -> None:
@@ -206,6 +208,9 @@ def test_one_is_singular_and_none_is_left_out() -> None:
     assert heap_line(HeapStats(9, 2, inherited=3, frees=1, unknown_frees=64)) == (
         "heap: 9 B live in 2 blocks; 3 blocks inherited at fork, 1 free,"
         " 64 frees of blocks kwatch did not see allocated"
+    )
+    assert heap_line(HeapStats(unknown_frees=64, thread_end_frees=64)) == (
+        "heap: 64 frees by glibc as threads ended"
     )
 
 
@@ -257,3 +262,35 @@ def test_stacks_of_system_calls_stand_below_the_calls() -> None:
 def test_without_stacks_of_system_calls_nothing_is_said_of_them(stacks: None) -> None:
     summary = SyscallSummary(1, 0, (SyscallStats("dup", 1, 0, 50, 1, 1, 1),), stacks=stacks)
     assert not [line for line in lines_of(replace(IDLE, syscalls=summary)) if "WHERE" in line]
+
+
+def test_a_mark_has_its_own_blocks_and_no_growth() -> None:
+    before = heap(stack(1, 4096, INSERT))
+    reach = BlockCounts(definite=1, reachable=2)
+    marked = replace(
+        heap(stack(1, 2048, INSERT, MAIN), stack(2, 1024, MAIN), younger=9000),
+        kind="mark",
+        mark=3,
+        since_mark=SinceMark(2.5, 3, 3582, reach),
+        memory=None,
+        syscalls=None,
+    )
+    lines = lines_of(before, marked, before)
+    start = lines.index("") + 2
+    assert lines[start : start + 2] == [
+        "mark 3: 3 blocks (3.5 KiB) allocated in the 2.5 s since mark 2 are outstanding:",
+        "      1 definitely lost, 2 still reachable",
+    ]
+    assert rows_of(lines[start + 2 : start + 6]) == [
+        ["BYTES", "BLOCKS", "AGE", "WHERE"],
+        ["2.0 KiB", "1", "2.5 s", "insert cache.c:212"],
+        ["main main.c:40"],
+        ["1.0 KiB", "1", "2.5 s", "main main.c:40"],
+    ]
+    assert rows_of(lines[start + 6 : start + 7]) == [["510 B", "1", "(beyond --top)"]]
+    assert "no new events" in lines[-1]
+    nothing = replace(marked, since_mark=SinceMark(2.5, 0, 0), heap=HeapStats())
+    assert lines_of(nothing)[1:] == [
+        "mark 3: nothing that was allocated in the 2.5 s since mark 2 is outstanding",
+        "",
+    ]

@@ -200,3 +200,20 @@ def test_system_calls_from_different_addresses_show_them() -> None:
     lines = lines_of(replace(IDLE, syscalls=summary))
     shown = [line.strip() for line in lines if "open_stream" in line]
     assert shown == ["open_stream+0x15 app", "open_stream+0x44 app", "open_stream app"]
+
+
+@pytest.mark.parametrize(
+    ("program", "way"),
+    [
+        ("/usr/bin/node", "start it with node --perf-basic-prof"),
+        ("/usr/lib/jvm/bin/java", "jcmd PID Compiler.perfmap writes one (JDK 17)"),
+        ("/bin/other", "docs/symbols.md says how runtimes write one"),
+    ],
+)
+def test_generated_code_without_names_has_a_cure(program: str, way: str) -> None:
+    snapshot = heap(stack(1, 64, Frame(0x6000, "", 0, "//anon"), MAIN))
+    snapshot = replace(snapshot, process=replace(snapshot.process, exe=program))
+    hint = f"addresses without a name are generated code, which a perf map names: {way}"
+    assert hint in lines_of(snapshot, width=None)
+    named = heap(stack(1, 64, Frame(0x6000, "run:app.js", 0, "//anon"), Frame(0x7000)))
+    assert not any("perf map" in line for line in lines_of(named))

@@ -53,7 +53,7 @@ def hostile() -> Snapshot:
         heap=HeapStats(big, big, big, big, big, big, big, big, stacks=stacks),
         memory=MemoryStats(big, big, big, big, -big),
         syscalls=SyscallSummary(big, big, calls),
-        lost=Lost(big, {"heap_ring_full": big, "calls_map_full": big}),
+        lost=Lost(big, {"heap_ring_full": big, "slots_full": big}),
         verdict=Verdict.UNSURE,
         reason="because " + "w" * 200 + " of loss " * 30,
     )

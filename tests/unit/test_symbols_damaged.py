@@ -123,7 +123,7 @@ def test_a_killed_reader_is_started_again(sample: tuple[Path, int]) -> None:
 
 def test_a_reader_that_does_not_answer_is_abandoned(sample: tuple[Path, int]) -> None:
     path, call = sample
-    reader = Reader(timeout_s=0.2)
+    reader = Reader(idle_s=0.2)
     reader.start()
     os.kill(reader.pid, signal.SIGSTOP)
     with pytest.raises(Damaged, match="too long"):

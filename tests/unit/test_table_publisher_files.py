@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from kwatch.kernel.grace_period import Retired
 from kwatch.model.process import ProcessFacts
 from kwatch.probes.coverage import Coverage
 from kwatch.processes.process import CodeState, Process
@@ -18,7 +19,6 @@ from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import Mapping
 from kwatch.tables import publisher as module
 from kwatch.tables import table_loader
-from kwatch.tables.grace_period import Retired
 from kwatch.tables.publisher import TablePublisher
 from kwatch.tables.stores import TableStores
 from kwatch.tables.table_loader import TableLoader

@@ -38,7 +38,7 @@ def targets():
 
 @pytest.fixture
 def target_map(targets):
-    return TargetMap(targets)
+    return TargetMap(targets, lambda: None)
 
 
 def exec_of(targets, mm_id, flags):

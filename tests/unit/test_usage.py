@@ -37,9 +37,9 @@ def test_a_word_alone(line, instead):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("-tt -p 1", "counts calls"),
-        ("-s 100 -p 1", "counts calls"),
-        ("-T -p 1", "counts calls"),
+        ("-tt -p 1", "kwatch trace"),
+        ("-s 100 -p 1", "kwatch trace"),
+        ("-T -p 1", "kwatch trace"),
         ("-C -p 1", "--no-heap"),
         ("-c ls", "--no-heap"),
         ("-k -p 1", "--stacks"),
@@ -60,6 +60,20 @@ def test_what_nothing_is_known_of(line):
 
 def test_an_option_that_is_misspelt():
     assert usage_error("--duraton 3").hint == "did you mean --duration?"
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("leak --pid 1", "kwatch leaks --pid 1"),
+        ("--pid 1 leaks", "kwatch leaks --pid 1"),
+        ("--pid 1 --why 0x10 leaks", "kwatch leaks --pid 1 --why 0x10"),
+        ("doctr", "kwatch doctor"),
+        ("--pid 1 mark", "kwatch mark --pid 1"),
+    ],
+)
+def test_a_command_that_is_misspelt_or_misplaced(line, meant):
+    assert usage_error(line).hint == f"did you mean `{meant}`?"
 
 
 @pytest.mark.parametrize("pids", ["12 34", "12\n34\n", "12,34", "12, 34"])

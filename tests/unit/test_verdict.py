@@ -6,116 +6,95 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from harness.verdicts import (
+    LEAK_HERE,
+    MALLOC,
+    NEW,
+    NO_NAME,
+    OWN_LIBRARY,
+    OWN_NEW,
+    RESIZE,
+    SCANNER,
+    STATIC_START,
+    STATIC_STRDUP,
+    STDIO,
+    STRDUP,
+    ZDUP,
+    ZMALLOC,
+    held,
+    lost,
+    scanned,
+    unscanned,
+    verdict,
+)
 
-from kwatch.model.frame import Ending, Frame
-from kwatch.model.snapshot import Lost, StackStats, Verdict
-from kwatch.report.unsymbolized import NoSymbols
-from kwatch.report.verdict import VerdictInput, judge
+from kwatch.model.frame import Ending
+from kwatch.model.growth import Grown, GrowthEvidence, GrowthKind, StackGain
+from kwatch.model.reach import Amount, BlockCounts, HeapReach
+from kwatch.model.snapshot import Lost, Verdict
 from kwatch.symbols.stack import Stack
 
-PROGRAM = "/home/user/demo"
-LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 
-LEAK_HERE = Frame(0x1000, "leak_here", 5, PROGRAM, "/src/demo.c", 12)
-STDIO = Frame(0x2000, "_IO_file_doallocate", 7, LIBC)
-MALLOC = Frame(0x2500, "malloc", 7, LIBC)
-STRDUP = Frame(0x2100, "strdup", 7, LIBC)
-NEW = Frame(0x2200, "operator new(unsigned long)", 7, "/lib/libstdc++.so.6")
-OWN_NEW = Frame(0x1500, "operator new(unsigned long)", 5, PROGRAM, "/src/demo.c", 90)
-SETLOCALE = Frame(0x2300, "setlocale", 7, LIBC)
-OWN_LIBRARY = Frame(0x3000, "render", 7, "/opt/app/librender.so")
-NO_NAME = Frame(0x4000)
-LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
-DTV = Frame(0x5000, "allocate_dtv", 7, LOADER, "dl-tls.c", 401)
-RESIZE = Frame(0x1000, "resize", 5, PROGRAM, "/usr/include/c++/12/bits/stl_vector.h", 11)
-
-ZMALLOC = Frame(0x1000, "zmalloc", 5, PROGRAM, "/src/zmalloc.c", 101)
-ZDUP = Frame(0x1100, "zstrdup", 5, PROGRAM, "/src/zmalloc.c", 404)
-
-STATIC_LIBC = (
-    Frame(0x1200, "__libc_alloc_buffer_allocate", 5, PROGRAM),
-    Frame(0x1300, "__nss_database_get", 5, PROGRAM),
-    Frame(0x1400, "getpwnam", 5, PROGRAM),
-)
-STATIC_START = Frame(0x1800, "__libc_start_call_main", 5, PROGRAM)
-OWN_GETPWNAM = Frame(0x1400, "getpwnam", 5, PROGRAM)
-STATIC_STRDUP = Frame(0x1400, "strdup", 5, PROGRAM)
-OWN_SETENV = Frame(0x1410, "setenv", 5, PROGRAM)
-UNDERSCORE = Frame(0x1420, "_insert", 5, PROGRAM)
-SCANNER = Frame(0x2400, "scan_something", 7, LIBC)
-SETENV = Frame(0x2410, "setenv", 7, LIBC)
-GLIB_MALLOC = Frame(0x2600, "g_malloc", 7, "/usr/lib/x86_64-linux-gnu/libglib-2.0.so.0")
-GTK = Frame(0x2700, "gtk_init", 7, "/usr/lib/x86_64-linux-gnu/libgtk-4.so.1")
-DL_OPEN = (
-    Frame(0x5100, "__strdup", 7, LIBC),
-    Frame(0x5200, "_dl_new_object", 7, LOADER),
-    Frame(0x5300, "dlopen", 7, LIBC),
-)
-GENERATED = Frame(0x6000, "", 0, "//anon")
+def test_what_is_lost_is_a_leak_whoever_allocated_it():
+    assert verdict(lost(LEAK_HERE))[0] is Verdict.LEAK
+    assert verdict(lost())[0] is Verdict.LEAK
+    assert verdict(lost(STDIO, LEAK_HERE))[0] is Verdict.LEAK
 
 
-def stack(*frames, blocks=1, size=100):
-    return StackStats(1, blocks * size, blocks, 9.0, (), (), frames)
+def test_what_is_held_is_no_leak():
+    assert verdict(held(LEAK_HERE, blocks=10_000)) == (Verdict.CLEAN, "all 10,000 blocks are held")
+    assert verdict(held(LEAK_HERE)) == (Verdict.CLEAN, "the one block is held")
+    reason = "all 2 blocks within --min-size and --max-size are held"
+    assert verdict(held(blocks=2), some_sizes=True) == (Verdict.CLEAN, reason)
 
 
-def verdict(*stacks, **circumstances):
-    given = {"program": PROGRAM, "exited": True} | circumstances
-    outstanding = tuple((row, Stack(frames=row.frames)) for row in stacks)
-    return judge(VerdictInput(outstanding, **given), NoSymbols())
-
-
-@pytest.mark.parametrize(
-    ("outstanding", "expected"),
-    [
-        (stack(LEAK_HERE), Verdict.LEAK),
-        (stack(OWN_LIBRARY), Verdict.LEAK),
-        (stack(STDIO, LEAK_HERE), Verdict.CLEAN),
-        (stack(STRDUP, LEAK_HERE, blocks=2), Verdict.LEAK),
-        (stack(NEW, LEAK_HERE), Verdict.LEAK),
-        (stack(NEW, STDIO), Verdict.CLEAN),
-        (stack(), Verdict.UNSURE),
-        (stack(blocks=5), Verdict.UNSURE),
-        (stack(NO_NAME), Verdict.UNSURE),
-        (stack(NO_NAME, blocks=2), Verdict.LEAK),
-        (stack(DTV, LEAK_HERE, blocks=8), Verdict.CLEAN),
-        (stack(STRDUP, SETLOCALE, LEAK_HERE, blocks=12), Verdict.CLEAN),
-        (stack(STRDUP, LEAK_HERE, SETLOCALE, blocks=12), Verdict.LEAK),  # its own setlocale
-        (stack(*STATIC_LIBC, LEAK_HERE, STATIC_START, blocks=12), Verdict.CLEAN),
-        (stack(OWN_GETPWNAM, LEAK_HERE), Verdict.LEAK),  # its own getpwnam
-        (stack(OWN_SETENV, LEAK_HERE, STATIC_START, blocks=12), Verdict.CLEAN),
-        (stack(UNDERSCORE, LEAK_HERE), Verdict.LEAK),
-        (stack(UNDERSCORE, LEAK_HERE, STATIC_START), Verdict.CLEAN),
-        (stack(STRDUP, LEAK_HERE), Verdict.LEAK),
-        (stack(STRDUP, GTK, LEAK_HERE), Verdict.CLEAN),
-        (stack(STRDUP), Verdict.UNSURE),
-        (replace(stack(STRDUP, blocks=20), ending=Ending.NO_ROW), Verdict.UNSURE),
-        (replace(stack(STRDUP, blocks=20_000), ending=Ending.NO_ROW), Verdict.LEAK),
-        (replace(stack(SCANNER), ending=Ending.NO_ROW), Verdict.UNSURE),
-        (replace(stack(SETENV, blocks=20), ending=Ending.NO_ROW), Verdict.CLEAN),
-        (stack(SCANNER, LEAK_HERE), Verdict.CLEAN),
-        (stack(SCANNER, LEAK_HERE, blocks=2), Verdict.LEAK),
-        (stack(*DL_OPEN, LEAK_HERE, blocks=12), Verdict.CLEAN),
-        (stack(SETENV, LEAK_HERE, blocks=1000), Verdict.CLEAN),
-        (stack(SETENV, LEAK_HERE, blocks=1000, size=2000), Verdict.LEAK),
-        (stack(GLIB_MALLOC, LEAK_HERE), Verdict.LEAK),
-        (stack(GLIB_MALLOC, GTK, LEAK_HERE), Verdict.CLEAN),
-        (stack(GENERATED, LEAK_HERE), Verdict.UNSURE),
-    ],
-)
-def test_a_leak_is_the_programs_own_or_repeated(outstanding, expected):
-    assert verdict(outstanding)[0] is expected
+def test_a_pointer_into_the_middle_holds_a_block():
+    reach = HeapReach(possible=Amount(1, 9), reachable=Amount(3, 9), is_settled=True)
+    reason = "all 4 blocks are held, 1 block by a pointer into the middle"
+    assert verdict(held(blocks=4), reach=reach) == (Verdict.CLEAN, reason)
 
 
 def test_nothing_outstanding_is_clean():
-    assert verdict() == (Verdict.CLEAN, "no outstanding block is old enough to count")
-    reason = "no outstanding block within --min-size and --max-size is old enough to count"
-    assert verdict(some_sizes=True) == (Verdict.CLEAN, reason)
+    assert verdict() == (Verdict.CLEAN, "no block is outstanding")
 
 
-def test_a_program_among_the_system_libraries_is_still_the_program():
-    daemon = "/usr/lib/postgresql/bin/postgres"
-    outstanding = stack(Frame(1, "palloc", 0, daemon))
-    assert verdict(outstanding, program=daemon)[0] is Verdict.LEAK
+def test_blocks_that_were_not_scanned_leave_it_open():
+    reason = "3 blocks are outstanding, and whether they are lost is unknown: its memory is gone"
+    assert unscanned(held(LEAK_HERE, blocks=3)) == (Verdict.UNSURE, reason)
+    assert unscanned() == (Verdict.CLEAN, "no block is outstanding")
+
+
+def test_an_earlier_scan_proves_what_was_lost_then_and_nothing_else():
+    stacks = [lost(LEAK_HERE)]
+    failed = scanned(stacks, error="it took too long")
+    assert verdict(*stacks, reach=failed)[0] is Verdict.LEAK
+    stacks = [held(LEAK_HERE)]
+    word, reason = verdict(*stacks, reach=scanned(stacks, error="it took too long"))
+    assert word is Verdict.UNSURE
+    assert reason.endswith("whether they are lost is unknown: it took too long")
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason", "of_a_loss"),
+    [
+        (
+            {"is_settled": False, "scans": 40},
+            "which blocks are lost kept changing over 40 scans",
+            Verdict.UNSURE,
+        ),
+        ({"unreadable": 8192}, "8.0 KiB of its memory could not be read", Verdict.UNSURE),
+        (
+            {"unwalked": ("an arena",)},  # pointers in it count
+            "a part of the heap could not be read: an arena",
+            Verdict.LEAK,
+        ),
+    ],
+)
+def test_a_scan_that_proves_nothing_leaves_it_open(facts, reason, of_a_loss):
+    stacks = [held(LEAK_HERE)]
+    assert verdict(*stacks, reach=scanned(stacks, **facts)) == (Verdict.UNSURE, reason)
+    stacks = [lost(LEAK_HERE)]
+    assert verdict(*stacks, reach=scanned(stacks, **facts))[0] is of_a_loss
 
 
 @pytest.mark.parametrize(
@@ -129,9 +108,26 @@ def test_a_program_among_the_system_libraries_is_still_the_program():
         ),
     ],
 )
-def test_lost_events_leave_it_open(cause, count, reason):
-    lost = Lost(count, {cause: count})
-    assert verdict(stack(LEAK_HERE), lost=lost) == (Verdict.UNSURE, reason)
+def test_lost_events_leave_it_open_unless_the_heap_was_walked(cause, count, reason):
+    events = Lost(count, {cause: count})
+    assert verdict(held(LEAK_HERE), lost=events) == (Verdict.UNSURE, reason)
+    walked = scanned([held()], is_walked=True)
+    assert verdict(held(LEAK_HERE), lost=events, reach=walked)[0] is Verdict.CLEAN
+    word, told = verdict(lost(LEAK_HERE), lost=events)
+    assert word is Verdict.UNSURE
+    assert told.endswith(f"no pointer leads to it; a free may be missing: {reason}")
+    walked = scanned([lost()], is_walked=True)
+    assert verdict(lost(LEAK_HERE), lost=events, reach=walked)[0] is Verdict.LEAK
+
+
+def test_missing_frees_leave_it_open_unless_the_heap_was_walked():
+    why = "the addresses of 3 blocks were allocated again though no free of them was seen"
+    word, reason = verdict(lost(LEAK_HERE), unseen_frees=why)
+    assert word is Verdict.UNSURE
+    assert reason.endswith(f"is lost: no pointer leads to it; a free may be missing: {why}")
+    walked = scanned([lost()], is_walked=True)
+    assert verdict(lost(LEAK_HERE), unseen_frees=why, reach=walked)[0] is Verdict.LEAK
+    assert verdict(held(LEAK_HERE), unseen_frees=why)[0] is Verdict.CLEAN
 
 
 def test_without_any_event_there_is_no_verdict():
@@ -139,124 +135,233 @@ def test_without_any_event_there_is_no_verdict():
     reason = "nothing was allocated or freed while kwatch traced"
     assert verdict(has_events=False) == (None, reason)
     assert verdict(has_events=False, doubts=("why",))[0] is Verdict.UNSURE
-    assert verdict(stack(LEAK_HERE), has_events=False)[0] is Verdict.LEAK
+    assert verdict(lost(LEAK_HERE), has_events=False)[0] is Verdict.LEAK
+    walked = scanned([], is_walked=True)
+    assert verdict(has_events=False, reach=walked)[0] is Verdict.CLEAN
 
 
-def test_missing_probes_leave_it_open():
-    """Unless a leak is known already."""
+def test_doubts_leave_it_open():
     gap = "these functions could not be probed: malloc"
     assert verdict(doubts=(gap,)) == (Verdict.UNSURE, gap)
-    assert verdict(stack(), doubts=(gap,)) == (Verdict.UNSURE, gap)
-    assert verdict(doubts=(gap, "more")) == (Verdict.UNSURE, f"{gap}; more")
+    assert verdict(held(), doubts=(gap, "more")) == (Verdict.UNSURE, f"{gap}; more")
 
 
 def test_a_leak_may_not_be_all():
-    known, reason = verdict(stack(LEAK_HERE), doubts=("40 MiB grew unseen", "more"))
+    known, reason = verdict(lost(LEAK_HERE), doubts=("40 MiB grew unseen", "more"))
     assert known is Verdict.LEAK
-    assert reason.endswith("was never freed; besides, 40 MiB grew unseen")
+    assert reason.endswith("is lost: no pointer leads to it; besides, 40 MiB grew unseen")
 
 
-def test_blocks_of_libraries_alone_are_clean():
-    reason = "only blocks that system libraries keep are outstanding"
-    assert verdict(stack(STDIO, LEAK_HERE)) == (Verdict.CLEAN, reason)
+EARLIER = "blocks ({}) allocated before the attach are lost: no pointer leads to them"
 
 
-def test_without_stacks_nobody_can_be_blamed():
-    row = replace(stack(blocks=5), ending=Ending.OFF)
-    reason = "without stacks, kwatch cannot tell what allocated 5 blocks (500 B)"
-    assert verdict(row) == (Verdict.UNSURE, reason)
-
-
-def test_a_known_leak_outweighs_an_unknown_stack():
-    assert verdict(stack(), stack(LEAK_HERE))[0] is Verdict.LEAK
+def test_a_few_blocks_lost_before_the_attach_are_told_but_are_no_leak():
+    earlier = scanned([], earlier=Amount(7, 700), is_walked=True)
+    besides = f"7 {EARLIER.format('700 B')}"
+    since = "no block allocated since is lost"
+    expected = (Verdict.CLEAN, f"no other block is outstanding; besides, {besides}; {since}")
+    assert verdict(reach=earlier) == expected
+    _, reason = verdict(reach=earlier, some_sizes=True)
+    assert "7 blocks (700 B) of other sizes or from before the attach are lost" in reason
+    both = scanned([lost(LEAK_HERE)], earlier=Amount(7, 700), is_walked=True)
+    word, reason = verdict(lost(LEAK_HERE), reach=both)
+    assert word is Verdict.LEAK
+    assert reason.endswith(f"no pointer leads to it; besides, {besides}")
 
 
 @pytest.mark.parametrize(
-    ("outstanding", "exited", "reason"),
+    ("lost_before", "held_bytes", "expected"),
     [
-        (
-            [stack(LEAK_HERE, blocks=101)],
-            True,
-            "101 blocks (9.9 KiB) from leak_here (demo.c:12) were never freed",
-        ),
-        (
-            [stack(OWN_LIBRARY, size=9), stack(LEAK_HERE)],
-            False,
-            "1 block (9 B) from render (librender.so) is still not freed, "
-            "and more from 1 other stack",
-        ),
-        (
-            [stack(NO_NAME, blocks=2)] * 3,
-            True,
-            "2 blocks (200 B) from code in no known file (0x4000) were never freed,"
-            " and more from 2 other stacks",
-        ),
-        (
-            [stack(NEW, RESIZE, LEAK_HERE), stack(STRDUP, LEAK_HERE, blocks=2)],
-            True,
-            "1 block (100 B) from leak_here (demo.c:12) was never freed, "
-            "and more from 1 other stack",
-        ),
-        (
-            [stack(ZMALLOC, ZDUP, LEAK_HERE)],
-            True,
-            "1 block (100 B) from leak_here (demo.c:12) through zmalloc (zmalloc.c:101)"
-            " was never freed",
-        ),
-        (
-            [stack(ZMALLOC, ZDUP)],
-            True,
-            "1 block (100 B) from zmalloc (zmalloc.c:101) was never freed",
-        ),
-        (
-            [stack(STRDUP, OWN_NEW, LEAK_HERE, blocks=2)],
-            True,
-            "2 blocks (200 B) from leak_here (demo.c:12) were never freed",
-        ),
-        (
-            [stack(SCANNER, STRDUP, LEAK_HERE, blocks=2)],
-            True,
-            "2 blocks (200 B) from leak_here (demo.c:12) through strdup (libc.so.6)"
-            " were never freed",
-        ),
-        (
-            [stack(MALLOC, LEAK_HERE)],
-            True,
-            "1 block (100 B) from leak_here (demo.c:12) was never freed",
-        ),
-        (
-            [stack(NO_NAME, LEAK_HERE, blocks=2)],
-            True,
-            "2 blocks (200 B) from leak_here (demo.c:12) through code in no known file (0x4000)"
-            " were never freed",
-        ),
-        (
-            [stack(GENERATED, blocks=2)],
-            True,
-            "2 blocks (200 B) from code in no known file (0x6000) were never freed",
-        ),
-        (
-            [stack(GENERATED, LEAK_HERE)],
-            True,
-            "code in no known file allocated 1 block (100 B)",
-        ),
-        (
-            [stack(STATIC_STRDUP, LEAK_HERE, STATIC_START)],
-            True,
-            "1 block (100 B) from leak_here (demo.c:12) through strdup (demo) was never freed",
-        ),
-        (
-            [replace(stack(STRDUP, blocks=20), ending=Ending.NO_ROW)],
-            True,
-            "the stack of 20 blocks (2.0 KiB) is cut in strdup (libc.so.6): its caller is unknown",
-        ),
-        ([stack()], True, "the caller that allocated 1 block (100 B) is unknown"),
+        (Amount(63, 6300), 1 << 30, Verdict.CLEAN),
+        (Amount(64, 6400), 1 << 30, Verdict.LEAK),
+        (Amount(1, 1 << 20), 1 << 30, Verdict.LEAK),
+        (Amount(1, 4096), 9 * 4096, Verdict.LEAK),
+        (Amount(1, 4096), 9 * 4096 + 1, Verdict.CLEAN),
+        (Amount(1, 4095), 0, Verdict.CLEAN),
     ],
 )
-def test_the_reason_names_the_largest_stack(outstanding, exited, reason):
-    assert verdict(*outstanding, exited=exited)[1] == reason
+def test_many_blocks_lost_before_the_attach_are_a_leak(lost_before, held_bytes, expected):
+    reach = scanned([], earlier=lost_before, is_walked=True, reachable=Amount(1, held_bytes))
+    assert verdict(reach=reach)[0] is expected
 
 
-def test_what_was_under_way_when_a_signal_came():
-    reason = verdict(stack(LEAK_HERE), killed_by="SIGKILL")[1]
-    assert reason == "1 block (100 B) from leak_here (demo.c:12) was not freed before SIGKILL"
+def test_blocks_that_only_one_lost_block_holds_count_by_their_size():
+    """Such as an old copy of the environment: it was lost as a whole."""
+    reach = HeapReach(Amount(1, 8), Amount(500, 4000), reachable=Amount(1, 1 << 20), is_walked=True)
+    assert verdict(reach=replace(reach, is_settled=True))[0] is Verdict.CLEAN
+
+
+def test_a_leak_from_before_the_attach_is_told_with_where_to_look():
+    reach = scanned([], earlier=Amount(900, 90_000), is_walked=True)
+    leak = f"900 {EARLIER.format('87.9 KiB')}"
+    more = "no block allocated since is lost; kwatch leaks --pid 7 lists their sizes and types"
+    assert verdict(reach=reach, pid=7) == (Verdict.LEAK, f"{leak}; {more}")
+    assert verdict(reach=reach)[1] == f"{leak}; no block allocated since is lost"
+    _, reason = verdict(held(LEAK_HERE), reach=reach, growth=(growth(),))
+    assert "is lost; besides, 1 block (100 B) from leak_here" in reason
+    word, reason = verdict(reach=replace(reach, blind_threads=1))
+    assert word is Verdict.UNSURE
+    assert "no pointer leads to them, unless the registers of 1 thread" in reason
+
+
+def test_what_is_lost_since_the_attach_comes_first():
+    stacks = [lost(LEAK_HERE)]
+    reach = scanned(stacks, earlier=Amount(900, 90_000), is_walked=True)
+    word, reason = verdict(*stacks, reach=reach, pid=7)
+    assert word is Verdict.LEAK
+    assert reason.startswith("1 block (100 B) from leak_here (demo.c:12) is lost")
+    hint = "kwatch leaks --pid 7 lists their sizes and types"
+    assert reason.endswith(f"; besides, 900 {EARLIER.format('87.9 KiB')}; {hint}")
+
+
+def test_what_a_parent_lost_is_not_judged_with_its_child():
+    reach = scanned([], earlier=Amount(900, 90_000), is_walked=True)
+    word, reason = verdict(reach=reach, is_forked=True, pid=7)
+    assert word is Verdict.CLEAN
+    before = "900 blocks (87.9 KiB) from before the fork are lost: no pointer leads to them"
+    assert reason == f"no other block is outstanding; besides, {before}"
+
+
+def test_lost_events_can_be_those_of_blocks_that_seem_to_be_from_before():
+    reach = scanned([], earlier=Amount(900, 90_000), is_walked=True)
+    _, reason = verdict(reach=reach, lost=Lost(3, {"heap_ring_full": 3}))
+    assert "900 blocks (87.9 KiB), whose allocation kwatch did not see, are lost" in reason
+
+
+def test_a_program_traced_from_its_exec_has_no_earlier_blocks():
+    unseen = scanned([], earlier=Amount(7, 700), is_walked=True)
+    reason = (
+        "7 blocks (700 B), whose allocation kwatch did not see, are lost: no pointer leads to them"
+    )
+    assert verdict(reach=unseen, saw_all=True) == (Verdict.LEAK, reason)
+
+
+def growth(what=Grown.BLOCKS, stack=0):
+    sentence = "their size grows by 1.0 KiB/s ± 10 B/s over 58.0 s and does not level off"
+    return GrowthEvidence(what, GrowthKind.GROWING, sentence, "bytes", 1024, 10, 58, stack)
+
+
+def test_what_grows_is_named_with_the_evidence():
+    word, reason = verdict(held(LEAK_HERE, blocks=9), growth=(growth(),), doubts=("why",))
+    assert word is Verdict.GROWING
+    assert reason == (
+        "9 blocks (900 B) from leak_here (demo.c:12) are outstanding; their size grows by "
+        "1.0 KiB/s ± 10 B/s over 58.0 s and does not level off; besides, why"
+    )
+    word, reason = verdict(growth=(growth(Grown.DESCRIPTORS, None),))
+    assert (word, reason.startswith("their size grows")) == (Verdict.GROWING, True)
+
+
+def test_what_grows_is_named_though_it_is_not_listed():
+    """realloc() makes a buffer young again: it is not older than --older."""
+    stack = Stack(frames=(LEAK_HERE,))
+    word, reason = verdict(growth=(growth(stack=77),), growing_stacks={77: stack})
+    assert word is Verdict.GROWING
+    assert reason.startswith("blocks from leak_here (demo.c:12) are outstanding; ")
+
+
+def test_memory_that_has_levelled_off_is_told_beside_what_is_held():
+    word, reason = verdict(held(LEAK_HERE, blocks=9), level="it has levelled off")
+    assert (word, reason) == (Verdict.CLEAN, "all 9 blocks are held; besides, it has levelled off")
+
+
+def test_a_program_with_a_collector_is_judged_by_its_memory():
+    why, level = "no allocator was found in the process", "its anonymous memory does not grow"
+    word, reason = verdict(has_events=False, collected=why, level=level)
+    assert (word, reason) == (Verdict.CLEAN, f"{why}; besides, {level}")
+    assert verdict(collected=why, level=level, doubts=("why",))[0] is Verdict.UNSURE
+
+
+def test_a_heap_that_grows_is_named_with_the_place_that_has_gained_most():
+    """Frames of generated code differ, so that one place has several stacks."""
+    gains = (StackGain(7, 500, 5), StackGain(8, 400, 4), StackGain(9, 300, 3))
+    heap = replace(growth(Grown.HEAP, 7), sentence="the heap grows", gains=gains)
+    stacks = {7: Stack(frames=(OWN_LIBRARY,))}
+    stacks |= {8: Stack(frames=(LEAK_HERE, NO_NAME)), 9: Stack(frames=(LEAK_HERE,))}
+    word, reason = verdict(growth=(heap,), growing_stacks=stacks)
+    assert word is Verdict.GROWING
+    assert reason == ("the heap grows; the most is from leak_here (demo.c:12): 7 blocks (700 B)")
+
+
+def test_a_loss_outweighs_growth():
+    assert verdict(lost(LEAK_HERE), growth=(growth(),))[0] is Verdict.LEAK
+
+
+def test_the_root_is_named_with_what_it_holds():
+    """A missed `delete` loses an object and all that it holds."""
+    root = replace(lost(LEAK_HERE, blocks=60, size=8), indirect=Amount(59, 17_700))
+    victim = replace(
+        held(RESIZE, blocks=60),
+        reach=BlockCounts(indirect=59, reachable=1),
+        lost_bytes=17_700,
+    )
+    reach = HeapReach(definite=Amount(60, 480), indirect=Amount(59, 17_700), is_settled=True)
+    assert verdict(root, victim, reach=reach) == (
+        Verdict.LEAK,
+        "60 blocks (480 B) from leak_here (demo.c:12), which hold 59 more (17.3 KiB), are lost: no "
+        "pointer leads to them",
+    )
+    one = replace(lost(LEAK_HERE), indirect=Amount(1, 8))
+    assert ", which holds 1 more (8 B), is lost" in verdict(one)[1]
+
+
+def test_what_only_unseen_lost_blocks_lead_to():
+    row = replace(lost(LEAK_HERE, blocks=2), reach=BlockCounts(indirect=2))
+    reach = HeapReach(indirect=Amount(2, 200), is_settled=True)
+    reason = verdict(row, reach=reach)[1]
+    assert reason.endswith("no pointer leads to them, except from other lost blocks")
+
+
+def test_without_all_registers_no_loss_is_proven():
+    stacks = [lost(LEAK_HERE)]
+    word, reason = verdict(*stacks, reach=scanned(stacks, blind_threads=2))
+    assert word is Verdict.UNSURE
+    assert reason == (
+        "1 block (100 B) from leak_here (demo.c:12) is lost: no pointer leads to it, unless the "
+        "registers of 2 threads that kwatch could not read hold one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stacks", "reason"),
+    [
+        (
+            [lost(LEAK_HERE, blocks=101, held=5)],
+            "101 blocks (9.9 KiB) of 106 from leak_here (demo.c:12) are lost: no pointer leads to "
+            "them",
+        ),
+        (
+            [lost(OWN_LIBRARY, size=9), lost(LEAK_HERE), held(MALLOC)],
+            "1 block (9 B) from render (librender.so) is lost: no pointer leads to it, "
+            "and more from 1 other stack",
+        ),
+        ([lost(NO_NAME)], "1 block (100 B) from code in no known file (0x4000) is lost: "),
+        ([lost(NEW, RESIZE, LEAK_HERE)], "1 block (100 B) from leak_here (demo.c:12) is lost: "),
+        (
+            [lost(ZMALLOC, ZDUP, LEAK_HERE)],
+            "1 block (100 B) from leak_here (demo.c:12) through zmalloc (zmalloc.c:101) is lost: ",
+        ),
+        ([lost(ZMALLOC, ZDUP)], "1 block (100 B) from zmalloc (zmalloc.c:101) is lost: "),
+        ([lost(STRDUP, OWN_NEW, LEAK_HERE)], "1 block (100 B) from leak_here (demo.c:12) is lost"),
+        (
+            [lost(SCANNER, STRDUP, LEAK_HERE)],
+            "1 block (100 B) from leak_here (demo.c:12) through strdup (libc.so.6) is lost: ",
+        ),
+        ([lost(MALLOC, LEAK_HERE)], "1 block (100 B) from leak_here (demo.c:12) is lost: "),
+        (
+            [lost(NO_NAME, LEAK_HERE)],
+            "1 block (100 B) from leak_here (demo.c:12) through code in no known file (0x4000) is",
+        ),
+        (
+            [lost(STATIC_STRDUP, LEAK_HERE, STATIC_START)],
+            "1 block (100 B) from leak_here (demo.c:12) through strdup (demo) is lost: ",
+        ),
+        ([lost()], "1 block (100 B) from an unknown place is lost: "),
+        (
+            [lost(ending=Ending.OFF)],
+            "1 block (100 B) from an unknown place (without stacks, kwatch cannot tell) is lost: ",
+        ),
+    ],
+)
+def test_the_reason_names_the_stack_that_lost_most(stacks, reason):
+    assert verdict(*stacks)[1].startswith(reason)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from harness import c_headers
 
+from kwatch.session.thread_slots import RecordedSlot
+from kwatch.syscalls import capture_format
 from kwatch.unwind import machines, walk
 from kwatch.wire import events, maps, unwind_rows
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
@@ -17,26 +19,32 @@ from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 RECORDS = {
     "kwatch_syscall": events.SYSCALL,
     "kwatch_stacked_syscall": events.STACKED_SYSCALL,
+    "kwatch_call": events.CALL,
     "kwatch_heap": events.HEAP,
     "kwatch_control": events.CONTROL,
     "kwatch_fork": events.FORK,
     "kwatch_exec": events.EXEC,
     "kwatch_exit": events.EXIT,
+    "kwatch_last_registers": events.LAST_REGISTERS,
     "kwatch_stack": events.STACK,
     "kwatch_code_unmapped": events.CODE_UNMAPPED,
     "kwatch_stack_memory": events.STACK_MEMORY,
     "kwatch_row": unwind_rows.ROW,
+    "capture_cell": capture_format.CELL,
+    "capture_nested": capture_format.NESTED_CELL,
+    "capture_row": capture_format.ROW,
 }
 
 #: Structures that are the first member of others: its name there, and who has it.
 FIRST_MEMBERS = {
-    "kwatch_syscall": ("call", {"kwatch_stacked_syscall"}),
+    "kwatch_syscall": ("call", {"kwatch_stacked_syscall", "kwatch_call"}),
     "kwatch_control": (
         "head",
         {
             "kwatch_fork",
             "kwatch_exec",
             "kwatch_exit",
+            "kwatch_last_registers",
             "kwatch_stack",
             "kwatch_code_unmapped",
             "kwatch_stack_memory",
@@ -49,6 +57,17 @@ MAP_VALUES = {
     "loss_key": maps.LossKey,
     "call_in_progress": maps.CallInProgress,
     "interrupted_call": maps.InterruptedCall,
+    "capture_key": maps.CaptureKey,
+    "recorded_call": maps.RecordedCall,
+    "ring_position": maps.RingPosition,
+    "slot": maps.Slot,
+    "slot_state": maps.SlotState,
+    "young_state": maps.YoungState,
+    "call_sum_key": maps.CallSumKey,
+    "call_sum": maps.CallSum,
+    "call_sums": maps.CallSums,
+    "call_sum_state": maps.CallSumState,
+    "noted_thread": maps.NotedThread,
     "file_key": maps.FileKey,
     "file_table": maps.FileTable,
     "code_mapping": maps.CodeMapping,
@@ -56,8 +75,8 @@ MAP_VALUES = {
     "pattern": maps.Pattern,
 }
 
-#: A member of `struct call_in_progress` that Python does not read.
-C_ONLY = {"last_stack"}
+#: Members of slots that Python does not read.
+C_ONLY = {"last_stack", "release", "thread", "capture", "capture_walk"}
 
 ENUMS = {
     "kwatch_event_type": ("EVENT_", events.EventType),
@@ -66,6 +85,14 @@ ENUMS = {
     "kwatch_mapping": ("MAPPING_", events.MappingFlag),
     "kwatch_call_stack": ("CALL_STACK_", events.NoCallStack),
     "kwatch_stack_copy": ("COPY_", events.StackCopy),
+    "capture_what": ("WHAT_", capture_format.What),
+    "capture_when": ("WHEN_", capture_format.When),
+    "capture_from": ("FROM_", capture_format.From),
+    "capture_nested_kind": ("NESTED_", capture_format.Nested),
+    "capture_row_flag": ("CAPTURE_", capture_format.RowFlag),
+    "capture_pieces": ("PIECES_", maps.PieceFlag),
+    "capture_selector": ("SELECTOR_", capture_format.Selector),
+    "kwatch_call_flag": ("RECORDED_", events.RecordedFlag),
     "kwatch_fork_kind": ("FORK_", events.ForkKind),
     "target_flag": ("TARGET_", maps.TargetFlag),
     "call_flag": ("CALL_", maps.CallFlag),
@@ -94,18 +121,48 @@ CONSTANTS = {
     "KWATCH_MAX_FRAMES": events.MAX_FRAMES,
     "KWATCH_STACK_COPY": events.STACK_COPY,
     "KWATCH_STACK_IDS": events.STACK_IDS,
+    "KWATCH_REGISTERS": events.REGISTERS,
+    "KWATCH_PIECES": events.PIECES,
+    "KWATCH_NO_PIECE": events.NO_PIECE,
+    "KWATCH_PLACE_BITS": events.PLACE_BITS,
+    "MAX_CAPTURE": maps.MAX_CAPTURE,
+    "CAPTURE_CELLS": capture_format.ROW["cells"].shape[0],
+    "CAPTURE_PIECES": events.PIECES,
+    "CAPTURE_NO_LIMIT": capture_format.NO_LIMIT,
+    "CAPTURE_LOW_32": capture_format.LOW_32,
+    "CAPTURE_NO_SELECTOR": capture_format.NO_SELECTOR,
+    "CAPTURE_IN_ORDER": capture_format.IN_ORDER,
     "CALL_ROLE_SHIFT": maps.CALL_ROLE_SHIFT,
     "CALL_NUMBERS": maps.CALL_NUMBERS,
     "SOCKETCALL_NUMBERS": maps.SOCKETCALL_NUMBERS,
     "IPC_NUMBERS": maps.IPC_NUMBERS,
     "MAX_PATTERNS": maps.MAX_PATTERNS,
     "COOKIE_SIGNATURE_SHIFT": maps.COOKIE_SIGNATURE_SHIFT,
+    "COOKIE_PASSES_NOTHING": maps.COOKIE_PASSES_NOTHING,
     "COOKIE_MOVED_SHIFT": maps.COOKIE_MOVED_SHIFT,
     "COOKIE_MOVED_BITS": maps.COOKIE_MOVED_BITS,
     "COOKIE_FILE_SHIFT": maps.COOKIE_FILE_SHIFT,
     "COOKIE_PUSHED_SHIFT": maps.COOKIE_PUSHED_SHIFT,
     "MAX_ARGUMENTS": maps.MAX_ARGUMENTS,
+    "SLOTS": maps.SLOTS,
+    "SPILLED_SLOTS": maps.SPILLED_SLOTS,
+    "SLOT_BITS": maps.SLOT_BITS,
+    "CALL_SUMS": maps.CALL_SUMS,
+    "SUM_BUCKETS": maps.SUM_BUCKETS,
+    "SUM_NUMBER_SHIFT": maps.SUM_NUMBER_SHIFT,
+    "SUM_RANGE_SHIFT": maps.SUM_RANGE_SHIFT,
+    "SUM_RETIRED": maps.SUM_RETIRED,
+    "SUM_IN_USE": maps.SUM_IN_USE,
     "MAX_PROBED_FILES": maps.MAX_PROBED_FILES,
+    "RELEASE_SWITCHES": maps.RELEASE_SWITCHES,
+    "MAX_HELD": maps.MAX_HELD,
+    "MAX_LAST_REGISTERS": maps.MAX_LAST_REGISTERS,
+    "YOUNG_BLOCKS_ROOM": maps.YOUNG_BLOCKS_ROOM,
+    "YOUNG_SUMS_ROOM": maps.YOUNG_SUMS_ROOM,
+    "YOUNG_ENTRIES": maps.YOUNG_ENTRIES,
+    "YOUNG_GROUP": maps.YOUNG_GROUP,
+    "YOUNG_GROUPS": maps.YOUNG_GROUPS,
+    "YOUNG_FORKS": maps.YOUNG_FORKS,
     "SHARD_SHIFT": maps.SHARD_SHIFT,
     "SHARD_ROWS": maps.SHARD_ROWS,
     "CODE_STEPS": maps.CODE_STEPS,
@@ -140,8 +197,13 @@ def compiled(tmp_path_factory):
     return values
 
 
+#: Fields whose name is a word of C, and the members that they are.
+C_NAMES = {"register": "word"}
+
+
 def c_path(struct, name):
     """The member of the C structure that is this field of the dtype."""
+    name = C_NAMES.get(name, name)
     for first, (member, users) in FIRST_MEMBERS.items():
         if struct in users and name in RECORDS[first].names:
             return f"{member}.{name}"
@@ -179,6 +241,13 @@ def enumerators_of(enum):
     prefix, mirror = ENUMS[enum]
     members = {f"{prefix}{member.name}": int(member) for member in mirror}
     return members | MORE_ENUMERATORS.get(enum, {})
+
+
+def test_a_recorded_call_follows_the_others_members(tmp_path):
+    """RecordedSlot takes the two for neighbours."""
+    offset = "offsetof(struct slot, call) + offsetof(struct call_in_progress, recorded)"
+    found = c_headers.evaluate(tmp_path, [offset], ["RECORD"])
+    assert found == [RecordedSlot.recorded.offset]
 
 
 def test_enumerators(compiled):
