@@ -6,13 +6,16 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from bench import consumer, flood, memory, pair, spawn, syscall, web
+from bench import consumer, flood, memory, pair, reach, spawn, syscall, web
 from bench.quiet import Quiet
 from bench.rows import Row, table
 from bench.settings import FULL, QUICK, Settings
@@ -27,6 +30,7 @@ BENCHES: dict[str, Callable[[Settings, Path], Iterable[Row]]] = {
     "spawn": spawn.measure,
     "footprint": memory.measure_footprint,
     "live": memory.measure_live,
+    "reach": reach.measure,
 }
 
 
@@ -41,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=", ".join(BENCHES))
     parser.add_argument("--quick", action="store_true", help="short and rough")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is passed")
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="measure the kwatch of an earlier commit, too"
+    )
     parser.add_argument("--markdown", action="store_true", help="the table for docs/overhead.md")
     return parser
 
@@ -57,14 +64,32 @@ def main() -> int:
     os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users start kwatch with compiled bytecode
     rows: list[Row] = []
-    for name in options.benches or BENCHES:
-        rows += _run(name, settings)
+    with _checkout(options.against) as earlier:
+        settings = replace(settings, earlier=earlier)
+        for name in options.benches or BENCHES:
+            rows += _run(name, settings)
     print(_machine())
     print(Quiet.summary())
     print()
     print(table(rows, options.markdown))
     failed = any(row.failed for row in rows)
     return int(failed or (options.check and any(row.is_over for row in rows)))
+
+
+@contextmanager
+def _checkout(commit: str | None) -> Iterator[Path | None]:
+    """The files of another commit, for as long as they are needed."""
+    if commit is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="kwatch-bench-") as directory:
+        tree = Path(directory, "kwatch")
+        here = ["git", "-C", str(Path(__file__).parent)]
+        subprocess.run([*here, "worktree", "add", "-q", "--detach", tree, commit], check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run([*here, "worktree", "remove", "--force", tree], check=True)
 
 
 def _run(name: str, settings: Settings) -> list[Row]:

@@ -44,6 +44,10 @@ class Comparison:
                 return Row(self.bench, measure, note=f"no {name}")
         return ratio(self.bench, measure, self.figures[over], self.figures[under], limit, at_least)
 
+    def others(self, *names: str) -> list[str]:
+        """Those of these peers that have figures."""
+        return [name for name in names if name in self.figures]
+
     def difference(self, more: str, less: str) -> list[float]:
         """The extra cost of `more` in each round."""
         return [a - b for a, b in zip(self.figures[more], self.figures[less], strict=True)]

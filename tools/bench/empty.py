@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from kwatch.kernel import bpf
+from kwatch.kernel import bpf, bpf_features
 from kwatch.probes.attach import Attacher
 from kwatch.probes.finder import Allocator, AllocatorFinder
 from kwatch.procfs.mappings import file_of, read_mappings
@@ -20,7 +20,7 @@ from kwatch.programs.loader import Programs
 from kwatch.programs.source import AttachMethods
 
 _USER_STACK = 1 << 8  # BPF_F_USER_STACK, include/uapi/linux/bpf.h
-_GET_STACKID = 27  # the helper's number in the same file
+_GET_STACKID, _KTIME_GET_NS = 27, 5  # the helpers' numbers in the same file
 _STACKS = bpf.MapShape(kind=7, key_size=4, value_size=127 * 8, max_entries=16384)  # STACK_TRACE
 
 _Instruction = tuple[int, int, int, int]  # code, registers, offset, immediate value
@@ -49,8 +49,24 @@ def stackid_probes(pid: int) -> Iterator[None]:
 
 
 @contextmanager
+def empty_tracepoints(pid: int) -> Iterator[None]:
+    """A raw tracepoint at the entry and one at the return of system calls: each reads the clock.
+
+    They run for every process.
+    """
+    code = _code([(0x85, 0, 0, _KTIME_GET_NS), *_RETURN_ZERO])
+    program = bpf.load_program("clock", code, bpf.PROG_TYPE_RAW_TRACEPOINT)
+    attached = [bpf.open_raw_tracepoint(name, program) for name in ("sys_enter", "sys_exit")]
+    try:
+        yield
+    finally:
+        for fd in (*attached, program):
+            os.close(fd)
+
+
+@contextmanager
 def _probes(pid: int, at_return: list[_Instruction]) -> Iterator[None]:
-    links = bpf.has_uprobe_links()
+    links = bpf_features.has_uprobe_links()
     kind = bpf.TRACE_UPROBE_MULTI if links else 0
     loaded = [
         bpf.load_program("empty", _code([*first, *_RETURN_ZERO]), bpf.PROG_TYPE_KPROBE, kind)

@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.session import Session
 
 from bench import processes
-from bench.empty import empty_probes, stackid_probes
+from bench.empty import empty_probes, empty_tracepoints, stackid_probes
 from bench.workload import pin
 from kwatch.programs.source import shim_directory
 
@@ -46,9 +46,12 @@ class Peer:
 
 
 @contextmanager
-def kwatch(*options: str | int) -> Iterator[Session]:
-    """Runs kwatch as a user does, from its `attached` line to its end. It writes JSON."""
-    session = Session("--json", *options)
+def kwatch(*options: str | int, tree: Path | None = None) -> Iterator[Session]:
+    """Runs kwatch as a user does, from its `attached` line to its end. It writes JSON.
+
+    `tree`: of another checkout.
+    """
+    session = Session("--json", *options, tree=tree)
     try:
         session.attached()
         yield session
@@ -69,8 +72,31 @@ def _kwatch_elsewhere(pid: int) -> Iterator[None]:
         other.wait(60)
 
 
-def kwatch_peer(name: str, *options: str) -> Peer:
-    return Peer(name, lambda pid: kwatch("--pid", pid, *options))
+def kwatch_peer(name: str, *options: str, releases: str = "never") -> Peer:
+    """`releases`: a measurement is shorter than the first window in which frees have stacks."""
+    return Peer(name, lambda pid: kwatch("--pid", pid, "--releases", releases, *options))
+
+
+def earlier_peers(tree: Path | None, **options: Sequence[str]) -> list[Peer]:
+    """The kwatch of another checkout, if there is one, by the names that rows have for it."""
+    if tree is None:
+        return []
+    has_releases = "--releases" in (tree / "docs/cli.md").read_text()
+    common = ["--releases", "never"] if has_releases else []
+
+    def peer(name: str, own: Sequence[str]) -> Peer:
+        return Peer(name, lambda pid: kwatch("--pid", pid, *common, *own, tree=tree))
+
+    return [peer(EARLIER[key], own) for key, own in options.items()]
+
+
+#: What rows call the kwatch of an earlier commit, by what it traces.
+EARLIER = {
+    "calls": "kwatch --no-heap, earlier",
+    "heap": "kwatch --no-syscalls, earlier",
+    "bare": "kwatch --no-syscalls --no-stacks, earlier",
+    "both": "kwatch, earlier",
+}
 
 
 @contextmanager
@@ -148,9 +174,16 @@ def memleak_shim(directory: Path) -> Path:
     return shim
 
 
+def _syscount(pid: int) -> AbstractContextManager[None]:
+    command = ["syscount-bpfcc", "-L", "-p", str(pid), "-i", "3600"]
+    return _tool(command, {}, _sleeps_in("nanosleep"))
+
+
 NATIVE = Peer("native", lambda pid: nullcontext())
 EMPTY = Peer("empty probes", empty_probes)
 STACKID = Peer("empty probes, bpf_get_stackid", stackid_probes)
+TRACEPOINTS = Peer("empty tracepoints with clocks", empty_tracepoints)
+SYSCOUNT = Peer("syscount -L", _syscount, "syscount-bpfcc")
 BYSTANDER = Peer("kwatch on another process", _kwatch_elsewhere)
 STRACE = Peer("strace -f", _strace, "strace")
 STRACE_BESIDE = Peer("strace -f, on the same CPU", _strace_beside, "strace")

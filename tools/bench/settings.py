@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`rounds`: each round visits every peer once; `slice_ms`: the length of one visit."""
+    """`rounds`: each round visits every peer once; `slice_ms`: the length of one visit.
+
+    `earlier`: a checkout of an earlier kwatch, which is measured too.
+    """
 
     rounds: int = 9
     slice_ms: int = 500
@@ -18,6 +22,7 @@ class Settings:
     web_pairs: int = 9
     web_requests: int = 40_000
     live_blocks: int = 1_000_000
+    earlier: Path | None = None
 
 
 FULL = Settings()

@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compares kwatch's verdicts on services with what they really hold.",
     )
     parser.add_argument("words", nargs="*", metavar="WORD", help="only services with a WORD")
-    parser.add_argument("--seconds", type=float, default=12.0, help="kwatch's --duration (12)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="kwatch's --duration (60)")
     parser.add_argument("--list", action="store_true", help="list the services")
     return parser
 

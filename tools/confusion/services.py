@@ -38,7 +38,7 @@ LEAKING: tuple[Service, ...] = (
     Service(
         "JVM, keeps",
         True,
-        spoken("Service.java", "growing", options=["-Xmx512m"]),
+        spoken("Service.java", "growing", options=["-Xmx2g"]),
         "anonymous|mapped",
     ),
     Service("C++ map", True, spoken("cache.cpp", "map"), "remember"),

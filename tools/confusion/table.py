@@ -13,6 +13,7 @@ from confusion.service import Service
 from confusion.watch import Result
 
 _WIDTH = 100
+_FOUND = ("leak", "growing")  # the verdicts that a service which holds ever more should get
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,12 @@ class Row:
 
     @property
     def judgement(self) -> str:
-        """right, wrong or unsure; `elsewhere`: a leak is told of, but not this one."""
+        """right, wrong or unsure; `elsewhere`: a leak or growth is told of, but not this one."""
         if self.result is None:
             return "failed"
         if self.result.verdict == "unsure":
             return "unsure"
-        if (self.result.verdict == "leak") != self.service.leaks:
+        if (self.result.verdict in _FOUND) != self.service.leaks:
             return "wrong"
         if not self.service.leaks:
             return "right"
@@ -58,9 +59,9 @@ def sums(rows: Sequence[Row]) -> str:
     for leaks in (False, True):
         said = [
             f"{verdict} {counts[leaks, verdict]}"
-            for verdict in ("clean", "none", "leak", "unsure", "failed")
+            for verdict in ("clean", "none", "leak", "growing", "unsure", "failed")
         ]
         lines.append(f"{'leaking' if leaks else 'healthy'}: {', '.join(said)}")
     elsewhere = sum(row.judgement == "elsewhere" for row in rows)
-    lines.append(f"leaking, called leak for another reason: {elsewhere}")
+    lines.append(f"leaking, but another reason was given: {elsewhere}")
     return "\n".join(lines)

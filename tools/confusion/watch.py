@@ -15,7 +15,7 @@ from typing import IO
 from confusion.service import Running
 
 _PAUSE_S = 0.02  # between two loads: kwatch and the service share the CPUs with others
-_VERDICTS = ("leak", "unsure", "clean", "none")  # what a reader sees first; none: nothing to judge
+_VERDICTS = ("leak", "growing", "unsure", "clean", "none")  # the worst first; none: no judgement
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from docs import losses, man, probes, reference
+from docs import filters, losses, man, probes, reference
 from docs.parsers import commands
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -20,6 +20,7 @@ def documents() -> dict[str, str]:
         "cli.md": reference.page(found),
         "kwatch.1": man.page(found),
         "probes.md": probes.page(),
+        "filters.md": filters.page(_now("filters.md") or ""),
         "semantics.md": losses.page(_now("semantics.md") or ""),
     }
 

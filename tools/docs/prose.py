@@ -37,7 +37,7 @@ VALUES = (
         "BYTES, SIZE",
         "A number of bytes, or a number followed by `K`, `M`, `G` or `T` for powers of 1024: "
         "`4096`, `64K`, `1.5M`. `--buffer` is rounded up to a power of two; each CPU and kind of "
-        "event has a ring of that size.",
+        "event has a ring of that size; system calls without `--stacks` have half of it.",
     ),
     (
         "GLOB",
@@ -67,7 +67,8 @@ STATUSES = {
     "No process ever matched `--comm`, as with `pgrep`. With "
     "`kwatch doctor`: something that kwatch needs does not work.",
     ExitCode.USAGE: "The command line is not valid.",
-    ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict of any process is `leak`. This "
+    ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict of any process is `leak`, or "
+    "`--fail-on-growth` and one is `leak` or `growing`. This "
     "replaces the status of a command. An `unsure` verdict does not change the status; kwatch "
     "prints the number of such verdicts to standard error.",
 }
@@ -95,16 +96,22 @@ SIGNALS = (
     "launched command starts with the signals ignored that kwatch was given ignored, except "
     "SIGPIPE and SIGXFSZ, which Python hides. kwatch waits until the command ends, for up to 5 "
     "seconds or until a second signal, and says so if it does not end at once. SIGKILL is safe "
-    "at any time: the kernel removes the probes, and the targets keep running."
+    "at any time: the kernel removes the probes, and the targets keep running. With `--mark`, "
+    "SIGUSR1 sets a mark; a launched command has the action for it that kwatch was given."
 )
 
 UNREAD = (
     "If kwatch cannot write the report, it prints an error, detaches and exits with status 1. If "
     "the reader of a pipe has exited, as `head` does, kwatch detaches and exits with status 0 and "
-    "no message. With `--fail-on-leak`, it continues to trace for the verdict.",
+    "no message. With `--fail-on-leak` or `--fail-on-growth`, it continues to trace for the "
+    "verdict.",
     "In both cases, a launched command continues untraced. kwatch forwards signals to it and waits "
     "until it ends, or until `--duration`. If there was no error, kwatch exits with the command's "
     "status.",
+    "A launched command writes to the same standard output as kwatch. If it continues after "
+    "`--duration` or `--count`, the reader of a pipe waits for it, not for kwatch: `kwatch "
+    "--duration 6 -- ./server | tail` ends with the server. Write the report to a file instead, "
+    "with `--output FILE`.",
     "If a pipe is full, kwatch waits for its reader. After a signal it waits for 2 more seconds, "
     "and after a second signal not at all; then it exits with status 1. With the path of a FIFO, "
     "it waits until the FIFO is opened for reading. Ctrl-C also ends the reader in a pipeline, "

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,13 @@ from programs import Checked, programs
 from result import KINDS, Result, faults
 from tabulate import tabulate
 
-from kwatch.commands.startup import compiling
+from kwatch.commands.startup import program_config
 from kwatch.elf.elf import Elf
 from kwatch.model.frame import Ending
 from kwatch.model.options import TraceOptions
 from kwatch.processes.process import Process
+from kwatch.programs.loader import Loader, attach_methods_here
+from kwatch.programs.source import AttachMethods
 from kwatch.programs.sources import HEAP
 from kwatch.session.event_loop import EventLoop
 from kwatch.session.live import LiveSession
@@ -95,7 +98,7 @@ def _trace(
     os.environ["LD_PRELOAD"] = str(library)  # so that kwatch loads its table in advance
     try:
         with (
-            compiling(options) as loader,
+            closing(Loader(program_config(options), _every_event())) as loader,
             closing(LiveSession(options, loader, signals, _say, observers=[recorder])) as live,
         ):
             live.attach()
@@ -105,6 +108,11 @@ def _trace(
     if beside is not None:
         beside.wait(60)
     return recorder, status
+
+
+def _every_event() -> AttachMethods:
+    """Each allocation has an event, also of blocks that are freed soon."""
+    return replace(attach_methods_here(), young_blocks=False)
 
 
 def _run(live: LiveSession, signals: Signals) -> int:

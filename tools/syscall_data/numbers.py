@@ -1,8 +1,5 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Print kwatch/syscalls/table.tsv from libseccomp, the kernel's headers and a short supplement.
-
-    tools/syscall_table.py >kwatch/syscalls/table.tsv
+"""Names and numbers of calls, as numbers.tsv, from libseccomp, headers and a short supplement.
 
 Needs libseccomp2 and, on x86-64, linux-libc-dev. Two sources that disagree are an error.
 """
@@ -99,17 +96,13 @@ def tables() -> dict[str, Table]:
     return result
 
 
-def main() -> None:
+def rows() -> list[str]:
+    """Lines of numbers.tsv: the name, and its number on each ABI or `-`."""
     numbers: dict[str, dict[str, int]] = {}
     for abi, table in tables().items():
         for nr, name in table.items():
             numbers.setdefault(name, {})[abi] = nr
-    print("# SPDX-License-Identifier: Apache-2.0")
-    print("# Made by tools/syscall_table.py; do not edit.")
-    print("name", *ABIS, sep="\t")
-    for name in sorted(numbers):
-        print(name, *(numbers[name].get(abi, "-") for abi in ABIS), sep="\t")
-
-
-if __name__ == "__main__":
-    main()
+    return [
+        "\t".join([name, *(str(numbers[name].get(abi, "-")) for abi in ABIS)])
+        for name in sorted(numbers)
+    ]
