@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 
 .PHONY: help setup-run setup-test setup-bench setup-confusion setup-vm demo test test-vm test-vm-setup \
-	test-vm-short lint harms bench confusion docs picture clean
+	test-vm-short lint harms bench confusion growth docs picture clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,10 @@ bench: setup-bench ## measure what tracing costs (as root)
 confusion: setup-confusion ## compare verdicts on 32 services with the truth (as root)
 	$(PYTHON) tools/confusion
 
-docs: setup-run ## make the CLI reference, the man page, and the lists of probes and losses
+growth: setup-run ## judge the growth of simulated programs with a known truth
+	PYTHONPATH=. $(PYTHON) tools/growth
+
+docs: setup-run ## make the CLI reference, the man page, the lists of probes, losses, filter fields
 	$(PYTHON) tools/docs
 
 picture: setup-run ## record the README's picture from a run of the demo (as root)
