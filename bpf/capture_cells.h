@@ -58,19 +58,30 @@ static __always_inline u64 least(u64 a, u64 b)
 	return a < b ? a : b;
 }
 
-/* Reads up to `size` bytes; those before the next page if that is not resident. -1 if there are none. */
+/* Reads the bytes if they end in an earlier page than `size` bytes do; -1 if not, or not resident. */
+static __always_inline s64 read_until_page(u8 *to, u64 size, u64 from, u64 until)
+{
+	if (until >= size)
+		return -1;
+	KEEP_BOUND(until);
+	if (until > MAX_PIECE)
+		return -1;
+	return read_user(to, until, (void *)from) ? -1 : until;
+}
+
+/*
+ * Reads up to `size` bytes, at most two pages: those before the first page that is not resident. -1 if
+ * there are none.
+ */
 static __always_inline s64 read_some(u8 *to, u64 size, u64 from)
 {
 	u64 rest = PAGE_SIZE - (from & (PAGE_SIZE - 1));
+	s64 got;
 
 	if (!read_user(to, size, (void *)from))
 		return size;
-	if (rest >= size)
-		return -1;
-	KEEP_BOUND(rest);
-	if (rest > MAX_PIECE)
-		return -1;
-	return read_user(to, rest, (void *)from) ? -1 : rest;
+	got = read_until_page(to, size, from, rest + PAGE_SIZE);
+	return got < 0 ? read_until_page(to, size, from, rest) : got;
 }
 
 /*

@@ -163,12 +163,14 @@ def test_calls_in_progress_at_the_end(start, run_kwatch):
 def test_contents_that_are_not_resident_at_the_entry(start, run_kwatch):
     """Paths are read again at the return; what nothing reads is shown as an address."""
     target = start("absent")
-    options = ("-e", "trace=access,faccessat,faccessat2,pwrite64")
+    options = ("-e", "trace=execve,access,faccessat,faccessat2,pwrite64")
     kwatch = run_kwatch("trace", "--pid", target.pid, *options)
     kwatch.attached()
     target.go()
     target.end()
-    lines = kwatch.finish().stdout
+    execve, *lines = kwatch.finish().stdout
+    words = ", ".join(['"word"'] * 4)
+    assert re.match(rf'execve\("/absent/program", \[{words}\], 0x\w+ /\* 4 vars \*/\)', execve)
     paths = [re.search(r'"([^"]*)"', line) for line in lines]
     assert [path[1] for path in paths if path] == ["/absent/whole", "/absent/half"]
     assert re.fullmatch(r"pwrite64\(\d+, 0x[0-9a-f]+, 16, 0\) += 16", lines[2])
