@@ -13,6 +13,8 @@ DEFAULT_COMMAND = "watch"
 COMMANDS = {
     DEFAULT_COMMAND: "kwatch.commands.watch.command",
     "trace": "kwatch.commands.trace.command",
+    "record": "kwatch.commands.record.command",
+    "show": "kwatch.commands.show.command",
     "leaks": "kwatch.commands.leaks.command",
     "mark": "kwatch.commands.mark",
     "doctor": "kwatch.commands.doctor.command",

@@ -15,10 +15,18 @@ _MIN_BUFFER, _MAX_BUFFER = 4096, 1 << 30
 
 
 def add_output_options(group: argparse._ArgumentGroup) -> None:
+    add_format_options(group)
+    add_buffer_option(group)
+
+
+def add_format_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--json", action="store_true", help="print one JSON object per line")
     group.add_argument(
         "-o", "--output", metavar="FILE", help="write to FILE (default: standard output)"
     )
+
+
+def add_buffer_option(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--buffer",
         metavar="SIZE",

@@ -28,8 +28,12 @@ def batch(*records):
     return np.array([call_record(**{"type": EventType.SYSCALL} | each) for each in records], CALL)
 
 
-def seen(calls):
-    return [call.arguments[0] for call in calls]
+def taken(given, **limit):
+    return list(given.calls(given.take(**limit)))
+
+
+def seen(given, **limit):
+    return [call.arguments[0] for call in taken(given, **limit)]
 
 
 def numbered(time_ns, number, **fields):
@@ -39,17 +43,17 @@ def numbered(time_ns, number, **fields):
 def test_what_arrives_a_little_later_is_shown_in_its_place():
     given = stream()
     given.on_batch(SYSCALLS, batch(numbered(100, 1), numbered(300, 3)))
-    assert seen(given.take(before_ns=200)) == [1]
+    assert seen(given, before_ns=200) == [1]
     given.on_batch(SYSCALLS, batch(numbered(250, 2), numbered(400, 4)))
-    assert seen(given.take(before_ns=350)) == [2, 3]
-    assert seen(given.take()) == [4]
-    assert seen(given.take()) == []
+    assert seen(given, before_ns=350) == [2, 3]
+    assert seen(given) == [4]
+    assert seen(given) == []
 
 
 def test_other_events_are_left_alone():
     given = stream()
     given.on_batch(HEAP, np.zeros(3, [("time_ns", "u8")]))
-    assert seen(given.take()) == []
+    assert seen(given) == []
 
 
 def test_a_call_is_told_from_what_else_a_thread_does():
@@ -62,7 +66,7 @@ def test_a_call_is_told_from_what_else_a_thread_does():
         numbered(40, 4, type=EventType.SYSCALL_UNFINISHED, duration_ns=7),
     ]
     given.on_batch(SYSCALLS, batch(*records))
-    found = list(given.take())
+    found = taken(given)
     assert [call.moment for call in found] == [
         Moment.RETURNED,
         Moment.RETURNED,

@@ -48,24 +48,21 @@ class CallStream:
     def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
         """Takes no stacks."""
 
-    def take(self, before_ns: float = math.inf) -> Iterator[TracedCall]:
+    def take(self, before_ns: float = math.inf) -> JoinedCalls:
         """The calls that have ended before a moment, in order of their return.
 
         Those of the last time are left out. Records with later times stay for the next time.
         """
         parts, self._parts = self._parts, []
-        if not parts:
-            return iter(())
         records = merged(parts)
         is_later = records.events["time_ns"] >= before_ns
         if is_later.any():
             self._parts.append(selected(records, is_later))
             records = selected(records, ~is_later)
-        return self._calls(
-            self._joiner.join(records.events, records.starts, records.data.tobytes())
-        )
+        return self._joiner.join(records.events, records.starts, records.data.tobytes())
 
-    def _calls(self, joined: JoinedCalls) -> Iterator[TracedCall]:
+    def calls(self, joined: JoinedCalls) -> Iterator[TracedCall]:
+        """The calls in the same order."""
         clock = time.time_ns() - time.monotonic_ns()
         records = joined.events[joined.order]
         columns = [

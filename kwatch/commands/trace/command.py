@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import argparse
 
+from kwatch.commands.call_options import (
+    add_call_options,
+    add_explain_option,
+    chosen_names,
+    explain,
+    filter_from,
+    kernel_code_of,
+)
 from kwatch.commands.output_options import add_output_options, buffer_from, output_from
 from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import add_target_options, targets_from
 from kwatch.commands.trace.options import OutputOptions
-from kwatch.errors import ExitCode, UsageError
+from kwatch.errors import UsageError
 from kwatch.model.options import TraceOptions
-from kwatch.syscalls.filter.expression import Expression
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import parse_seconds
@@ -41,36 +48,25 @@ _MAX_STRINGS = 65535  # a record has no more of one string
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target_options(parser, "the system calls of every process")
     what = parser.add_argument_group("what")
-    what.add_argument(
-        "-e",
-        dest="expression",
-        metavar="trace=SET",
-        help="trace these system calls: names, %%class, /regex and !, as in strace",
-    )
-    outcome = what.add_mutually_exclusive_group()
+    add_call_options(what, "trace")
+    add_explain_option(what, "trace")
+    add_outcome_options(what)
+    what.add_argument("--duration", metavar="SECONDS", help="stop after this time")
+    add_line_options(parser.add_argument_group("lines"))
+    add_output_options(parser.add_argument_group("output"))
+
+
+def add_outcome_options(group: argparse._ArgumentGroup) -> None:
+    outcome = group.add_mutually_exclusive_group()
     outcome.add_argument(
         "-z", "--successful-only", action="store_true", help="show only calls that succeed"
     )
     outcome.add_argument(
         "-Z", "--failed-only", action="store_true", help="show only calls that fail"
     )
-    what.add_argument(
-        "--filter",
-        metavar="EXPRESSION",
-        help="show only calls for which this is true, such as `comm = nginx and error exists`; see "
-        "docs/filters.md",
-    )
-    what.add_argument(
-        "--explain",
-        action="store_true",
-        help="say which parts of the filter the kernel decides, and trace nothing",
-    )
-    what.add_argument("--duration", metavar="SECONDS", help="stop after this time")
-    _add_lines(parser.add_argument_group("lines"))
-    add_output_options(parser.add_argument_group("output"))
 
 
-def _add_lines(group: argparse._ArgumentGroup) -> None:
+def add_line_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-s",
         "--string-limit",
@@ -102,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     stdio.obey(signals)
     traced, output = options_from(arguments)
     if arguments.explain:
-        return _explain(output.filter)
+        return explain(output.filter)
     with compiling(traced) as loader:
         from kwatch.commands.trace.run import Trace
 
@@ -113,20 +109,30 @@ def run(arguments: argparse.Namespace) -> int:
 def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOptions]:
     """Raises UsageError."""
     strings = _strings(arguments.string_limit)
-    expression = _filter(arguments.filter)
+    expression = filter_from(arguments)
     traced = TraceOptions(
         **targets_from(arguments)._asdict(),
         heap=False,
         heap_stacks=False,
         record=True,
-        filter_code=_kernel_code(expression),
+        filter_code=kernel_code_of(expression),
         content=max(strings, 1),  # with none, buffers would be shown as addresses
-        trace=_trace(arguments.expression),
+        trace=chosen_names(arguments),
         buffer=buffer_from(arguments),
     )
     duration = arguments.duration
-    output = OutputOptions(
-        strings=strings,
+    output = output_options_from(
+        arguments, parse_seconds(duration) if duration is not None else None
+    )
+    return traced, output
+
+
+def output_options_from(
+    arguments: argparse.Namespace, duration_s: float | None = None
+) -> OutputOptions:
+    """Raises UsageError."""
+    return OutputOptions(
+        strings=_strings(arguments.string_limit),
         clock=min(arguments.clock, 3),
         relative=arguments.relative_timestamps,
         spent=arguments.syscall_times,
@@ -134,10 +140,9 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOpt
         successful_only=arguments.successful_only,
         json=arguments.json,
         output=output_from(arguments),
-        duration_s=parse_seconds(duration) if duration is not None else None,
-        filter=expression,
+        duration_s=duration_s,
+        filter=filter_from(arguments),
     )
-    return traced, output
 
 
 def _strings(text: str) -> int:
@@ -145,44 +150,3 @@ def _strings(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > _MAX_STRINGS:
         raise UsageError(f"-s {text!r} is not a number of bytes up to {_MAX_STRINGS}", "try -s 256")
     return int(text)
-
-
-def _trace(expression: str | None) -> frozenset[str] | None:
-    from kwatch.syscalls.select import parse_trace
-
-    if expression is None:
-        return None
-    chosen = parse_trace(expression)
-    if not chosen:
-        raise UsageError(f"-e {expression!r} leaves nothing to trace", "name at least one call")
-    return chosen
-
-
-def _filter(text: str | None) -> Expression | None:
-    """Raises UsageError."""
-    if text is None:
-        return None
-    from kwatch.syscalls.filter.parser import parse
-
-    return parse(text)
-
-
-def _kernel_code(expression: Expression | None) -> str:
-    """C of what the kernel decides; empty if that is nothing."""
-    if expression is None:
-        return ""
-    from kwatch.syscalls.filter.kernel_code import kernel_code
-    from kwatch.syscalls.filter.split import split
-
-    parts = split(expression)
-    return kernel_code(parts) if parts.entry is not None or parts.exit is not None else ""
-
-
-def _explain(expression: Expression | None) -> int:
-    """Raises UsageError."""
-    if expression is None:
-        raise UsageError("--explain has no filter to explain", "add --filter EXPRESSION")
-    from kwatch.syscalls.filter.explain import explain
-
-    stdio.write(explain(expression) + "\n")
-    return ExitCode.DONE

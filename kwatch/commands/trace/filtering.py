@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Applies a filter to traced calls. The kernel has dropped some already, but not all."""
+"""Chooses among traced calls. The kernel has dropped some already, but not all."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
 
+from kwatch.commands.trace.options import OutputOptions
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.syscalls import calls
 from kwatch.syscalls.filter.call import Call
@@ -13,6 +14,7 @@ from kwatch.syscalls.filter.expression import Expression, comparisons
 from kwatch.syscalls.filter.predicate import predicate
 from kwatch.wire.events import Abi
 
+_MAX_ERRNO = 4095
 _CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS)
 _DESCRIPTORS = frozenset({"fd", "dirfd", "mapfd"})
 _PATHS = frozenset({"path"})
@@ -23,14 +25,15 @@ class CallFilter:
     """Only calls pass: no signals, and no ends of threads."""
 
     def __init__(self, expression: Expression) -> None:
-        self._accepts = predicate(expression)
+        self._is_true = predicate(expression)
         self._needs_cgroup = any(each.field.name == "cgroup" for each in comparisons(expression))
         self._cgroups: dict[int, bytes | None] = {}
 
     def chosen(self, calls: Iterable[TracedCall]) -> Iterator[TracedCall]:
-        for call in calls:
-            if call.moment in _CALLS and self._accepts(self._seen(call)):
-                yield call
+        return filter(self.accepts, calls)
+
+    def accepts(self, call: TracedCall) -> bool:
+        return call.moment in _CALLS and self._is_true(self._seen(call))
 
     def _seen(self, call: TracedCall) -> Call:
         fd, path = _words(call.abi, call.nr)
@@ -56,6 +59,20 @@ class CallFilter:
         if pid not in self._cgroups:
             self._cgroups[pid] = _read_cgroup(pid)
         return self._cgroups[pid]
+
+
+def wanted(calls: Iterable[TracedCall], options: OutputOptions) -> Iterator[TracedCall]:
+    """Those that -z and -Z leave."""
+    if not (options.failed_only or options.successful_only):
+        yield from calls
+        return
+    for call in calls:
+        if call.moment in (Moment.SIGNAL, Moment.ENDED):
+            yield call
+        elif call.moment is Moment.RETURNED and call.duration_ns is not None:
+            has_failed = -_MAX_ERRNO <= call.result < 0
+            if has_failed == options.failed_only:
+                yield call
 
 
 def signed(words: list[int]) -> tuple[int, int, int, int, int, int]:

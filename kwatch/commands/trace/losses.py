@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells of calls that are not shown, when they are lost and at the end."""
+"""Tells of lost calls, when they are lost and at the end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ _EVERY_S = 1.0
 
 
 class LossNotices:
-    """`say` prints a message."""
+    """`say` prints a message. `noun`: what is not complete."""
 
-    def __init__(self, counters: LossCounters, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, counters: LossCounters, say: Callable[[str], None], noun: str = "trace"
+    ) -> None:
         self._counters = counters
         self._say = say
+        self._noun = noun
         self._ended: Counter[str] = Counter()  # what processes that have ended have lost
         self._told = 0
         self._next = time.monotonic() + _EVERY_S
@@ -34,19 +37,20 @@ class LossNotices:
         if now < self._next:
             return
         self._next = now + _EVERY_S
-        lost = self._lost()
+        lost = self.lost()
         if lost.events > self._told:
             self._say(f"kwatch: lost {lost.events - self._told:,} more: {_listed(lost)} so far")
             self._told = lost.events
 
     def tell_all(self) -> None:
         """At the end, when all events have been delivered."""
-        lost = self._lost()
+        lost = self.lost()
         if lost.events:
             advice = "".join(f"; {cure}" for cure in cures(lost))
-            self._say(f"kwatch: the trace is not complete: {_listed(lost)}{advice}")
+            self._say(f"kwatch: the {self._noun} is not complete: {_listed(lost)}{advice}")
 
-    def _lost(self) -> Lost:
+    def lost(self) -> Lost:
+        """Since the start, of all processes."""
         causes = self._ended.copy()
         for of_process in self._counters.read().values():
             causes.update(of_process)

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 
 from kwatch.commands.trace.calls import CallStream
-from kwatch.commands.trace.filtering import CallFilter
+from kwatch.commands.trace.filtering import CallFilter, wanted
 from kwatch.commands.trace.losses import LossNotices
 from kwatch.commands.trace.options import OutputOptions
 from kwatch.commands.trace.output import TraceOutput
 from kwatch.commands.watch.messages import attached_line, nothing_traced_line, untraced_line
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model.options import TraceOptions
-from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
 from kwatch.rings.call_areas import CallAreas
@@ -29,7 +27,6 @@ from kwatch.units import printable
 _WRITTEN_NS = 1_000_000  # all records that are so old have been written, on whatever CPU
 _SHOW_S = 0.1  # a call is shown at most so long after its return
 _LAST_EVENTS_S = 2.0  # system-wide, events never end: more are lost, and counted
-_MAX_ERRNO = 4095
 
 
 class Trace:
@@ -77,10 +74,10 @@ class Trace:
         return time.monotonic() + _SHOW_S
 
     def _show(self, before_ns: float = math.inf) -> None:
-        calls = self._calls.take(before_ns)
+        calls = self._calls.calls(self._calls.take(before_ns))
         if self._filter is not None:
             calls = self._filter.chosen(calls)
-        self._output.write(self._wanted(calls))
+        self._output.write(wanted(calls, self._options))
 
     def _finish(self) -> int:
         has_patience = self._loop.patience("reading the remaining events")
@@ -95,19 +92,6 @@ class Trace:
             _say(nothing_traced_line(self._traced.comms))
             return ExitCode.FAILED
         return self._loop.status()
-
-    def _wanted(self, calls: Iterable[TracedCall]) -> Iterator[TracedCall]:
-        """Those that -z and -Z leave."""
-        if not (self._options.failed_only or self._options.successful_only):
-            yield from calls
-            return
-        for call in calls:
-            if call.moment in (Moment.SIGNAL, Moment.ENDED):
-                yield call
-            elif call.moment is Moment.RETURNED and call.duration_ns is not None:
-                has_failed = -_MAX_ERRNO <= call.result < 0
-                if has_failed == self._options.failed_only:
-                    yield call
 
     def _say_attached(self) -> None:
         tracees = self._live.tracees

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shows the system calls of a recording as lines, as `kwatch trace` does while they happen.
+
+It needs neither root nor BPF, nor the machine that was recorded."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+from kwatch.commands.call_options import add_call_options, chosen_names
+from kwatch.commands.output_options import add_format_options
+from kwatch.commands.recording_options import require_packages
+from kwatch.commands.trace.command import (
+    add_line_options,
+    add_outcome_options,
+    output_options_from,
+)
+from kwatch.errors import ExitCode
+from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.system import stdio
+from kwatch.system.signals import Signals
+
+SUMMARY = "show a recording, a line for each system call"
+
+USAGE = "kwatch show DIR [WHAT] [LINES] [OUTPUT]"
+
+EXAMPLES = """\
+examples:
+  kwatch show run1 -tt -T                with the time of day and the time spent in each
+  kwatch show run1 -e trace=%file -Z     the calls on files that failed
+  kwatch show run1 --filter 'tid = 4711 and duration > 10ms'
+"""
+
+_NOT_CALLS = (Moment.SIGNAL, Moment.ENDED)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="what `kwatch record` wrote")
+    what = parser.add_argument_group("what")
+    add_call_options(what, "show")
+    add_outcome_options(what)
+    add_line_options(parser.add_argument_group("lines"))
+    add_format_options(parser.add_argument_group("output"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    stdio.obey(Signals())
+    require_packages("pyarrow")
+    options, names = output_options_from(arguments), chosen_names(arguments)
+
+    from kwatch.commands.recording_notes import notes
+    from kwatch.commands.trace.filtering import CallFilter, wanted
+    from kwatch.commands.trace.output import TraceOutput
+    from kwatch.recording.manifest import open_recording
+    from kwatch.recording.reader import traced_calls
+
+    recording = open_recording(arguments.directory)
+    calls: Iterable[TracedCall] = traced_calls(recording)
+    if names is not None:
+        calls = _named(calls, names)
+    if options.filter is not None:
+        calls = CallFilter(options.filter).chosen(calls)
+    with closing(TraceOutput(options, several=True)) as output:
+        output.write(wanted(calls, options))
+    for line in notes(recording):
+        stdio.say(line)
+    return ExitCode.DONE
+
+
+def _named(calls: Iterable[TracedCall], names: frozenset[str]) -> Iterator[TracedCall]:
+    return (call for call in calls if call.name in names or call.moment in _NOT_CALLS)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifests of a recording, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kwatch.errors import KwatchError
+from kwatch.recording.schema import FORMAT, TABLES
+from kwatch.recording.store import SEGMENTS, manifests, unfinished
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """`path`: of the whole file name."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One segment. `lost`: events by cause. Times are nanoseconds since 1970."""
+
+    name: str
+    host: str
+    arch: str
+    run: str
+    began_ns: int
+    ended_ns: int
+    calls: int
+    lost: Mapping[str, int]
+    files: Mapping[str, TableFile]
+
+    def verify(self) -> None:
+        """Raises KwatchError if a file is not what was written."""
+        for file in self.files.values():
+            try:
+                digest = _digest(file.path)
+            except OSError as error:
+                raise _damaged(file.path, error.strerror or "cannot be read") from error
+            if digest != file.sha256:
+                raise _damaged(file.path, "it is not what was written")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The segments by host, run and time. `unfinished`: files that a recorder has not finished."""
+
+    path: str
+    segments: tuple[Manifest, ...]
+    unfinished: tuple[str, ...]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(each.host for each in self.segments))
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Events by cause."""
+        total: dict[str, int] = {}
+        for each in self.segments:
+            for cause, events in each.lost.items():
+                total[cause] = total.get(cause, 0) + events
+        return total
+
+    def files(self, table: str) -> list[str]:
+        return [each.files[table].path for each in self.segments if table in each.files]
+
+
+def open_recording(path: str) -> Recording:
+    """Raises KwatchError."""
+    if not os.path.isdir(os.path.join(path, SEGMENTS)):
+        state = "has no segments" if os.path.isdir(path) else "is no directory"
+        raise KwatchError(
+            f"{path} is no recording: it {state}", "name a directory that `kwatch record` wrote"
+        )
+    segments = tuple(_read(path, name) for name in manifests(path))
+    left = tuple(unfinished(path))
+    if not segments:
+        why = "it was not finished" if left else "it has no segment"
+        raise KwatchError(f"{path} cannot be read: {why}", "record again")
+    return Recording(path, segments, left)
+
+
+def _read(path: str, name: str) -> Manifest:
+    whole = os.path.join(path, name)
+    try:
+        with open(whole, "rb") as file:
+            found = json.load(file)
+        if not isinstance(found, dict) or not isinstance(found.get("format"), int):
+            raise ValueError("it has no format")
+    except OSError as error:
+        raise _damaged(whole, error.strerror or "cannot be read") from error
+    except ValueError as error:
+        raise _damaged(whole, str(error)) from error
+    if found["format"] > FORMAT:
+        raise KwatchError(
+            f"{whole} has the format {found['format']}; this kwatch knows {FORMAT}",
+            "read it with a later kwatch",
+        )
+    try:
+        return _manifest(path, name, found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(whole, f"it lacks {error}") from error
+
+
+def _manifest(path: str, name: str, found: Mapping[str, Any]) -> Manifest:
+    files = {
+        table: TableFile(
+            _inside(path, str(each["path"])),
+            int(each["rows"]),
+            int(each["bytes"]),
+            str(each["sha256"]),
+        )
+        for table, each in found["files"].items()
+        if table in TABLES
+    }
+    return Manifest(
+        os.path.basename(name).removesuffix(".json"),
+        str(found["host"]),
+        str(found["arch"]),
+        str(found["run"]),
+        int(found["began_ns"]),
+        int(found["ended_ns"]),
+        int(found["calls"]),
+        {str(cause): int(events) for cause, events in found["lost"].items()},
+        files,
+    )
+
+
+def _inside(path: str, name: str) -> str:
+    """Manifests name no files outside their recording."""
+    if os.path.isabs(name) or ".." in name.split("/"):
+        raise ValueError(f"a file of its own: {name}")
+    return os.path.join(path, name)
+
+
+def _digest(path: str) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _damaged(path: str, why: str) -> KwatchError:
+    return KwatchError(
+        f"{path} is damaged: {why}",
+        "remove its segment's manifest and tables, and the rest can be read",
+    )

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a recording back as traced calls, in the order in which they were recorded."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kwatch.errors import KwatchError
+from kwatch.model.traced_call import Moment, Pieces, TracedCall
+from kwatch.recording.escapes import unescaped
+from kwatch.recording.manifest import Manifest, Recording
+from kwatch.recording.schema import ARGUMENTS, TABLES
+from kwatch.wire.events import NO_PIECE, PIECES, Abi
+
+ROWS_AT_ONCE = 65_536
+_NO_PIECES: Pieces = (None,) * PIECES
+_LENGTHS = struct.Struct(f"<{PIECES}H")
+_MAX_LAYOUTS = 65_536
+_UNSIGNED = (1 << 64) - 1
+_ABIS = {abi.name.lower(): int(abi) for abi in Abi}
+_MOMENTS = {
+    "call": Moment.RETURNED,
+    "unfinished": Moment.UNFINISHED,
+    "in progress": Moment.IN_PROGRESS,
+}
+
+_Numbered: TypeAlias = tuple[int, TracedCall]
+#: Which pieces there are, and where each one begins and ends.
+_Layout: TypeAlias = list[tuple[int, int, int]]
+
+
+def traced_calls(recording: Recording) -> Iterator[TracedCall]:
+    """Raises KwatchError if a file is damaged."""
+    for segment in recording.segments:
+        yield from _of_segment(segment)
+
+
+def _of_segment(segment: Manifest) -> Iterator[TracedCall]:
+    parts = [
+        make(_batches(segment.files[table].path, table))
+        for table, make in _MAKERS.items()
+        if table in segment.files
+    ]
+    if len(parts) == 1:
+        return (call for _, call in parts[0])
+    return (call for _, call in heapq.merge(*parts, key=_seq_of))
+
+
+def _batches(path: str, table: str) -> Iterator[pa.RecordBatch]:
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = set(TABLES[table].names) - set(file.schema_arrow.names)
+            if missing:
+                raise _damaged(path, f"it has no column {min(missing)}")
+            yield from file.iter_batches(ROWS_AT_ONCE, columns=TABLES[table].names)
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
+    except pa.ArrowException as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: str, why: str) -> KwatchError:
+    return KwatchError(
+        f"{path} is damaged: {why}",
+        "remove its segment's manifest and tables, and the rest can be read",
+    )
+
+
+def _calls(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
+    contents = _Contents()
+    for batch in batches:
+        columns = _columns(batch)
+        arguments = zip(*(columns[name] for name in ARGUMENTS), strict=True)
+        pieces = contents.pieces(columns)
+        rows = zip(*(columns[name] for name in _CALL_COLUMNS), arguments, pieces, strict=True)
+        comms = _Memo()
+        for row in rows:
+            seq, kind, pid, tid, comm, abi, nr, name, ts, took, ret, ip, lost, *rest = row
+            uid, cgroup_id, entry_tid, words, found = rest
+            yield (
+                seq,
+                TracedCall(
+                    _MOMENTS[kind],
+                    pid,
+                    tid,
+                    comms[comm],
+                    _ABIS[abi],
+                    nr,
+                    name,
+                    ts,
+                    took,
+                    0 if ret is None else ret,
+                    [word & _UNSIGNED for word in words],
+                    found,
+                    ip & _UNSIGNED,
+                    lost,
+                    uid & 0xFFFFFFFF,
+                    cgroup_id,
+                    entry_tid,
+                ),
+            )
+
+
+_CALL_COLUMNS = (
+    *("seq", "kind", "pid", "tid", "comm", "abi", "nr", "name", "ts_ns", "duration_ns", "ret"),
+    *("ip", "content_lost", "uid", "cgroup_id", "entry_tid"),
+)
+
+
+def _signals(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
+    for batch in batches:
+        columns = _columns(batch)
+        names = ("seq", "ts_ns", "pid", "tid", "comm", "signal", "abi", "siginfo")
+        for seq, ts, pid, tid, comm, number, abi, info in zip(
+            *(columns[name] for name in names), strict=True
+        ):
+            words = list(struct.unpack("<6Q", info))
+            yield seq, _event(Moment.SIGNAL, pid, tid, comm, _ABIS[abi], ts, number, words)
+
+
+def _exits(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
+    for batch in batches:
+        columns = _columns(batch)
+        names = ("seq", "ts_ns", "pid", "tid", "comm", "status")
+        for seq, ts, pid, tid, comm, status in zip(*(columns[name] for name in names), strict=True):
+            yield seq, _event(Moment.ENDED, pid, tid, comm, 0, ts, status, [0] * 6)
+
+
+def _event(
+    moment: Moment,
+    pid: int,
+    tid: int,
+    comm: str,
+    abi: int,
+    ts: int,
+    result: int,
+    words: list[int],
+) -> TracedCall:
+    return TracedCall(
+        moment, pid, tid, unescaped(comm), abi, 0, "", ts, None, result, words, _NO_PIECES
+    )
+
+
+_MAKERS = {"syscalls": _calls, "signals": _signals, "exits": _exits}
+
+
+def _columns(batch: pa.RecordBatch) -> dict[str, Sequence[Any]]:
+    return {
+        name: column.to_pylist()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+
+
+def _seq_of(numbered: _Numbered) -> int:
+    return numbered[0]
+
+
+class _Memo(dict[str, bytes]):
+    def __missing__(self, text: str) -> bytes:
+        found = self[text] = unescaped(text)
+        return found
+
+
+class _Contents:
+    """Takes the bytes of calls apart. Many have the same layout."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[tuple[bytes | None, bytes | None], _Layout] = {}
+
+    def pieces(self, columns: dict[str, Sequence[Any]]) -> Iterator[Pieces]:
+        names = ("entry_pieces", "exit_pieces", "data")
+        for entry, leave, data in zip(*(columns[name] for name in names), strict=True):
+            if entry is None and leave is None:
+                yield _NO_PIECES
+                continue
+            found: list[bytes | None] = [None] * PIECES
+            for number, start, end in self._layout(entry, leave):
+                found[number] = data[start:end]
+            yield found
+
+    def _layout(self, entry: bytes | None, leave: bytes | None) -> _Layout:
+        layout = self._layouts.get((entry, leave))
+        if layout is None:
+            if len(self._layouts) >= _MAX_LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[entry, leave] = _layout(entry, leave)
+        return layout
+
+
+def _layout(entry: bytes | None, leave: bytes | None) -> _Layout:
+    """Of a piece that there is twice, the later one counts."""
+    found: dict[int, tuple[int, int]] = {}
+    at = 0
+    for packed in filter(None, (entry, leave)):
+        lengths = _LENGTHS.unpack(packed)
+        ends = itertools.accumulate((0 if n == NO_PIECE else n for n in lengths), initial=at)
+        for number, (length, start) in enumerate(zip(lengths, ends, strict=False)):
+            if length != NO_PIECE:
+                found[number] = start, start + length
+                at = start + length
+    return [(number, start, end) for number, (start, end) in found.items()]

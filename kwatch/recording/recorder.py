@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a recording: one segment after the other, in a thread of its own.
+
+The thread makes and compresses rows while the main one reads the rings. If it falls behind, `add`
+waits, and the rings count what they lose.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kwatch.aggregate.call_join import JoinedCalls
+from kwatch.errors import NO_ROOM, KwatchError
+from kwatch.model.process import ProcessFacts
+from kwatch.recording.retention import Retention
+from kwatch.recording.rows import RowMaker
+from kwatch.recording.segment import Segment
+from kwatch.recording.store import Store
+from kwatch.recording.table_of_calls import table_of_calls
+
+_MAX_WAITING = 8  # batches
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`segment_s`: how long one lasts. The oldest go if they are together larger than `size` bytes,
+    or older than `age_s`; None: they stay."""
+
+    segment_s: float
+    size: int | None = None
+    age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the session knows at the end of a segment. `lost`: events since the start, by cause."""
+
+    processes: tuple[ProcessFacts, ...]
+    lost: Mapping[str, int]
+
+
+class Recorder:
+    """`add` and `close` raise KwatchError if something could not be written."""
+
+    def __init__(
+        self, store: Store, limits: Limits, boot_id: str, state: Callable[[], State]
+    ) -> None:
+        """`state` is called at the end of each segment, by the caller of `add`."""
+        self._store = store
+        self._limits = limits
+        self._state = state
+        self._host = host_name()
+        self._run = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{os.getpid()}"
+        self._facts = {
+            "host": self._host,
+            "arch": platform.machine(),
+            "kernel": platform.release(),
+            "boot_id": boot_id,
+            "run": self._run,
+        }
+        self._clock_ns = time.time_ns() - time.monotonic_ns()
+        self._maker = RowMaker(self._clock_ns)
+        self._retention = Retention(store, self._host, limits.size, limits.age_s)
+        self.calls = self.bytes = self.segments = 0
+        self._began_ns = time.time_ns()
+        self._lost: Counter[str] = Counter()
+        self._error: OSError | None = None
+        self._work: queue.Queue[JoinedCalls | State | None] = queue.Queue(_MAX_WAITING)
+        self._segment = self._new_segment()
+        self._segment.write_table("calls", table_of_calls())
+        self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
+        self._thread.start()
+
+    def add(self, joined: JoinedCalls) -> None:
+        self._check()
+        if len(joined.order):
+            self._work.put(joined)
+        if time.time_ns() - self._began_ns >= self._limits.segment_s * _NS:
+            self._began_ns = time.time_ns()
+            self._work.put(self._state())
+
+    def close(self) -> None:
+        """Commits the last segment."""
+        if self._thread.is_alive():
+            self._work.put(self._state())
+            self._work.put(None)
+            self._thread.join()
+        self._check()
+
+    def abandon(self) -> None:
+        """Leaves the last segment unfinished."""
+        if self._thread.is_alive():
+            self._work.put(None)
+            self._thread.join()
+        self._segment.abandon()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            cure = "free some space, or " * (error.errno in NO_ROOM) + "record elsewhere"
+            raise KwatchError(
+                f"{self._store.path} cannot be written: {error.strerror}; what was written before "
+                f"can be read",
+                cure,
+            ) from error
+
+    def _write(self) -> None:
+        """The thread."""
+        while (work := self._work.get()) is not None:
+            if self._error is not None:
+                continue  # empties the queue, so that the main thread does not wait
+            try:
+                if isinstance(work, State):
+                    self._end_segment(work)
+                else:
+                    self._segment.add(work)
+            except OSError as error:
+                self._error = error
+
+    def _end_segment(self, state: State) -> None:
+        segment = self._segment
+        lost = Counter(state.lost)
+        since = lost - self._lost
+        self._lost = lost
+        segment.write_table("processes", [_row(each) for each in state.processes])
+        segment.write_table("losses", [{"cause": k, "events": n} for k, n in since.items()])
+        segment.commit(
+            {
+                **self._facts,
+                "clock_offset_ns": self._clock_ns,
+                "began_ns": segment.began_ns,
+                "ended_ns": time.time_ns(),
+                "calls": segment.calls,
+                "lost": dict(since),
+            }
+        )
+        self.calls += segment.calls
+        self.bytes += segment.bytes
+        self.segments += 1
+        self._retention.add(segment)
+        self._segment = self._new_segment()
+
+    def _new_segment(self) -> Segment:
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        name = f"{self._run}-{self.segments + 1:06}"
+        return Segment(self._store, self._maker, self._host, day, name)
+
+
+def host_name() -> str:
+    """The name of this machine, as the name of a folder."""
+    return "".join(c if c.isalnum() or c in "-._" else "_" for c in platform.node()) or "unnamed"
+
+
+def _row(process: ProcessFacts) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "start_ns": int(process.start_time * _NS),
+        "comm": process.comm,
+        "exe": process.exe,
+        "ended": process.exited or bool(process.killed_by),
+        "killed_by": process.killed_by or None,
+    }

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes rows of a recording's tables from the records that a session reads.
+
+Everything is done for whole batches: one Python operation for each call would be too slow.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kwatch.aggregate.call_join import JoinedCalls
+from kwatch.recording.escapes import escaped
+from kwatch.recording.schema import ARGUMENTS, EXITS, SIGNALS, SYSCALLS
+from kwatch.recording.texts import ColumnTexts
+from kwatch.syscalls import calls, names
+from kwatch.syscalls.decode.sets import named_set
+from kwatch.wire.events import NO_PIECE, PIECES, Abi, EventType
+from kwatch.wire.maps import CALL_NUMBERS
+
+_MAX_ERRNO = 4095
+_ALL_WORDS = 6
+_NO_PATH = 255
+_KINDS: Mapping[int, str] = {
+    EventType.SYSCALL: "call",
+    EventType.SYSCALL_UNFINISHED: "unfinished",
+    EventType.CALL_IN_PROGRESS: "in progress",
+}
+_ABIS = [abi.name.lower() for abi in Abi]
+
+Places = npt.NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """One batch of each table. Columns of text are the indexes of their texts: see ColumnTexts."""
+
+    syscalls: pa.RecordBatch
+    signals: pa.RecordBatch
+    exits: pa.RecordBatch
+
+
+class RowMaker:
+    """`clock_ns`: what to add to a time of the records to get CLOCK_REALTIME."""
+
+    def __init__(self, clock_ns: int) -> None:
+        self._clock_ns = clock_ns
+        self._seq = 0
+        self._texts = ColumnTexts()
+
+    def rows(self, joined: JoinedCalls, texts: ColumnTexts) -> Rows:
+        """`texts`: takes the texts of the rows."""
+        self._texts = texts
+        records = joined.events[joined.order]
+        seq = np.arange(self._seq, self._seq + len(records))
+        self._seq += len(records)
+        types = np.ascontiguousarray(records["type"])
+        is_signal, is_end = types == EventType.SIGNAL, types == EventType.THREAD_END
+        is_call = ~(is_signal | is_end)
+        return Rows(
+            self._calls(joined, records, seq, None if is_call.all() else np.flatnonzero(is_call)),
+            self._signals(records[is_signal], seq[is_signal]),
+            self._exits(records[is_end], seq[is_end]),
+        )
+
+    def _calls(
+        self,
+        joined: JoinedCalls,
+        records: npt.NDArray[np.void],
+        seq: Places,
+        chosen: Places | None,
+    ) -> pa.RecordBatch:
+        order, entries = joined.order, joined.entries
+        if chosen is not None:
+            records, seq = records[chosen], seq[chosen]
+            order, entries = order[chosen], entries[chosen]
+        contents = _Contents(joined, order, entries)
+        rows = _table_rows(records)
+        never = _never_returns()[rows]
+        is_over = (records["type"] == EventType.SYSCALL) & ~never
+        has_duration = is_over
+        result = np.ascontiguousarray(records["result"])
+        duration = np.ascontiguousarray(records["duration_ns"]).view(np.int64)
+        columns = [
+            pa.array(seq),
+            pa.array(self._times(records) - duration),
+            pa.array(duration, mask=~has_duration),
+            *_identity(records),
+            self._comms(records),
+            self._kinds(records),
+            self._by_number("name", rows, _names()),
+            pa.array(np.ascontiguousarray(records["nr"]).astype(np.int16)),
+            self._abis(records),
+            pa.array(result, mask=~is_over),
+            self._errors(records["abi"], result, is_over),
+            *_arguments(records["arguments"], _words()[rows]),
+            self._texts["path"].encode(contents.paths(_path_words()[rows]), escaped),
+            pa.array(np.ascontiguousarray(records["ip"]).view(np.int64)),
+            pa.array(np.ascontiguousarray(records["uid"]).view(np.int32)),
+            pa.array(np.ascontiguousarray(records["cgroup_id"]).view(np.int64)),
+            pa.array(np.ascontiguousarray(records["entry_tid"]).view(np.int32)),
+            pa.array(records["flags"] & np.uint16(4) > 0),
+            contents.entry_pieces(),
+            contents.exit_pieces(),
+            contents.data(),
+        ]
+        return pa.RecordBatch.from_arrays(columns, SYSCALLS.names)
+
+    def _signals(self, records: npt.NDArray[np.void], seq: Places) -> pa.RecordBatch:
+        columns = [
+            pa.array(seq),
+            pa.array(self._times(records)),
+            *_identity(records),
+            self._comms(records),
+            pa.array(records["result"].astype(np.int32)),
+            self._abis(records),
+            _fixed(np.ascontiguousarray(records["arguments"]), len(records), 48),
+        ]
+        return pa.RecordBatch.from_arrays(columns, SIGNALS.names)
+
+    def _exits(self, records: npt.NDArray[np.void], seq: Places) -> pa.RecordBatch:
+        columns = [
+            pa.array(seq),
+            pa.array(self._times(records)),
+            *_identity(records),
+            self._comms(records),
+            pa.array(records["result"].astype(np.int32)),
+        ]
+        return pa.RecordBatch.from_arrays(columns, EXITS.names)
+
+    def _times(self, records: npt.NDArray[np.void]) -> Places:
+        return np.ascontiguousarray(records["time_ns"]).view(np.int64) + self._clock_ns
+
+    def _comms(self, records: npt.NDArray[np.void]) -> pa.Array:
+        comms = np.ascontiguousarray(records["comm"])
+        return self._texts["comm"].encode(_fixed(comms, len(comms), comms.itemsize), _comm)
+
+    def _kinds(self, records: npt.NDArray[np.void]) -> pa.Array:
+        return self._by_number("kind", records["type"].astype(np.intp), _KINDS)
+
+    def _abis(self, records: npt.NDArray[np.void]) -> pa.Array:
+        return self._by_number("abi", records["abi"].astype(np.intp), _ABIS)
+
+    def _by_number(
+        self, column: str, numbers: npt.NDArray[np.intp], texts: Mapping[int, str] | Sequence[str]
+    ) -> pa.Array:
+        """A column of the texts of small numbers."""
+        counts = np.bincount(numbers, minlength=1)
+        indexes = np.zeros(len(counts), np.int32)
+        for number in np.flatnonzero(counts).tolist():
+            indexes[number] = self._texts[column].add(texts[number])
+        return pa.array(indexes[numbers])
+
+    def _errors(
+        self, abis: npt.NDArray[np.uint8], result: Places, is_over: npt.NDArray[np.bool_]
+    ) -> pa.Array:
+        failed = is_over & (result < 0) & (result >= -_MAX_ERRNO)
+        indexes = np.zeros(len(result), np.int32)
+        at = np.flatnonzero(failed)
+        keys = abis[at].astype(np.int64) << 16 | -result[at]
+        for key in set(keys.tolist()):
+            name = _error_name(Abi(key >> 16), key & 0xFFFF)
+            indexes[at[keys == key]] = self._texts["error"].add(name)
+        return pa.array(indexes, mask=~failed)
+
+
+class _Contents:
+    """The bytes of calls: those of their entry, then those of their return."""
+
+    def __init__(self, joined: JoinedCalls, order: Places, entries: Places) -> None:
+        self._starts = joined.starts
+        self._bytes = joined.data
+        self._order = order
+        self._entries = entries
+        self._pieces = np.ascontiguousarray(joined.events["pieces"])
+        self._entered = np.flatnonzero(entries >= 0)
+
+    def exit_pieces(self) -> pa.Array:
+        pieces = self._pieces[self._order]
+        return _fixed(pieces, len(pieces), 2 * PIECES, (pieces != NO_PIECE).any(axis=1))
+
+    def entry_pieces(self) -> pa.Array:
+        pieces = np.full((len(self._order), PIECES), NO_PIECE, np.uint16)
+        pieces[self._entered] = self._pieces[self._entries[self._entered]]
+        return _fixed(pieces, len(pieces), 2 * PIECES, (pieces != NO_PIECE).any(axis=1))
+
+    def data(self) -> pa.Array:
+        lengths = np.where(self._pieces == NO_PIECE, 0, self._pieces).sum(axis=1, dtype=np.int64)
+        ends = self._slices(self._starts[self._order], lengths[self._order])
+        if not len(self._entered):
+            return ends
+        at_entry = self._entries[self._entered]
+        entered = self._slices(self._starts[at_entry], lengths[at_entry])
+        place = np.full(len(self._order), len(entered), np.int64)
+        place[self._entered] = np.arange(len(entered))
+        entered = pa.concat_arrays([entered, pa.array([b""], pa.binary())])
+        return pc.binary_join_element_wise(entered.take(pa.array(place)), ends, b"")
+
+    def paths(self, words: npt.NDArray[np.uint8]) -> pa.Array:
+        """The first path of each call without its null byte; null without one."""
+        starts = np.full(len(words), -1, np.int64)
+        lengths = np.zeros(len(words), np.int64)
+        wanted = np.flatnonzero(words != _NO_PATH)
+        self._find(wanted, self._entries[wanted], words, starts, lengths)
+        self._find(wanted, self._order[wanted], words, starts, lengths)
+        found = np.flatnonzero(starts >= 0)
+        last = np.frombuffer(self._bytes, np.uint8)[starts[found] + lengths[found] - 1]
+        lengths[found] -= last == 0
+        texts = self._slices(starts[found], lengths[found])
+        place = np.zeros(len(words), np.int64)
+        place[found] = np.arange(len(found))
+        return texts.take(pa.array(place, mask=starts < 0))
+
+    def _find(
+        self,
+        wanted: Places,
+        records: Places,
+        words: npt.NDArray[np.uint8],
+        starts: Places,
+        lengths: Places,
+    ) -> None:
+        """Sets where the paths in these records lie."""
+        wanted, records = wanted[records >= 0], records[records >= 0]
+        pieces = self._pieces[records]
+        word = words[wanted].astype(np.intp)
+        length = np.take_along_axis(pieces, word[:, np.newaxis], axis=1)[:, 0].astype(np.int64)
+        is_there = (length != NO_PIECE) & (length > 0)
+        before = np.where(pieces == NO_PIECE, 0, pieces).astype(np.int64)
+        before[np.arange(PIECES) >= word[:, np.newaxis]] = 0
+        at = wanted[is_there]
+        starts[at] = self._starts[records[is_there]] + before[is_there].sum(axis=1)
+        lengths[at] = length[is_there]
+
+    def _slices(self, starts: Places, lengths: Places) -> pa.Array:
+        """Copies of parts of the bytes that do not overlap."""
+        in_order = np.argsort(starts, kind="stable")
+        in_order = in_order[lengths[in_order] > 0]
+        bounds = np.zeros(2 * len(in_order) + 1, np.int32)
+        bounds[:-1:2] = starts[in_order]
+        bounds[1::2] = starts[in_order] + lengths[in_order]
+        bounds[-1:] = bounds[-2] if len(in_order) else 0
+        parts = pa.Array.from_buffers(
+            pa.binary(),
+            len(bounds) - 1,
+            [None, pa.py_buffer(bounds), pa.py_buffer(self._bytes)],
+        )
+        parts = pa.concat_arrays([parts, pa.array([b""], pa.binary())])
+        place = np.full(len(starts), len(parts) - 1, np.int64)
+        place[in_order] = np.arange(len(in_order)) * 2
+        return parts.take(pa.array(place))
+
+
+def _identity(records: npt.NDArray[np.void]) -> list[pa.Array]:
+    return [
+        pa.array(np.ascontiguousarray(records[field]).view(np.int32)) for field in ("tgid", "tid")
+    ]
+
+
+def _arguments(words: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint8]) -> list[pa.Array]:
+    """The registers; 0 for those that the call does not have."""
+    found = []
+    for i in range(len(ARGUMENTS)):
+        column = np.ascontiguousarray(words[:, i]).view(np.int64)
+        column[counts <= i] = 0
+        found.append(pa.array(column))
+    return found
+
+
+def _fixed(
+    values: npt.NDArray[np.generic],
+    count: int,
+    size: int,
+    is_there: npt.NDArray[np.bool_] | None = None,
+) -> pa.Array:
+    """Values of a fixed number of bytes; null where not `is_there`."""
+    valid = None
+    if is_there is not None:
+        valid = pa.py_buffer(np.packbits(is_there, bitorder="little"))
+    return pa.Array.from_buffers(pa.binary(size), count, [valid, pa.py_buffer(values)])
+
+
+def _comm(data: bytes) -> str:
+    return escaped(data.partition(b"\0")[0])
+
+
+def _table_rows(records: npt.NDArray[np.void]) -> npt.NDArray[np.intp]:
+    """The index of each call in the tables below."""
+    rows = records["abi"].astype(np.intp) * CALL_NUMBERS
+    rows += np.minimum(records["nr"], CALL_NUMBERS - 1)
+    return rows
+
+
+@functools.cache
+def _names() -> list[str]:
+    return [names.name(abi, nr) for abi in Abi for nr in range(CALL_NUMBERS)]
+
+
+@functools.cache
+def _words() -> npt.NDArray[np.uint8]:
+    """How many registers hold arguments."""
+    found = [calls.call(abi, nr) for abi in Abi for nr in range(CALL_NUMBERS)]
+    return np.array([_ALL_WORDS if each is None else each.words for each in found], np.uint8)
+
+
+@functools.cache
+def _path_words() -> npt.NDArray[np.uint8]:
+    """The register of the first path, _NO_PATH without one."""
+    return np.array([_path_word(abi, nr) for abi in Abi for nr in range(CALL_NUMBERS)], np.uint8)
+
+
+def _path_word(abi: Abi, nr: int) -> int:
+    call = calls.call(abi, nr)
+    arguments = call.arguments if call is not None else ()
+    return next((each.word for each in arguments if each.kind.base == "path"), _NO_PATH)
+
+
+@functools.cache
+def _never_returns() -> npt.NDArray[np.bool_]:
+    return np.array([name in ("exit", "exit_group") for name in _names()])
+
+
+def _error_name(abi: Abi, number: int) -> str:
+    """The name; the number for one without."""
+    texts = named_set("errno", abi)
+    assert texts is not None
+    return texts[number]
