@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kwatch.wire.batches import concatenated
 from kwatch.wire.events import NO_PIECE, PIECES, Batch, EventType, RecordedFlag
 
 _MAX_OPEN = 8  # entries of a thread without an end: a call, and those that signals interrupted
@@ -83,29 +84,37 @@ class CallJoiner:
         self._open: dict[int, dict[int, tuple[np.void, bytes]]] = {}  # by tid, then by seq
         self.unmatched = 0
 
-    def join(self, events: Batch, starts: Places, data: bytes) -> JoinedCalls:
-        """Takes a batch of records in any order, all of those before a moment."""
-        in_time = np.argsort(events["time_ns"], kind="stable")
-        is_entry = events["type"][in_time] == EventType.CALL_ENTRY
+    def join(
+        self, events: Batch, starts: Places, data: bytes, among: Places | None = None
+    ) -> JoinedCalls:
+        """Takes a batch of records in any order, all of those before a moment.
+
+        `among`: the indexes of these records, if `events` has later ones too.
+        """
+        times = np.ascontiguousarray(events["time_ns"])
+        types = np.ascontiguousarray(events["type"])
+        in_time = np.argsort(times, kind="stable") if among is None else _in_time(times, among)
+        is_entry = types[in_time] == EventType.CALL_ENTRY
         order, began = in_time[~is_entry], in_time[is_entry]
-        keys = _keys(events)
-        began = began[np.argsort(keys[began], kind="stable")]
         entries = np.full(len(order), -1, np.int64)
-        wanting = np.flatnonzero(events["flags"][order] & np.uint16(RecordedFlag.ENTRY))
-        at = np.searchsorted(keys[began], keys[order[wanting]])
-        at[at == len(began)] = 0
+        flags = np.ascontiguousarray(events["flags"])
+        wanting = np.flatnonzero(flags[order] & np.uint16(RecordedFlag.ENTRY))
+        left = wanting
         if len(began):
+            keys = _keys(events)
+            began = began[np.argsort(keys[began], kind="stable")]
+            at = np.searchsorted(keys[began], keys[order[wanting]])
+            at[at == len(began)] = 0
             matches = keys[began[at]] == keys[order[wanting]]
             entries[wanting[matches]] = began[at[matches]]
             left = wanting[~matches]
-        else:
-            left = wanting
+        is_matched = np.zeros(len(events), bool)
+        is_matched[entries[entries >= 0]] = True
         joined = JoinedCalls(order, entries, events, starts, data)
         joined = self._with_earlier(joined, left) if len(left) else joined
-        rest = np.setdiff1d(began, entries, assume_unique=False)
-        for index in rest.tolist():
+        for index in began[~is_matched[began]].tolist():
             self._keep(joined, index)
-        self._forget_ended(events)
+        self._forget_ended(events["tid"][order[types[order] == EventType.THREAD_END]].tolist())
         return joined
 
     def _with_earlier(self, joined: JoinedCalls, left: Places) -> JoinedCalls:
@@ -127,7 +136,7 @@ class CallJoiner:
         if not events:
             return joined
         return joined._replace(
-            events=np.concatenate([joined.events, np.array(events, joined.events.dtype)]),
+            events=concatenated([joined.events, np.array(events, joined.events.dtype)]),
             starts=np.concatenate([joined.starts, np.array(places, np.int64)]),
             data=b"".join([joined.data, *contents]),
         )
@@ -142,9 +151,13 @@ class CallJoiner:
         if len(of_thread) > _MAX_OPEN:  # their ends were lost
             del of_thread[next(iter(of_thread))]
 
-    def _forget_ended(self, events: Batch) -> None:
-        for tid in events["tid"][events["type"] == EventType.THREAD_END].tolist():
+    def _forget_ended(self, tids: list[int]) -> None:
+        for tid in tids:
             self._open.pop(tid, None)
+
+
+def _in_time(times: npt.NDArray[np.uint64], among: Places) -> Places:
+    return among[np.argsort(times[among], kind="stable")]
 
 
 def _keys(events: Batch) -> npt.NDArray[np.uint64]:

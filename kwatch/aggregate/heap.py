@@ -16,6 +16,7 @@ from kwatch.aggregate.reallocs import OpenRealloc, match_reallocs
 from kwatch.aggregate.releases import ReleaseTotals
 from kwatch.aggregate.totals import AllocTotals
 from kwatch.model.snapshot import HeapStats, StackTotals
+from kwatch.wire.batches import chosen
 from kwatch.wire.events import Batch, EventType, Types
 
 #: Events processed at a time, to limit memory. A large chunk is faster: a block that begins and
@@ -162,9 +163,9 @@ class HeapAccount:
         largest = 0
         if len(events.types) < len(types):
             self.failed_allocs += int(np.count_nonzero(types == EventType.ALLOC_FAILED))
-            largest = self._add_pairs(batch[types == EventType.PAIRS])
+            largest = self._add_pairs(chosen(batch, types == EventType.PAIRS))
             if self.learns_releases:
-                self._add_releases(batch[types == EventType.RELEASES])
+                self._add_releases(chosen(batch, types == EventType.RELEASES))
         if self._open_reallocs or events.types.max(initial=0) > EventType.REUSED:
             events = self._settle_reallocs(events)
         if len(events.types):

@@ -12,6 +12,7 @@ from kwatch.aggregate.blocks import Blocks
 from kwatch.aggregate.outstanding import Limits, outstanding
 from kwatch.model.snapshot import MemoryStats, StackStats
 from kwatch.system.intervals import Intervals
+from kwatch.wire.batches import chosen
 from kwatch.wire.events import Batch, EventType, MappingFlag, Types
 
 _NOT_OWN = MappingFlag.BY_ALLOCATOR | MappingFlag.OF_FILE
@@ -64,7 +65,7 @@ class MemoryAccount:
         """
         if types.max(initial=0) < EventType.MAP:
             return
-        events = batch[types >= EventType.MAP]
+        events = chosen(batch, types >= EventType.MAP)
         columns = ["type", "function", "tid", "address", "size", "stack", "time_ns"]
         for kind, flags, tid, address, size, stack, time_ns in events[columns].tolist():
             if kind == EventType.BRK:

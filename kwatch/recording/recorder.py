@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import queue
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,12 +22,13 @@ from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.errors import NO_ROOM, KwatchError
 from kwatch.model.process import ProcessFacts
 from kwatch.recording.retention import Retention
-from kwatch.recording.rows import RowMaker
+from kwatch.recording.rows import RowMaker, warm_up
 from kwatch.recording.segment import Segment
 from kwatch.recording.store import Store
 from kwatch.recording.table_of_calls import table_of_calls
 
-_MAX_WAITING = 8  # batches
+_MAX_WAITING = 1 << 18  # records
+_SWITCH_S = 0.0005  # between the threads: the rings cannot wait for Python's default of 5 ms
 _NS = 1_000_000_000
 
 
@@ -74,15 +76,19 @@ class Recorder:
         self._began_ns = time.time_ns()
         self._lost: Counter[str] = Counter()
         self._error: OSError | None = None
-        self._work: queue.Queue[JoinedCalls | State | None] = queue.Queue(_MAX_WAITING)
+        self._work: queue.SimpleQueue[JoinedCalls | State | None] = queue.SimpleQueue()
+        self._room = _Room(_MAX_WAITING)
         self._segment = self._new_segment()
         self._segment.write_table("calls", table_of_calls())
+        warm_up()
+        sys.setswitchinterval(_SWITCH_S)
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
     def add(self, joined: JoinedCalls) -> None:
         self._check()
         if len(joined.order):
+            self._room.take(len(joined.events))
             self._work.put(joined)
         if time.time_ns() - self._began_ns >= self._limits.segment_s * _NS:
             self._began_ns = time.time_ns()
@@ -116,15 +122,20 @@ class Recorder:
     def _write(self) -> None:
         """The thread."""
         while (work := self._work.get()) is not None:
-            if self._error is not None:
-                continue  # empties the queue, so that the main thread does not wait
             try:
-                if isinstance(work, State):
-                    self._end_segment(work)
-                else:
-                    self._segment.add(work)
+                if self._error is None:  # else it only empties the queue
+                    self._write_one(work)
             except OSError as error:
                 self._error = error
+            finally:
+                if not isinstance(work, State):
+                    self._room.give(len(work.events))
+
+    def _write_one(self, work: JoinedCalls | State) -> None:
+        if isinstance(work, State):
+            self._end_segment(work)
+        else:
+            self._segment.add(work)
 
     def _end_segment(self, state: State) -> None:
         segment = self._segment
@@ -153,6 +164,26 @@ class Recorder:
         day = time.strftime("%Y-%m-%d", time.gmtime())
         name = f"{self._run}-{self.segments + 1:06}"
         return Segment(self._store, self._maker, self._host, day, name)
+
+
+class _Room:
+    """Records that may wait. One batch is always let in."""
+
+    def __init__(self, records: int) -> None:
+        self._records = records
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def take(self, records: int) -> None:
+        """Waits until there is room."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self._records)
+            self._taken += records
+
+    def give(self, records: int) -> None:
+        with self._changed:
+            self._taken -= records
+            self._changed.notify()
 
 
 def host_name() -> str:

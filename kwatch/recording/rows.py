@@ -13,20 +13,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kwatch.aggregate.call_join import JoinedCalls
+from kwatch.recording.contents import NO_PATH, CallContents, fixed_binary
 from kwatch.recording.escapes import escaped
 from kwatch.recording.schema import ARGUMENTS, EXITS, SIGNALS, SYSCALLS
 from kwatch.recording.texts import ColumnTexts
 from kwatch.syscalls import calls, names
 from kwatch.syscalls.decode.sets import named_set
-from kwatch.wire.events import NO_PIECE, PIECES, Abi, EventType
+from kwatch.wire.batches import chosen
+from kwatch.wire.events import Abi, EventType
 from kwatch.wire.maps import CALL_NUMBERS
 
 _MAX_ERRNO = 4095
 _ALL_WORDS = 6
-_NO_PATH = 255
 _KINDS: Mapping[int, str] = {
     EventType.SYSCALL: "call",
     EventType.SYSCALL_UNFINISHED: "unfinished",
@@ -56,7 +56,7 @@ class RowMaker:
     def rows(self, joined: JoinedCalls, texts: ColumnTexts) -> Rows:
         """`texts`: takes the texts of the rows."""
         self._texts = texts
-        records = joined.events[joined.order]
+        records = chosen(joined.events, joined.order)
         seq = np.arange(self._seq, self._seq + len(records))
         self._seq += len(records)
         types = np.ascontiguousarray(records["type"])
@@ -64,8 +64,8 @@ class RowMaker:
         is_call = ~(is_signal | is_end)
         return Rows(
             self._calls(joined, records, seq, None if is_call.all() else np.flatnonzero(is_call)),
-            self._signals(records[is_signal], seq[is_signal]),
-            self._exits(records[is_end], seq[is_end]),
+            self._signals(chosen(records, is_signal), seq[is_signal]),
+            self._exits(chosen(records, is_end), seq[is_end]),
         )
 
     def _calls(
@@ -73,13 +73,13 @@ class RowMaker:
         joined: JoinedCalls,
         records: npt.NDArray[np.void],
         seq: Places,
-        chosen: Places | None,
+        among: Places | None,
     ) -> pa.RecordBatch:
         order, entries = joined.order, joined.entries
-        if chosen is not None:
-            records, seq = records[chosen], seq[chosen]
-            order, entries = order[chosen], entries[chosen]
-        contents = _Contents(joined, order, entries)
+        if among is not None:
+            records, seq = chosen(records, among), seq[among]
+            order, entries = order[among], entries[among]
+        contents = CallContents(joined, records, order, entries)
         rows = _table_rows(records)
         never = _never_returns()[rows]
         is_over = (records["type"] == EventType.SYSCALL) & ~never
@@ -105,8 +105,7 @@ class RowMaker:
             pa.array(np.ascontiguousarray(records["cgroup_id"]).view(np.int64)),
             pa.array(np.ascontiguousarray(records["entry_tid"]).view(np.int32)),
             pa.array(records["flags"] & np.uint16(4) > 0),
-            contents.entry_pieces(),
-            contents.exit_pieces(),
+            *contents.pieces(),
             contents.data(),
         ]
         return pa.RecordBatch.from_arrays(columns, SYSCALLS.names)
@@ -119,7 +118,7 @@ class RowMaker:
             self._comms(records),
             pa.array(records["result"].astype(np.int32)),
             self._abis(records),
-            _fixed(np.ascontiguousarray(records["arguments"]), len(records), 48),
+            fixed_binary(np.ascontiguousarray(records["arguments"]).view("V48").ravel()),
         ]
         return pa.RecordBatch.from_arrays(columns, SIGNALS.names)
 
@@ -137,8 +136,7 @@ class RowMaker:
         return np.ascontiguousarray(records["time_ns"]).view(np.int64) + self._clock_ns
 
     def _comms(self, records: npt.NDArray[np.void]) -> pa.Array:
-        comms = np.ascontiguousarray(records["comm"])
-        return self._texts["comm"].encode(_fixed(comms, len(comms), comms.itemsize), _comm)
+        return self._texts["comm"].encode_runs(np.ascontiguousarray(records["comm"]), _comm)
 
     def _kinds(self, records: npt.NDArray[np.void]) -> pa.Array:
         return self._by_number("kind", records["type"].astype(np.intp), _KINDS)
@@ -169,92 +167,6 @@ class RowMaker:
         return pa.array(indexes, mask=~failed)
 
 
-class _Contents:
-    """The bytes of calls: those of their entry, then those of their return."""
-
-    def __init__(self, joined: JoinedCalls, order: Places, entries: Places) -> None:
-        self._starts = joined.starts
-        self._bytes = joined.data
-        self._order = order
-        self._entries = entries
-        self._pieces = np.ascontiguousarray(joined.events["pieces"])
-        self._entered = np.flatnonzero(entries >= 0)
-
-    def exit_pieces(self) -> pa.Array:
-        pieces = self._pieces[self._order]
-        return _fixed(pieces, len(pieces), 2 * PIECES, (pieces != NO_PIECE).any(axis=1))
-
-    def entry_pieces(self) -> pa.Array:
-        pieces = np.full((len(self._order), PIECES), NO_PIECE, np.uint16)
-        pieces[self._entered] = self._pieces[self._entries[self._entered]]
-        return _fixed(pieces, len(pieces), 2 * PIECES, (pieces != NO_PIECE).any(axis=1))
-
-    def data(self) -> pa.Array:
-        lengths = np.where(self._pieces == NO_PIECE, 0, self._pieces).sum(axis=1, dtype=np.int64)
-        ends = self._slices(self._starts[self._order], lengths[self._order])
-        if not len(self._entered):
-            return ends
-        at_entry = self._entries[self._entered]
-        entered = self._slices(self._starts[at_entry], lengths[at_entry])
-        place = np.full(len(self._order), len(entered), np.int64)
-        place[self._entered] = np.arange(len(entered))
-        entered = pa.concat_arrays([entered, pa.array([b""], pa.binary())])
-        return pc.binary_join_element_wise(entered.take(pa.array(place)), ends, b"")
-
-    def paths(self, words: npt.NDArray[np.uint8]) -> pa.Array:
-        """The first path of each call without its null byte; null without one."""
-        starts = np.full(len(words), -1, np.int64)
-        lengths = np.zeros(len(words), np.int64)
-        wanted = np.flatnonzero(words != _NO_PATH)
-        self._find(wanted, self._entries[wanted], words, starts, lengths)
-        self._find(wanted, self._order[wanted], words, starts, lengths)
-        found = np.flatnonzero(starts >= 0)
-        last = np.frombuffer(self._bytes, np.uint8)[starts[found] + lengths[found] - 1]
-        lengths[found] -= last == 0
-        texts = self._slices(starts[found], lengths[found])
-        place = np.zeros(len(words), np.int64)
-        place[found] = np.arange(len(found))
-        return texts.take(pa.array(place, mask=starts < 0))
-
-    def _find(
-        self,
-        wanted: Places,
-        records: Places,
-        words: npt.NDArray[np.uint8],
-        starts: Places,
-        lengths: Places,
-    ) -> None:
-        """Sets where the paths in these records lie."""
-        wanted, records = wanted[records >= 0], records[records >= 0]
-        pieces = self._pieces[records]
-        word = words[wanted].astype(np.intp)
-        length = np.take_along_axis(pieces, word[:, np.newaxis], axis=1)[:, 0].astype(np.int64)
-        is_there = (length != NO_PIECE) & (length > 0)
-        before = np.where(pieces == NO_PIECE, 0, pieces).astype(np.int64)
-        before[np.arange(PIECES) >= word[:, np.newaxis]] = 0
-        at = wanted[is_there]
-        starts[at] = self._starts[records[is_there]] + before[is_there].sum(axis=1)
-        lengths[at] = length[is_there]
-
-    def _slices(self, starts: Places, lengths: Places) -> pa.Array:
-        """Copies of parts of the bytes that do not overlap."""
-        in_order = np.argsort(starts, kind="stable")
-        in_order = in_order[lengths[in_order] > 0]
-        bounds = np.zeros(2 * len(in_order) + 1, np.int32)
-        bounds[:-1:2] = starts[in_order]
-        bounds[1::2] = starts[in_order] + lengths[in_order]
-        bounds[-1:] = bounds[-2] if len(in_order) else 0
-        parts = pa.Array.from_buffers(
-            pa.binary(),
-            len(bounds) - 1,
-            [None, pa.py_buffer(bounds), pa.py_buffer(self._bytes)],
-        )
-        parts = pa.concat_arrays([parts, pa.array([b""], pa.binary())])
-        place = np.full(len(starts), len(parts) - 1, np.int64)
-        place[in_order] = np.arange(len(in_order)) * 2
-        return parts.take(pa.array(place))
-
-
 def _identity(records: npt.NDArray[np.void]) -> list[pa.Array]:
     return [
         pa.array(np.ascontiguousarray(records[field]).view(np.int32)) for field in ("tgid", "tid")
@@ -269,19 +181,6 @@ def _arguments(words: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint8]) -> 
         column[counts <= i] = 0
         found.append(pa.array(column))
     return found
-
-
-def _fixed(
-    values: npt.NDArray[np.generic],
-    count: int,
-    size: int,
-    is_there: npt.NDArray[np.bool_] | None = None,
-) -> pa.Array:
-    """Values of a fixed number of bytes; null where not `is_there`."""
-    valid = None
-    if is_there is not None:
-        valid = pa.py_buffer(np.packbits(is_there, bitorder="little"))
-    return pa.Array.from_buffers(pa.binary(size), count, [valid, pa.py_buffer(values)])
 
 
 def _comm(data: bytes) -> str:
@@ -309,14 +208,14 @@ def _words() -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def _path_words() -> npt.NDArray[np.uint8]:
-    """The register of the first path, _NO_PATH without one."""
+    """The register of the first path, NO_PATH without one."""
     return np.array([_path_word(abi, nr) for abi in Abi for nr in range(CALL_NUMBERS)], np.uint8)
 
 
 def _path_word(abi: Abi, nr: int) -> int:
     call = calls.call(abi, nr)
     arguments = call.arguments if call is not None else ()
-    return next((each.word for each in arguments if each.kind.base == "path"), _NO_PATH)
+    return next((each.word for each in arguments if each.kind.base == "path"), NO_PATH)
 
 
 @functools.cache
@@ -329,3 +228,9 @@ def _error_name(abi: Abi, number: int) -> str:
     texts = named_set("errno", abi)
     assert texts is not None
     return texts[number]
+
+
+def warm_up() -> None:
+    """Makes the tables of all calls, which takes a moment."""
+    for make in (_names, _words, _path_words, _never_returns):
+        make()

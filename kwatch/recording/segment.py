@@ -16,17 +16,19 @@ import pyarrow.parquet as pq
 
 from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.recording.rows import RowMaker, Rows
-from kwatch.recording.schema import FORMAT, TABLES
+from kwatch.recording.schema import ARGUMENTS, FORMAT, TABLES
 from kwatch.recording.store import SEGMENTS, Store
 from kwatch.recording.texts import ColumnTexts
 
-ROWS_AT_ONCE = 262_144  # in a row group: fewer compress less well
+ROWS_AT_ONCE = 131_072  # in a row group: fewer compress less well
 _BYTES_AT_ONCE = 64 << 20  # of a batch's rows
 
-#: What compresses best, measured: docs/recordings.md.
-_DELTA = {"seq", "ts_ns"}
-_SPLIT = {"duration_ns"}
-_PLAIN = {"data"}
+#: What compresses best, and fast: docs/recordings.md. The others are plain.
+_ENCODINGS = {
+    **dict.fromkeys(("seq", "ts_ns"), "DELTA_BINARY_PACKED"),
+    **dict.fromkeys(("duration_ns", "ret", "ip", *ARGUMENTS), "BYTE_STREAM_SPLIT"),
+}
+_PLAIN = {"data", "pid", "tid", "nr", "uid", "cgroup_id", "entry_tid"}
 
 
 class Segment:
@@ -119,13 +121,9 @@ class _TableFile:
             schema,
             compression="zstd",
             compression_level=3,
-            use_dictionary=sorted(names - _DELTA - _SPLIT - _PLAIN),
-            column_encoding={
-                **dict.fromkeys(names & _DELTA, "DELTA_BINARY_PACKED"),
-                **dict.fromkeys(names & _SPLIT, "BYTE_STREAM_SPLIT"),
-            }
-            or None,
-            write_statistics=sorted(names - _PLAIN),
+            use_dictionary=sorted(names - _ENCODINGS.keys() - _PLAIN),
+            column_encoding={n: e for n, e in _ENCODINGS.items() if n in names} or None,
+            write_statistics=sorted(names - {"data"}),
         )
         self._rows = 0
 

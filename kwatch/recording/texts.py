@@ -6,7 +6,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+
+Comms = npt.NDArray[np.bytes_]
 
 
 class Texts:
@@ -29,6 +33,16 @@ class Texts:
         if not known:
             return encoded.indices
         return pa.array(known, pa.int32()).take(encoded.indices)
+
+    def encode_runs(self, values: Comms, text_of: Callable[[bytes], str]) -> pa.Array:
+        """The index of each of the values of 16 bytes, of which few differ from the one before."""
+        differs = np.ones(len(values), bool)
+        first, second = values.view(np.uint64)[::2], values.view(np.uint64)[1::2]
+        differs[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+        heads = np.flatnonzero(differs)
+        known = [self.add(text_of(value)) for value in values[heads].tolist()]
+        lengths = np.diff(heads, append=len(values))
+        return pa.array(np.repeat(np.array(known, np.int32), lengths))
 
 
 class ColumnTexts(defaultdict[str, Texts]):

@@ -23,6 +23,7 @@ from kwatch.kernel import bpf
 from kwatch.kernel.cpus import online_cpus
 from kwatch.kernel.privileges import cure_of
 from kwatch.rings.mapped_ring import RingPositions
+from kwatch.wire import batches
 from kwatch.wire.events import CALL, NO_PIECE, PLACE_BITS, Batch, RecordedFlag
 from kwatch.wire.maps import RingPosition
 
@@ -78,7 +79,7 @@ class CallAreas:
         """Copies records that one CPU has written, in their order, with their bytes."""
         found = _with_bytes(events)
         if not len(found):
-            return CallBytes(events.copy(), np.zeros(len(events), np.int64), _NOTHING)
+            return CallBytes(batches.copied(events), np.zeros(len(events), np.int64), _NOTHING)
         area = self._areas[int(events["place"][found[0]] >> np.uint64(PLACE_BITS))]
         return copied(events, area.bytes, area.size)
 
@@ -101,7 +102,7 @@ class CallAreas:
 
 def copied(events: Batch, area: npt.NDArray[np.uint8], size: int) -> CallBytes:
     """Copies records with their bytes. Behind the `size` of an area is room for one capture."""
-    events = events.copy()
+    events = batches.copied(events)
     starts = np.zeros(len(events), np.int64)
     found = _with_bytes(events)
     places = (events["place"][found] & _POSITION).astype(np.int64)
@@ -129,7 +130,7 @@ def merged(parts: list[CallBytes]) -> CallBytes:
     before = np.cumsum([0, *(len(part.data) for part in parts[:-1])])
     starts = [part.starts + shift for part, shift in zip(parts, before, strict=True)]
     return CallBytes(
-        np.concatenate([part.events for part in parts]),
+        batches.concatenated([part.events for part in parts]),
         np.concatenate(starts),
         np.concatenate([part.data for part in parts]),
     )
@@ -137,7 +138,7 @@ def merged(parts: list[CallBytes]) -> CallBytes:
 
 def selected(records: CallBytes, mask: npt.NDArray[np.bool_]) -> CallBytes:
     """Some of the records, with their bytes only."""
-    events, starts = records.events[mask], records.starts[mask]
+    events, starts = batches.chosen(records.events, mask), records.starts[mask]
     sizes = lengths(events["pieces"])
     begins = np.cumsum(sizes) - sizes
     places = np.repeat(starts - begins, sizes) + np.arange(int(sizes.sum()))

@@ -28,6 +28,7 @@ from kwatch.rings.data_rings import DataRings, event_of, ring_size
 from kwatch.rings.mapped_ring import Doorbell
 from kwatch.rings.perf_ring import Control, ControlRecord, LostRecord, PerfRings, control_records
 from kwatch.rings.young_blocks import YoungBlocks
+from kwatch.wire.batches import chosen, concatenated
 from kwatch.wire.events import Batch, Loss
 
 _CONTROL_SIZE = 1 << 20
@@ -295,9 +296,10 @@ def _in_order(batches: list[Batch]) -> Batch:
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         return _NO_EVENTS
-    whole = batches[0] if len(batches) == 1 else np.concatenate(batches)
+    whole = batches[0] if len(batches) == 1 else concatenated(batches)
     times = np.ascontiguousarray(whole["time_ns"])
-    return whole[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else whole
+    is_in_order = bool((times[1:] >= times[:-1]).all())
+    return whole if is_in_order else chosen(whole, np.argsort(times, kind="stable"))
 
 
 def _time_of(record: Control) -> int:
@@ -311,7 +313,7 @@ def by_process(batch: Batch) -> Iterable[tuple[int, Batch]]:
         yield int(tgids[0]), batch
         return
     order = np.argsort(tgids, kind="stable")
-    ordered = batch[order]
+    ordered = chosen(batch, order)
     starts = np.flatnonzero(np.diff(ordered["tgid"], prepend=np.uint32(0)))
     for start, end in itertools.pairwise([*starts.tolist(), len(ordered)]):
         yield int(ordered["tgid"][start]), ordered[start:end]

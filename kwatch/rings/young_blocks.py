@@ -14,6 +14,7 @@ import numpy as np
 
 from kwatch.aggregate.order import stable_argsort
 from kwatch.kernel import bpf
+from kwatch.wire.batches import chosen, concatenated
 from kwatch.wire.events import HEAP, Batch, count_events
 from kwatch.wire.maps import YOUNG_ENTRIES, YoungState
 
@@ -44,7 +45,7 @@ class YoungBlocks:
         for group in np.flatnonzero(used).tolist():
             count = bpf.run_program(self._program, group, count)
         if count:
-            self._kept = np.concatenate((self._kept, self._taken[:count]))
+            self._kept = concatenated((self._kept, self._taken[:count]))
 
     def read(self, cut_ns: int) -> Batch:
         """What was taken from before `cut_ns`, in order of time.
@@ -54,7 +55,7 @@ class YoungBlocks:
         times = np.ascontiguousarray(self._kept["time_ns"])
         order = stable_argsort(times)
         count = int(np.searchsorted(times[order], np.uint64(cut_ns)))
-        old, self._kept = self._kept[order[:count]], self._kept[order[count:]]
+        old, self._kept = chosen(self._kept, order[:count]), chosen(self._kept, order[count:])
         return old
 
     def left(self, until_ns: int) -> int:

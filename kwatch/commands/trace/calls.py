@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from kwatch.aggregate.call_join import CallJoiner, JoinedCalls
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.processes.process import Process
@@ -14,6 +16,7 @@ from kwatch.programs.sources import SYSCALLS
 from kwatch.rings.call_areas import CallAreas, CallBytes, merged, selected
 from kwatch.symbols.stack import Stack
 from kwatch.syscalls import names
+from kwatch.wire.batches import chosen
 from kwatch.wire.events import Abi, Batch, EventType, RecordedFlag
 
 _MOMENTS = {
@@ -56,15 +59,16 @@ class CallStream:
         parts, self._parts = self._parts, []
         records = merged(parts)
         is_later = records.events["time_ns"] >= before_ns
-        if is_later.any():
-            self._parts.append(selected(records, is_later))
-            records = selected(records, ~is_later)
-        return self._joiner.join(records.events, records.starts, records.data.tobytes())
+        if not is_later.any():
+            return self._joiner.join(records.events, records.starts, records.data.tobytes())
+        self._parts.append(selected(records, is_later))
+        among = np.flatnonzero(~is_later)
+        return self._joiner.join(records.events, records.starts, records.data.tobytes(), among)
 
     def calls(self, joined: JoinedCalls) -> Iterator[TracedCall]:
         """The calls in the same order."""
         clock = time.time_ns() - time.monotonic_ns()
-        records = joined.events[joined.order]
+        records = chosen(joined.events, joined.order)
         columns = [
             records[field].tolist()
             for field in (
