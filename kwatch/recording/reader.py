@@ -6,7 +6,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from kwatch.errors import KwatchError
 from kwatch.model.traced_call import Moment, Pieces, TracedCall
+from kwatch.recording import lists
 from kwatch.recording.escapes import unescaped
 from kwatch.recording.manifest import Manifest, Recording
 from kwatch.recording.schema import ARGUMENTS, TABLES
@@ -23,7 +24,8 @@ ROWS_AT_ONCE = 65_536
 _NO_PIECES: Pieces = (None,) * PIECES
 _LENGTHS = struct.Struct(f"<{PIECES}H")
 _MAX_LAYOUTS = 65_536
-_UNSIGNED = (1 << 64) - 1
+_UID = (1 << 32) - 1
+_SIGINFO = struct.Struct("<6Q")
 _ABIS = {abi.name.lower(): int(abi) for abi in Abi}
 _MOMENTS = {
     "call": Moment.RETURNED,
@@ -76,96 +78,88 @@ def _damaged(path: str, why: str) -> KwatchError:
 def _calls(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
     contents = _Contents()
     for batch in batches:
-        columns = _columns(batch)
-        arguments = zip(*(columns[name] for name in ARGUMENTS), strict=True)
-        pieces = contents.pieces(columns)
-        rows = zip(*(columns[name] for name in _CALL_COLUMNS), arguments, pieces, strict=True)
-        comms = _Memo()
-        for row in rows:
-            seq, kind, pid, tid, comm, abi, nr, name, ts, took, ret, ip, lost, *rest = row
-            uid, cgroup_id, entry_tid, words, found = rest
+        numbers = [lists.integers(batch[name]) for name in _NUMBERS]
+        texts: list[list[Any]] = [lists.texts(batch["kind"], _MOMENTS.__getitem__)]
+        texts.append(lists.texts(batch["comm"], unescaped))
+        texts.append(lists.texts(batch["abi"], _ABIS.__getitem__))
+        texts.append(lists.texts(batch["name"], str))
+        words = zip(*(lists.unsigned(batch[name]) for name in ARGUMENTS), strict=True)
+        optional = [lists.integers(batch[name]) for name in ("duration_ns", "ret")]
+        lost = lists.booleans(batch["content_lost"])
+        pieces = contents.pieces(batch)
+        ips = lists.unsigned(batch["ip"])
+        rows = zip(*numbers, *texts, *optional, words, pieces, ips, lost, strict=True)
+        for seq, pid, tid, nr, ts, uid, cgroup, entry_tid, moment, comm, abi, name, *rest in rows:
+            took, ret, arguments, found, ip, is_cut = rest
             yield (
                 seq,
                 TracedCall(
-                    _MOMENTS[kind],
+                    moment,
                     pid,
                     tid,
-                    comms[comm],
-                    _ABIS[abi],
+                    comm,
+                    abi,
                     nr,
                     name,
                     ts,
                     took,
                     0 if ret is None else ret,
-                    [word & _UNSIGNED for word in words],
+                    list(arguments),
                     found,
-                    ip & _UNSIGNED,
-                    lost,
-                    uid & 0xFFFFFFFF,
-                    cgroup_id,
+                    ip,
+                    is_cut,
+                    uid & _UID,
+                    cgroup,
                     entry_tid,
                 ),
             )
 
 
-_CALL_COLUMNS = (
-    *("seq", "kind", "pid", "tid", "comm", "abi", "nr", "name", "ts_ns", "duration_ns", "ret"),
-    *("ip", "content_lost", "uid", "cgroup_id", "entry_tid"),
-)
+_NUMBERS = ("seq", "pid", "tid", "nr", "ts_ns", "uid", "cgroup_id", "entry_tid")
 
 
 def _signals(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
     for batch in batches:
-        columns = _columns(batch)
-        names = ("seq", "ts_ns", "pid", "tid", "comm", "signal", "abi", "siginfo")
-        for seq, ts, pid, tid, comm, number, abi, info in zip(
-            *(columns[name] for name in names), strict=True
+        numbers = [lists.integers(batch[name]) for name in (*_EVENT, "signal")]
+        comms = lists.texts(batch["comm"], unescaped)
+        abis = lists.texts(batch["abi"], _ABIS.__getitem__)
+        infos = batch["siginfo"].to_pylist()
+        for seq, ts, pid, tid, signal, comm, abi, info in zip(
+            *numbers, comms, abis, infos, strict=True
         ):
-            words = list(struct.unpack("<6Q", info))
-            yield seq, _event(Moment.SIGNAL, pid, tid, comm, _ABIS[abi], ts, number, words)
+            words = list(_SIGINFO.unpack(info))
+            yield seq, _event(Moment.SIGNAL, pid, tid, comm, abi, ts, signal, words)
 
 
 def _exits(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
     for batch in batches:
-        columns = _columns(batch)
-        names = ("seq", "ts_ns", "pid", "tid", "comm", "status")
-        for seq, ts, pid, tid, comm, status in zip(*(columns[name] for name in names), strict=True):
+        numbers = [lists.integers(batch[name]) for name in (*_EVENT, "status")]
+        comms = lists.texts(batch["comm"], unescaped)
+        for seq, ts, pid, tid, status, comm in zip(*numbers, comms, strict=True):
             yield seq, _event(Moment.ENDED, pid, tid, comm, 0, ts, status, [0] * 6)
+
+
+_EVENT = ("seq", "ts_ns", "pid", "tid")
 
 
 def _event(
     moment: Moment,
     pid: int,
     tid: int,
-    comm: str,
+    comm: bytes,
     abi: int,
     ts: int,
     result: int,
     words: list[int],
 ) -> TracedCall:
-    return TracedCall(
-        moment, pid, tid, unescaped(comm), abi, 0, "", ts, None, result, words, _NO_PIECES
-    )
+    return TracedCall(moment, pid, tid, comm, abi, 0, "", ts, None, result, words, _NO_PIECES)
 
 
 _MAKERS = {"syscalls": _calls, "signals": _signals, "exits": _exits}
 
 
-def _columns(batch: pa.RecordBatch) -> dict[str, Sequence[Any]]:
-    return {
-        name: column.to_pylist()
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
-
-
 def _seq_of(numbered: _Numbered) -> int:
     return numbered[0]
-
-
-class _Memo(dict[str, bytes]):
-    def __missing__(self, text: str) -> bytes:
-        found = self[text] = unescaped(text)
-        return found
 
 
 class _Contents:
@@ -174,15 +168,16 @@ class _Contents:
     def __init__(self) -> None:
         self._layouts: dict[tuple[bytes | None, bytes | None], _Layout] = {}
 
-    def pieces(self, columns: dict[str, Sequence[Any]]) -> Iterator[Pieces]:
-        names = ("entry_pieces", "exit_pieces", "data")
-        for entry, leave, data in zip(*(columns[name] for name in names), strict=True):
+    def pieces(self, batch: pa.RecordBatch) -> Iterator[Pieces]:
+        lengths = [lists.fixed_bytes(batch[name]) for name in ("entry_pieces", "exit_pieces")]
+        data, begins = lists.bytes_and_starts(batch["data"])
+        for entry, leave, begin in zip(*lengths, begins, strict=True):
             if entry is None and leave is None:
                 yield _NO_PIECES
                 continue
             found: list[bytes | None] = [None] * PIECES
             for number, start, end in self._layout(entry, leave):
-                found[number] = data[start:end]
+                found[number] = data[begin + start : begin + end]
             yield found
 
     def _layout(self, entry: bytes | None, leave: bytes | None) -> _Layout:
