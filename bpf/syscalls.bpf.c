@@ -118,10 +118,10 @@ static __always_inline bool wants_stack(struct call_in_progress *call)
 	if (call->flags & CALL_TRACE)
 		return true;
 #endif
-#ifdef HEAP_STACKS
+#if defined(HEAP_STACKS) && !defined(RECORD)
 	return maps_for_itself(call);
 #else
-	return false;
+	return false; /* a call that is recorded ends in the programs of the capture */
 #endif
 }
 

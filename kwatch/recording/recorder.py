@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.errors import NO_ROOM, KwatchError
@@ -26,6 +26,7 @@ from kwatch.recording.rows import RowMaker, warm_up
 from kwatch.recording.segment import Segment
 from kwatch.recording.store import Store
 from kwatch.recording.table_of_calls import table_of_calls
+from kwatch.wire.events import Batch
 
 _MAX_WAITING = 1 << 18  # records
 _SWITCH_S = 0.0005  # between the threads: the rings cannot wait for Python's default of 5 ms
@@ -48,6 +49,13 @@ class State:
 
     processes: tuple[ProcessFacts, ...]
     lost: Mapping[str, int]
+
+
+class _Work(NamedTuple):
+    """`records`: how many wait with it."""
+
+    records: int
+    do: Callable[[], None]
 
 
 class Recorder:
@@ -76,7 +84,7 @@ class Recorder:
         self._began_ns = time.time_ns()
         self._lost: Counter[str] = Counter()
         self._error: OSError | None = None
-        self._work: queue.SimpleQueue[JoinedCalls | State | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._room = _Room(_MAX_WAITING)
         self._segment = self._new_segment()
         self._segment.write_table("calls", table_of_calls())
@@ -86,18 +94,34 @@ class Recorder:
         self._thread.start()
 
     def add(self, joined: JoinedCalls) -> None:
+        """Takes calls, and ends the segment if it is time."""
         self._check()
         if len(joined.order):
-            self._room.take(len(joined.events))
-            self._work.put(joined)
+            self._put(_Work(len(joined.events), lambda: self._segment.add_calls(joined)))
         if time.time_ns() - self._began_ns >= self._limits.segment_s * _NS:
             self._began_ns = time.time_ns()
-            self._work.put(self._state())
+            self._end()
+
+    def add_heap(self, events: Batch) -> None:
+        """Takes events of kwatch.wire.events.HEAP, in order of time."""
+        self._put(_Work(len(events), lambda: self._segment.add_heap(events)))
+
+    def add_stacks(self, rows: list[dict[str, Any]]) -> None:
+        """Takes rows of the table `stacks`, in any thread."""
+        self._put(_Work(0, lambda: self._segment.write_table("stacks", rows)))
+
+    def _put(self, work: _Work) -> None:
+        self._room.take(work.records)
+        self._work.put(work)
+
+    def _end(self) -> None:
+        state = self._state()
+        self._put(_Work(0, lambda: self._end_segment(state)))
 
     def close(self) -> None:
         """Commits the last segment."""
         if self._thread.is_alive():
-            self._work.put(self._state())
+            self._end()
             self._work.put(None)
             self._thread.join()
         self._check()
@@ -124,18 +148,11 @@ class Recorder:
         while (work := self._work.get()) is not None:
             try:
                 if self._error is None:  # else it only empties the queue
-                    self._write_one(work)
+                    work.do()
             except OSError as error:
                 self._error = error
             finally:
-                if not isinstance(work, State):
-                    self._room.give(len(work.events))
-
-    def _write_one(self, work: JoinedCalls | State) -> None:
-        if isinstance(work, State):
-            self._end_segment(work)
-        else:
-            self._segment.add(work)
+                self._room.give(work.records)
 
     def _end_segment(self, state: State) -> None:
         segment = self._segment

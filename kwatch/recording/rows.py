@@ -7,8 +7,6 @@ Everything is done for whole batches: one Python operation for each call would b
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +15,18 @@ import pyarrow as pa
 from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.recording.contents import NO_PATH, CallContents, fixed_binary
 from kwatch.recording.escapes import escaped
+from kwatch.recording.heap_rows import heap_rows
 from kwatch.recording.schema import ARGUMENTS, EXITS, SIGNALS, SYSCALLS
-from kwatch.recording.texts import ColumnTexts
+from kwatch.recording.texts import ByNumber, ColumnTexts
 from kwatch.syscalls import calls, names
 from kwatch.syscalls.decode.sets import named_set
 from kwatch.wire.batches import chosen
-from kwatch.wire.events import Abi, EventType
+from kwatch.wire.events import Abi, Batch, EventType
 from kwatch.wire.maps import CALL_NUMBERS
 
 _MAX_ERRNO = 4095
 _ALL_WORDS = 6
-_KINDS: Mapping[int, str] = {
+_KINDS: ByNumber = {
     EventType.SYSCALL: "call",
     EventType.SYSCALL_UNFINISHED: "unfinished",
     EventType.CALL_IN_PROGRESS: "in progress",
@@ -37,12 +36,8 @@ _ABIS = [abi.name.lower() for abi in Abi]
 Places = npt.NDArray[np.int64]
 
 
-class Rows(NamedTuple):
-    """One batch of each table. Columns of text are the indexes of their texts: see ColumnTexts."""
-
-    syscalls: pa.RecordBatch
-    signals: pa.RecordBatch
-    exits: pa.RecordBatch
+#: A batch of rows by table. Columns of text are the indexes of their texts: see ColumnTexts.
+Rows = dict[str, pa.RecordBatch]
 
 
 class RowMaker:
@@ -62,11 +57,16 @@ class RowMaker:
         types = np.ascontiguousarray(records["type"])
         is_signal, is_end = types == EventType.SIGNAL, types == EventType.THREAD_END
         is_call = ~(is_signal | is_end)
-        return Rows(
-            self._calls(joined, records, seq, None if is_call.all() else np.flatnonzero(is_call)),
-            self._signals(chosen(records, is_signal), seq[is_signal]),
-            self._exits(chosen(records, is_end), seq[is_end]),
-        )
+        among = None if is_call.all() else np.flatnonzero(is_call)
+        return {
+            "syscalls": self._calls(joined, records, seq, among),
+            "signals": self._signals(chosen(records, is_signal), seq[is_signal]),
+            "exits": self._exits(chosen(records, is_end), seq[is_end]),
+        }
+
+    def heap_rows(self, events: Batch, texts: ColumnTexts) -> Rows:
+        """The rows of events of kwatch.wire.events.HEAP, in order of time."""
+        return heap_rows(events, self._clock_ns, texts)
 
     def _calls(
         self,
@@ -91,15 +91,15 @@ class RowMaker:
             pa.array(self._times(records) - duration),
             pa.array(duration, mask=~has_duration),
             *_identity(records),
-            self._comms(records),
-            self._kinds(records),
-            self._by_number("name", rows, _names()),
+            self._comms("syscalls", records),
+            self._by_number("syscalls", "kind", records["type"].astype(np.intp), _KINDS),
+            self._by_number("syscalls", "name", rows, _names()),
             pa.array(np.ascontiguousarray(records["nr"]).astype(np.int16)),
-            self._abis(records),
+            self._abis("syscalls", records),
             pa.array(result, mask=~is_over),
             self._errors(records["abi"], result, is_over),
             *_arguments(records["arguments"], _words()[rows]),
-            self._texts["path"].encode(contents.paths(_path_words()[rows]), escaped),
+            self._texts["syscalls", "path"].encode(contents.paths(_path_words()[rows]), escaped),
             pa.array(np.ascontiguousarray(records["ip"]).view(np.int64)),
             pa.array(np.ascontiguousarray(records["uid"]).view(np.int32)),
             pa.array(np.ascontiguousarray(records["cgroup_id"]).view(np.int64)),
@@ -115,9 +115,9 @@ class RowMaker:
             pa.array(seq),
             pa.array(self._times(records)),
             *_identity(records),
-            self._comms(records),
+            self._comms("signals", records),
             pa.array(records["result"].astype(np.int32)),
-            self._abis(records),
+            self._abis("signals", records),
             fixed_binary(np.ascontiguousarray(records["arguments"]).view("V48").ravel()),
         ]
         return pa.RecordBatch.from_arrays(columns, SIGNALS.names)
@@ -127,7 +127,7 @@ class RowMaker:
             pa.array(seq),
             pa.array(self._times(records)),
             *_identity(records),
-            self._comms(records),
+            self._comms("exits", records),
             pa.array(records["result"].astype(np.int32)),
         ]
         return pa.RecordBatch.from_arrays(columns, EXITS.names)
@@ -135,24 +135,17 @@ class RowMaker:
     def _times(self, records: npt.NDArray[np.void]) -> Places:
         return np.ascontiguousarray(records["time_ns"]).view(np.int64) + self._clock_ns
 
-    def _comms(self, records: npt.NDArray[np.void]) -> pa.Array:
-        return self._texts["comm"].encode_runs(np.ascontiguousarray(records["comm"]), _comm)
+    def _comms(self, table: str, records: npt.NDArray[np.void]) -> pa.Array:
+        comms = np.ascontiguousarray(records["comm"])
+        return self._texts[table, "comm"].encode_runs(comms, _comm)
 
-    def _kinds(self, records: npt.NDArray[np.void]) -> pa.Array:
-        return self._by_number("kind", records["type"].astype(np.intp), _KINDS)
-
-    def _abis(self, records: npt.NDArray[np.void]) -> pa.Array:
-        return self._by_number("abi", records["abi"].astype(np.intp), _ABIS)
+    def _abis(self, table: str, records: npt.NDArray[np.void]) -> pa.Array:
+        return self._by_number(table, "abi", records["abi"].astype(np.intp), _ABIS)
 
     def _by_number(
-        self, column: str, numbers: npt.NDArray[np.intp], texts: Mapping[int, str] | Sequence[str]
+        self, table: str, column: str, numbers: npt.NDArray[np.intp], texts: ByNumber
     ) -> pa.Array:
-        """A column of the texts of small numbers."""
-        counts = np.bincount(numbers, minlength=1)
-        indexes = np.zeros(len(counts), np.int32)
-        for number in np.flatnonzero(counts).tolist():
-            indexes[number] = self._texts[column].add(texts[number])
-        return pa.array(indexes[numbers])
+        return self._texts[table, column].by_number(numbers, texts)
 
     def _errors(
         self, abis: npt.NDArray[np.uint8], result: Places, is_over: npt.NDArray[np.bool_]
@@ -163,7 +156,7 @@ class RowMaker:
         keys = abis[at].astype(np.int64) << 16 | -result[at]
         for key in set(keys.tolist()):
             name = _error_name(Abi(key >> 16), key & 0xFFFF)
-            indexes[at[keys == key]] = self._texts["error"].add(name)
+            indexes[at[keys == key]] = self._texts["syscalls", "error"].add(name)
         return pa.array(indexes, mask=~failed)
 
 

@@ -78,6 +78,38 @@ PROCESSES = pa.schema(
     ]
 )
 
+HEAP = pa.schema(
+    [
+        pa.field("ts_ns", pa.int64(), nullable=False),
+        pa.field("pid", pa.int32(), nullable=False),
+        pa.field("tid", pa.int32(), nullable=False),
+        pa.field("kind", _TEXT, nullable=False),
+        pa.field("function", _TEXT),
+        pa.field("address", pa.int64(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("stack", pa.int64()),
+    ]
+)
+
+SHORT_LIVED = pa.schema(
+    [
+        pa.field("ts_ns", pa.int64(), nullable=False),
+        pa.field("pid", pa.int32(), nullable=False),
+        pa.field("stack", pa.int64()),
+        pa.field("blocks", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+    ]
+)
+
+STACKS = pa.schema(
+    [
+        pa.field("pid", pa.int32(), nullable=False),
+        pa.field("stack", pa.int64(), nullable=False),
+        pa.field("ending", pa.string(), nullable=False),
+        pa.field("frames", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
 LOSSES = pa.schema(
     [
         pa.field("cause", pa.string(), nullable=False),
@@ -101,6 +133,9 @@ TABLES = {
     "signals": SIGNALS,
     "exits": EXITS,
     "processes": PROCESSES,
+    "heap": HEAP,
+    "short_lived": SHORT_LIVED,
+    "stacks": STACKS,
     "losses": LOSSES,
     "calls": CALLS,
 }
@@ -111,6 +146,9 @@ MEANINGS = {
     "signals": "every signal that was delivered",
     "exits": "every thread that ended",
     "processes": "the processes that made the calls, once for each segment",
+    "heap": "allocations and releases of blocks, in the order in which they happened",
+    "short_lived": "sums of blocks that their thread released soon, which are not in `heap`",
+    "stacks": "the call stacks to which `heap` refers, innermost frame first",
     "losses": "what could not be recorded, by cause, for each segment",
     "calls": "the system calls by ABI and number, with their effects and arguments",
 }

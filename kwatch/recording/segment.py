@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kwatch.aggregate.call_join import JoinedCalls
-from kwatch.recording.rows import RowMaker, Rows
+from kwatch.recording.rows import RowMaker
 from kwatch.recording.schema import ARGUMENTS, FORMAT, TABLES
 from kwatch.recording.store import SEGMENTS, Store
 from kwatch.recording.texts import ColumnTexts
+from kwatch.wire.events import Batch
 
 ROWS_AT_ONCE = 131_072  # in a row group: fewer compress less well
 _BYTES_AT_ONCE = 64 << 20  # of a batch's rows
@@ -45,24 +46,31 @@ class Segment:
         self.bytes = 0  # of committed files, and of those being written, roughly
         self.calls = 0
         self._files: dict[str, _TableFile] = {}
-        self._waiting: list[Rows] = []
+        self._waiting: dict[str, list[pa.RecordBatch]] = {}
         self._waiting_rows = self._waiting_bytes = 0
 
-    def add(self, joined: JoinedCalls) -> None:
+    def add_calls(self, joined: JoinedCalls) -> None:
         """Raises OSError."""
         rows = self._maker.rows(joined, self._texts)
-        self._waiting.append(rows)
-        self._waiting_rows += len(rows.syscalls)
-        self._waiting_bytes += rows.syscalls.nbytes
-        self.calls += len(rows.syscalls)
+        self.calls += len(rows["syscalls"])
+        self._add(rows)
+
+    def add_heap(self, events: Batch) -> None:
+        """Raises OSError."""
+        self._add(self._maker.heap_rows(events, self._texts))
+
+    def _add(self, rows: Mapping[str, pa.RecordBatch]) -> None:
+        for table, batch in rows.items():
+            if len(batch):
+                self._waiting.setdefault(table, []).append(batch)
+                self._waiting_rows += len(batch)
+                self._waiting_bytes += batch.nbytes
         if self._waiting_rows >= ROWS_AT_ONCE or self._waiting_bytes >= _BYTES_AT_ONCE:
             self._write_waiting()
 
     def _write_waiting(self) -> None:
-        for table in Rows._fields:
-            batches = [batch for rows in self._waiting if len(batch := getattr(rows, table))]
-            if batches:
-                self._write(table, _with_texts(pa.Table.from_batches(batches), table, self._texts))
+        for table, batches in self._waiting.items():
+            self._write(table, _with_texts(pa.Table.from_batches(batches), table, self._texts))
         self._waiting.clear()
         self._texts = ColumnTexts()
         self._waiting_rows = self._waiting_bytes = 0
@@ -195,7 +203,7 @@ def _with_texts(rows: pa.Table, table: str, texts: ColumnTexts) -> pa.Table:
     columns = []
     for field, column in zip(schema, rows.columns, strict=True):
         if pa.types.is_dictionary(field.type):
-            known = pa.array(texts[field.name].texts, pa.string())
+            known = pa.array(texts[table, field.name].texts, pa.string())
             chunks = [pa.DictionaryArray.from_arrays(chunk, known) for chunk in column.chunks]
             column = pa.chunked_array(chunks, field.type)
         columns.append(column)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+ByNumber = Mapping[int, str] | Sequence[str]
 Comms = npt.NDArray[np.bytes_]
 
 
@@ -44,9 +45,17 @@ class Texts:
         lengths = np.diff(heads, append=len(values))
         return pa.array(np.repeat(np.array(known, np.int32), lengths))
 
+    def by_number(self, numbers: npt.NDArray[np.intp], texts: ByNumber) -> pa.Array:
+        """The index of the text of each of the small numbers."""
+        counts = np.bincount(numbers, minlength=1)
+        indexes = np.zeros(len(counts), np.int32)
+        for number in np.flatnonzero(counts).tolist():
+            indexes[number] = self.add(texts[number])
+        return pa.array(indexes[numbers])
 
-class ColumnTexts(defaultdict[str, Texts]):
-    """The texts by column."""
+
+class ColumnTexts(defaultdict[tuple[str, str], Texts]):
+    """The texts by table and column."""
 
     def __init__(self) -> None:
         super().__init__(Texts)

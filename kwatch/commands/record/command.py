@@ -22,7 +22,7 @@ from kwatch.commands.recording_options import require_packages
 from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import add_target_options, targets_from
 from kwatch.errors import UsageError
-from kwatch.model.options import TraceOptions
+from kwatch.model.options import Releases, TraceOptions
 from kwatch.syscalls.filter.expression import Expression
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
@@ -59,6 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help=f"record so much of each buffer, at most {_MAX_CONTENT} (default: %(default)s)",
     )
+    what.add_argument(
+        "--heap", action="store_true", help="record allocations and releases of blocks too"
+    )
+    what.add_argument("--no-stacks", action="store_true", help="with --heap: no call stacks")
     add_buffer_option(what)
     limits = parser.add_argument_group("how long")
     limits.add_argument("--duration", metavar="SECONDS", help="stop after this time")
@@ -93,8 +97,9 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, RecordOpt
     expression = filter_from(arguments)
     traced = TraceOptions(
         **targets_from(arguments)._asdict(),
-        heap=False,
-        heap_stacks=False,
+        heap=arguments.heap,
+        heap_stacks=arguments.heap and not arguments.no_stacks,
+        releases=Releases.NEVER,
         record=True,
         filter_code=kernel_code_of(expression),
         content=_content(arguments.content),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kwatch.aggregate.call_join import JoinedCalls
+from kwatch.commands.record.heap import RecordedHeap
 from kwatch.commands.record.options import RecordOptions
 from kwatch.commands.trace.calls import CallStream
 from kwatch.commands.trace.filtering import CallFilter
@@ -26,6 +27,8 @@ from kwatch.recording.store import Store
 from kwatch.rings.call_areas import CallAreas
 from kwatch.session.event_loop import EventLoop
 from kwatch.session.live import LiveSession
+from kwatch.session.observer import Observer
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import counted, format_size, printable
@@ -51,10 +54,10 @@ class Recording:
             stack.callback(loader.close)
             store = stack.enter_context(closing(Store(options.directory)))
             self._calls = CallStream(self._areas)
+            self._heap = RecordedHeap(lambda: self._recorder)
+            observers: list[Observer] = [self._calls, *([self._heap] if traced.heap else ())]
             self._live = stack.enter_context(
-                closing(
-                    LiveSession(traced, loader, signals, _say, self._end, observers=[self._calls])
-                )
+                closing(LiveSession(traced, loader, signals, _say, self._end, observers))
             )
             self._losses = LossNotices(self._live.tracer.losses, _say, "recording")
             self._live.attach()
@@ -79,6 +82,8 @@ class Recording:
 
     def _tick(self) -> float:
         self._record(self._live.tracer.stream.delivered_ns - _WRITTEN_NS)
+        if self._thread is not None:
+            self._heap.name_stacks(self._thread)
         self._losses.tell_new()
         return time.monotonic() + _TICK_S
 
@@ -100,6 +105,10 @@ class Recording:
             lambda: has_patience() and (not self._traced.system_wide or time.monotonic() < until)
         )
         self._record()
+        if self._thread is not None:
+            named = self._heap.all_named(self._thread)
+            while has_patience() and not named.wait(_TICK_S):
+                self._thread.check()
         self._recorder.close()
         self._losses.tell_all()
         self._say_recorded()
@@ -114,6 +123,11 @@ class Recording:
         was_running = bool(self._traced.pids or self._traced.comms)
         if self._traced.follow and was_running and (left := tracees.untraced_children()):
             _say(untraced_line(left))
+
+    @property
+    def _thread(self) -> SymbolizerThread | None:
+        """Names stacks, if there are any."""
+        return self._live.session.symbolizer_thread
 
     def _say_recorded(self) -> None:
         recorder = self._recorder
