@@ -160,6 +160,18 @@ static __always_inline struct capture_row *take_registers(struct pt_regs *regs, 
 	return row;
 }
 
+/* Whether any argument that the row reads is more than a null pointer. */
+static __always_inline bool points_to_any(struct capture_row *row, u64 *words)
+{
+	if (row->selector != CAPTURE_NO_SELECTOR)
+		return true;
+#pragma unroll
+	for (int i = 0; i < CAPTURE_CELLS; i++)
+		if (row->cells[i].what != WHAT_NONE && words[i])
+			return true;
+	return row->nested.what != NESTED_NONE && words[row->nested.word & 7];
+}
+
 /* If there is something to read at the entry, the programs that do begin the call, too. */
 static __always_inline void record_entry(void *ctx, struct pt_regs *regs, struct slot *slot)
 {
@@ -172,7 +184,7 @@ static __always_inline void record_entry(void *ctx, struct pt_regs *regs, struct
 		slot->call.flags &= ~CALL_TRACE;
 		return;
 	}
-	if (!row || !(row->flags & PIECES_AT_ENTRY))
+	if (!row || !(row->flags & PIECES_AT_ENTRY) || !points_to_any(row, slot->call.recorded.arguments))
 		return;
 	slot->capture.type = EVENT_CALL_ENTRY;
 	capture_programs.call(ctx, 0);
@@ -185,7 +197,9 @@ static __always_inline bool has_pieces_at_exit(struct call_in_progress *call, s6
 
 	if (call->recorded.missing)
 		return true;
-	return row && row->flags & (is_error(result) ? PIECES_ON_ERROR : PIECES_AT_EXIT);
+	if (!row || !(row->flags & (is_error(result) ? PIECES_ON_ERROR : PIECES_AT_EXIT)))
+		return false;
+	return points_to_any(row, call->recorded.arguments);
 }
 
 static __always_inline void record_return(void *ctx, struct slot *slot, s64 result, u64 now)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench import consumer, flood, memory, pair, reach, spawn, syscall, web
+from bench import consumer, flood, memory, pair, reach, record, spawn, syscall, web
 from bench.quiet import Quiet
 from bench.rows import Row, table
 from bench.settings import FULL, QUICK, Settings
@@ -31,6 +31,8 @@ BENCHES: dict[str, Callable[[Settings, Path], Iterable[Row]]] = {
     "footprint": memory.measure_footprint,
     "live": memory.measure_live,
     "reach": reach.measure,
+    "record-web": record.measure_web,
+    "record-files": record.measure_files,
 }
 
 

@@ -34,6 +34,11 @@ def tracer_of(pid: int) -> int:
     return 0
 
 
+def state(pid: int) -> str:
+    """The letter for the state of the main thread: proc_pid_stat(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def waits_in(pid: int, function: str) -> bool:
     """Whether the main thread sleeps in a kernel function whose name contains this."""
     return function in Path(f"/proc/{pid}/wchan").read_text()

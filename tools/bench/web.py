@@ -40,7 +40,7 @@ def measure(settings: Settings, directory: Path) -> Iterable[Row]:
         return
     peers = [NATIVE, kwatch_peer("kwatch --no-heap", "--no-heap"), kwatch_peer("kwatch")]
     figures: dict[str, list[float]] = {peer.name: [] for peer in peers}
-    with _nginx(directory / "nginx") as server:
+    with nginx(directory / "nginx") as server:
         _requests_per_second(server, settings.web_requests)
         for turn in range(settings.web_pairs):
             for peer in peers if turn % 2 == 0 else reversed(peers):
@@ -67,7 +67,7 @@ def _seconds_to_attach(server: Server) -> float:
 
 
 @contextmanager
-def _nginx(directory: Path) -> Iterator[Server]:
+def nginx(directory: Path) -> Iterator[Server]:
     """Runs a server with one worker on a free loopback port."""
     (directory / "www").mkdir(parents=True)
     (directory / "www/index.html").write_text(_PAGE)
@@ -98,7 +98,12 @@ def _listens(port: int) -> bool:
 
 
 def _requests_per_second(server: Server, requests: int) -> float:
-    command = ["ab", "-q", "-k", "-c", str(_CONNECTIONS), "-n", str(requests), server.url]
+    return run_ab(server, requests, _CONNECTIONS, ["-k"])
+
+
+def run_ab(server: Server, requests: int, connections: int, options: Iterable[str]) -> float:
+    """Requests per second."""
+    command = ["ab", "-q", *options, "-c", str(connections), "-n", str(requests), server.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     failed = re.search(r"Failed requests:\s+(\d+)", done.stdout)
     speed = re.search(r"Requests per second:\s+([\d.]+)", done.stdout)
