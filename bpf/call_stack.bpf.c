@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Stacks of system calls: known ones, or unwound by tail calls that then begin the call. */
+/* Stacks of system calls: known ones, or unwound by tail calls that then enter the call. */
 
 /* Not shared with the heap: programs that tail-call each other must have one type. */
 BPF_PROG_ARRAY(unwind_call_programs, 1);
@@ -17,7 +17,7 @@ int unwind_call(struct enter_context *ctx)
 		unwind_call_programs.call(ctx, 0);
 	call->stack = end_stack(ctx, u);
 	release(u);
-	begin_call(call);
+	enter_call(ctx, slot);
 	return 0;
 }
 
@@ -41,7 +41,7 @@ static __always_inline u8 call_stack_type(struct call_in_progress *call)
 	return EVENT_STACK;
 }
 
-/* Sets the call's stack. If it is not known, tail-called programs unwind it and begin the call. */
+/* Sets the call's stack. If it is not known, tail-called programs unwind it and enter the call. */
 static __always_inline void take_call_stack(void *ctx, struct pt_regs *regs,
 					    struct call_in_progress *call, u32 owner)
 {

@@ -163,8 +163,10 @@ int capture_call(struct enter_context *ctx)
 		if (from && is_wanted(slot, &row->cells[i], piece))
 			capture_cell(slot, area, &row->cells[i], piece, from);
 	}
-	if (begin_walk(slot, row))
+	if (begin_walk(slot, row)) {
 		nested_programs.call(ctx, 0);
+		lose_content(&slot->call); /* a deep stack has used up the tail calls */
+	}
 	end_capture(slot, true);
 	return 0;
 }

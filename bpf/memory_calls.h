@@ -19,7 +19,7 @@ static __always_inline void send_memory(struct call_in_progress *call, u8 type, 
 		.size = size,
 	};
 
-#if defined(HEAP_STACKS) && !defined(RECORD)
+#ifdef HEAP_STACKS
 	if (type == EVENT_MAP && !(call->mapping & (MAPPING_BY_ALLOCATOR | MAPPING_OF_FILE)))
 		event.stack = call->stack;
 #endif

@@ -86,6 +86,11 @@ static __always_inline void fill_record(struct kwatch_call *record, struct call_
 	record->comm[0] = call->recorded.comm[0];
 	record->comm[1] = call->recorded.comm[1];
 	record->cgroup_id = call->recorded.cgroup_id;
+#ifdef CALL_STACKS
+	record->stack = call->stack;
+#else
+	record->stack = 0;
+#endif
 	record->uid = call->recorded.uid;
 	record->entry_tid = call->recorded.tid;
 	fill_syscall(&record->call, call, type, result, now);
@@ -139,8 +144,8 @@ static __always_inline void clear_unused(struct capture_row *row, u64 *words)
 			words[i] = 0;
 }
 
-/* Keeps the registers of a call that is entered. Returns its row. */
-static __always_inline struct capture_row *take_registers(struct pt_regs *regs, struct slot *slot)
+/* Keeps the registers of a call that is entered. */
+static __always_inline void take_registers(struct pt_regs *regs, struct slot *slot)
 {
 	struct recorded_call *recorded = &slot->call.recorded;
 	struct capture_row *row = base_row(&slot->call);
@@ -157,7 +162,6 @@ static __always_inline struct capture_row *take_registers(struct pt_regs *regs, 
 	recorded->seq = slot->capture.seq++;
 	recorded->flags = 0;
 	recorded->missing = 0;
-	return row;
 }
 
 /* Whether any argument that the row reads is more than a null pointer. */
@@ -172,18 +176,23 @@ static __always_inline bool points_to_any(struct capture_row *row, u64 *words)
 	return row->nested.what != NESTED_NONE && words[row->nested.word & 7];
 }
 
-/* If there is something to read at the entry, the programs that do begin the call, too. */
-static __always_inline void record_entry(void *ctx, struct pt_regs *regs, struct slot *slot)
+/* Keeps what the call was given, unless the filter drops it. */
+static __always_inline void record_entry(struct pt_regs *regs, struct slot *slot)
 {
-	struct capture_row *row;
+	if (!(slot->call.flags & CALL_TRACE))
+		return;
+	take_registers(regs, slot);
+	if (!passes_entry(&slot->call))
+		slot->call.flags &= ~CALL_TRACE;
+}
+
+/* If there is something to read at the entry, the programs that do begin the call, too. */
+static __always_inline void capture_entry(void *ctx, struct slot *slot)
+{
+	struct capture_row *row = base_row(&slot->call);
 
 	if (!(slot->call.flags & CALL_TRACE))
 		return;
-	row = take_registers(regs, slot);
-	if (!passes_entry(&slot->call)) {
-		slot->call.flags &= ~CALL_TRACE;
-		return;
-	}
 	if (!row || !(row->flags & PIECES_AT_ENTRY) || !points_to_any(row, slot->call.recorded.arguments))
 		return;
 	slot->capture.type = EVENT_CALL_ENTRY;
@@ -231,6 +240,7 @@ static __always_inline bool open_event(struct slot *slot, struct open_call *open
 	__builtin_memset(open->record->arguments, 0, sizeof(open->record->arguments));
 	take_comm(open->record->comm, slot->task);
 	open->record->cgroup_id = 0;
+	open->record->stack = 0;
 	open->record->uid = 0;
 	open->record->entry_tid = slot->tid;
 	open->record->ip = 0;

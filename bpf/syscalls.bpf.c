@@ -80,6 +80,15 @@ static __always_inline void begin_call(struct call_in_progress *call)
 		send_syscall(call, EVENT_SYSCALL, 0, bpf_ktime_get_ns());
 }
 
+/* What its arguments point to is read in another program, which begins the call. */
+static __always_inline void enter_call(void *ctx, struct slot *slot)
+{
+#ifdef RECORD
+	capture_entry(ctx, slot);
+#endif
+	begin_call(&slot->call);
+}
+
 #ifdef STACKS
 #include "call_stack.bpf.c"
 #endif
@@ -118,10 +127,10 @@ static __always_inline bool wants_stack(struct call_in_progress *call)
 	if (call->flags & CALL_TRACE)
 		return true;
 #endif
-#if defined(HEAP_STACKS) && !defined(RECORD)
+#ifdef HEAP_STACKS
 	return maps_for_itself(call);
 #else
-	return false; /* a call that is recorded ends in the programs of the capture */
+	return false;
 #endif
 }
 
@@ -193,14 +202,14 @@ int syscall_enter(struct enter_context *ctx)
 	if (flags & CALL_MEMORY)
 		memory_arguments(ctx, regs, slot);
 	call->state = flags & CALL_NO_RETURN ? CALL_NONE : CALL_ENTERED;
+#ifdef RECORD
+	record_entry(regs, slot);
+#endif
 #ifdef STACKS
 	if (wants_stack(call))
 		take_call_stack(ctx, regs, call, slot->owner);
 #endif
-#ifdef RECORD
-	record_entry(ctx, regs, slot);
-#endif
-	begin_call(call);
+	enter_call(ctx, slot);
 	return 0;
 }
 

@@ -28,6 +28,7 @@ class TracedCall(NamedTuple):
     SIGNAL, the first bytes of its siginfo_t. `comm`: of the thread, when the call
     began. `is_cut`: some of its contents were lost. `uid`, `cgroup_id`: 0
     unless a filter needs them. `entry_tid`: the tid when the call began, which an exec may change.
+    `stack`: the identity of its call stack, or a NoCallStack.
     """
 
     moment: Moment
@@ -47,3 +48,4 @@ class TracedCall(NamedTuple):
     uid: int = 0
     cgroup_id: int = 0
     entry_tid: int = 0
+    stack: int = 0

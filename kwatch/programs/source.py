@@ -102,8 +102,6 @@ class ProgramConfig:
     def __post_init__(self) -> None:
         if self.heap_stacks and not self.heap:  # clang would crash
             raise ValueError("heap_stacks needs heap")
-        if self.record and self.call_stacks:  # both end in programs that begin the call
-            raise ValueError("calls are recorded without stacks")
 
     @property
     def stacks(self) -> bool:

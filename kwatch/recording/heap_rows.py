@@ -50,7 +50,7 @@ def _single(events: Batch, clock_ns: int, texts: ColumnTexts) -> pa.RecordBatch:
         pa.array(named.to_numpy(), mask=~is_call),
         pa.array(_signed(events, "address")),
         pa.array(_signed(events, "size"), mask=~np.isin(types, _HAVE_SIZES)),
-        _stacks(events),
+        stack_column(events),
     ]
     return pa.RecordBatch.from_arrays(columns, HEAP.names)
 
@@ -59,15 +59,15 @@ def _sums(events: Batch, clock_ns: int) -> pa.RecordBatch:
     columns = [
         pa.array(_signed(events, "time_ns") + clock_ns),
         pa.array(np.ascontiguousarray(events["tgid"]).view(np.int32)),
-        _stacks(events),
+        stack_column(events),
         pa.array(events["tid"].astype(np.int64)),
         pa.array(_signed(events, "size")),
     ]
     return pa.RecordBatch.from_arrays(columns, SHORT_LIVED.names)
 
 
-def _stacks(events: Batch) -> pa.Array:
-    """Null where an event has none."""
+def stack_column(events: Batch) -> pa.Array:
+    """The identities; null where an event has no stack."""
     stacks = np.ascontiguousarray(events["stack"])
     return pa.array(stacks.view(np.int64), mask=stacks < STACK_IDS)
 

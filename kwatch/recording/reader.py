@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 65_536
 _NO_PIECES: Pieces = (None,) * PIECES
 _LENGTHS = struct.Struct(f"<{PIECES}H")
 _MAX_LAYOUTS = 65_536
-_UID = (1 << 32) - 1
+_UID, _UNSIGNED = (1 << 32) - 1, (1 << 64) - 1
 _SIGINFO = struct.Struct("<6Q")
 _ABIS = {abi.name.lower(): int(abi) for abi in Abi}
 _MOMENTS = {
@@ -84,13 +84,13 @@ def _calls(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
         texts.append(lists.texts(batch["abi"], _ABIS.__getitem__))
         texts.append(lists.texts(batch["name"], str))
         words = zip(*(lists.unsigned(batch[name]) for name in ARGUMENTS), strict=True)
-        optional = [lists.integers(batch[name]) for name in ("duration_ns", "ret")]
+        optional = [lists.integers(batch[name]) for name in ("duration_ns", "ret", "stack")]
         lost = lists.booleans(batch["content_lost"])
         pieces = contents.pieces(batch)
         ips = lists.unsigned(batch["ip"])
         rows = zip(*numbers, *texts, *optional, words, pieces, ips, lost, strict=True)
         for seq, pid, tid, nr, ts, uid, cgroup, entry_tid, moment, comm, abi, name, *rest in rows:
-            took, ret, arguments, found, ip, is_cut = rest
+            took, ret, stack, arguments, found, ip, is_cut = rest
             yield (
                 seq,
                 TracedCall(
@@ -111,6 +111,7 @@ def _calls(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
                     uid & _UID,
                     cgroup,
                     entry_tid,
+                    (stack or 0) & _UNSIGNED,
                 ),
             )
 

@@ -24,6 +24,7 @@ from kwatch.model.process import ProcessFacts
 from kwatch.recording.retention import Retention
 from kwatch.recording.rows import RowMaker, warm_up
 from kwatch.recording.segment import Segment
+from kwatch.recording.stack_rows import StackRows
 from kwatch.recording.store import Store
 from kwatch.recording.table_of_calls import table_of_calls
 from kwatch.wire.events import Batch
@@ -79,15 +80,16 @@ class Recorder:
         }
         self._clock_ns = time.time_ns() - time.monotonic_ns()
         self._maker = RowMaker(self._clock_ns)
+        self._stacks = StackRows()
         self._retention = Retention(store, self._host, limits.size, limits.age_s)
         self.calls = self.bytes = self.segments = 0
         self._began_ns = time.time_ns()
         self._lost: Counter[str] = Counter()
-        self._error: OSError | None = None
+        self._has_failed = False
+        self._error: BaseException | None = None
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._room = _Room(_MAX_WAITING)
         self._segment = self._new_segment()
-        self._segment.write_table("calls", table_of_calls())
         warm_up()
         sys.setswitchinterval(_SWITCH_S)
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -108,7 +110,7 @@ class Recorder:
 
     def add_stacks(self, rows: list[dict[str, Any]]) -> None:
         """Takes rows of the table `stacks`, in any thread."""
-        self._put(_Work(0, lambda: self._segment.write_table("stacks", rows)))
+        self._put(_Work(0, lambda: self._stacks.add(rows)))
 
     def _put(self, work: _Work) -> None:
         self._room.take(work.records)
@@ -134,23 +136,25 @@ class Recorder:
         self._segment.abandon()
 
     def _check(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
+        error, self._error = self._error, None
+        if isinstance(error, OSError):
             cure = "free some space, or " * (error.errno in NO_ROOM) + "record elsewhere"
             raise KwatchError(
                 f"{self._store.path} cannot be written: {error.strerror}; what was written before "
                 f"can be read",
                 cure,
             ) from error
+        if error is not None:
+            raise error
 
     def _write(self) -> None:
         """The thread."""
         while (work := self._work.get()) is not None:
             try:
-                if self._error is None:  # else it only empties the queue
+                if not self._has_failed:  # else it only empties the queue
                     work.do()
-            except OSError as error:
-                self._error = error
+            except BaseException as error:  # the main thread raises it
+                self._error, self._has_failed = error, True
             finally:
                 self._room.give(work.records)
 
@@ -159,6 +163,7 @@ class Recorder:
         lost = Counter(state.lost)
         since = lost - self._lost
         self._lost = lost
+        segment.write_table("calls", table_of_calls())
         segment.write_table("processes", [_row(each) for each in state.processes])
         segment.write_table("losses", [{"cause": k, "events": n} for k, n in since.items()])
         segment.commit(
@@ -179,8 +184,9 @@ class Recorder:
 
     def _new_segment(self) -> Segment:
         day = time.strftime("%Y-%m-%d", time.gmtime())
+        folder = f"host={self._host}/day={day}"
         name = f"{self._run}-{self.segments + 1:06}"
-        return Segment(self._store, self._maker, self._host, day, name)
+        return Segment(self._store, self._maker, self._stacks, folder, name)
 
 
 class _Room:

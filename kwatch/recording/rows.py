@@ -15,7 +15,7 @@ import pyarrow as pa
 from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.recording.contents import NO_PATH, CallContents, fixed_binary
 from kwatch.recording.escapes import escaped
-from kwatch.recording.heap_rows import heap_rows
+from kwatch.recording.heap_rows import heap_rows, stack_column
 from kwatch.recording.schema import ARGUMENTS, EXITS, SIGNALS, SYSCALLS
 from kwatch.recording.texts import ByNumber, ColumnTexts
 from kwatch.syscalls import calls, names
@@ -104,6 +104,7 @@ class RowMaker:
             pa.array(np.ascontiguousarray(records["uid"]).view(np.int32)),
             pa.array(np.ascontiguousarray(records["cgroup_id"]).view(np.int64)),
             pa.array(np.ascontiguousarray(records["entry_tid"]).view(np.int32)),
+            stack_column(records),
             pa.array(records["flags"] & np.uint16(4) > 0),
             *contents.pieces(),
             contents.data(),

@@ -36,6 +36,7 @@ SYSCALLS = pa.schema(
         pa.field("uid", pa.int32(), nullable=False),
         pa.field("cgroup_id", pa.int64(), nullable=False),
         pa.field("entry_tid", pa.int32(), nullable=False),
+        pa.field("stack", pa.int64()),
         pa.field("content_lost", pa.bool_(), nullable=False),
         pa.field("entry_pieces", _LENGTHS),
         pa.field("exit_pieces", _LENGTHS),
@@ -148,7 +149,7 @@ MEANINGS = {
     "processes": "the processes that made the calls, once for each segment",
     "heap": "allocations and releases of blocks, in the order in which they happened",
     "short_lived": "sums of blocks that their thread released soon, which are not in `heap`",
-    "stacks": "the call stacks to which `heap` refers, innermost frame first",
+    "stacks": "the call stacks to which `syscalls` and `heap` refer, innermost frame first",
     "losses": "what could not be recorded, by cause, for each segment",
     "calls": "the system calls by ABI and number, with their effects and arguments",
 }

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.recording.rows import RowMaker
 from kwatch.recording.schema import ARGUMENTS, FORMAT, TABLES
+from kwatch.recording.stack_rows import StackRows
 from kwatch.recording.store import SEGMENTS, Store
 from kwatch.recording.texts import ColumnTexts
 from kwatch.wire.events import Batch
@@ -35,12 +36,15 @@ _PLAIN = {"data", "pid", "tid", "nr", "uid", "cgroup_id", "entry_tid"}
 class Segment:
     """One segment, in files that have no name before `commit`."""
 
-    def __init__(self, store: Store, maker: RowMaker, host: str, day: str, name: str) -> None:
-        """`day`: as in 2026-01-31. `name`: of the segment, unique on its host."""
+    def __init__(
+        self, store: Store, maker: RowMaker, stacks: StackRows, folder: str, name: str
+    ) -> None:
+        """`folder`: of each table. `name`: of the segment, unique on its host."""
         self._store = store
         self._maker = maker
+        self._stacks = stacks
         self._texts = ColumnTexts()
-        self._folder = f"host={host}/day={day}"
+        self._folder = folder
         self.name = name
         self.began_ns = time.time_ns()
         self.bytes = 0  # of committed files, and of those being written, roughly
@@ -63,6 +67,8 @@ class Segment:
         for table, batch in rows.items():
             if len(batch):
                 self._waiting.setdefault(table, []).append(batch)
+                if "stack" in TABLES[table].names:
+                    self._stacks.note(batch)
                 self._waiting_rows += len(batch)
                 self._waiting_bytes += batch.nbytes
         if self._waiting_rows >= ROWS_AT_ONCE or self._waiting_bytes >= _BYTES_AT_ONCE:
@@ -88,6 +94,7 @@ class Segment:
 
     def commit(self, facts: Mapping[str, Any]) -> None:
         """Finishes the files. `facts`: what the manifest tells besides. Raises OSError."""
+        self.write_table("stacks", self._stacks.take())
         self._write_waiting()
         files = {table: file.finish(facts) for table, file in self._files.items()}
         for each in files.values():

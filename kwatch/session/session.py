@@ -95,10 +95,11 @@ class Session:
 
     def _slot_accounts(self) -> dict[str, list[SlotAccount]]:
         """The accounts that know all processes by their slots, by the source of their events."""
-        counted: list[SlotAccount] = [] if self.options.record else [self.syscalls]
-        found: dict[str, list[SlotAccount]] = {SYSCALLS: counted}
-        if self.options.call_stacks:
-            found[SYSCALLS].append(self.call_stacks)
+        found: dict[str, list[SlotAccount]] = {SYSCALLS: []}
+        if not self.options.record:
+            found[SYSCALLS].append(self.syscalls)
+            if self.options.call_stacks:
+                found[SYSCALLS].append(self.call_stacks)
         if self.options.sums_calls:
             found[CALL_SUMS] = [SummedCalls(self.syscalls)]
         return found

@@ -172,6 +172,7 @@ CALL = np.dtype(
         ("pieces", "u2", PIECES),
         ("comm", f"S{COMM_LEN}"),
         ("cgroup_id", "u8"),
+        ("stack", "u8"),
         ("uid", "u4"),
         ("entry_tid", "u4"),
     ]

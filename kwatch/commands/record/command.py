@@ -63,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--heap", action="store_true", help="record allocations and releases of blocks too"
     )
     what.add_argument("--no-stacks", action="store_true", help="with --heap: no call stacks")
+    what.add_argument(
+        "-k", "--stack-trace", action="store_true", help="record the call stack of each call"
+    )
     add_buffer_option(what)
     limits = parser.add_argument_group("how long")
     limits.add_argument("--duration", metavar="SECONDS", help="stop after this time")
@@ -99,6 +102,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, RecordOpt
         **targets_from(arguments)._asdict(),
         heap=arguments.heap,
         heap_stacks=arguments.heap and not arguments.no_stacks,
+        call_stacks=arguments.stack_trace,
         releases=Releases.NEVER,
         record=True,
         filter_code=kernel_code_of(expression),

@@ -55,7 +55,7 @@ class Recording:
             store = stack.enter_context(closing(Store(options.directory)))
             self._calls = CallStream(self._areas)
             self._heap = RecordedHeap(lambda: self._recorder)
-            observers: list[Observer] = [self._calls, *([self._heap] if traced.heap else ())]
+            observers: list[Observer] = [self._calls, self._heap]
             self._live = stack.enter_context(
                 closing(LiveSession(traced, loader, signals, _say, self._end, observers))
             )

@@ -73,12 +73,12 @@ class CallStream:
             records[field].tolist()
             for field in (
                 *("type", "tgid", "tid", "abi", "nr", "time_ns", "duration_ns", "result"),
-                *("arguments", "ip", "flags", "comm", "uid", "cgroup_id", "entry_tid"),
+                *("arguments", "ip", "flags", "comm", "uid", "cgroup_id", "entry_tid", "stack"),
             )
         ]
         rows = zip(joined.pieces(), *columns, strict=True)
         for pieces, kind, pid, tid, abi, nr, at, took, result, *rest in rows:
-            words, ip, flags, comm, uid, cgroup_id, entry_tid = rest
+            words, ip, flags, comm, uid, cgroup_id, entry_tid, stack = rest
             moment = _MOMENTS[kind]
             never_returns = moment is Moment.RETURNED and nr in self._never_return[abi]
             yield TracedCall(
@@ -99,6 +99,7 @@ class CallStream:
                 uid,
                 cgroup_id,
                 entry_tid,
+                stack,
             )
 
     def _name(self, abi: int, nr: int) -> str:
