@@ -44,7 +44,7 @@ confusion: setup-confusion ## compare verdicts on 32 services with the truth (as
 growth: setup-run ## judge the growth of simulated programs with a known truth
 	PYTHONPATH=. $(PYTHON) tools/growth
 
-docs: setup-run ## make the CLI reference, the man page, the lists of probes, losses, filter fields
+docs: setup-test ## make the CLI reference, the man page, the lists of probes, losses, filter fields
 	$(PYTHON) tools/docs
 
 picture: setup-run ## record the README's picture from a run of the demo (as root)

@@ -15,6 +15,7 @@ COMMANDS = {
     "trace": "kwatch.commands.trace.command",
     "record": "kwatch.commands.record.command",
     "show": "kwatch.commands.show.command",
+    "query": "kwatch.commands.query.command",
     "leaks": "kwatch.commands.leaks.command",
     "mark": "kwatch.commands.mark",
     "doctor": "kwatch.commands.doctor.command",

@@ -101,7 +101,7 @@ class _Part:
         self.packed: Records = joined.events.view(_PIECES_ONLY)["pieces"][records]
         self.starts = joined.starts[records]
         pieces = self.packed.view(np.uint16).reshape(len(records), PIECES)
-        by_piece = np.ascontiguousarray(pieces.T)  # sums over a short axis are slow
+        by_piece = pieces.T.copy()  # of one record, it would be `packed` itself
         by_piece[by_piece == _NONE] = 0
         self._sizes = by_piece
         self.lengths: Places = by_piece.sum(axis=0, dtype=np.int64)
@@ -140,7 +140,7 @@ def fixed_binary(values: npt.NDArray[np.generic]) -> pa.Array:
 
 def _have_pieces(records: Records) -> npt.NDArray[np.bool_]:
     """Whether any piece was captured: whole words are compared, which is much faster."""
-    words = records.view(np.uint64).reshape(len(records), -1)
+    words = records.view(np.uint64).reshape(len(records), records.itemsize // _WORD)
     offset = _OFFSET
     first, last = offset // _WORD, (offset + 2 * PIECES - 1) // _WORD
     outside = np.zeros((last - first + 1) * _WORD, np.uint8)

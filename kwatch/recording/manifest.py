@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from kwatch.recording.schema import FORMAT, TABLES
 from kwatch.recording.store import SEGMENTS, manifests, unfinished
 
 _BLOCK = 1 << 20
+_TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would wait for a writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +44,15 @@ class Manifest:
     lost: Mapping[str, int]
     files: Mapping[str, TableFile]
 
-    def verify(self) -> None:
-        """Raises KwatchError if a file is not what was written."""
-        for file in self.files.values():
+    def verify(self, tables: Iterable[str] = TABLES) -> None:
+        """Raises KwatchError if a file of these tables is not what was written."""
+        for file in (self.files[table] for table in tables if table in self.files):
             try:
-                digest = _digest(file.path)
+                is_whole = _digest(file.path, file.bytes) == file.sha256
             except OSError as error:
-                raise _damaged(file.path, error.strerror or "cannot be read") from error
-            if digest != file.sha256:
-                raise _damaged(file.path, "it is not what was written")
+                raise damaged(file.path, error.strerror or "it cannot be read") from error
+            if not is_whole:
+                raise damaged(file.path, "it is not what was written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,13 @@ class Recording:
     def files(self, table: str) -> list[str]:
         return [each.files[table].path for each in self.segments if table in each.files]
 
+    def verify(self, tables: Iterable[str]) -> None:
+        """Raises KwatchError if a file of these tables is not what was written."""
+        chosen = tuple(tables)
+        with ThreadPoolExecutor() as threads:
+            for _ in threads.map(lambda segment: segment.verify(chosen), self.segments):
+                pass
+
 
 def open_recording(path: str) -> Recording:
     """Raises KwatchError."""
@@ -100,9 +110,9 @@ def _read(path: str, name: str) -> Manifest:
         if not isinstance(found, dict) or not isinstance(found.get("format"), int):
             raise ValueError("it has no format")
     except OSError as error:
-        raise _damaged(whole, error.strerror or "cannot be read") from error
+        raise damaged(whole, error.strerror or "cannot be read") from error
     except ValueError as error:
-        raise _damaged(whole, str(error)) from error
+        raise damaged(whole, str(error)) from error
     if found["format"] > FORMAT:
         raise KwatchError(
             f"{whole} has the format {found['format']}; this kwatch knows {FORMAT}",
@@ -111,7 +121,7 @@ def _read(path: str, name: str) -> Manifest:
     try:
         return _manifest(path, name, found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(whole, f"it lacks {error}") from error
+        raise damaged(whole, f"it lacks {error}") from error
 
 
 def _manifest(path: str, name: str, found: Mapping[str, Any]) -> Manifest:
@@ -145,15 +155,19 @@ def _inside(path: str, name: str) -> str:
     return os.path.join(path, name)
 
 
-def _digest(path: str) -> str:
+def _digest(path: str, size: int) -> str:
+    """Empty if it is not a file of this size. Raises OSError."""
     found = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(os.open(path, _TO_READ), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            return ""
         while block := file.read(_BLOCK):
             found.update(block)
     return found.hexdigest()
 
 
-def _damaged(path: str, why: str) -> KwatchError:
+def damaged(path: str, why: str) -> KwatchError:
     return KwatchError(
         f"{path} is damaged: {why}",
         "remove its segment's manifest and tables, and the rest can be read",

@@ -49,14 +49,15 @@ class TraceLines:
 
     def write(self, calls: Iterable[TracedCall]) -> None:
         """Writes and flushes a line for each."""
-        if text := "".join(map(self._line, calls)):
+        if text := "".join(map(self.line, calls)):
             self._stream.write(text)
             self._stream.flush()
 
     def close(self) -> None:
         self._stream.flush()
 
-    def _line(self, call: TracedCall) -> str:
+    def line(self, call: TracedCall) -> str:
+        """The line of a call, with its end."""
         self._threads.add(call.tid)
         head = self._pid(call.tid) + self._stamp(call.time_ns)
         if call.moment is Moment.SIGNAL:

@@ -19,6 +19,8 @@ from kwatch.wire.events import Abi
 
 #: Kinds that are 64 bits wide by value: two registers of a 32-bit ABI.
 WIDE = frozenset({"off", "fanotify_events"})
+#: Kinds that are a descriptor by value.
+DESCRIPTORS = frozenset({"fd", "dirfd", "mapfd"})
 #: ABIs whose pointers and longs have 4 bytes.
 NARROW = frozenset({Abi.I386, Abi.X32, Abi.ARM})
 _MAX_WORDS = 6
@@ -56,6 +58,11 @@ class Call(NamedTuple):
     def position(self, name: str) -> int:
         """The index of the argument with this name."""
         return next(i for i, argument in enumerate(self.arguments) if argument.name == name)
+
+    @property
+    def descriptor(self) -> Argument | None:
+        """The first argument that is a descriptor."""
+        return next((a for a in self.arguments if a.kind.base in DESCRIPTORS), None)
 
     @property
     def command(self) -> Argument | None:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from docs import filters, losses, man, probes, reference
+from docs import filters, losses, man, probes, recordings, reference
 from docs.parsers import commands
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -21,6 +21,7 @@ def documents() -> dict[str, str]:
         "kwatch.1": man.page(found),
         "probes.md": probes.page(),
         "filters.md": filters.page(_now("filters.md") or ""),
+        "recordings.md": recordings.page(_now("recordings.md") or ""),
         "semantics.md": losses.page(_now("semantics.md") or ""),
     }
 

@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     from kwatch.commands.trace.filtering import CallFilter, wanted
     from kwatch.commands.trace.output import TraceOutput
     from kwatch.recording.manifest import open_recording
-    from kwatch.recording.reader import traced_calls
+    from kwatch.recording.verified_calls import verified_calls
 
     recording = open_recording(arguments.directory)
-    calls: Iterable[TracedCall] = traced_calls(recording)
+    calls: Iterable[TracedCall] = verified_calls(recording)
     if names is not None:
         calls = _named(calls, names)
     if options.filter is not None:

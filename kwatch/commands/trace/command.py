@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOptions]:
     """Raises UsageError."""
-    strings = _strings(arguments.string_limit)
+    strings = strings_from(arguments)
     expression = filter_from(arguments)
     traced = TraceOptions(
         **targets_from(arguments)._asdict(),
@@ -132,7 +132,7 @@ def output_options_from(
 ) -> OutputOptions:
     """Raises UsageError."""
     return OutputOptions(
-        strings=_strings(arguments.string_limit),
+        strings=strings_from(arguments),
         clock=min(arguments.clock, 3),
         relative=arguments.relative_timestamps,
         spent=arguments.syscall_times,
@@ -145,8 +145,9 @@ def output_options_from(
     )
 
 
-def _strings(text: str) -> int:
-    """Raises UsageError."""
+def strings_from(arguments: argparse.Namespace) -> int:
+    """Bytes of each string. Raises UsageError."""
+    text: str = arguments.string_limit
     if not text.isascii() or not text.isdigit() or int(text) > _MAX_STRINGS:
         raise UsageError(f"-s {text!r} is not a number of bytes up to {_MAX_STRINGS}", "try -s 256")
     return int(text)

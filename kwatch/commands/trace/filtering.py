@@ -16,7 +16,6 @@ from kwatch.wire.events import Abi
 
 _MAX_ERRNO = 4095
 _CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS)
-_DESCRIPTORS = frozenset({"fd", "dirfd", "mapfd"})
 _PATHS = frozenset({"path"})
 _SIGN, _INT_SIGN = 1 << 63, 1 << 31
 
@@ -86,9 +85,9 @@ def _words(abi: int, nr: int) -> tuple[int | None, int | None]:
     """The registers of the first descriptor and the first path."""
     call = calls.call(Abi(abi), nr)
     found = call.arguments if call is not None else ()
-    fd = next((each.word for each in found if each.kind.base in _DESCRIPTORS), None)
+    fd = call.descriptor if call is not None else None
     path = next((each.word for each in found if each.kind.base in _PATHS), None)
-    return fd, path
+    return fd.word if fd is not None else None, path
 
 
 def _text(piece: bytes | None) -> bytes | None:
