@@ -56,6 +56,7 @@ _PLACE = (
     Column("host", "the machine"),
     Column("day", "the day on which the segment was begun, in UTC"),
 )
+_STACK = Column("stack", "the call stack, which `stacks` has; null without one")
 _SEQ = Column("seq", "counts what the recorder has written, from 0")
 
 
@@ -88,6 +89,30 @@ def columns() -> Mapping[str, tuple[Column, ...]]:
             Column("exe", "the path of its program"),
             Column("ended", "whether it ended before the end of the segment"),
             Column("killed_by", "the signal that killed it"),
+            *_PLACE,
+        ),
+        "heap": (
+            *_EVENT[:4],
+            Column("kind", "alloc, free, realloc frees, map, unmap and others"),
+            Column("function", "the allocator function"),
+            Column("address", "of the block or mapping"),
+            Column("size", "its bytes; null for a free"),
+            _STACK,
+            *_PLACE,
+        ),
+        "short_lived": (
+            Column("ts_ns", "when the first one began, in nanoseconds since 1970"),
+            Column("pid", "the process"),
+            _STACK,
+            Column("blocks", "how many there were"),
+            Column("bytes", "their bytes"),
+            *_PLACE,
+        ),
+        "stacks": (
+            Column("pid", "the process"),
+            Column("stack", "its identity in the process"),
+            Column("ending", "how it ends: see docs/stacks.md"),
+            Column("frames", "function, file and source line of each frame, innermost first"),
             *_PLACE,
         ),
         "losses": (
@@ -123,6 +148,7 @@ def _syscalls() -> tuple[Column, ...]:
         Column("fd", "the first descriptor among its arguments", _descriptor()),
         Column("text", "the line that `kwatch show` prints", _call_text()),
         Column("ip", "where the program goes on after the call"),
+        _STACK,
         Column("entry_tid", "the thread when the call began, which an exec may change"),
         Column("content_lost", "whether some of what its arguments point to was lost"),
         _SEQ,

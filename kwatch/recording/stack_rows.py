@@ -45,9 +45,8 @@ class StackRows:
         """The rows of the stacks in use. Those without a name yet stay in use for the next time."""
         found, unknown = [], set()
         for pid, stack in self._in_use:
-            row = self._rows.get((pid, stack)) or self._rows.get(
-                (self._pid_of.get(stack, 0), stack)
-            )
+            parent = self._pid_of.get(stack, 0)
+            row = self._rows.get((pid, stack)) or self._rows.get((parent, stack))
             if row is None:
                 unknown.add((pid, stack))
             else:

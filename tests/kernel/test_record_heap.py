@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kwatch record --heap`: allocations and system calls on one timeline."""
+"""`kwatch record --heap -k`: allocations, system calls and their stacks on one timeline."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ group by r.path
 """
 
 
+STACKS_OF_REQUESTS = "select frames from requests join stacks using (pid, stack)"
+
+
 def tables(directory):
     connection = duckdb.connect()
     for table in ("syscalls", "heap", "stacks"):
@@ -27,13 +30,20 @@ def tables(directory):
     return connection
 
 
+def functions(frames):
+    return [frame.split("+")[0] for frame in frames]
+
+
 def test_the_requests_during_which_leaked_blocks_were_allocated(start, run_kwatch, tmp_path):
     target = start("requests")
-    kwatch = run_kwatch("record", tmp_path / "calls", "--heap", "--pid", target.pid)
+    kwatch = run_kwatch("record", tmp_path / "calls", "--heap", "-k", "--pid", target.pid)
     kwatch.attached()
-    reports = target.go()["reports"]
+    reports, total = map(target.go().get, ("reports", "requests"))
     target.end()
     assert kwatch.finish().status == 0
-    ((path, blocks, frames),) = tables(tmp_path / "calls").sql(REQUESTS_OF_LEAKS).fetchall()
+    found = tables(tmp_path / "calls")
+    ((path, blocks, frames),) = found.sql(REQUESTS_OF_LEAKS).fetchall()
     assert (path, blocks) == ("/requests/report", reports)
-    assert [frame.split("+")[0] for frame in frames[:3]] == ["build_report", "handle", "main"]
+    assert functions(frames)[:3] == ["build_report", "handle", "main"]
+    stacks = [functions(frames)[:3] for (frames,) in found.sql(STACKS_OF_REQUESTS).fetchall()]
+    assert stacks == [["access", "handle", "main"]] * total

@@ -38,6 +38,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < REQUESTS; i++)
 		handle(i);
 	answer("reports", (REQUESTS + EVERY - 1) / EVERY);
+	answer("requests", REQUESTS);
 	stage("done");
 	return 0;
 }
