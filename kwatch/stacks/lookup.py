@@ -11,7 +11,7 @@ from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import NoCallStack
 
 _LOST = Stack(ending=Ending.LOST)
-_WITHOUT = {
+WITHOUT_STACK = {
     NoCallStack.LOST: Ending.LOST,
     NoCallStack.OFF: Ending.OFF,
     NoCallStack.UNSUPPORTED: Ending.UNSUPPORTED,
@@ -33,12 +33,12 @@ def alloc_stack(process: Process, identity: int) -> Stack:
 def mapping_stack(process: Process, identity: int) -> Stack:
     """The stack of a mapping that the program made; it is that of a traced system call if any."""
     if identity < events.STACK_IDS:
-        return Stack(ending=Ending.OFF if identity == 0 else _WITHOUT[NoCallStack(identity)])
+        return Stack(ending=Ending.OFF if identity == 0 else WITHOUT_STACK[NoCallStack(identity)])
     return process.heap_stacks.find(identity) or syscall_stack(process, identity)
 
 
 def syscall_stack(process: Process, identity: int) -> Stack:
     """The stack of a system call; if there is none, its ending says why."""
     if identity < events.STACK_IDS:
-        return Stack(ending=_WITHOUT[NoCallStack(identity)])
+        return Stack(ending=WITHOUT_STACK[NoCallStack(identity)])
     return process.call_stacks.find(identity) or _LOST

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kwatch.model.frame import Frame
 from kwatch.processes.process import Process
 from kwatch.programs.sources import HEAP
 from kwatch.recording.recorder import Recorder
+from kwatch.sinks.frame_text import frame_text
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
@@ -71,11 +71,3 @@ def _rows(symbolizer: Symbolizer, stacks: _Stacks) -> list[dict[str, Any]]:
         }
         for (pid, identity, stack), frames in zip(stacks, named, strict=True)
     ]
-
-
-def frame_text(frame: Frame) -> str:
-    """`read_config+0x1c (app) config.c:12`, as much of it as is known."""
-    name = f"{frame.symbol}+{frame.offset:#x}" if frame.symbol else f"{frame.offset:#x}"
-    module = f" ({frame.module.rpartition('/')[2]})" if frame.module else ""
-    line = f" {frame.file.rpartition('/')[2]}:{frame.line}" if frame.file else ""
-    return f"{name}{module}{line}"
