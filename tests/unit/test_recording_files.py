@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,20 @@ def test_a_recorder_that_is_killed_loses_its_last_segment(tmp_path):
     assert recording.unfinished
     assert all(os.path.basename(name).startswith(".") for name in recording.unfinished)
     assert read_paths(tmp_path / "run") == ["kept\0", "kept too\0"]
+
+
+def test_calls_that_wait_in_memory_are_missing_too(tmp_path):
+    """Nothing of them is in a file, but the manifest has been begun."""
+    made = recorder(tmp_path / "run", segment_s=0)
+    made.add(joined([opened(b"kept")]))
+    made._limits = replace(made._limits, segment_s=3600)
+    made.add(joined([opened(b"lost")]))
+    made.abandon()
+    recording = open_recording(str(tmp_path / "run"))
+    (name,) = recording.unfinished
+    assert name.startswith("segments/")
+    assert name.endswith("-000002.json.tmp")
+    assert read_paths(tmp_path / "run") == ["kept\0"]
 
 
 def test_losses_are_told_once_for_each_segment(tmp_path):
