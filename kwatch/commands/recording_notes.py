@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kwatch.model.losses import LOSS_CAUSES
 from kwatch.recording.manifest import Recording
-from kwatch.units import counted
+from kwatch.units import counted, printable
 
 
 def notes(recording: Recording) -> Iterator[str]:
@@ -19,5 +19,6 @@ def notes(recording: Recording) -> Iterator[str]:
             f"recorder that was killed are lost"
         )
     if lost := recording.lost:
-        listed = ", ".join(f"{lost[name]:,} {name}" for name in LOSS_CAUSES if lost.get(name))
-        yield f"kwatch: the recording is not complete: {listed}"
+        causes = dict.fromkeys((*LOSS_CAUSES, *lost))  # a later kwatch may know more
+        listed = ", ".join(f"{lost[name]:,} {name}" for name in causes if lost.get(name))
+        yield f"kwatch: the recording is not complete: {printable(listed)}"

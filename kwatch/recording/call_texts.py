@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 import io
-import struct
 from typing import Any
 
 import pyarrow as pa
 
 from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.recording.manifest import NONSENSE
 from kwatch.recording.pieces import pieces
 from kwatch.sinks.trace_lines import LineStyle, TraceLines
 from kwatch.wire.events import Abi
-
-#: What a file that was not written by kwatch may cause.
-NONSENSE = (KeyError, IndexError, TypeError, ValueError, OverflowError, struct.error)
 
 _WORD = (1 << 64) - 1
 _ABIS = {abi.name.lower(): int(abi) for abi in Abi}

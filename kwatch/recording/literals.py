@@ -20,8 +20,10 @@ _TOKENS = re.compile(
     | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z)
     | /\*
     | \d*\.\w+
-    | (?P<number>0[xXbBoO]\w*)
-    | [\w$]+
+    | (?P<number>0[xXbBoO][\w$]*)
+    | \d\w*
+    | [^\W\d][\w$]*
+    | \$\w+
     """,
     re.VERBOSE | re.DOTALL,
 )

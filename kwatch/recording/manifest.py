@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+import struct
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from typing import Any
 from kwatch.errors import KwatchError
 from kwatch.recording.schema import FORMAT, TABLES
 from kwatch.recording.store import SEGMENTS, manifests, unfinished
+
+#: What reading a file may raise that kwatch has not written.
+NONSENSE = (
+    *(AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError),
+    struct.error,
+)
 
 _BLOCK = 1 << 20
 _TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would wait for a writer
@@ -51,6 +58,8 @@ class Manifest:
                 is_whole = _digest(file.path, file.bytes) == file.sha256
             except OSError as error:
                 raise damaged(file.path, error.strerror or "it cannot be read") from error
+            except ValueError as error:  # a null byte in the path
+                raise damaged(file.path, str(error)) from error
             if not is_whole:
                 raise damaged(file.path, "it is not what was written")
 
@@ -111,7 +120,7 @@ def _read(path: str, name: str) -> Manifest:
             raise ValueError("it has no format")
     except OSError as error:
         raise damaged(whole, error.strerror or "cannot be read") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(whole, str(error)) from error
     if found["format"] > FORMAT:
         raise KwatchError(
@@ -120,8 +129,10 @@ def _read(path: str, name: str) -> Manifest:
         )
     try:
         return _manifest(path, name, found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(whole, f"it lacks {error}") from error
+    except NONSENSE as error:
+        raise damaged(
+            whole, f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        ) from error
 
 
 def _manifest(path: str, name: str, found: Mapping[str, Any]) -> Manifest:

@@ -74,8 +74,7 @@ class Database:
             "VARCHAR",
             **_ON_ARROW,
         )
-        for table in TABLES:
-            self._create_view(table)
+        self._has_views = False
 
     def close(self) -> None:
         self._connection.close()
@@ -83,12 +82,14 @@ class Database:
 
     def columns(self, table: str) -> list[tuple[str, str]]:
         """The names and types."""
+        self._create_views()
         found = self._connection.execute(f"DESCRIBE {table}").fetchall()
         return [(name, kind) for name, kind, *_ in found]
 
     def answer(self, sql: str) -> Answer:
         statement = self._statement(decimal_literals(sql))
         self._recording.verify(table for table in TABLES if _names(statement.query, table))
+        self._create_views()
         run = self._connection.execute
         result = self._patiently(lambda: run(statement))
         names = [each[0] for each in result.description or ()]
@@ -112,6 +113,13 @@ class Database:
                 f"a query cannot be {found[0].type.name}", "write a SELECT, or a COPY of one"
             )
         return found[0]
+
+    def _create_views(self) -> None:
+        """Reads the ends of the first files, which have been verified if the query needs them."""
+        if not self._has_views:
+            for table in TABLES:
+                self._create_view(table)
+        self._has_views = True
 
     def _create_view(self, table: str) -> None:
         files = self._recording.files(table)

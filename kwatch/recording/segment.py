@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,6 +50,7 @@ class Segment:
         self.bytes = 0  # of committed files, and of those being written, roughly
         self.calls = 0
         self._files: dict[str, _TableFile] = {}
+        self._manifest_file: BinaryIO | None = None  # there as long as the segment is not finished
         self._waiting: dict[str, list[pa.RecordBatch]] = {}
         self._waiting_rows = self._waiting_bytes = 0
 
@@ -64,6 +65,7 @@ class Segment:
         self._add(self._maker.heap_rows(events, self._texts))
 
     def _add(self, rows: Mapping[str, pa.RecordBatch]) -> None:
+        self._open_manifest()
         for table, batch in rows.items():
             if len(batch):
                 self._waiting.setdefault(table, []).append(batch)
@@ -100,10 +102,15 @@ class Segment:
         for each in files.values():
             self._store.commit(each["path"])
         manifest = {"format": FORMAT, **facts, "files": files}
-        with open(self._store.create(self.manifest), "wb") as file:
+        with self._open_manifest() as file:
             file.write(json.dumps(manifest, indent=1).encode() + b"\n")
         self._store.commit(self.manifest)
         self.bytes = sum(each["bytes"] for each in files.values())
+
+    def _open_manifest(self) -> BinaryIO:
+        if self._manifest_file is None:
+            self._manifest_file = os.fdopen(self._store.create(self.manifest), "wb")
+        return self._manifest_file
 
     @property
     def manifest(self) -> str:
@@ -118,6 +125,8 @@ class Segment:
         """Leaves what was written under its unfinished names."""
         for file in self._files.values():
             file.close()
+        if self._manifest_file is not None:
+            self._manifest_file.close()
 
     def _path(self, table: str) -> str:
         return f"{table}/{self._folder}/{self.name}.parquet"
@@ -166,6 +175,7 @@ class _TableFile:
         }
 
     def close(self) -> None:
+        self._writer.is_open = False  # or it would write the end when it is collected
         self._file.close()
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kwatch.model.traced_call import TracedCall
-from kwatch.recording.call_texts import NONSENSE
-from kwatch.recording.manifest import Recording, damaged
+from kwatch.recording.manifest import NONSENSE, Recording, damaged
 from kwatch.recording.reader import traced_calls
 
 _TABLES = ("syscalls", "signals", "exits")

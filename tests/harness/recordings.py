@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from unittest.mock import patch
+
 import numpy as np
 
 from harness.records import call_record
@@ -17,6 +23,7 @@ from kwatch.wire.events import CALL, Abi, EventType, RecordedFlag
 
 AT_FDCWD = 0xFFFFFF9C
 _SECOND = 1_000_000_000
+_PIDS = itertools.count(1)
 
 
 def call(name, *arguments, result=0, pieces=(), entry=None, **fields):
@@ -65,7 +72,9 @@ def recorder(path, lost=None, **limits):
     """Of the directory `path`; the caller adds and closes."""
     process = ProcessFacts(pid=100, comm="cat", exe="/usr/bin/cat", start_time=1.0)
     state = State((process,), {} if lost is None else lost)
-    return Recorder(Store(str(path)), Limits(**{"segment_s": 3600} | limits), "boot", lambda: state)
+    given = Limits(**{"segment_s": 3600} | limits)
+    with patch("os.getpid", lambda: next(_PIDS)):  # another run may have begun in this second
+        return Recorder(Store(str(path)), given, "boot", lambda: state)
 
 
 def record(path, *batches, lost=None):
@@ -91,3 +100,13 @@ def as_recorded(batch, begin_ns=_SECOND):
         result, took = (each.result, each.duration_ns) if is_over else (0, None)
         found.append(each._replace(arguments=arguments, result=result, duration_ns=took))
     return found
+
+
+def reseal(path):
+    """Gives the manifest of a recording's only segment the digests that its files have now."""
+    (manifest,) = Path(path, "segments").rglob("*.json")
+    found = json.loads(manifest.read_text())
+    for file in found["files"].values():
+        data = Path(path, file["path"]).read_bytes()
+        file |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest.write_text(json.dumps(found))

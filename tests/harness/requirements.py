@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from harness import builder
@@ -102,6 +103,10 @@ REQUIREMENTS = {
         lambda: "memory" in Path("/proc/cgroups").read_text(), "boot with cgroup_enable=memory"
     ),
     "fuse": Requirement(lambda: os.access("/dev/fuse", os.W_OK), "load the kernel module fuse"),
+    "pyspark": Requirement(
+        lambda: find_spec("pyspark") is not None and _command("java")(),
+        "install a JRE (default-jre-headless) and make setup-test, which installs pyspark",
+    ),
     "redis": Requirement(_command("redis-server"), "install redis-server"),
 }
 

@@ -54,6 +54,17 @@ def traced_lines(tracer: Sequence[str], command: Sequence[str]) -> list[str]:
     return _from_last_exec(calls)
 
 
+def recorded_lines(command: Sequence[str]) -> list[str]:
+    """The calls of a command that kwatch records, as it shows them."""
+    kwatch, quiet = [sys.executable, "-m", "kwatch"], subprocess.DEVNULL
+    with tempfile.TemporaryDirectory() as folder:
+        record = [*kwatch, "record", "--content", "32", f"{folder}/run", "--", *_fixed(command)]
+        subprocess.run(record, stdin=quiet, stdout=quiet, stderr=quiet)
+        shown = subprocess.run([*kwatch, "show", f"{folder}/run"], capture_output=True, text=True)
+    calls = [line for line in shown.stdout.splitlines() if not _NO_CALL.match(line)]
+    return _from_last_exec(calls)
+
+
 def kwatch_lines(command: Sequence[str]) -> list[str]:
     formatters: dict[Abi, Formatter] = {}
     lines = []

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `kwatch record` writes of real programs, and what is left when it cannot go on."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from harness.waiting import wait_until
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+
+from strace_compare.compare import aligned, normal, recorded_lines, traced_lines
+
+LISTS = ["ls", "-lR", "/etc/apt"]
+SPEAKS = [
+    *(sys.executable, "-I", "-S", "-c"),
+    "import os, socket; a, b = socket.socketpair(); a.sendmsg([b'hello', b'world']); b.recv(100);"
+    "r, w = os.pipe(); os.writev(w, [bytes(10), b'y' * 50]); os.readv(r, [bytearray(100)])",
+]
+#: Ends by itself, and begins a process now and then.
+WORKS = "for i in $(seq 40); do dd if=/dev/urandom of=/dev/null bs=4096 count=4; sleep 0.03; done"
+
+
+def query(run_kwatch, run, sql):
+    result = run_kwatch("query", run, "--json", sql).finish()
+    assert result.status == 0, result.stderr
+    return [json.loads(line) for line in result.stdout]
+
+
+@pytest.mark.parametrize("command", [LISTS, SPEAKS], ids=["ls", "messages"])
+def test_show_prints_what_trace_prints(command):
+    tracer = [sys.executable, "-m", "kwatch", "trace"]
+    traced = [normal(line) for line in traced_lines(tracer, command)]
+    result = aligned([normal(line) for line in recorded_lines(command)], traced)
+    assert result.lines > 50
+    assert result.different == []
+
+
+@pytest.mark.needs("strace")
+def test_a_program_with_threads_has_the_calls_that_strace_counts(tmp_path, program, run_kwatch):
+    """Of the same run: strace traces the program while kwatch records both."""
+    log, run = tmp_path / "log", tmp_path / "run"
+    traced = ["strace", "-f", "-o", log, program("threads"), "now"]
+    result = run_kwatch("record", run, "-f", "--", *traced).finish()
+    assert result.status == 0
+    assert not [line for line in result.stderr if "lost" in line]
+    expected = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
+    sql = "select name, count(*) as calls from syscalls where comm = 'threads' group by name"
+    found = {each["name"]: each["calls"] for each in query(run_kwatch, run, sql)}
+    # The program begins with the return of its execve, which strace's child has called.
+    assert expected.pop("execve") == 1
+    assert found == expected
+    assert sum(found.values()) > 100
+    ends = query(run_kwatch, run, "select count(*) as n from exits where comm = 'threads'")
+    assert ends == [{"n": 9}]
+
+
+def test_a_recorder_that_is_killed(tmp_path, run_kwatch):
+    run = tmp_path / "run"
+    target = subprocess.Popen(["sh", "-c", "while sleep 0.01; do :; done"])
+    try:
+        kwatch = run_kwatch("record", run, "--pid", target.pid, "-f", "--segment", "0.2")
+        kwatch.attached()
+        wait_until(lambda: len(list(run.glob("segments/*/*/*.json"))) >= 2)
+        kwatch.send(signal.SIGKILL)
+        kwatch.finish()
+    finally:
+        target.kill()
+        target.wait()
+    shown = run_kwatch("show", run).finish()
+    assert shown.status == 0
+    assert any("clone(" in line or "fork(" in line for line in shown.stdout)
+    assert any("were not finished" in line or "was not finished" in line for line in shown.stderr)
+    (count,) = query(run_kwatch, run, "select count(*) as calls from syscalls")
+    calls = [line for line in shown.stdout if not re.search(r"(---|\+\+\+) ", line)]
+    assert count["calls"] == len(calls)
+
+
+def test_a_full_disk(tmp_path, run_kwatch):
+    """One error; the command runs on, and what was written before can be read."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640k,mode=700", "none", disk], check=True)
+    try:
+        options = ("-f", "--segment", "0.2", "--content", "4096")
+        result = run_kwatch("record", disk / "run", *options, "--", "sh", "-c", WORKS).finish()
+        assert result.status == 1
+        said = [line for line in result.stderr if "kwatch: " in line or "Error" in line]
+        (error,) = [line for line in said if "No space left on device" in line]
+        assert "what was written before can be read" in error
+        assert not any("Traceback" in line or "Exception" in line for line in result.stderr)
+        shown = run_kwatch("show", disk / "run").finish()
+        assert shown.status == 0
+        assert len(shown.stdout) > 100
+    finally:
+        subprocess.run(["umount", disk], check=True)
