@@ -114,6 +114,7 @@ class Process:
     process ended; 0 if it has not ended or the time is unknown.
     `from_exec`: the program has been traced since its exec. `knows_inherited`: its parent was, so
     the blocks that it inherited are known. `ended_threads`: known after its end.
+    `parent`: the pid of the process that has forked it; 0 if its fork was not seen.
     `shares`: the pid of the process whose memory it shares, and so its heap, until its exec; 0: it
     has its own.
     `heap_scan`: the last scan of its heap; None before the first.
@@ -133,6 +134,7 @@ class Process:
     forked_ns: int = 0
     attached_ns: int = 0
     ended_ns: int = 0
+    parent: int = 0
     shares: int = 0
     heap_scan: HeapScan | None = None
     heap_stacks: Stacks = field(default_factory=Stacks)

@@ -165,6 +165,7 @@ class Lifecycle:
             self._end_previous(pid, time_ns)
             exe = parent.facts.exe if parent else processes.exe_of(pid)
             child = self._tracees.register(ProcessFacts(pid, started, _comm(record), exe))
+        child.parent = int(record["tgid"])
         if parent is not None:
             owner = self._tracees.owner_of_heap(parent)
             child.inherit(owner, time_ns)

@@ -12,22 +12,28 @@ from typing import TextIO
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.syscalls.decode.formatter import Formatter
 from kwatch.syscalls.decode.sets import named_set
+from kwatch.syscalls.decode.style import Descriptors
 from kwatch.wire.events import Abi
 
 _MAX_ERRNO = 4095
 _SIGNED = 1 << 63
 #: A quoted string, or a character that may end an argument.
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\](){},]')
+#: Also what a descriptor refers to, such as `3</etc/passwd>` or `4<TCP:[[::1]:80->[::1]:81]>`.
+_PART_OR_FILE = re.compile(_PART.pattern + r"|(?<=[\dD])<(?:->|[^<>]|<[^<>]*>)*>")
 _DEPTHS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
 class TraceJson:
     """The caller opens and closes the stream, and gets its errors (`OSError`)."""
 
-    def __init__(self, stream: TextIO, strings: int) -> None:
-        """`strings`: bytes of each string, strace's -s."""
+    def __init__(
+        self, stream: TextIO, strings: int, descriptors: Descriptors | None = None
+    ) -> None:
+        """`strings`: bytes of each string, strace's -s. `descriptors`: as in TraceLines."""
         self._stream = stream
-        self._formatters = {abi: Formatter(abi, strings) for abi in Abi}
+        self._part = _PART if descriptors is None else _PART_OR_FILE
+        self._formatters = {abi: Formatter(abi, strings, descriptors) for abi in Abi}
 
     def write(self, calls: Iterable[TracedCall]) -> None:
         """Writes and flushes an object for each."""
@@ -64,7 +70,7 @@ class TraceJson:
             "abi": Abi(call.abi).name.lower(),
             "ret": call.result if is_over else None,
             "error": _error_name(call.abi, -call.result) if has_failed else None,
-            "args": list(split_arguments(arguments)),
+            "args": list(split_arguments(arguments, self._part)),
             **{f"arg{i}": word for i, word in enumerate(words)},
             "ip": call.ip,
             "content_lost": call.is_cut,
@@ -87,10 +93,10 @@ _KINDS = {
 }
 
 
-def split_arguments(text: str) -> Iterator[str]:
+def split_arguments(text: str, part: re.Pattern[str] = _PART) -> Iterator[str]:
     """The arguments of a call, whose text is joined with commas."""
     start = depth = 0
-    for match in _PART.finditer(text):
+    for match in part.finditer(text):
         mark = match.group()
         if mark == "," and not depth:
             yield text[start : match.start()].strip()

@@ -12,6 +12,7 @@ from typing import TextIO
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.sinks.signal_text import signal_line, signal_name
 from kwatch.syscalls.decode.formatter import Formatter
+from kwatch.syscalls.decode.style import Descriptors
 from kwatch.wire.events import Abi
 
 _COLUMN = 40  # of the equals sign: strace's -a
@@ -39,10 +40,13 @@ class LineStyle:
 class TraceLines:
     """The caller opens and closes the stream, and gets its errors (`OSError`)."""
 
-    def __init__(self, stream: TextIO, style: LineStyle) -> None:
+    def __init__(
+        self, stream: TextIO, style: LineStyle, descriptors: Descriptors | None = None
+    ) -> None:
+        """`descriptors`: -y. It tells of the call that was taken last from `write`'s."""
         self._stream = stream
         self._style = style
-        self._texts = {int(abi): Formatter(abi, style.strings).text for abi in Abi}
+        self._texts = {int(abi): Formatter(abi, style.strings, descriptors).text for abi in Abi}
         self._threads: set[int] = set()  # that have made a call and not ended
         self._last_ns: int | None = None
         self._stamp = self._stamper()

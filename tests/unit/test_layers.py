@@ -18,7 +18,7 @@ FLOORS = [
     ["__init__", "errors", "wire"],
     ["kernel", "units", "model", "syscalls", "system", "elf"],
     ["programs", "sinks", "targets", "procfs", "aggregate", "unwind", "ownership"],
-    ["rings", "probes", "symbols", "recording"],
+    ["rings", "probes", "symbols", "recording", "descriptors"],
     ["processes"],
     ["tables"],
     ["stacks", "reach"],

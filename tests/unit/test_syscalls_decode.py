@@ -167,12 +167,23 @@ def test_unknown_calls_show_their_registers() -> None:
 
 
 def test_descriptors_may_say_what_they_are() -> None:
-    formatter = Formatter(Abi.X86_64, descriptor=lambda fd: f"{fd}</etc/passwd>")
-    assert formatter.text(3, (3, 0, 0, 0, 0, 0), 0) == ("3</etc/passwd>", "0")
+    class Known:
+        def argument(self, fd: int) -> str:
+            return f"{fd}<before>"
+
+        def result(self, fd: int) -> str:
+            return f"{fd}<after>"
+
+    formatter = Formatter(Abi.X86_64, descriptors=Known())
+    assert formatter.text(3, (3, 0, 0, 0, 0, 0), 0) == ("3<before>", "0")
     assert formatter.text(257, (AT_FDCWD, 0, 0, 0, 0, 0), 3) == (
-        "AT_FDCWD, NULL, O_RDONLY",
-        "3</etc/passwd>",
+        "-100<before>, NULL, O_RDONLY",
+        "3<after>",
     )
+    pipe: list[bytes | None] = [None] * 13
+    pipe[6] = struct.pack("<ii", 3, 4)
+    assert formatter.text(293, (8, 0, 0, 0, 0, 0), 0, pipe)[0] == "[3<after>, 4<after>], 0"
+    assert formatter.text(436, (3, 5, 0, 0, 0, 0), 0)[0] == "3, 5, 0"
     assert formatter.text(257, (AT_FDCWD, 0, 0, 0, 0, 0), -14)[1].startswith("-1 EFAULT")
 
 

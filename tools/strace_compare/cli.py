@@ -17,9 +17,19 @@ def main() -> int:
     parser.add_argument(
         "--live", action="store_true", help="compare `kwatch trace`, not the reference"
     )
+    parser.add_argument(
+        "-y",
+        dest="descriptors",
+        action="count",
+        default=0,
+        help="with what descriptors refer to, which needs --live; -yy with addresses too",
+    )
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
-    result = compare(options.command, options.live)
+    if options.descriptors and not options.live:
+        parser.error("-y needs --live")
+    more = [f"-{'y' * options.descriptors}"] if options.descriptors else []
+    result = compare(options.command, options.live, more)
     for ours, theirs in result.different[: options.show]:
         print(f"- {theirs}\n+ {ours}")
     print(f"{result.equal} of {result.lines} lines equal ({result.share:.2%})", file=sys.stderr)

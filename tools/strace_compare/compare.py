@@ -35,10 +35,13 @@ class Comparison(NamedTuple):
         return self.equal / self.lines if self.lines else 0.0
 
 
-def compare(command: Sequence[str], live: bool = False) -> Comparison:
-    """Run the command twice and compare. `live`: with `kwatch trace`, not with the reference."""
-    theirs = traced_lines(["strace"], command)
-    kwatch = [sys.executable, "-m", "kwatch", "trace"]
+def compare(command: Sequence[str], live: bool = False, options: Sequence[str] = ()) -> Comparison:
+    """Run the command twice and compare. `live`: with `kwatch trace`, not with the reference.
+
+    `options`: of both, such as -y.
+    """
+    theirs = traced_lines(["strace", *options], command)
+    kwatch = [sys.executable, "-m", "kwatch", "trace", *options]
     ours = traced_lines(kwatch, command) if live else kwatch_lines(command)
     return aligned([normal(line) for line in ours], [normal(line) for line in theirs])
 
@@ -104,6 +107,10 @@ def normal(line: str) -> str:
 
 
 _VARYING = [
+    (re.compile(r"(?<=\[)\d+(?:->\d+)?(?=[],])(?=[^<]*>)|(?<=<pid:)\d+"), "INODE"),
+    (re.compile(r"(?<=[\d\]]:)\d{4,5}(?=->|\]>)|(?<=htons\()\d{5}(?=\))"), "PORT"),
+    (re.compile(r"(?<=ROUTE:)\d+"), "PID"),
+    (re.compile(r"(?<=/#)\d+"), "INODE"),
     (re.compile(r"tv_(sec|nsec|usec)=\d+"), r"tv_\1=N"),
     (
         re.compile(

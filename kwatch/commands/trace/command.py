@@ -6,6 +6,7 @@ The processes are not stopped. If calls come faster than they can be shown, the 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from kwatch.commands.call_options import (
     add_call_options,
@@ -38,6 +39,7 @@ examples:
   kwatch trace -- ls                     show the system calls of a command
   kwatch trace --pid 1234 -tt -T         with the time of day and the time spent in each
   kwatch trace -f -Z -o log -- make      write only failed calls of all processes to a file
+  kwatch trace -y --pid 1234             with the path of each open file
   kwatch trace --comm nginx -e trace=%network -s 256
                                          show the network calls of every nginx
 """
@@ -52,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_explain_option(what, "trace")
     add_outcome_options(what)
     what.add_argument("--duration", metavar="SECONDS", help="stop after this time")
-    add_line_options(parser.add_argument_group("lines"))
+    lines = parser.add_argument_group("lines")
+    add_line_options(lines)
+    add_descriptor_option(lines)
     add_output_options(parser.add_argument_group("output"))
 
 
@@ -93,6 +97,17 @@ def add_line_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_descriptor_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-y",
+        dest="descriptors",
+        action="count",
+        default=0,
+        help="show what descriptors refer to, as in read(3</etc/passwd>, ...); -yy also the "
+        "addresses of sockets and the numbers of devices",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     signals = Signals()  # first, so that no signal can leave anything behind
     stdio.obey(signals)
@@ -109,22 +124,22 @@ def run(arguments: argparse.Namespace) -> int:
 def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOptions]:
     """Raises UsageError."""
     strings = strings_from(arguments)
-    expression = filter_from(arguments)
+    expression, names = filter_from(arguments), chosen_names(arguments)
     traced = TraceOptions(
         **targets_from(arguments)._asdict(),
         heap=False,
         heap_stacks=False,
         record=True,
-        filter_code=kernel_code_of(expression),
+        filter_code="" if arguments.descriptors else kernel_code_of(expression),
         content=max(strings, 1),  # with none, buffers would be shown as addresses
-        trace=chosen_names(arguments),
+        trace=_with_followed(names) if arguments.descriptors else names,
         buffer=buffer_from(arguments),
     )
     duration = arguments.duration
     output = output_options_from(
         arguments, parse_seconds(duration) if duration is not None else None
     )
-    return traced, output
+    return traced, replace(output, descriptors=min(arguments.descriptors, 2), names=names)
 
 
 def output_options_from(
@@ -143,6 +158,13 @@ def output_options_from(
         duration_s=duration_s,
         filter=filter_from(arguments),
     )
+
+
+def _with_followed(names: frozenset[str] | None) -> frozenset[str] | None:
+    """With the calls that tell what a descriptor refers to."""
+    from kwatch.descriptors.descriptors import FOLLOWED
+
+    return None if names is None else names | FOLLOWED
 
 
 def strings_from(arguments: argparse.Namespace) -> int:

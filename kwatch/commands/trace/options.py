@@ -10,12 +10,18 @@ from kwatch.syscalls.filter.expression import Expression
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """`strings`: bytes of each string. `clock`: 0 to 3, how often -t was given."""
+    """`strings`: bytes of each string. `clock`: 0 to 3, how often -t was given.
+
+    `descriptors`: 0 to 2, how often -y was given; more calls are traced for it than are shown,
+    `names`, None for all.
+    """
 
     strings: int = 32
     clock: int = 0
     relative: bool = False
     spent: bool = False
+    descriptors: int = 0
+    names: frozenset[str] | None = None
     failed_only: bool = False
     successful_only: bool = False
     json: bool = False

@@ -15,6 +15,7 @@ from kwatch.errors import NO_ROOM, KwatchError
 from kwatch.model.traced_call import TracedCall
 from kwatch.sinks.trace_json import TraceJson
 from kwatch.sinks.trace_lines import LineStyle, TraceLines
+from kwatch.syscalls.decode.style import Descriptors
 from kwatch.system import stdio
 
 
@@ -33,11 +34,16 @@ class TraceOutput:
     passes through.
     """
 
-    def __init__(self, options: OutputOptions, several: bool) -> None:
-        """`several`: there may be more than one thread, so that lines in a file name theirs."""
+    def __init__(
+        self, options: OutputOptions, several: bool, descriptors: Descriptors | None = None
+    ) -> None:
+        """`several`: there may be more than one thread, so that lines in a file name theirs.
+
+        `descriptors`: -y.
+        """
         self._name = options.output or "standard output"
         self._stream = self._open(options.output)
-        self._sink = self._make_sink(options, several)
+        self._sink = self._make_sink(options, several, descriptors)
 
     def _open(self, path: str | None) -> TextIO:
         if path is None:
@@ -50,9 +56,11 @@ class TraceOutput:
             ) from error
         return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
 
-    def _make_sink(self, options: OutputOptions, several: bool) -> CallSink:
+    def _make_sink(
+        self, options: OutputOptions, several: bool, descriptors: Descriptors | None
+    ) -> CallSink:
         if options.json:
-            return TraceJson(self._stream, options.strings)
+            return TraceJson(self._stream, options.strings, descriptors)
         style = LineStyle(
             strings=options.strings,
             clock=options.clock,
@@ -61,7 +69,7 @@ class TraceOutput:
             pids=several and options.output is not None,
             color=self._stream.isatty() and "NO_COLOR" not in os.environ,
         )
-        return TraceLines(self._stream, style)
+        return TraceLines(self._stream, style, descriptors)
 
     def write(self, calls: Iterable[TracedCall]) -> None:
         self._translated(lambda: self._sink.write(calls))

@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, closing
 
 from kwatch.commands.trace.calls import CallStream
+from kwatch.commands.trace.descriptors import FollowedDescriptors
 from kwatch.commands.trace.filtering import CallFilter, wanted
 from kwatch.commands.trace.losses import LossNotices
 from kwatch.commands.trace.options import OutputOptions
@@ -39,12 +40,13 @@ class Trace:
         self._traced = traced
         self._filter = CallFilter(output.filter) if output.filter is not None else None
         self._options = output
+        self._descriptors = FollowedDescriptors(output) if output.descriptors else None
         with ExitStack() as stack:
             stack.callback(loader.close)
             several = (
                 traced.follow or traced.system_wide or len(traced.pids) > 1 or bool(traced.comms)
             )
-            self._output = stack.enter_context(closing(TraceOutput(output, several)))
+            self._output = stack.enter_context(closing(self._make_output(several)))
             self._calls = CallStream(self._areas)
             self._live = stack.enter_context(
                 closing(
@@ -53,6 +55,8 @@ class Trace:
             )
             self._losses = LossNotices(self._live.tracer.losses, _say)
             self._live.attach()
+            if self._descriptors is not None:
+                self._descriptors.begin(traced, self._live.session.process_table)
             self._opened = stack.pop_all()
         self._loop = EventLoop(self._live, signals, _say, output.duration_s)
 
@@ -68,6 +72,10 @@ class Trace:
                     raise
                 return self._loop.see_out(error, self._opened.close)
 
+    def _make_output(self, several: bool) -> TraceOutput:
+        texts = self._descriptors.texts if self._descriptors is not None else None
+        return TraceOutput(self._options, several, texts)
+
     def _tick(self) -> float:
         self._show(self._live.tracer.stream.delivered_ns - _WRITTEN_NS)
         self._losses.tell_new()
@@ -75,6 +83,8 @@ class Trace:
 
     def _show(self, before_ns: float = math.inf) -> None:
         calls = self._calls.calls(self._calls.take(before_ns))
+        if self._descriptors is not None:
+            calls = self._descriptors.follow(calls)
         if self._filter is not None:
             calls = self._filter.chosen(calls)
         self._output.write(wanted(calls, self._options))
@@ -102,6 +112,8 @@ class Trace:
 
     def _ended(self, process: Process) -> None:
         self._losses.keep(process.pid)
+        if self._descriptors is not None:
+            self._descriptors.end(process)
 
     def _areas(self) -> CallAreas:
         areas = self._live.tracer.stream.areas

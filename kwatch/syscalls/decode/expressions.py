@@ -18,7 +18,7 @@ from kwatch.syscalls.decode.pointers import shown_of, value_kinds
 from kwatch.syscalls.decode.sets import Cached, named_set
 from kwatch.syscalls.decode.signals import signal_set_bytes
 from kwatch.syscalls.decode.structs import struct_show
-from kwatch.syscalls.decode.style import Style
+from kwatch.syscalls.decode.style import Descriptors, Style
 from kwatch.syscalls.kinds import NESTED
 from kwatch.syscalls.layouts import layout
 
@@ -50,7 +50,12 @@ def expression(call: Call, argument: Argument, style: Style, space: Namespace) -
         return _nested(call, argument, style, space)
     if kind.is_pointer:
         return _pointer(call, argument, style, space)
-    return _scalar(argument, style, space)
+    plain = style._replace(descriptors=None)
+    return _scalar(argument, plain if call.name in _WITH_NUMBERS else style, space)
+
+
+#: Calls whose descriptors may be closed, as the bounds of a range are.
+_WITH_NUMBERS = frozenset({"close_range"})
 
 
 def _scalar(argument: Argument, style: Style, space: Namespace) -> str:
@@ -59,8 +64,8 @@ def _scalar(argument: Argument, style: Style, space: Namespace) -> str:
         register = f"(a[{argument.word}] & 4294967295 | a[{argument.word + 1}] << 32)"
     bits = 32 if style.abi in NARROW else 64
     mask = (1 << bits) - 1
-    if base in ("fd", "mapfd", "dirfd") and style.descriptor:
-        show = _described(style.descriptor, base)
+    if base in ("fd", "mapfd", "dirfd") and style.descriptors:
+        show = _described(style.descriptors, base)
         return f"{space.name(show)}({register})"
     if base in ("int", "fd", "pid", "tid", "mapfd"):
         return f"((({register} & 4294967295) ^ 2147483648) - 2147483648)"
@@ -78,12 +83,12 @@ def _scalar(argument: Argument, style: Style, space: Namespace) -> str:
     return f"{space.name(known)}[{register}]"
 
 
-def _described(descriptor: Callable[[int], str], base: str) -> Callable[[int], str]:
+def _described(descriptors: Descriptors, base: str) -> Callable[[int], str]:
     def show(value: int) -> str:
         number = scalars.int32(value)
-        if number < 0:
-            return scalars.directory(value) if base == "dirfd" else str(number)
-        return descriptor(number)
+        if number < 0 and (base != "dirfd" or number != scalars.AT_FDCWD):
+            return str(number)
+        return descriptors.argument(number)
 
     return show
 
@@ -178,13 +183,13 @@ def _nested_show(call: Call, argument: Argument, style: Style) -> Callable[..., 
     if base == "mmsghdr":
         word = argument.word + 6
         return lambda data, a, r, d: vectors.messages_text(
-            abi, most, vectors.chunks(data), r if received else None, d[word]
+            style, vectors.chunks(data), r if received else None, d[word]
         )
     return _pointer_and_size(style)
 
 
 def _message(argument: Argument, style: Style) -> Callable[..., str | None]:
-    show = vectors.message_show(style.abi, style.strings)
+    show = vectors.message_show(style)
     received, word = argument.kind.is_written, argument.word
 
     def message(data: bytes, a: Any, r: int, d: Any) -> str | None:

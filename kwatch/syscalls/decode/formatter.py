@@ -22,7 +22,7 @@ from kwatch.syscalls.capture_format import PIECES
 from kwatch.syscalls.decode.expressions import Namespace, expression
 from kwatch.syscalls.decode.labelled import LABELLED
 from kwatch.syscalls.decode.results import MAX_ERRNO, Result, error_texts, result_show
-from kwatch.syscalls.decode.style import Pieces, Style
+from kwatch.syscalls.decode.style import Descriptors, Pieces, Style
 from kwatch.wire.events import Abi
 
 Format = Callable[[Sequence[int], int, Pieces], tuple[str, str]]
@@ -35,11 +35,9 @@ _NEVER_RETURN = frozenset({"exit", "exit_group"})
 class Formatter:
     """Texts of the calls of one ABI."""
 
-    def __init__(
-        self, abi: Abi, strings: int = 32, descriptor: Callable[[int], str] | None = None
-    ) -> None:
-        """`strings` is strace's -s; `descriptor` gives a descriptor with what it refers to."""
-        self._style = Style(abi, strings, descriptor)
+    def __init__(self, abi: Abi, strings: int = 32, descriptors: Descriptors | None = None) -> None:
+        """`strings` is strace's -s, `descriptors` its -y."""
+        self._style = Style(abi, strings, descriptors)
         self._formats: dict[int, Format] = {}
         self._errors = error_texts(abi)
 
@@ -107,9 +105,9 @@ class Formatter:
         return made
 
     def _result_show(self, call: Call) -> Result | None:
-        descriptor = self._style.descriptor
-        if call.result == "fd" and descriptor is not None:
-            return lambda r, a, d: descriptor(r)
+        descriptors = self._style.descriptors
+        if call.result == "fd" and descriptors is not None:
+            return lambda r, a, d: descriptors.result(r)
         return result_show(call.result, self._style.abi)
 
     def _joined(self, call: Call, space: Namespace) -> str:

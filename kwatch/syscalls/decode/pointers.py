@@ -19,7 +19,7 @@ from kwatch.syscalls.decode import (
     times,
 )
 from kwatch.syscalls.decode.sets import Cached
-from kwatch.syscalls.decode.style import Pieces, Show, Style
+from kwatch.syscalls.decode.style import Pieces, Show, Style, descriptor_text
 from kwatch.syscalls.decode.vectors import count_text, words
 from kwatch.syscalls.kinds import INTS, Source, counts_bytes
 from kwatch.syscalls.layouts import layout
@@ -153,7 +153,7 @@ def _bare(shown: str) -> str:
 
 def value_kinds(style: Style) -> dict[str, Callable[..., str]]:
     """Kinds of members that are neither numbers nor sets."""
-    descriptor = style.descriptor or str
+    descriptor = descriptor_text(style)
     return {
         "sigset": lambda v: (
             signals.signal_set_bytes(v) if isinstance(v, bytes) else signals.signal_set(v)
@@ -173,7 +173,7 @@ def value_kinds(style: Style) -> dict[str, Callable[..., str]]:
 
 
 def _int_array(call: Call, argument: Argument, style: Style) -> Show:
-    show = style.descriptor or str
+    show = descriptor_text(style, is_new=argument.kind.is_written)
 
     def array(data: bytes, a: Sequence[int], r: int, d: Pieces) -> str:
         numbers = struct.unpack(f"<{len(data) // 4}i", data[: len(data) // 4 * 4])

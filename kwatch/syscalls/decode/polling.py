@@ -10,7 +10,7 @@ from kwatch.syscalls.calls import Argument, Call
 from kwatch.syscalls.decode import scalars, structs
 from kwatch.syscalls.decode.sets import named_set
 from kwatch.syscalls.decode.structs import MAX_ELEMENTS
-from kwatch.syscalls.decode.style import Show, Style
+from kwatch.syscalls.decode.style import Show, Style, descriptor_text
 from kwatch.syscalls.layouts import layout
 from kwatch.wire.events import Abi
 
@@ -22,16 +22,18 @@ def _listed(parts: list[str]) -> str:
     return f"[{', '.join(shown)}]"
 
 
-def pollfds_show(abi: Abi) -> Callable[[bytes], str]:
+def pollfds_show(style: Style) -> Callable[[bytes], str]:
     """What is asked: `[{fd=3, events=POLLIN}]`."""
-    events = named_set("poll_events", abi)
+    events, descriptor = named_set("poll_events", style.abi), descriptor_text(style)
     assert events is not None
 
     def show(data: bytes) -> str:
         whole = data[: len(data) // _POLLFD.size * _POLLFD.size]
         return _listed(
             [
-                f"{{fd={fd}, events={events[asked & 0xFFFF]}}}" if fd >= 0 else f"{{fd={fd}}}"
+                f"{{fd={descriptor(fd)}, events={events[asked & 0xFFFF]}}}"
+                if fd >= 0
+                else f"{{fd={fd}}}"
                 for fd, asked, _ in _POLLFD.iter_unpack(whole)
             ]
         )
@@ -80,17 +82,18 @@ def descriptors(data: bytes, limit: int) -> list[int]:
     return [fd for fd in range(min(limit, len(data) * 8)) if bits >> fd & 1]
 
 
-def fd_set_text(data: bytes, limit: int) -> str:
-    return f"[{' '.join(map(str, descriptors(data, limit)))}]"
+def fd_set_text(data: bytes, limit: int, show: Callable[[int], str] = str) -> str:
+    return f"[{' '.join(map(show, descriptors(data, limit)))}]"
 
 
 def pollfds_maker(call: Call, argument: Argument, style: Style) -> Show:
-    show = pollfds_show(style.abi)
+    show = pollfds_show(style)
     return lambda data, a, r, d: show(data)
 
 
 def fd_set_maker(call: Call, argument: Argument, style: Style) -> Show:
-    return lambda data, a, r, d: fd_set_text(data, scalars.int32(a[0]))
+    show = descriptor_text(style)
+    return lambda data, a, r, d: fd_set_text(data, scalars.int32(a[0]), show)
 
 
 def epoll_maker(call: Call, argument: Argument, style: Style) -> Show:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 Scalar = Callable[[int], str]
 
 _U32, _U64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
-_AT_FDCWD = -100
+AT_FDCWD = -100
 _RT_FIRST, _RT_LAST = 32, 64
 
 SIGNALS = dict(
@@ -111,7 +111,7 @@ def clock_id(value: int) -> str | None:
 
 def directory(value: int) -> str:
     number = int32(value)
-    return "AT_FDCWD" if number == _AT_FDCWD else str(number)
+    return "AT_FDCWD" if number == AT_FDCWD else str(number)
 
 
 SCALARS: dict[str, Scalar] = {

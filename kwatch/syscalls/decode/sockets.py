@@ -104,7 +104,7 @@ _BY_FAMILY: dict[int, Callable[[bytes], str]] = {
 }
 
 
-def control_show(abi: Abi) -> Callable[[bytes], str]:
+def control_show(abi: Abi, descriptor: Callable[[int], str] = str) -> Callable[[bytes], str]:
     """Control data: `[{cmsg_len=20, cmsg_level=SOL_SOCKET, cmsg_type=SCM_RIGHTS, ...}]`."""
     found, levels = layout("cmsghdr", abi), named_set("sockopt_level", abi)
     types = named_set("cmsg_socket", abi)
@@ -120,7 +120,7 @@ def control_show(abi: Abi) -> Callable[[bytes], str]:
             named = types[kind] if level == _SOL_SOCKET else f"{kind:#x}"
             body = data[at + found.size : at + length]
             head = f"cmsg_len={length}, cmsg_level={levels[level]}, cmsg_type={named}"
-            shown = _control_body(level, kind, body)
+            shown = _control_body(level, kind, body, descriptor)
             parts.append("{" + (f"{head}, cmsg_data={shown}" if shown else head) + "}")
             if length < found.size:
                 break
@@ -130,10 +130,10 @@ def control_show(abi: Abi) -> Callable[[bytes], str]:
     return show
 
 
-def _control_body(level: int, kind: int, body: bytes) -> str:
+def _control_body(level: int, kind: int, body: bytes, descriptor: Callable[[int], str]) -> str:
     if level == _SOL_SOCKET and kind == _SCM_RIGHTS:
         count = len(body) // 4
-        return f"[{', '.join(map(str, struct.unpack_from(f'<{count}i', body)))}]"
+        return f"[{', '.join(map(descriptor, struct.unpack_from(f'<{count}i', body)))}]"
     if level == _SOL_SOCKET and kind == _SCM_CREDENTIALS and len(body) >= 12:
         pid, uid, gid = struct.unpack_from("<iII", body)
         return f"{{pid={pid}, uid={uid}, gid={gid}}}"

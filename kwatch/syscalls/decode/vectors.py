@@ -13,6 +13,7 @@ from kwatch.syscalls.calls import NARROW
 from kwatch.syscalls.decode import sockets, text
 from kwatch.syscalls.decode.sets import named_set
 from kwatch.syscalls.decode.structs import MAX_ELEMENTS, address
+from kwatch.syscalls.decode.style import Style, descriptor_text
 from kwatch.syscalls.layouts import layout
 from kwatch.wire.events import Abi
 
@@ -100,13 +101,17 @@ def iovec_show(abi: Abi, most: int) -> Callable[[list[Chunk], int | None], str |
 
 
 def message_show(
-    abi: Abi, most: int
+    style: Style,
 ) -> Callable[[bytes, Iterator[Chunk], int | None, bytes | None], str]:
     """A message header in the first bytes, what it points to, and the header before the call."""
+    abi, most = style.abi, style.strings
     found, flags = layout("msghdr", abi), named_set("msg_flags", abi)
     if found is None or flags is None:
         raise KeyError("the table lacks msghdr")
-    name_show, control = sockets.address_show(abi), sockets.control_show(abi)
+    name_show, control = (
+        sockets.address_show(abi),
+        sockets.control_show(abi, descriptor_text(style)),
+    )
     pair = 2 * found.member("msg_iov").size
 
     def show(data: bytes, rest: Iterator[Chunk], total: int | None, before: bytes | None) -> str:
@@ -138,16 +143,16 @@ def message_show(
 
 
 def messages_text(
-    abi: Abi, most: int, found: list[Chunk], count: int | None, after: bytes | None
+    style: Style, found: list[Chunk], count: int | None, after: bytes | None
 ) -> str | None:
     """The array of sendmmsg and recvmmsg, of which `count` messages were received (None: sent).
 
     `after` are the headers behind the call, with how much was sent.
     """
-    shape = layout("mmsghdr", abi)
+    shape = layout("mmsghdr", style.abi)
     if shape is None or not found or found[0] is None:
         return None
-    show, rest, parts = message_show(abi, most), iter(found[1:]), []
+    show, rest, parts = message_show(style), iter(found[1:]), []
     number = len(found[0]) // shape.size
     for i in range(number if count is None else min(number, count)):
         header = found[0][i * shape.size : (i + 1) * shape.size]

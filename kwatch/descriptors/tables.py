@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The descriptors of all processes, and the changes that a call makes."""
+
+from __future__ import annotations
+
+from kwatch.descriptors.file import AT_FDCWD, CLOSED, File, Paths, Table
+from kwatch.descriptors.source import Source
+from kwatch.model.traced_call import TracedCall
+
+
+class Tables:
+    """`current`: the table of the process whose call is applied.
+
+    `before`: what the descriptors that the call opens referred to before; None if that is unknown.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.paths = Paths()
+        self.by_pid: dict[int, Table] = {}
+        self._by_first_call: set[int] = set()  # their forks have not returned
+        self.current = Table()
+        self.before: dict[int, File | None] = {}
+
+    def enter(self, pid: int) -> None:
+        """Begins a call of a process."""
+        found = self.by_pid.get(pid)
+        self.current = found if found is not None else self._new(pid)
+        if self.before:
+            self.before = {}
+
+    def _new(self, pid: int) -> Table:
+        """Of a process without a table: a copy of its parent's, whose fork has not returned."""
+        parent = self.by_pid.get(self.source.parent(pid) or 0)
+        if parent is not None:
+            self._by_first_call.add(pid)
+        made = self.by_pid[pid] = parent.copy() if parent is not None else Table()
+        return made
+
+    def open(self, fd: int, file: File | None, is_kept: bool) -> None:
+        """None: it is open, but what it refers to is unknown."""
+        self.before[fd] = self.current.files.get(fd)
+        if file is None:
+            self.current.files.pop(fd, None)
+        else:
+            self.current.files[fd] = file
+        self.keep(fd, is_kept)
+
+    def stay(self, fd: int) -> None:
+        """The call returns a descriptor that it has not changed."""
+        self.before[fd] = self.current.files.get(fd)
+
+    def keep(self, fd: int, is_kept: bool) -> None:
+        if is_kept:
+            self.current.kept.add(fd)
+        else:
+            self.current.kept.discard(fd)
+
+    def close(self, fd: int) -> None:
+        self.current.files[fd] = CLOSED
+        self.current.kept.discard(fd)
+
+    def fork(self, child: int, shares: bool) -> None:
+        """`shares`: both have one table from now on."""
+        if shares:
+            self.by_pid[child] = self.current
+        elif child not in self._by_first_call:
+            self.by_pid[child] = self.current.copy()
+        self._by_first_call.discard(child)
+
+    def replace(self, pid: int, table: Table) -> None:
+        """The process no longer shares its table."""
+        self.by_pid[pid] = table
+
+    def end(self, pid: int) -> None:
+        self.by_pid.pop(pid, None)
+
+    def path_of(
+        self, call: TracedCall, directory: int, path: str, follow: bool = True
+    ) -> str | None:
+        """Without symbolic links, the last one only if `follow`; None if it is unknown."""
+        base = ""
+        if not path.startswith("/"):
+            base = self._text(call, directory) or ""
+            if not path or not base.startswith("/"):
+                return base or None
+        return self.source.resolved(call.pid, base, path, follow)
+
+    def _text(self, call: TracedCall, fd: int) -> str | None:
+        file = self.current.files.get(fd)
+        if file is None:
+            return self.source.descriptor(call.pid, fd, call.time_ns)
+        return file.text
+
+    def change_directory(self, file: File | None) -> None:
+        if file is None:
+            self.current.files.pop(AT_FDCWD, None)
+        else:
+            self.current.files[AT_FDCWD] = file
