@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kwatch.model.frame import Ending, Frame
+from kwatch.model.frame_roles import is_outermost
+from kwatch.model.traced_call import TracedCall
+
+#: The frames of a call's stack; none for what is not a call.
+StackOf = Callable[[TracedCall], Sequence[str]]
 
 #: Endings of stacks that have all of their frames.
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED, Ending.FRAME_POINTERS)
@@ -19,9 +24,9 @@ def frame_text(frame: Frame) -> str:
     return f"{name}{module}{line}"
 
 
-def stack_text(frames: Sequence[str], ending: str) -> str:
-    """Lines below that of a call. `ending`: the value of an Ending."""
-    lines = [f" > {frame}\n" for frame in frames]
-    if ending not in _WHOLE:
-        lines.append(f" > [{'cut' if frames else 'no stack'}: {ending}]\n")
-    return "".join(lines)
+def stack_texts(frames: Sequence[str], ending: str) -> list[str]:
+    """The frames, and why there are no more if some are missing. `ending`: that of the stack."""
+    is_whole = ending in _WHOLE or (frames and is_outermost(frames[-1].partition("+")[0]))
+    if is_whole:
+        return list(frames)
+    return [*frames, f"[{'cut' if frames else 'no stack'}: {ending}]"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.sinks.frame_text import StackOf
 from kwatch.syscalls.decode.formatter import Formatter
 from kwatch.syscalls.decode.sets import named_set
 from kwatch.syscalls.decode.style import Descriptors
@@ -28,9 +29,14 @@ class TraceJson:
     """The caller opens and closes the stream, and gets its errors (`OSError`)."""
 
     def __init__(
-        self, stream: TextIO, strings: int, descriptors: Descriptors | None = None
+        self,
+        stream: TextIO,
+        strings: int,
+        descriptors: Descriptors | None = None,
+        stack_of: StackOf | None = None,
     ) -> None:
-        """`strings`: bytes of each string, strace's -s. `descriptors`: as in TraceLines."""
+        """`strings`: bytes of each string, strace's -s. The others are as in TraceLines."""
+        self._stack_of = stack_of
         self._stream = stream
         self._part = _PART if descriptors is None else _PART_OR_FILE
         self._formatters = {abi: Formatter(abi, strings, descriptors) for abi in Abi}
@@ -74,6 +80,7 @@ class TraceJson:
             **{f"arg{i}": word for i, word in enumerate(words)},
             "ip": call.ip,
             "content_lost": call.is_cut,
+            **({"stack": list(self._stack_of(call))} if self._stack_of is not None else {}),
         }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.sinks.frame_text import StackOf
 from kwatch.sinks.signal_text import signal_line, signal_name
 from kwatch.syscalls.decode.formatter import Formatter
 from kwatch.syscalls.decode.style import Descriptors
@@ -41,9 +42,17 @@ class TraceLines:
     """The caller opens and closes the stream, and gets its errors (`OSError`)."""
 
     def __init__(
-        self, stream: TextIO, style: LineStyle, descriptors: Descriptors | None = None
+        self,
+        stream: TextIO,
+        style: LineStyle,
+        descriptors: Descriptors | None = None,
+        stack_of: StackOf | None = None,
     ) -> None:
-        """`descriptors`: -y. It tells of the call that was taken last from `write`'s."""
+        """`descriptors`: -y. It tells of the call that was taken last from `write`'s.
+
+        `stack_of`: -k.
+        """
+        self._stack_of = stack_of
         self._stream = stream
         self._style = style
         self._texts = {int(abi): Formatter(abi, style.strings, descriptors).text for abi in Abi}
@@ -69,7 +78,10 @@ class TraceLines:
         if call.moment is Moment.ENDED:
             self._threads.discard(call.tid)
             return f"{head}{_end(call.result)}\n"
-        return self._call(head, call)
+        text = self._call(head, call)
+        if self._stack_of is not None:
+            text += "".join(f" > {frame}\n" for frame in self._stack_of(call))
+        return text
 
     def _call(self, head: str, call: TracedCall) -> str:
         is_over = call.moment is Moment.RETURNED

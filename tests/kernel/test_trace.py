@@ -14,6 +14,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 
+from harness.target import answers
 from strace_compare.compare import compare
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -185,6 +186,16 @@ def test_as_much_of_a_buffer_as_the_user_asks_for(start, run_kwatch, option, exp
     target.end()
     (line,) = [line for line in kwatch.finish().stdout if line.startswith("pwrite64")]
     assert f", {expected}, 100, 0)" in line
+
+
+def test_call_stacks(run_kwatch, program):
+    command = ["trace", "-k", "-e", "trace=access", "--", program("requests"), "now"]
+    lines = run_kwatch(*command).finish().stdout
+    stacks = "\n".join(line for line in lines if line.startswith(("access", " >")))
+    found = re.findall(
+        r'^access\("/requests/.*\n > access\+.*\n > handle\+.*\n > main\+', stacks, re.M
+    )
+    assert len(found) == answers(lines)["requests"]
 
 
 @pytest.mark.parametrize(("option", "kept"), [("-Z", {"ENOENT"}), ("-z", set())])

@@ -62,7 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
         calls = _named(calls, names)
     if options.filter is not None:
         calls = CallFilter(options.filter).chosen(calls)
-    with closing(TraceOutput(options, several=True)) as output:
+    stack_of = None
+    if options.stacks:
+        from kwatch.recording.stack_texts import RecordedStacks
+
+        stack_of = RecordedStacks(recording).frames
+    with closing(TraceOutput(options, several=True, stack_of=stack_of)) as output:
         output.write(wanted(calls, options))
     for line in notes(recording):
         stdio.say(line)

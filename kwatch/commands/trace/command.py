@@ -93,6 +93,9 @@ def add_line_options(group: argparse._ArgumentGroup) -> None:
         help="begin each line with the time since the call of the line before",
     )
     group.add_argument(
+        "-k", "--stack-trace", action="store_true", help="show the call stack of each call"
+    )
+    group.add_argument(
         "-T", "--syscall-times", action="store_true", help="show the time spent in each call"
     )
 
@@ -132,6 +135,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOpt
         record=True,
         filter_code="" if arguments.descriptors else kernel_code_of(expression),
         content=max(strings, 1),  # with none, buffers would be shown as addresses
+        call_stacks=arguments.stack_trace,
         trace=_with_followed(names) if arguments.descriptors else names,
         buffer=buffer_from(arguments),
     )
@@ -151,6 +155,7 @@ def output_options_from(
         clock=min(arguments.clock, 3),
         relative=arguments.relative_timestamps,
         spent=arguments.syscall_times,
+        stacks=arguments.stack_trace,
         failed_only=arguments.failed_only,
         successful_only=arguments.successful_only,
         json=arguments.json,

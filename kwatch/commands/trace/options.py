@@ -22,6 +22,7 @@ class OutputOptions:
     spent: bool = False
     descriptors: int = 0
     names: frozenset[str] | None = None
+    stacks: bool = False
     failed_only: bool = False
     successful_only: bool = False
     json: bool = False

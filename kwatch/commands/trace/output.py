@@ -13,6 +13,7 @@ from typing import Protocol, TextIO
 from kwatch.commands.trace.options import OutputOptions
 from kwatch.errors import NO_ROOM, KwatchError
 from kwatch.model.traced_call import TracedCall
+from kwatch.sinks.frame_text import StackOf
 from kwatch.sinks.trace_json import TraceJson
 from kwatch.sinks.trace_lines import LineStyle, TraceLines
 from kwatch.syscalls.decode.style import Descriptors
@@ -35,15 +36,21 @@ class TraceOutput:
     """
 
     def __init__(
-        self, options: OutputOptions, several: bool, descriptors: Descriptors | None = None
+        self,
+        options: OutputOptions,
+        several: bool,
+        descriptors: Descriptors | None = None,
+        stack_of: StackOf | None = None,
     ) -> None:
         """`several`: there may be more than one thread, so that lines in a file name theirs.
 
-        `descriptors`: -y.
+        `descriptors`: -y. `stack_of`: -k.
         """
         self._name = options.output or "standard output"
         self._stream = self._open(options.output)
-        self._sink = self._make_sink(options, several, descriptors)
+        self._descriptors = descriptors
+        self._stack_of = stack_of
+        self._sink = self._make_sink(options, several)
 
     def _open(self, path: str | None) -> TextIO:
         if path is None:
@@ -56,11 +63,10 @@ class TraceOutput:
             ) from error
         return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
 
-    def _make_sink(
-        self, options: OutputOptions, several: bool, descriptors: Descriptors | None
-    ) -> CallSink:
+    def _make_sink(self, options: OutputOptions, several: bool) -> CallSink:
+        more = self._descriptors, self._stack_of
         if options.json:
-            return TraceJson(self._stream, options.strings, descriptors)
+            return TraceJson(self._stream, options.strings, *more)
         style = LineStyle(
             strings=options.strings,
             clock=options.clock,
@@ -69,7 +75,7 @@ class TraceOutput:
             pids=several and options.output is not None,
             color=self._stream.isatty() and "NO_COLOR" not in os.environ,
         )
-        return TraceLines(self._stream, style, descriptors)
+        return TraceLines(self._stream, style, *more)
 
     def write(self, calls: Iterable[TracedCall]) -> None:
         self._translated(lambda: self._sink.write(calls))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 from kwatch.commands.trace.calls import CallStream
@@ -13,14 +14,17 @@ from kwatch.commands.trace.filtering import CallFilter, wanted
 from kwatch.commands.trace.losses import LossNotices
 from kwatch.commands.trace.options import OutputOptions
 from kwatch.commands.trace.output import TraceOutput
+from kwatch.commands.trace.stacks import CallStackTexts
 from kwatch.commands.watch.messages import attached_line, nothing_traced_line, untraced_line
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model.options import TraceOptions
+from kwatch.model.traced_call import TracedCall
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
 from kwatch.rings.call_areas import CallAreas
 from kwatch.session.event_loop import EventLoop
 from kwatch.session.live import LiveSession
+from kwatch.session.observer import Observer
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import printable
@@ -40,18 +44,20 @@ class Trace:
         self._traced = traced
         self._filter = CallFilter(output.filter) if output.filter is not None else None
         self._options = output
+        self._signals = signals
         self._descriptors = FollowedDescriptors(output) if output.descriptors else None
         with ExitStack() as stack:
             stack.callback(loader.close)
             several = (
                 traced.follow or traced.system_wide or len(traced.pids) > 1 or bool(traced.comms)
             )
+            self._stacks = CallStackTexts() if output.stacks else None
             self._output = stack.enter_context(closing(self._make_output(several)))
             self._calls = CallStream(self._areas)
+            observers: list[Observer] = [self._calls]
+            observers += [self._stacks] if self._stacks is not None else []
             self._live = stack.enter_context(
-                closing(
-                    LiveSession(traced, loader, signals, _say, self._ended, observers=[self._calls])
-                )
+                closing(LiveSession(traced, loader, signals, _say, self._ended, observers))
             )
             self._losses = LossNotices(self._live.tracer.losses, _say)
             self._live.attach()
@@ -74,7 +80,8 @@ class Trace:
 
     def _make_output(self, several: bool) -> TraceOutput:
         texts = self._descriptors.texts if self._descriptors is not None else None
-        return TraceOutput(self._options, several, texts)
+        stack_of = self._stacks.frames if self._stacks is not None else None
+        return TraceOutput(self._options, several, texts, stack_of)
 
     def _tick(self) -> float:
         self._show(self._live.tracer.stream.delivered_ns - _WRITTEN_NS)
@@ -87,7 +94,17 @@ class Trace:
             calls = self._descriptors.follow(calls)
         if self._filter is not None:
             calls = self._filter.chosen(calls)
+        if self._stacks is not None:
+            calls = iter(self._with_names(self._stacks, list(wanted(calls, self._options))))
         self._output.write(wanted(calls, self._options))
+
+    def _with_names(
+        self, stacks: CallStackTexts, calls: Sequence[TracedCall]
+    ) -> Sequence[TracedCall]:
+        thread = self._live.session.symbolizer_thread
+        assert thread is not None  # there is one whenever events have stacks
+        stacks.name(calls, thread, self._signals.check)
+        return calls
 
     def _finish(self) -> int:
         has_patience = self._loop.patience("reading the remaining events")

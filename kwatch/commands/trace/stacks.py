@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from kwatch.model.frame import Ending
 from kwatch.model.traced_call import TracedCall
 from kwatch.processes.process import Process
-from kwatch.sinks.frame_text import frame_text, stack_text
+from kwatch.sinks.frame_text import frame_text, stack_texts
 from kwatch.stacks.lookup import WITHOUT_STACK
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
@@ -28,8 +28,8 @@ class CallStackTexts:
 
     def __init__(self) -> None:
         self._unnamed: dict[_Key, Stack] = {}
-        self._texts: Lru[_Key, str] = Lru(_MAX_TEXTS)
-        self._by_identity: Lru[int, str] = Lru(_MAX_TEXTS)  # a child has its parent's stacks
+        self._texts: Lru[_Key, list[str]] = Lru(_MAX_TEXTS)
+        self._by_identity: Lru[int, list[str]] = Lru(_MAX_TEXTS)  # a child has its parent's stacks
 
     def on_batch(self, source: str, batch: Batch) -> None:
         """Takes no events."""
@@ -50,7 +50,7 @@ class CallStackTexts:
         def job(symbolizer: Symbolizer) -> None:
             named = symbolizer.frames(list(wanted.values()))
             for (key, stack), frames in zip(wanted.items(), named, strict=True):
-                text = stack_text([frame_text(frame) for frame in frames], stack.ending)
+                text = stack_texts([frame_text(frame) for frame in frames], stack.ending)
                 self._texts.put(key, text)
                 self._by_identity.put(key[1], text)
             done.set()
@@ -60,9 +60,9 @@ class CallStackTexts:
             thread.check()
             check()
 
-    def text(self, call: TracedCall) -> str:
-        """Lines, each with its newline."""
+    def frames(self, call: TracedCall) -> list[str]:
+        """From the innermost on; the last one may say what is missing."""
         if call.stack < STACK_IDS:
-            return stack_text([], WITHOUT_STACK[NoCallStack(call.stack)])
+            return stack_texts([], WITHOUT_STACK[NoCallStack(call.stack)])
         found = self._texts.get((call.pid, call.stack)) or self._by_identity.get(call.stack)
-        return found or stack_text([], Ending.LOST)
+        return found or stack_texts([], Ending.LOST)
