@@ -8,14 +8,16 @@ BPF_PROG_ARRAY(unwind_call_programs, 1);
 int unwind_call(struct enter_context *ctx)
 {
 	struct slot *slot = find_slot(stack_at_call(ctx));
-	struct call_in_progress *call = slot ? &slot->call : NULL;
-	struct unwinding *u = call ? claimed_scratch(call->scratch) : NULL;
+	struct unwinding *u;
 
+	if (!slot)
+		return 0;
+	u = claimed_scratch(slot->call.scratch);
 	if (!u)
 		return 0;
 	if (!follow_stack(u))
 		unwind_call_programs.call(ctx, 0);
-	call->stack = end_stack(ctx, u);
+	slot->call.stack = end_stack(ctx, u);
 	release(u);
 	enter_call(ctx, slot);
 	return 0;
