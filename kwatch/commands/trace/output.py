@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Protocol, TextIO
 
+from kwatch.commands.trace.errors import ErrorOutput
 from kwatch.commands.trace.options import OutputOptions
 from kwatch.errors import NO_ROOM, KwatchError
 from kwatch.model.traced_call import TracedCall
@@ -59,6 +60,8 @@ class TraceOutput:
     def _make_sink(
         self, options: OutputOptions, several: bool, descriptors: Descriptors | None
     ) -> CallSink:
+        if options.errors:
+            return ErrorOutput(self._stream, options.json)
         if options.json:
             return TraceJson(self._stream, options.strings, descriptors)
         style = LineStyle(
