@@ -34,12 +34,14 @@ class LiveSource:
         self._parent = parent
         self._opened: dict[tuple[int, int], int] = {}
         self._sockets = LiveSockets()
+        self._root: tuple[int, _Root] | None = None
         self._may_wait: bool | None = None
 
     def foresee(self, calls: Sequence[TracedCall]) -> None:
         """Notes what the calls open that are shown next, all until now."""
         self._sockets.forget()
         self._may_wait = None
+        self._leave_root()
         self._opened = {
             (call.pid, fd): call.time_ns + (call.duration_ns or 0)
             for call in calls
@@ -59,15 +61,27 @@ class LiveSource:
         whole = joined_as_seen_by(pid, directory, path)
         if whole is None:
             return None
-        with _Root(pid, self._can_wait) as root:
-            found = root.resolve(whole, follow)
-            if found is not None:
-                return found
-            above, _, name = whole.rstrip("/").rpartition("/")
-            if name in ("", ".", ".."):
-                return joined("", whole)
-            base = root.resolve(above, True) if above else _ROOT
+        root = self._root_of(pid)
+        found = root.resolve(whole, follow)
+        if found is not None:
+            return found
+        above, _, name = whole.rstrip("/").rpartition("/")
+        if name in ("", ".", ".."):
+            return joined("", whole)
+        base = root.resolve(above, True) if above else _ROOT
         return joined(base or above or _ROOT, name)
+
+    def _root_of(self, pid: int) -> _Root:
+        """Opened once for calls of one process that follow each other."""
+        if self._root is None or self._root[0] != pid:
+            self._leave_root()
+            self._root = pid, _Root(pid, self._can_wait)
+        return self._root[1]
+
+    def _leave_root(self) -> None:
+        if self._root is not None:
+            self._root[1].close()
+            self._root = None
 
     def _can_wait(self) -> bool:
         """Whether every file system answers at once."""
@@ -127,10 +141,7 @@ class _Root:
         except OSError:
             self._fd = os.open(_ROOT, os.O_PATH | os.O_CLOEXEC)
 
-    def __enter__(self) -> _Root:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         os.close(self._fd)
 
     def resolve(self, path: str, follow: bool) -> str | None:

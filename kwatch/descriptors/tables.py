@@ -84,6 +84,8 @@ class Tables:
             base = self._text(call, directory) or ""
             if not path or not base.startswith("/"):
                 return base or None
+            if not follow and "/" not in path and path not in (".", ".."):
+                return f"{base.rstrip('/')}/{path}"
         return self.source.resolved(call.pid, base, path, follow)
 
     def _text(self, call: TracedCall, fd: int) -> str | None:

@@ -20,6 +20,7 @@ from kwatch.recording.schema import ARGUMENTS, EXITS, SIGNALS, SYSCALLS
 from kwatch.recording.texts import ByNumber, ColumnTexts
 from kwatch.syscalls import calls, names
 from kwatch.syscalls.decode.sets import named_set
+from kwatch.syscalls.first_arguments import first_words
 from kwatch.wire.batches import chosen
 from kwatch.wire.events import Abi, Batch, EventType
 from kwatch.wire.maps import CALL_NUMBERS
@@ -203,13 +204,8 @@ def _words() -> npt.NDArray[np.uint8]:
 @functools.cache
 def _path_words() -> npt.NDArray[np.uint8]:
     """The register of the first path, NO_PATH without one."""
-    return np.array([_path_word(abi, nr) for abi in Abi for nr in range(CALL_NUMBERS)], np.uint8)
-
-
-def _path_word(abi: Abi, nr: int) -> int:
-    call = calls.call(abi, nr)
-    arguments = call.arguments if call is not None else ()
-    return next((each.word for each in arguments if each.kind.base == "path"), NO_PATH)
+    found = [first_words(abi, nr)[1] for abi in Abi for nr in range(CALL_NUMBERS)]
+    return np.array([NO_PATH if word is None else word for word in found], np.uint8)
 
 
 @functools.cache

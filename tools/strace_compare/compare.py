@@ -107,7 +107,7 @@ def normal(line: str) -> str:
 
 
 _VARYING = [
-    (re.compile(r"(?<=\[)\d+(?:->\d+)?(?=[],])(?=[^<]*>)|(?<=<pid:)\d+"), "INODE"),
+    (re.compile(r"(?<=\[)\d+(?=(?:->\d+)?[],][^<]*>)|(?<=->)\d+(?=[],])|(?<=<pid:)\d+"), "INODE"),
     (re.compile(r"(?<=[\d\]]:)\d{4,5}(?=->|\]>)|(?<=htons\()\d{5}(?=\))"), "PORT"),
     (re.compile(r"(?<=ROUTE:)\d+"), "PID"),
     (re.compile(r"(?<=/#)\d+"), "INODE"),

@@ -40,6 +40,7 @@ examples:
   kwatch trace --pid 1234 -tt -T         with the time of day and the time spent in each
   kwatch trace -f -Z -o log -- make      write only failed calls of all processes to a file
   kwatch trace -y --pid 1234             with the path of each open file
+  kwatch trace --errors --pid 1234       which calls fail, how often, and on which files
   kwatch trace --comm nginx -e trace=%network -s 256
                                          show the network calls of every nginx
 """
@@ -67,6 +68,12 @@ def add_outcome_options(group: argparse._ArgumentGroup) -> None:
     )
     outcome.add_argument(
         "-Z", "--failed-only", action="store_true", help="show only calls that fail"
+    )
+    outcome.add_argument(
+        "--errors",
+        action="store_true",
+        help="at the end, count the calls that failed by call, error and path, and by thread, "
+        "instead of a line for each call",
     )
 
 
@@ -127,13 +134,15 @@ def run(arguments: argparse.Namespace) -> int:
 def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOptions]:
     """Raises UsageError."""
     strings = strings_from(arguments)
-    expression, names = filter_from(arguments), chosen_names(arguments)
+    names = chosen_names(arguments)
+    if arguments.errors and arguments.descriptors:
+        raise UsageError("--errors shows no descriptors", "leave out -y or --errors")
     traced = TraceOptions(
         **targets_from(arguments)._asdict(),
         heap=False,
         heap_stacks=False,
         record=True,
-        filter_code="" if arguments.descriptors else kernel_code_of(expression),
+        filter_code="" if arguments.descriptors else _kernel_code(arguments),
         content=max(strings, 1),  # with none, buffers would be shown as addresses
         call_stacks=arguments.stack_trace,
         trace=_with_followed(names) if arguments.descriptors else names,
@@ -156,13 +165,26 @@ def output_options_from(
         relative=arguments.relative_timestamps,
         spent=arguments.syscall_times,
         stacks=arguments.stack_trace,
-        failed_only=arguments.failed_only,
+        errors=arguments.errors,
+        failed_only=arguments.failed_only or arguments.errors,
         successful_only=arguments.successful_only,
         json=arguments.json,
         output=output_from(arguments),
         duration_s=duration_s,
         filter=filter_from(arguments),
     )
+
+
+def _kernel_code(arguments: argparse.Namespace) -> str:
+    """For --errors, the kernel drops calls that succeed. Raises UsageError."""
+    expression = filter_from(arguments)
+    if arguments.errors:
+        from kwatch.syscalls.filter.expression import conjunction
+        from kwatch.syscalls.filter.parser import parse
+
+        failed = parse("error exists")
+        expression = conjunction([expression, failed]) if expression is not None else failed
+    return kernel_code_of(expression)
 
 
 def _with_followed(names: frozenset[str] | None) -> frozenset[str] | None:

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator
 
 from kwatch.commands.trace.options import OutputOptions
 from kwatch.model.traced_call import Moment, TracedCall
-from kwatch.syscalls import calls
 from kwatch.syscalls.filter.call import Call
 from kwatch.syscalls.filter.expression import Expression, comparisons
 from kwatch.syscalls.filter.predicate import predicate
-from kwatch.wire.events import Abi
+from kwatch.syscalls.first_arguments import first_words
 
 _MAX_ERRNO = 4095
 _CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS)
-_PATHS = frozenset({"path"})
 _SIGN, _INT_SIGN = 1 << 63, 1 << 31
 
 
@@ -35,7 +32,7 @@ class CallFilter:
         return call.moment in _CALLS and self._is_true(self._seen(call))
 
     def _seen(self, call: TracedCall) -> Call:
-        fd, path = _words(call.abi, call.nr)
+        fd, path = first_words(call.abi, call.nr)
         arguments = call.arguments
         returned = call.moment is Moment.RETURNED and call.duration_ns is not None
         return Call(
@@ -78,16 +75,6 @@ def signed(words: list[int]) -> tuple[int, int, int, int, int, int]:
     """Registers as signed numbers of 64 bits."""
     a, b, c, d, e, f = ((word + _SIGN) % (2 * _SIGN) - _SIGN for word in words)
     return a, b, c, d, e, f
-
-
-@functools.cache
-def _words(abi: int, nr: int) -> tuple[int | None, int | None]:
-    """The registers of the first descriptor and the first path."""
-    call = calls.call(Abi(abi), nr)
-    found = call.arguments if call is not None else ()
-    fd = call.descriptor if call is not None else None
-    path = next((each.word for each in found if each.kind.base in _PATHS), None)
-    return fd.word if fd is not None else None, path
 
 
 def _text(piece: bytes | None) -> bytes | None:

@@ -12,6 +12,7 @@ from kwatch.syscalls.filter.expression import Expression
 class OutputOptions:
     """`strings`: bytes of each string. `clock`: 0 to 3, how often -t was given.
 
+    `errors`: sum up what fails, instead of lines.
     `descriptors`: 0 to 2, how often -y was given; more calls are traced for it than are shown,
     `names`, None for all.
     """
@@ -20,6 +21,7 @@ class OutputOptions:
     clock: int = 0
     relative: bool = False
     spent: bool = False
+    errors: bool = False
     descriptors: int = 0
     names: frozenset[str] | None = None
     stacks: bool = False

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Protocol, TextIO
 
+from kwatch.commands.trace.errors import ErrorOutput
 from kwatch.commands.trace.options import OutputOptions
 from kwatch.errors import NO_ROOM, KwatchError
 from kwatch.model.traced_call import TracedCall
@@ -64,6 +65,8 @@ class TraceOutput:
         return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
 
     def _make_sink(self, options: OutputOptions, several: bool) -> CallSink:
+        if options.errors:
+            return ErrorOutput(self._stream, options.json)
         more = self._descriptors, self._stack_of
         if options.json:
             return TraceJson(self._stream, options.strings, *more)
