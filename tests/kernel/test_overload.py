@@ -15,7 +15,7 @@ from kwatch.system.priority import READER_NICE
 
 CHILDREN = 6007
 SECONDS = 2
-AFTERWARDS_S = 30  # for the last events and names, on a noisy machine
+AFTERWARDS_S = 90  # for the last events and names, on a busy machine
 MAX_MEMORY = 1 << 30
 
 

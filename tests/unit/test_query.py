@@ -11,7 +11,6 @@ import pytest
 from harness.recordings import AT_FDCWD, as_recorded, call, ended, opened, record, signalled
 
 from kwatch.cli import main
-from kwatch.commands.trace.filtering import _words
 from kwatch.errors import UsageError
 from kwatch.model.traced_call import Moment
 from kwatch.recording.columns import HIDDEN, columns
@@ -20,6 +19,7 @@ from kwatch.recording.query import Database
 from kwatch.recording.schema import MEANINGS, TABLES
 from kwatch.sinks.trace_lines import LineStyle, TraceLines
 from kwatch.syscalls import names
+from kwatch.syscalls.first_arguments import first_words
 from kwatch.wire.events import Abi, EventType
 from kwatch.wire.maps import CALL_NUMBERS
 
@@ -126,7 +126,7 @@ def test_the_descriptor_of_every_call(tmp_path, abi):
     assert len(found) > 300
     signed = (*registers[:5], -16)
     for nr, fd in found:
-        word, _ = _words(abi, nr)
+        word, _ = first_words(abi, nr)
         assert fd == (None if word is None else signed[word]), names.name(abi, nr)
     database.close()
 
