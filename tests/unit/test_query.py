@@ -150,6 +150,14 @@ def test_the_other_tables(database):
     assert found[0][0][:2] == ["dfd", "filename"]
 
 
+def test_a_directory_with_marks_in_its_name(tmp_path):
+    """DuckDB would take them for a pattern, or for the end of a string."""
+    path = record(tmp_path / "it's [1]*?{a,b}", BATCH)
+    database = Database(open_recording(path), 32, lambda: None)
+    assert rows(database, "select count(*) from syscalls") == [(8,)]
+    database.close()
+
+
 def test_a_table_without_files(tmp_path):
     """Its columns are there, with the same types."""
     path = record(tmp_path / "run", [ended()])

@@ -65,8 +65,10 @@ STATUSES = {
     ExitCode.DONE: "Success, or ended by SIGINT, SIGTERM or SIGHUP.",
     ExitCode.FAILED: "kwatch could not do what was asked; the message says why and how to fix it. "
     "No process ever matched `--comm`, as with `pgrep`. With "
-    "`kwatch doctor`: something that kwatch needs does not work.",
-    ExitCode.USAGE: "The command line is not valid.",
+    "`kwatch doctor`: something that kwatch needs does not work. With `kwatch diff`: the runs "
+    "differ.",
+    ExitCode.USAGE: "The command line is not valid, or the SQL of `kwatch query`. With "
+    "`kwatch diff`: any error.",
     ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict of any process is `leak`, or "
     "`--fail-on-growth` and one is `leak` or `growing`. This "
     "replaces the status of a command. An `unsure` verdict does not change the status; kwatch "
