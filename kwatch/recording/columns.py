@@ -84,11 +84,19 @@ def columns() -> Mapping[str, tuple[Column, ...]]:
         ),
         "processes": (
             Column("pid", "the process"),
+            Column("parent", "the process that forked it; 0 if it is unknown"),
             Column("start_ns", "when it began, in nanoseconds since 1970"),
             Column("comm", "the name of the process"),
             Column("exe", "the path of its program"),
             Column("ended", "whether it ended before the end of the segment"),
             Column("killed_by", "the signal that killed it"),
+            *_PLACE,
+        ),
+        "descriptors": (
+            Column("pid", "the process"),
+            Column("fd", "the descriptor; -100 is the working directory"),
+            Column("target", "what /proc/PID/fd says; bytes that do not print are escaped"),
+            Column("survives_exec", "whether an exec leaves it open"),
             *_PLACE,
         ),
         "heap": (

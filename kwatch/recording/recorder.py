@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kwatch.aggregate.call_join import JoinedCalls
@@ -46,10 +46,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the session knows at the end of a segment. `lost`: events since the start, by cause."""
+    """What the session knows at the end of a segment.
+
+    `lost`: events since the start, by cause. `parents`: of processes, by pid. `descriptors`: of the
+    processes that have not ended, rows of the table.
+    """
 
     processes: tuple[ProcessFacts, ...]
     lost: Mapping[str, int]
+    parents: Mapping[int, int] = field(default_factory=dict)
+    descriptors: Sequence[dict[str, Any]] = ()
 
 
 class _Work(NamedTuple):
@@ -63,9 +69,17 @@ class Recorder:
     """`add` and `close` raise KwatchError if something could not be written."""
 
     def __init__(
-        self, store: Store, limits: Limits, boot_id: str, state: Callable[[], State]
+        self,
+        store: Store,
+        limits: Limits,
+        boot_id: str,
+        state: Callable[[], State],
+        descriptors: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """`state` is called at the end of each segment, by the caller of `add`."""
+        """`state` is called at the end of each segment, by the caller of `add`.
+
+        `descriptors`: rows of the table, for the first segment.
+        """
         self._store = store
         self._limits = limits
         self._state = state
@@ -90,6 +104,7 @@ class Recorder:
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._room = _Room(_MAX_WAITING)
         self._segment = self._new_segment()
+        self._segment.write_table("descriptors", list(descriptors))
         warm_up()
         sys.setswitchinterval(_SWITCH_S)
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -164,7 +179,9 @@ class Recorder:
         since = lost - self._lost
         self._lost = lost
         segment.write_table("calls", table_of_calls())
-        segment.write_table("processes", [_row(each) for each in state.processes])
+        segment.write_table(
+            "processes", [_row(each, state.parents.get(each.pid, 0)) for each in state.processes]
+        )
         segment.write_table("losses", [{"cause": k, "events": n} for k, n in since.items()])
         segment.commit(
             {
@@ -181,6 +198,7 @@ class Recorder:
         self.segments += 1
         self._retention.add(segment)
         self._segment = self._new_segment()
+        self._segment.write_table("descriptors", list(state.descriptors))
 
     def _new_segment(self) -> Segment:
         day = time.strftime("%Y-%m-%d", time.gmtime())
@@ -214,9 +232,10 @@ def host_name() -> str:
     return "".join(c if c.isalnum() or c in "-._" else "_" for c in platform.node()) or "unnamed"
 
 
-def _row(process: ProcessFacts) -> dict[str, Any]:
+def _row(process: ProcessFacts, parent: int) -> dict[str, Any]:
     return {
         "pid": process.pid,
+        "parent": parent,
         "start_ns": int(process.start_time * _NS),
         "comm": process.comm,
         "exe": process.exe,

@@ -71,11 +71,21 @@ EXITS = pa.schema(
 PROCESSES = pa.schema(
     [
         pa.field("pid", pa.int32(), nullable=False),
+        pa.field("parent", pa.int32(), nullable=False),
         pa.field("start_ns", pa.int64(), nullable=False),
         pa.field("comm", pa.string(), nullable=False),
         pa.field("exe", pa.string(), nullable=False),
         pa.field("ended", pa.bool_(), nullable=False),
         pa.field("killed_by", pa.string()),
+    ]
+)
+
+DESCRIPTORS = pa.schema(
+    [
+        pa.field("pid", pa.int32(), nullable=False),
+        pa.field("fd", pa.int32(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("survives_exec", pa.bool_(), nullable=False),
     ]
 )
 
@@ -134,6 +144,7 @@ TABLES = {
     "signals": SIGNALS,
     "exits": EXITS,
     "processes": PROCESSES,
+    "descriptors": DESCRIPTORS,
     "heap": HEAP,
     "short_lived": SHORT_LIVED,
     "stacks": STACKS,
@@ -147,6 +158,7 @@ MEANINGS = {
     "signals": "every signal that was delivered",
     "exits": "every thread that ended",
     "processes": "the processes that made the calls, once for each segment",
+    "descriptors": "what the processes had open when the segment began; -100: their directory",
     "heap": "allocations and releases of blocks, in the order in which they happened",
     "short_lived": "sums of blocks that their thread released soon, which are not in `heap`",
     "stacks": "the call stacks to which `syscalls` and `heap` refer, innermost frame first",

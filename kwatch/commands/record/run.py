@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kwatch.aggregate.call_join import JoinedCalls
+from kwatch.commands.record.descriptors import descriptor_rows
 from kwatch.commands.record.heap import RecordedHeap
 from kwatch.commands.record.options import RecordOptions
 from kwatch.commands.trace.calls import CallStream
@@ -19,7 +20,6 @@ from kwatch.commands.trace.losses import LossNotices
 from kwatch.commands.watch.messages import attached_line, nothing_traced_line, untraced_line
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model.options import TraceOptions
-from kwatch.model.process import ProcessFacts
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
 from kwatch.recording.recorder import Limits, Recorder, State
@@ -49,7 +49,7 @@ class Recording:
         self._traced = traced
         self._options = options
         self._filter = CallFilter(options.filter) if options.filter is not None else None
-        self._ended: list[ProcessFacts] = []
+        self._ended: list[Process] = []
         with ExitStack() as stack:
             stack.callback(loader.close)
             store = stack.enter_context(closing(Store(options.directory)))
@@ -63,7 +63,9 @@ class Recording:
             self._live.attach()
             limits = Limits(options.segment_s, options.max_size, options.max_age_s)
             boot_id = _BOOT_ID.read_text().strip()
-            self._recorder = Recorder(store, limits, boot_id, self._state)
+            self._recorder = Recorder(
+                store, limits, boot_id, self._state, descriptor_rows(self._pids())
+            )
             stack.callback(self._recorder.abandon)
             self._opened = stack.pop_all()
         self._loop = EventLoop(self._live, signals, _say, options.duration_s)
@@ -139,13 +141,21 @@ class Recording:
 
     def _state(self) -> State:
         """For the end of a segment."""
-        ended, self._ended = self._ended, []
-        running = [process.facts for process in self._live.session.process_table]
-        return State((*ended, *running), self._losses.lost().by_cause)
+        known = [*self._ended, *self._live.session.process_table]
+        self._ended = []
+        return State(
+            tuple(process.facts for process in known),
+            self._losses.lost().by_cause,
+            {process.pid: process.parent for process in known},
+            descriptor_rows(self._pids()),
+        )
+
+    def _pids(self) -> list[int]:
+        return [process.pid for process in self._live.session.process_table]
 
     def _end(self, process: Process) -> None:
         self._losses.keep(process.pid)
-        self._ended.append(process.facts)
+        self._ended.append(process)
 
     def _areas(self) -> CallAreas:
         areas = self._live.tracer.stream.areas

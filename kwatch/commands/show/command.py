@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 from kwatch.commands.call_options import add_call_options, chosen_names
 from kwatch.commands.output_options import add_format_options
 from kwatch.commands.recording_options import require_packages
 from kwatch.commands.trace.command import (
+    add_descriptor_option,
     add_line_options,
     add_outcome_options,
     output_options_from,
@@ -21,6 +24,10 @@ from kwatch.errors import ExitCode
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
+
+if TYPE_CHECKING:
+    from kwatch.descriptors.descriptors import Descriptors
+    from kwatch.recording.manifest import Recording
 
 SUMMARY = "show a recording, a line for each system call"
 
@@ -33,6 +40,7 @@ examples:
   kwatch show run1 --filter 'tid = 4711 and duration > 10ms'
 """
 
+_AT_ONCE = 4096  # lines in one write
 _NOT_CALLS = (Moment.SIGNAL, Moment.ENDED)
 
 
@@ -41,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     add_call_options(what, "show")
     add_outcome_options(what)
-    add_line_options(parser.add_argument_group("lines"))
+    lines = parser.add_argument_group("lines")
+    add_line_options(lines)
+    add_descriptor_option(lines)
     add_format_options(parser.add_argument_group("output"))
 
 
@@ -58,6 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     recording = open_recording(arguments.directory)
     calls: Iterable[TracedCall] = verified_calls(recording)
+    descriptors = None
+    if arguments.descriptors:
+        descriptors = _descriptors(recording, details=arguments.descriptors > 1)
+        calls = descriptors.follow(calls)
     if names is not None:
         calls = _named(calls, names)
     if options.filter is not None:
@@ -67,11 +81,25 @@ def run(arguments: argparse.Namespace) -> int:
         from kwatch.recording.stack_texts import RecordedStacks
 
         stack_of = RecordedStacks(recording).frames
-    with closing(TraceOutput(options, several=True, stack_of=stack_of)) as output:
-        output.write(wanted(calls, options))
+    shown = wanted(calls, options)
+    with closing(TraceOutput(options, True, descriptors, stack_of)) as output:
+        while first := next(shown, None):
+            output.write(chain([first], islice(shown, _AT_ONCE)))
     for line in notes(recording):
         stdio.say(line)
     return ExitCode.DONE
+
+
+def _descriptors(recording: Recording, details: bool) -> Descriptors:
+    """`details`: -yy."""
+    from kwatch.descriptors.descriptors import Descriptors
+    from kwatch.recording.descriptor_source import RecordedSource, open_before
+
+    recording.verify(["processes", "descriptors"])
+    descriptors = Descriptors(RecordedSource(recording), details)
+    for pid, found in open_before(recording).items():
+        descriptors.seed(pid, found)
+    return descriptors
 
 
 def _named(calls: Iterable[TracedCall], names: frozenset[str]) -> Iterator[TracedCall]:
