@@ -23,7 +23,7 @@ from kwatch.model.options import TraceOptions
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
 from kwatch.recording.recorder import Limits, Recorder, State
-from kwatch.recording.store import Store
+from kwatch.recording.store import Store, manifests
 from kwatch.rings.call_areas import CallAreas
 from kwatch.session.event_loop import EventLoop
 from kwatch.session.live import LiveSession
@@ -53,6 +53,7 @@ class Recording:
         with ExitStack() as stack:
             stack.callback(loader.close)
             store = stack.enter_context(closing(Store(options.directory)))
+            self._earlier = len(list(manifests(options.directory)))
             self._calls = CallStream(self._areas)
             self._heap = RecordedHeap(lambda: self._recorder)
             observers: list[Observer] = [self._calls, self._heap]
@@ -125,6 +126,9 @@ class Recording:
         was_running = bool(self._traced.pids or self._traced.comms)
         if self._traced.follow and was_running and (left := tracees.untraced_children()):
             _say(untraced_line(left))
+        if self._earlier:
+            held = counted(self._earlier, "segment")
+            _say(f"kwatch: {self._options.directory} has {held} already; this run adds more")
 
     @property
     def _thread(self) -> SymbolizerThread | None:
