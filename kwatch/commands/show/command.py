@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 
 from kwatch.commands.call_options import add_call_options, chosen_names
 from kwatch.commands.output_options import add_format_options
@@ -33,6 +34,7 @@ examples:
   kwatch show run1 --filter 'tid = 4711 and duration > 10ms'
 """
 
+_AT_ONCE = 1000  # calls that are written together
 _NOT_CALLS = (Moment.SIGNAL, Moment.ENDED)
 
 
@@ -46,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    stdio.obey(Signals())
+    signals = Signals()
+    stdio.obey(signals)
     require_packages("pyarrow")
     options, names = output_options_from(arguments), chosen_names(arguments)
 
@@ -57,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from kwatch.recording.verified_calls import verified_calls
 
     recording = open_recording(arguments.directory)
-    calls: Iterable[TracedCall] = verified_calls(recording)
+    calls: Iterable[TracedCall] = _until_signal(verified_calls(recording), signals)
     if names is not None:
         calls = _named(calls, names)
     if options.filter is not None:
@@ -68,10 +71,20 @@ def run(arguments: argparse.Namespace) -> int:
 
         stack_of = RecordedStacks(recording).frames
     with closing(TraceOutput(options, several=True, stack_of=stack_of)) as output:
-        output.write(wanted(calls, options))
+        left = wanted(calls, options)
+        while batch := list(islice(left, _AT_ONCE)):
+            output.write(batch)
     for line in notes(recording):
         stdio.say(line)
     return ExitCode.DONE
+
+
+def _until_signal(calls: Iterable[TracedCall], signals: Signals) -> Iterator[TracedCall]:
+    """Raises Interrupted."""
+    for number, call in enumerate(calls):
+        if number % _AT_ONCE == 0:
+            signals.check()
+        yield call
 
 
 def _named(calls: Iterable[TracedCall], names: frozenset[str]) -> Iterator[TracedCall]:
