@@ -60,83 +60,91 @@ _STACK = Column("stack", "the call stack, which `stacks` has; null without one")
 _SEQ = Column("seq", "counts what the recorder has written, from 0")
 
 
+def _signal_names(number: str) -> str:
+    cases = " ".join(f"WHEN {n} THEN '{signal_name(n)}'" for n in range(1, _MAX_SIGNAL + 1))
+    return f"CASE {number} {cases} END"
+
+
+#: Those of the tables that are not made of calls.
+_OTHERS: Mapping[str, tuple[Column, ...]] = {
+    "signals": (
+        *_EVENT,
+        Column("signal", "its number"),
+        Column("name", "its name", _signal_names("signal")),
+        Column("abi", "the ABI of the thread"),
+        Column("siginfo", "the first bytes of its siginfo_t"),
+        _SEQ,
+        *_PLACE,
+    ),
+    "exits": (
+        *_EVENT,
+        Column("status", "as wait() returns it"),
+        Column("code", "the exit code", "CASE status & 127 WHEN 0 THEN status >> 8 & 255 END"),
+        Column("killed_by", "the signal that killed it", _signal_names("status & 127")),
+        _SEQ,
+        *_PLACE,
+    ),
+    "processes": (
+        Column("pid", "the process"),
+        Column("parent", "the process that forked it; 0 if it is unknown"),
+        Column("start_ns", "when it began, in nanoseconds since 1970"),
+        Column("comm", "the name of the process"),
+        Column("exe", "the path of its program"),
+        Column("ended", "whether it ended before the end of the segment"),
+        Column("killed_by", "the signal that killed it"),
+        *_PLACE,
+    ),
+    "descriptors": (
+        Column("pid", "the process"),
+        Column("fd", "the descriptor; -100 is the working directory"),
+        Column("target", "what /proc/PID/fd says; bytes that do not print are escaped"),
+        Column("survives_exec", "whether an exec leaves it open"),
+        *_PLACE,
+    ),
+    "heap": (
+        *_EVENT[:4],
+        Column("kind", "alloc, free, realloc frees, map, unmap and others"),
+        Column("function", "the allocator function"),
+        Column("address", "of the block or mapping"),
+        Column("size", "its bytes; null for a free"),
+        _STACK,
+        *_PLACE,
+    ),
+    "short_lived": (
+        Column("ts_ns", "when the first one began, in nanoseconds since 1970"),
+        Column("pid", "the process"),
+        _STACK,
+        Column("blocks", "how many there were"),
+        Column("bytes", "their bytes"),
+        *_PLACE,
+    ),
+    "stacks": (
+        Column("pid", "the process"),
+        Column("stack", "its identity in the process"),
+        Column("ending", "how it ends: see docs/stacks.md"),
+        Column("frames", "function, file and source line of each frame, innermost first"),
+        *_PLACE,
+    ),
+    "losses": (
+        Column("cause", "why: see docs/semantics.md"),
+        Column("events", "how many events"),
+        *_PLACE,
+    ),
+    "calls": (
+        Column("abi", "the ABI"),
+        Column("nr", "the number"),
+        Column("name", "the name"),
+        Column("effect", "what it reads or writes: status or content"),
+        Column("arguments", "the names of its arguments"),
+        *_PLACE,
+    ),
+}
+
+
 @functools.cache
 def columns() -> Mapping[str, tuple[Column, ...]]:
     """The columns of each table."""
-    return {
-        "syscalls": _syscalls(),
-        "signals": (
-            *_EVENT,
-            Column("signal", "its number"),
-            Column("name", "its name", _signal_names("signal")),
-            Column("abi", "the ABI of the thread"),
-            Column("siginfo", "the first bytes of its siginfo_t"),
-            _SEQ,
-            *_PLACE,
-        ),
-        "exits": (
-            *_EVENT,
-            Column("status", "as wait() returns it"),
-            Column("code", "the exit code", "CASE status & 127 WHEN 0 THEN status >> 8 & 255 END"),
-            Column("killed_by", "the signal that killed it", _signal_names("status & 127")),
-            _SEQ,
-            *_PLACE,
-        ),
-        "processes": (
-            Column("pid", "the process"),
-            Column("parent", "the process that forked it; 0 if it is unknown"),
-            Column("start_ns", "when it began, in nanoseconds since 1970"),
-            Column("comm", "the name of the process"),
-            Column("exe", "the path of its program"),
-            Column("ended", "whether it ended before the end of the segment"),
-            Column("killed_by", "the signal that killed it"),
-            *_PLACE,
-        ),
-        "descriptors": (
-            Column("pid", "the process"),
-            Column("fd", "the descriptor; -100 is the working directory"),
-            Column("target", "what /proc/PID/fd says; bytes that do not print are escaped"),
-            Column("survives_exec", "whether an exec leaves it open"),
-            *_PLACE,
-        ),
-        "heap": (
-            *_EVENT[:4],
-            Column("kind", "alloc, free, realloc frees, map, unmap and others"),
-            Column("function", "the allocator function"),
-            Column("address", "of the block or mapping"),
-            Column("size", "its bytes; null for a free"),
-            _STACK,
-            *_PLACE,
-        ),
-        "short_lived": (
-            Column("ts_ns", "when the first one began, in nanoseconds since 1970"),
-            Column("pid", "the process"),
-            _STACK,
-            Column("blocks", "how many there were"),
-            Column("bytes", "their bytes"),
-            *_PLACE,
-        ),
-        "stacks": (
-            Column("pid", "the process"),
-            Column("stack", "its identity in the process"),
-            Column("ending", "how it ends: see docs/stacks.md"),
-            Column("frames", "function, file and source line of each frame, innermost first"),
-            *_PLACE,
-        ),
-        "losses": (
-            Column("cause", "why: see docs/semantics.md"),
-            Column("events", "how many events"),
-            *_PLACE,
-        ),
-        "calls": (
-            Column("abi", "the ABI"),
-            Column("nr", "the number"),
-            Column("name", "the name"),
-            Column("effect", "what it reads or writes: status or content"),
-            Column("arguments", "the names of its arguments"),
-            *_PLACE,
-        ),
-    }
+    return {"syscalls": _syscalls(), **_OTHERS}
 
 
 def _syscalls() -> tuple[Column, ...]:
@@ -167,11 +175,6 @@ def _syscalls() -> tuple[Column, ...]:
 def _call_text() -> str:
     fields = ", ".join(f"{name} := {name}" for name in TEXT_COLUMNS)
     return f"{CALL_TEXT}(struct_pack({fields}))"
-
-
-def _signal_names(number: str) -> str:
-    cases = " ".join(f"WHEN {n} THEN '{signal_name(n)}'" for n in range(1, _MAX_SIGNAL + 1))
-    return f"CASE {number} {cases} END"
 
 
 def _descriptor() -> str:

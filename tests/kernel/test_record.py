@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -62,6 +63,27 @@ def test_a_program_with_threads_has_the_calls_that_strace_counts(tmp_path, progr
     assert sum(found.values()) > 100
     ends = query(run_kwatch, run, "select count(*) as n from exits where comm = 'threads'")
     assert ends == [{"n": 9}]
+
+
+def test_what_descriptors_refer_to(tmp_path, run_kwatch):
+    """One is open when the recording begins, and a child inherits it in another place."""
+    read, write = os.pipe()
+    script = f"read line <&{read}; exec 7</etc/passwd; cat <&7 >/dev/null"
+    target = subprocess.Popen(["sh", "-c", script], pass_fds=[read])
+    try:
+        kwatch = run_kwatch("record", tmp_path / "run", "-f", "--pid", target.pid)
+        kwatch.attached()
+        os.write(write, b"go\n")
+        assert target.wait(60) == 0
+        assert kwatch.finish().status == 0
+    finally:
+        target.kill()
+        os.close(read)
+        os.close(write)
+    shown = "\n".join(run_kwatch("show", "-y", tmp_path / "run").finish().stdout)
+    assert re.search(rf"dup2\({read}<pipe:\[\d+\]>, 0<", shown)
+    assert "dup2(7</etc/passwd>, 0<" in shown
+    assert "read(0</etc/passwd>, " in shown
 
 
 def test_a_recorder_that_is_killed(tmp_path, run_kwatch):

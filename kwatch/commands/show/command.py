@@ -40,7 +40,7 @@ examples:
   kwatch show run1 --filter 'tid = 4711 and duration > 10ms'
 """
 
-_AT_ONCE = 4096  # lines in one write
+_AT_ONCE = 1000  # calls that are written together
 _NOT_CALLS = (Moment.SIGNAL, Moment.ENDED)
 
 
@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    stdio.obey(Signals())
+    signals = Signals()
+    stdio.obey(signals)
     require_packages("pyarrow")
     options, names = output_options_from(arguments), chosen_names(arguments)
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from kwatch.recording.verified_calls import verified_calls
 
     recording = open_recording(arguments.directory)
-    calls: Iterable[TracedCall] = verified_calls(recording)
+    calls: Iterable[TracedCall] = _until_signal(verified_calls(recording), signals)
     descriptors = None
     if arguments.descriptors:
         descriptors = _descriptors(recording, details=arguments.descriptors > 1)
@@ -100,6 +101,14 @@ def _descriptors(recording: Recording, details: bool) -> Descriptors:
     for pid, found in open_before(recording).items():
         descriptors.seed(pid, found)
     return descriptors
+
+
+def _until_signal(calls: Iterable[TracedCall], signals: Signals) -> Iterator[TracedCall]:
+    """Raises Interrupted."""
+    for number, call in enumerate(calls):
+        if number % _AT_ONCE == 0:
+            signals.check()
+        yield call
 
 
 def _named(calls: Iterable[TracedCall], names: frozenset[str]) -> Iterator[TracedCall]:
