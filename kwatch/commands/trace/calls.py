@@ -16,6 +16,7 @@ from kwatch.programs.sources import SYSCALLS
 from kwatch.rings.call_areas import CallAreas, CallBytes, merged, selected
 from kwatch.symbols.stack import Stack
 from kwatch.syscalls import names
+from kwatch.syscalls.vector_ends import clear_vector_ends
 from kwatch.wire.batches import chosen
 from kwatch.wire.events import Abi, Batch, EventType, RecordedFlag
 
@@ -46,7 +47,9 @@ class CallStream:
 
     def on_batch(self, source: str, batch: Batch) -> None:
         if source == SYSCALLS and len(batch):
-            self._parts.append(self._areas().copy(batch))
+            records = self._areas().copy(batch)
+            clear_vector_ends(*records)
+            self._parts.append(records)
 
     def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
         """Takes no stacks."""
