@@ -137,8 +137,10 @@ static bool is_asleep(long thread)
 	return strstr(stat, ") S ") != NULL;
 }
 
-static void end_deadlock(void)
+static void end_deadlock(const pthread_t *threads)
 {
+	for (int i = 2; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
 	for (int i = 0; i < 2; i++)
 		while (!waiting[i] || !is_asleep(waiting[i]))
 			usleep(1000);
@@ -165,7 +167,7 @@ int main(int argc, char **argv)
 	for (long i = 0; i < THREADS; i++)
 		pthread_create(&threads[i], NULL, worker, (void *)i);
 	if (mode->round == lock_both)
-		end_deadlock();
+		end_deadlock(threads);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	for (struct node *node = head; node; node = node->next)
