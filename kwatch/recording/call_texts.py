@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.recording.manifest import NONSENSE
-from kwatch.recording.pieces import pieces
+from kwatch.recording.pieces import PieceReader
 from kwatch.sinks.trace_lines import LineStyle, TraceLines
 from kwatch.wire.events import Abi
 
@@ -29,6 +29,7 @@ class CallTexts:
     def __init__(self, strings: int) -> None:
         """`strings`: bytes of each string, strace's -s."""
         self._lines = TraceLines(io.StringIO(), LineStyle(strings=strings))
+        self._pieces = PieceReader()
 
     def of(self, calls: pa.ChunkedArray) -> pa.Array:
         """`calls`: structures of the columns TEXT_COLUMNS."""
@@ -52,7 +53,7 @@ class CallTexts:
                 duration_ns=None,
                 result=0 if ret is None else ret,
                 arguments=[word & _WORD for word in words],
-                pieces=pieces(entry, leave, data),
+                pieces=self._pieces.pieces(entry, leave, data, 0),
             )
             return self._lines.line(call).removesuffix("\n")
         except NONSENSE:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 import struct
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -17,13 +16,12 @@ from kwatch.model.traced_call import Moment, Pieces, TracedCall
 from kwatch.recording import lists
 from kwatch.recording.escapes import unescaped
 from kwatch.recording.manifest import Manifest, Recording
+from kwatch.recording.pieces import PieceReader
 from kwatch.recording.schema import ARGUMENTS, TABLES
-from kwatch.wire.events import NO_PIECE, PIECES, Abi
+from kwatch.wire.events import PIECES, Abi
 
 ROWS_AT_ONCE = 65_536
 _NO_PIECES: Pieces = (None,) * PIECES
-_LENGTHS = struct.Struct(f"<{PIECES}H")
-_MAX_LAYOUTS = 65_536
 _UID, _UNSIGNED = (1 << 32) - 1, (1 << 64) - 1
 _SIGINFO = struct.Struct("<6Q")
 _ABIS = {abi.name.lower(): int(abi) for abi in Abi}
@@ -34,8 +32,6 @@ _MOMENTS = {
 }
 
 _Numbered: TypeAlias = tuple[int, TracedCall]
-#: Which pieces there are, and where each one begins and ends.
-_Layout: TypeAlias = list[tuple[int, int, int]]
 
 
 def traced_calls(recording: Recording) -> Iterator[TracedCall]:
@@ -76,7 +72,7 @@ def _damaged(path: str, why: str) -> KwatchError:
 
 
 def _calls(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
-    contents = _Contents()
+    reader = PieceReader()
     for batch in batches:
         numbers = [lists.integers(batch[name]) for name in _NUMBERS]
         texts: list[list[Any]] = [lists.texts(batch["kind"], _MOMENTS.__getitem__)]
@@ -86,7 +82,7 @@ def _calls(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
         words = zip(*(lists.unsigned(batch[name]) for name in ARGUMENTS), strict=True)
         optional = [lists.integers(batch[name]) for name in ("duration_ns", "ret", "stack")]
         lost = lists.booleans(batch["content_lost"])
-        pieces = contents.pieces(batch)
+        pieces = _pieces(batch, reader)
         ips = lists.unsigned(batch["ip"])
         rows = zip(*numbers, *texts, *optional, words, pieces, ips, lost, strict=True)
         for seq, pid, tid, nr, ts, uid, cgroup, entry_tid, moment, comm, abi, name, *rest in rows:
@@ -163,42 +159,8 @@ def _seq_of(numbered: _Numbered) -> int:
     return numbered[0]
 
 
-class _Contents:
-    """Takes the bytes of calls apart. Many have the same layout."""
-
-    def __init__(self) -> None:
-        self._layouts: dict[tuple[bytes | None, bytes | None], _Layout] = {}
-
-    def pieces(self, batch: pa.RecordBatch) -> Iterator[Pieces]:
-        lengths = [lists.fixed_bytes(batch[name]) for name in ("entry_pieces", "exit_pieces")]
-        data, begins = lists.bytes_and_starts(batch["data"])
-        for entry, leave, begin in zip(*lengths, begins, strict=True):
-            if entry is None and leave is None:
-                yield _NO_PIECES
-                continue
-            found: list[bytes | None] = [None] * PIECES
-            for number, start, end in self._layout(entry, leave):
-                found[number] = data[begin + start : begin + end]
-            yield found
-
-    def _layout(self, entry: bytes | None, leave: bytes | None) -> _Layout:
-        layout = self._layouts.get((entry, leave))
-        if layout is None:
-            if len(self._layouts) >= _MAX_LAYOUTS:
-                self._layouts.clear()
-            layout = self._layouts[entry, leave] = _layout(entry, leave)
-        return layout
-
-
-def _layout(entry: bytes | None, leave: bytes | None) -> _Layout:
-    """Of a piece that there is twice, the later one counts."""
-    found: dict[int, tuple[int, int]] = {}
-    at = 0
-    for packed in filter(None, (entry, leave)):
-        lengths = _LENGTHS.unpack(packed)
-        ends = itertools.accumulate((0 if n == NO_PIECE else n for n in lengths), initial=at)
-        for number, (length, start) in enumerate(zip(lengths, ends, strict=False)):
-            if length != NO_PIECE:
-                found[number] = start, start + length
-                at = start + length
-    return [(number, start, end) for number, (start, end) in found.items()]
+def _pieces(batch: pa.RecordBatch, reader: PieceReader) -> Iterator[Pieces]:
+    lengths = [lists.fixed_bytes(batch[name]) for name in ("entry_pieces", "exit_pieces")]
+    data, begins = lists.bytes_and_starts(batch["data"])
+    for entry, leave, begin in zip(*lengths, begins, strict=True):
+        yield reader.pieces(entry, leave, data, begin)

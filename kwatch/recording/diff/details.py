@@ -12,7 +12,7 @@ import numpy as np
 from kwatch.recording.diff.rows import normal_texts
 from kwatch.recording.diff.run import Run
 from kwatch.recording.escapes import escaped
-from kwatch.recording.pieces import pieces
+from kwatch.recording.pieces import PieceReader
 from kwatch.sinks.trace_json import split_arguments
 from kwatch.syscalls import calls
 from kwatch.wire.events import Abi
@@ -63,7 +63,7 @@ def _bytes(first: dict[str, Any], second: dict[str, Any], word: int) -> tuple[in
     """Where the contents of an argument begin to differ, and what follows there."""
     captured = []
     for row in (first, second):
-        found = pieces(row["entry_pieces"], row["exit_pieces"], row["data"])
+        found = PieceReader().pieces(row["entry_pieces"], row["exit_pieces"], row["data"], 0)
         piece = found[_AT_RETURN + word]
         captured.append(piece if piece is not None else found[word])
     one, two = captured
