@@ -52,9 +52,17 @@ _EVENT = (
     Column("tid", "the thread"),
     Column("comm", "the name of the thread"),
 )
+
+
+def _run() -> str:
+    """From the name of the file: kwatch.recording.store."""
+    return r"regexp_extract(parse_filename(filename), '(.*)-\d+\.parquet', 1)"
+
+
 _PLACE = (
     Column("host", "the machine"),
     Column("day", "the day on which the segment was begun, in UTC"),
+    Column("run", "which run of the recorder: when it began, and its pid", _run()),
 )
 _STACK = Column("stack", "the call stack, which `stacks` has; null without one")
 _SEQ = Column("seq", "counts what the recorder has written, from 0")

@@ -27,6 +27,8 @@ from kwatch.recording.schema import TABLES
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
+#: Columns that DuckDB makes of the paths of files.
+_FROM_PATHS = (("host", "VARCHAR"), ("day", "DATE"), ("filename", "VARCHAR"))
 ROWS_AT_ONCE = 10_000
 _LOOK_S = 0.05  # between checks for a signal
 _STATEMENTS = ("SELECT", "EXPLAIN", "COPY", "MULTI")  # PIVOT is one of several
@@ -165,15 +167,13 @@ def _source(files: Sequence[str]) -> str:
     """Of a later kwatch, one segment may have columns that others lack."""
     listed = ", ".join(_quoted(file) for file in files)
     partitions = "hive_partitioning = true, hive_types = {'host': VARCHAR, 'day': DATE}"
-    return f"read_parquet([{listed}], {partitions}, union_by_name = true)"
+    return f"read_parquet([{listed}], {partitions}, union_by_name = true, filename = true)"
 
 
 def _nothing(table: str) -> str:
     """A source without rows."""
     fields = [(field.name, _duckdb_type(field.type)) for field in TABLES[table]]
-    listed = ", ".join(
-        f"NULL::{kind} AS {name}" for name, kind in (*fields, ("host", "VARCHAR"), ("day", "DATE"))
-    )
+    listed = ", ".join(f"NULL::{kind} AS {name}" for name, kind in (*fields, *_FROM_PATHS))
     return f"(SELECT {listed} LIMIT 0)"
 
 

@@ -36,7 +36,7 @@ class Store:
             self._folder = self._opened(path)
         except OSError as error:
             raise KwatchError(
-                f"{path} cannot be the directory of a recording: {error.strerror}",
+                f"{path or repr(path)} cannot be the directory of a recording: {error.strerror}",
                 "name a directory that is not there yet, in one that is",
             ) from error
         try:
