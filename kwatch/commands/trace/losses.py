@@ -15,14 +15,11 @@ _EVERY_S = 1.0
 
 
 class LossNotices:
-    """`say` prints a message. `noun`: what is not complete."""
+    """`say` prints a message."""
 
-    def __init__(
-        self, counters: LossCounters, say: Callable[[str], None], noun: str = "trace"
-    ) -> None:
+    def __init__(self, counters: LossCounters, say: Callable[[str], None]) -> None:
         self._counters = counters
         self._say = say
-        self._noun = noun
         self._ended: Counter[str] = Counter()  # what processes that have ended have lost
         self._told = 0
         self._next = time.monotonic() + _EVERY_S
@@ -42,12 +39,12 @@ class LossNotices:
             self._say(f"kwatch: lost {lost.events - self._told:,} more: {_listed(lost)} so far")
             self._told = lost.events
 
-    def tell_all(self) -> None:
-        """At the end, when all events have been delivered."""
+    def tell_all(self, noun: str) -> None:
+        """At the end, when all events have been delivered. `noun`: what may not be complete."""
         lost = self.lost()
         if lost.events:
             advice = "".join(f"; {cure}" for cure in cures(lost))
-            self._say(f"kwatch: the {self._noun} is not complete: {_listed(lost)}{advice}")
+            self._say(f"kwatch: the {noun} is not complete: {_listed(lost)}{advice}")
 
     def lost(self) -> Lost:
         """Since the start, of all processes."""
