@@ -53,13 +53,16 @@ def test_a_program_that_strace_traces_at_the_same_time(start, run_kwatch, tmp_pa
     kwatch = run_kwatch("trace", option, "--pid", target.pid)
     kwatch.attached()
     with subprocess.Popen(["strace", option, "-o", theirs, "-p", str(target.pid)]) as strace:
-        status = Path(f"/proc/{target.pid}/status")
-        wait_until(lambda: f"TracerPid:\t{strace.pid}" in status.read_text())
-        target.go()
-        kwatch.printed(lambda line: '"done' in line)
-        strace.terminate()
-    ours = kwatch.stop().stdout
-    target.end()
+        try:
+            status = Path(f"/proc/{target.pid}/status")
+            wait_until(lambda: f"TracerPid:\t{strace.pid}" in status.read_text())
+            target.go()
+            kwatch.printed(lambda line: '"done' in line)
+            ours = kwatch.stop().stdout
+            target.end()  # strace ends with it; a signal may come between its look and its wait
+            strace.wait(60)
+        finally:
+            strace.kill()
     expected = between(["read(0<", *theirs.read_text().splitlines()])
     assert len(expected) > 900
     assert between(["read(0<", *ours]) == expected
