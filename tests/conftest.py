@@ -21,6 +21,8 @@ hypothesis.settings.load_profile("kwatch")
 # nohup ignores SIGHUP, and the programs under test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+
 KERNEL_TESTS = Path(__file__).parent / "kernel"
 KERNEL_NEEDS = ("root", "bcc", "gcc")
 
@@ -37,6 +39,17 @@ def file_helper_ends() -> Iterator[None]:
     yield
     if served := sys.modules.get("kwatch.procfs.served_files"):
         served.SERVED.close()
+
+
+@pytest.fixture(autouse=True)
+def signals_stay_as_they_were() -> Iterator[None]:
+    """A test that runs a command in this process does not change what later programs inherit."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    handlers = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

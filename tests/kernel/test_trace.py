@@ -115,7 +115,7 @@ def test_children_and_their_ends(tmp_path, run_kwatch):
 def test_threads_in_their_own_order(start, run_kwatch):
     """Every thread's calls are all there, one after the other."""
     target = start("threads")
-    kwatch = run_kwatch("trace", "--pid", target.pid, "--json")
+    kwatch = run_kwatch("trace", "--pid", target.pid, "--json", "--buffer", "64M")
     kwatch.attached()
     target.go()
     target.end()
