@@ -228,7 +228,7 @@ def features() -> Iterator[Feature]:
     with_links = list(_program_features(links=True, needed=False)) if links.works else [links]
     yield from with_links
     yield from _program_features(links=False, needed=not with_links[-1].works)
-    yield _tried("recorded calls", False, "kwatch trace", _recorded_calls)
+    yield _tried("recorded calls", False, "kwatch trace and record", _recorded_calls)
     yield _emulation()
 
 

@@ -98,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
 def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, RecordOptions]:
     """Raises UsageError."""
     expression = filter_from(arguments)
+    if arguments.no_stacks and not arguments.heap:
+        raise UsageError("--no-stacks leaves out the stacks of the heap", "add --heap")
     traced = TraceOptions(
         **targets_from(arguments)._asdict(),
         heap=arguments.heap,

@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     if options.stacks:
         from kwatch.recording.stack_texts import RecordedStacks
 
+        recording.verify(["stacks"])
         stack_of = RecordedStacks(recording).frames
     shown = wanted(calls, options)
     with closing(TraceOutput(options, True, descriptors, stack_of)) as output:
