@@ -57,6 +57,11 @@ class CpuBpfRing:
         """How many events have not been released, complete or not."""
         return int(self._produced[0] - self._consumed[0]) // self._record.itemsize
 
+    @property
+    def capacity(self) -> int:
+        """How many events the ring holds."""
+        return self._size // self._record.itemsize
+
     def events(self) -> tuple[Batch, bool]:
         """A view of the complete events that have not been released, and whether it is all.
 

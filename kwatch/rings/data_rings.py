@@ -37,6 +37,9 @@ class CpuRing(Protocol):
     @property
     def written(self) -> int: ...
 
+    @property
+    def capacity(self) -> int: ...
+
     def events(self) -> tuple[Batch, bool]: ...
 
     def release(self, count: int) -> None: ...
@@ -106,6 +109,11 @@ class DataRings:
     def left(self) -> int:
         """How many events from before the last `mark` have not been released."""
         return sum(lane.old for lane in self._lanes)
+
+    @property
+    def fill(self) -> float:
+        """The share of the fullest ring that is in use, between 0 and 1."""
+        return max(lane.ring.written / lane.ring.capacity for lane in self._lanes)
 
     def mark(self) -> None:
         """Call this before the clock is read for a cut: events that are there now are older."""

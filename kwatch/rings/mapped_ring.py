@@ -62,6 +62,11 @@ class CpuMappedRing:
         """How many events have not been released, complete or not."""
         return int(self._position.head - self._position.tail)
 
+    @property
+    def capacity(self) -> int:
+        """How many events the ring holds."""
+        return self._records
+
     def events(self) -> tuple[Batch, bool]:
         """A view of the complete events that have not been released, and whether it is all.
 

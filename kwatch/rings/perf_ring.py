@@ -57,6 +57,11 @@ class CpuPerfRing:
         self._data = np.frombuffer(self._map, np.uint8, size, _PAGE)
         perf.enable(self.fd)
 
+    @property
+    def fill(self) -> float:
+        """The share of the ring that is in use, between 0 and 1."""
+        return int(self._control[_DATA_HEAD] - self._control[_DATA_TAIL]) / self._size
+
     def drain(self, most: int | None = None) -> Bytes | None:
         """Removes and returns what was written since the last call.
 
@@ -114,6 +119,11 @@ class PerfRings:
     def drain(self, most: int | None = None) -> list[Bytes]:
         """The raw records of each CPU that has any; with `most`, about so many bytes of each."""
         return [data for ring in self._cpus if (data := ring.drain(most)) is not None]
+
+    @property
+    def fill(self) -> float:
+        """The share of the fullest ring that is in use, between 0 and 1."""
+        return max(ring.fill for ring in self._cpus)
 
     @property
     def is_empty(self) -> bool:

@@ -42,6 +42,8 @@ _MAX_S = 0.25  # a new stack, which does not end a wait, waits at most this long
 _UNCONCERNED_S = 0.001  # between reads of control records that concern no target
 _MIN_STACKS, _MAX_STACKS, _ALL_STACKS = 1 << 20, 16 << 20, 64 << 20  # bytes
 
+_HALF = 0.5
+
 _NO_EVENTS: Batch = np.empty(0, [("time_ns", "u8"), ("tgid", "u4")])
 
 
@@ -276,6 +278,11 @@ class Stream:
     @property
     def _has_more_stacks(self) -> bool:
         return self._stacks is not None and not self._stacks.is_empty
+
+    def has_room(self) -> bool:
+        """Whether every ring of events and of control records is less than half full."""
+        fills = [self._control.fill, *(ring.fill for ring in self._rings.values())]
+        return max(fills) < _HALF
 
     def close(self) -> None:
         self._poll.close()

@@ -45,6 +45,7 @@ from kwatch.wire.events import Batch, Loss, types_of
 _LOOK_S = 0.002  # between checks for newly mapped code
 _STACKS_S = 0.002  # limit for reading the stacks of one batch
 _MUST_READ_S = 1.0  # limit for those of a batch that cannot wait; the rest is sent again
+_MAY_READ_S = 10.0  # the same, while the rings have room: on a machine that is overloaded
 _MUST_READ_ALL_S = 0.2  # system-wide
 _MAX_RESENT = 256  # stacks of a process in a batch; each takes a call
 
@@ -70,7 +71,10 @@ class Session:
         self._on_exit = on_exit
         self._observers = observers
         self.stacks = self._stack_reader(notices) if options.stacks else None
-        self._pending = PendingStacks(tracer.stream.read_stacks, self._read_stack, self._drop_stack)
+        stream = tracer.stream
+        self._pending = PendingStacks(
+            stream.read_stacks, self._read_stack, self._drop_stack, stream.has_room
+        )
         self._dropped_stacks: dict[int, set[int]] = {}  # by pid
         self.tracees = Tracees(options, tracer, self.stacks, notices, self._ended)
         own, discover = tracer.targets.own, self.tracees.discover
@@ -123,7 +127,10 @@ class Session:
         exits.
         """
         self._short_lived.skip(drained)
-        self._pending.limit(_MUST_READ_ALL_S if self.options.system_wide else _MUST_READ_S)
+        if self.options.system_wide:
+            self._pending.limit(_MUST_READ_ALL_S)
+        else:
+            self._pending.limit(_MUST_READ_S, _MAY_READ_S)
         for source, events in self._slot_events.items():
             events.begin(drained.unordered.get(source, []))
         self._lifecycle.foresee(drained.control)
@@ -284,14 +291,17 @@ class Session:
     def read_stacks(self, seconds: float, before_ns: float = math.inf) -> None:
         """Reads all stacks from before a moment.
 
-        Waits at most `seconds` for the unwind tables that they need; with 0, those that need some
-        are left as they are known.
+        Waits at most `seconds` for the unwind tables that they need, or longer while the rings have
+        room; with 0, those that need some are left as they are known.
         """
         if before_ns == math.inf:
             self._pending.limit(max(seconds, _MUST_READ_ALL_S))
         self._pending.read_before(before_ns)
         if self.stacks is not None and (seconds or before_ns == math.inf):
-            self.stacks.finish(seconds)
+            may_wait = seconds > 0 and not self.options.system_wide
+            until = time.monotonic() + (_MAY_READ_S if may_wait else 0)
+            has_room = self._tracer.stream.has_room
+            self.stacks.finish(seconds, lambda: time.monotonic() < until and has_room())
 
     @property
     def symbolizer_thread(self) -> SymbolizerThread | None:

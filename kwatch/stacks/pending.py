@@ -21,7 +21,7 @@ class PendingStacks:
     """`read` is called with each record, in order of time.
 
     `fetch` returns the records in the ring from before a moment. `drop` is called instead of `read`
-    with the records for which no time is left.
+    with the records for which no time is left. `has_room`: whether the other rings can wait longer.
     """
 
     def __init__(
@@ -29,11 +29,14 @@ class PendingStacks:
         fetch: Callable[[float], list[ControlRecord]],
         read: Callable[[bytes], None],
         drop: Callable[[bytes], None],
+        has_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._fetch = fetch
         self._read = read
         self._drop = drop
-        self._left_s = math.inf
+        self._has_room = has_room
+        self._limit_s = self._longest_s = math.inf
+        self._spent_s = 0.0
         self._drop_before_ns = 0.0
         self._waiting: deque[ControlRecord] = deque()
 
@@ -48,9 +51,12 @@ class PendingStacks:
         """Adds records that are later than all waiting ones."""
         self._waiting.extend(records)
 
-    def limit(self, seconds: float) -> None:
-        """Limits the time for all calls of `read_before` until the next limit."""
-        self._left_s = seconds
+    def limit(self, seconds: float, longest_s: float = 0.0) -> None:
+        """Limits the time for all calls of `read_before` until the next limit.
+
+        They may take `longest_s`, if that is more, as long as the other rings have room.
+        """
+        self._limit_s, self._longest_s, self._spent_s = seconds, longest_s, 0.0
 
     def read_some(self, seconds: float) -> None:
         """Reads records for at most `seconds`."""
@@ -63,15 +69,21 @@ class PendingStacks:
 
         Later ones wait: events in between may change the code. `math.inf` reads all.
         """
-        until = time.monotonic() + self._left_s
-        if self._left_s <= 0:  # the rest stays in the ring; code may change before it is read
+        began, spent_s = time.monotonic(), self._spent_s
+        if not self._has_time():  # the rest stays in the ring; code may change before it is read
             self._drop_before_ns = max(self._drop_before_ns, time_ns)
         elif found := self._fetch(time_ns):
             both = [*self._waiting, *found]
             self._waiting = deque(sorted(both, key=lambda record: record.time_ns))
         while self._waiting and self._waiting[0].time_ns < time_ns:
-            self._use_next(time.monotonic() < until)
-        self._left_s = max(0.0, until - time.monotonic())
+            self._spent_s = spent_s + time.monotonic() - began
+            self._use_next(self._has_time())
+        self._spent_s = spent_s + time.monotonic() - began
+
+    def _has_time(self) -> bool:
+        if self._spent_s < self._limit_s:
+            return True
+        return self._spent_s < self._longest_s and self._has_room()
 
     def _use_next(self, has_time: bool = True) -> None:
         record = self._waiting.popleft()

@@ -26,6 +26,7 @@ from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.tables.publisher import TablePublisher
 from kwatch.wire.events import EventType, event_type
 
+_LONGER_S = 0.05  # between looks at whether there is more time
 _FINISH_S = 0.002  # limit per batch for reading stacks that have waited for tables
 _MAX_UNNAMED = 16384  # stacks with generated code that wait for names
 
@@ -126,9 +127,14 @@ class StackReader:
         """Whether the stacks that wait for tables can be read now."""
         return self.has_unfinished and not self._tables.is_loading
 
-    def finish(self, seconds: float) -> None:
-        """Waits at most `seconds` for tables, then reads all stacks that wait for them."""
+    def finish(self, seconds: float, may_take_longer: Callable[[], bool] = lambda: False) -> None:
+        """Waits at most `seconds` for tables, then reads all stacks that wait for them.
+
+        Waits on while `may_take_longer`.
+        """
         self._tables.await_tables(seconds)
+        while self._unfinished and self._tables.is_loading and may_take_longer():
+            self._tables.await_tables(_LONGER_S)
         self._finish(math.inf)
 
     def resend(self, process: Process, stacks: Iterable[int]) -> None:

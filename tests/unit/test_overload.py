@@ -55,7 +55,11 @@ def test_a_short_life_is_a_fork_and_then_an_exit():
 def session(monkeypatch):
     """A system-wide session with no process in /proc."""
     stream = SimpleNamespace(
-        look_ahead=list, read_stacks=lambda before: [], lost_control_records=0, delivered_ns=0
+        look_ahead=list,
+        read_stacks=lambda before: [],
+        has_room=lambda: True,
+        lost_control_records=0,
+        delivered_ns=0,
     )
     tracer = SimpleNamespace(
         stream=stream,
@@ -132,6 +136,16 @@ def test_stacks_for_which_no_time_is_left_are_dropped():
     queue.read_some(math.inf)
     assert [stack_of(data) for data in dropped] == [(PARENT, 100 + n) for n in range(4)]
     assert [stack_of(data) for data in read] == [(PARENT, 107), (PARENT, 108)]
+
+
+@pytest.mark.parametrize(("has_room", "read_ones"), [(True, 4), (False, 0)])
+def test_stacks_may_take_longer_while_the_rings_have_room(has_room, read_ones):
+    read, dropped = [], []
+    queue = PendingStacks(lambda before: [], read.append, dropped.append, lambda: has_room)
+    queue.add([stack_record(time_ns, 100 + time_ns) for time_ns in range(4)])
+    queue.limit(0, 60)
+    queue.read_before(5)
+    assert (len(read), len(dropped)) == (read_ones, 4 - read_ones)
 
 
 def test_a_ring_is_read_in_parts_of_whole_records():

@@ -38,6 +38,7 @@ class Story:
         stream = SimpleNamespace(
             look_ahead=list,
             read_stacks=lambda before_ns: [],
+            has_room=lambda: True,
             lost_control_records=0,
             delivered_ns=0,
         )
