@@ -56,6 +56,7 @@ enum special_role {
 	SPECIAL_RESTART, /* restart_syscall */
 	SPECIAL_KILL, /* may end its own thread */
 	SPECIAL_NEVER_FAILS, /* 32-bit callers: a result that looks like an error is none */
+	SPECIAL_SETS_USER, /* may change the thread's user */
 	SPECIAL_SOCKETCALL, /* i386: the first argument says which call it is */
 	SPECIAL_IPC,
 };
@@ -92,6 +93,13 @@ struct recorded_call {
 	__u64 cgroup_id;
 	__u32 uid;
 	__u32 tid;
+};
+
+/* Whose a recorded thread is. */
+struct thread_user {
+	__u64 cgroup_id;
+	__u32 uid;
+	__u32 reserved;
 };
 
 /* A walk along an argument that leads to further memory: see capture_nested.h. */
@@ -215,6 +223,7 @@ struct slot {
 	struct thread thread;
 #endif
 #ifdef RECORD
+	struct thread_user user; /* taken when this was decided */
 	struct capture capture;
 #endif
 };
@@ -238,7 +247,8 @@ struct young_state {
 struct slot_state {
 	__u64 address; /* of this structure in the kernel */
 	__u64 spilled; /* how many slots are behind the others */
-	__u64 generation; /* Python raises it when it has changed the targets */
+	__u32 generation; /* Python raises it when it has changed the targets */
+	__u32 moves; /* how often any process was moved to another cgroup; read as its upper half */
 };
 
 /* What is known of a thread that has no slot yet. */

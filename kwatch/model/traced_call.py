@@ -25,10 +25,9 @@ class TracedCall(NamedTuple):
     """`time_ns`: when the call began, CLOCK_REALTIME. `duration_ns`: None if it never returns.
 
     `result`: of an ENDED thread, its status as wait() returns it. `arguments`: six registers; of a
-    SIGNAL, the first bytes of its siginfo_t. `comm`: of the thread, when the call
-    began. `is_cut`: some of its contents were lost. `uid`, `cgroup_id`: 0
-    unless a filter needs them. `entry_tid`: the tid when the call began, which an exec may change.
-    `stack`: the identity of its call stack, or a NoCallStack.
+    SIGNAL, the first bytes of its siginfo_t. `comm`, `uid`, `cgroup_id`: of the thread, when the
+    call began. `is_cut`: some of its contents were lost. `entry_tid`: the tid when the call began,
+    which an exec may change. `stack`: the identity of its call stack, or a NoCallStack.
     """
 
     moment: Moment

@@ -85,6 +85,9 @@ EVENT_SOURCES = (
             "call_signal": Tracepoint(
                 "signal/signal_deliver", "a signal that a thread gets, for `kwatch trace`"
             ),
+            "cgroup_moved": Tracepoint(
+                "cgroup/cgroup_attach_task", "that some process is in another control group now"
+            ),
         },
         tail_calls={"capture_call": "capture_programs", "capture_nested": "nested_programs"},
     ),

@@ -25,8 +25,6 @@ TEXT_COLUMNS = (
 #: Columns of the files that `kwatch query` does not show, with their meanings.
 HIDDEN = {
     "syscalls": {
-        "uid": "the user, if a filter compares it; else 0",
-        "cgroup_id": "the control group, if a filter compares it; else 0",
         "entry_pieces": "what was captured at the entry: 13 lengths of 2 bytes, 65535 for nothing",
         "exit_pieces": "the same at the return",
         "data": "the bytes of these pieces, one after the other",
@@ -173,6 +171,8 @@ def _syscalls() -> tuple[Column, ...]:
         Column("text", "the line that `kwatch show` prints", _call_text()),
         Column("ip", "where the program goes on after the call"),
         _STACK,
+        Column("uid", "the real user of the thread when the call began"),
+        Column("cgroup_id", "its control group then: the inode number"),
         Column("entry_tid", "the thread when the call began, which an exec may change"),
         Column("content_lost", "whether some of what its arguments point to was lost"),
         _SEQ,
