@@ -17,6 +17,7 @@ class Moment(enum.Enum):
     RETURNED = enum.auto()  # also a call that never returns, such as exit
     UNFINISHED = enum.auto()  # the thread ended inside the call
     IN_PROGRESS = enum.auto()  # kwatch ended first
+    BLOCKED = enum.auto()  # for long; its end follows
     SIGNAL = enum.auto()
     ENDED = enum.auto()  # the thread
 
@@ -27,7 +28,8 @@ class TracedCall(NamedTuple):
     `result`: of an ENDED thread, its status as wait() returns it. `arguments`: six registers; of a
     SIGNAL, the first bytes of its siginfo_t. `comm`, `uid`, `cgroup_id`: of the thread, when the
     call began. `is_cut`: some of its contents were lost. `entry_tid`: the tid when the call began,
-    which an exec may change. `stack`: the identity of its call stack, or a NoCallStack.
+    which an exec may change. `stack`: the identity of its call stack, or a NoCallStack. `seq`: the
+    number of the call in its thread, while it is traced.
     """
 
     moment: Moment
@@ -48,3 +50,4 @@ class TracedCall(NamedTuple):
     cgroup_id: int = 0
     entry_tid: int = 0
     stack: int = 0
+    seq: int = 0

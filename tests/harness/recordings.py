@@ -91,14 +91,14 @@ def as_recorded(batch, begin_ns=_SECOND):
     found = []
     for each in CallStream(None).calls(joined(batch, begin_ns)):
         if each.moment in (Moment.SIGNAL, Moment.ENDED):
-            found.append(each._replace(name="", nr=0, duration_ns=None, entry_tid=0))
+            found.append(each._replace(name="", nr=0, duration_ns=None, entry_tid=0, seq=0))
             continue
         known = calls.call(Abi(each.abi), each.nr)
         words = known.words if known is not None else 6
         arguments = [*each.arguments[:words], *[0] * (6 - words)]
         is_over = each.moment is Moment.RETURNED and each.duration_ns is not None
         result, took = (each.result, each.duration_ns) if is_over else (0, None)
-        found.append(each._replace(arguments=arguments, result=result, duration_ns=took))
+        found.append(each._replace(arguments=arguments, result=result, duration_ns=took, seq=0))
     return found
 
 

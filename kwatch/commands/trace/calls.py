@@ -77,11 +77,12 @@ class CallStream:
             for field in (
                 *("type", "tgid", "tid", "abi", "nr", "time_ns", "duration_ns", "result"),
                 *("arguments", "ip", "flags", "comm", "uid", "cgroup_id", "entry_tid", "stack"),
+                "seq",
             )
         ]
         rows = zip(joined.pieces(), *columns, strict=True)
         for pieces, kind, pid, tid, abi, nr, at, took, result, *rest in rows:
-            words, ip, flags, comm, uid, cgroup_id, entry_tid, stack = rest
+            words, ip, flags, comm, uid, cgroup_id, entry_tid, stack, seq = rest
             moment = _MOMENTS[kind]
             never_returns = moment is Moment.RETURNED and nr in self._never_return[abi]
             yield TracedCall(
@@ -103,7 +104,13 @@ class CallStream:
                 cgroup_id,
                 entry_tid,
                 stack,
+                seq,
             )
+
+    def blocked(self, in_progress: Batch) -> Iterator[TracedCall]:
+        """Calls in progress, whose ends will be among those that `take` returns."""
+        for call in self.calls(self._joiner.with_entries(in_progress)):
+            yield call._replace(moment=Moment.BLOCKED)
 
     def _name(self, abi: int, nr: int) -> str:
         found = self._names.get((abi, nr))

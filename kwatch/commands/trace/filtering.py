@@ -13,7 +13,7 @@ from kwatch.syscalls.filter.predicate import predicate
 from kwatch.syscalls.first_arguments import first_words
 
 _MAX_ERRNO = 4095
-_CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS)
+_CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS, Moment.BLOCKED)
 _SIGN, _INT_SIGN = 1 << 63, 1 << 31
 
 

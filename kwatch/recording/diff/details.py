@@ -13,7 +13,7 @@ from kwatch.recording.diff.rows import normal_texts
 from kwatch.recording.diff.run import Run
 from kwatch.recording.escapes import escaped
 from kwatch.recording.pieces import PieceReader
-from kwatch.sinks.trace_json import split_arguments
+from kwatch.sinks.argument_texts import argument_texts
 from kwatch.syscalls import calls
 from kwatch.wire.events import Abi
 
@@ -56,7 +56,7 @@ def _divided(line: str) -> tuple[list[str], str]:
     """The arguments and the result of a line."""
     head, _, result = line.rpartition(" = ")
     inside = head.partition("(")[2].rstrip().removesuffix(")")
-    return list(split_arguments(inside)), result
+    return argument_texts(inside), result
 
 
 def _bytes(first: dict[str, Any], second: dict[str, Any], word: int) -> tuple[int, str, str] | None:
