@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kwatch.recording.diff.regions import NONE, Region
 from kwatch.recording.diff.rows import normal_texts
 from kwatch.recording.diff.run import Run
 from kwatch.recording.escapes import escaped
@@ -27,6 +28,18 @@ class Detail(NamedTuple):
     what: str
     ours: str
     theirs: str
+
+
+def region_details(first: Run, second: Run, region: Region) -> Iterator[Detail]:
+    """Of its first call in each run, if these have the same name."""
+    left = [step.ours for step in region.steps if step.ours != NONE]
+    right = [step.theirs for step in region.steps if step.theirs != NONE]
+    if left and right and _name(first, left[0]) == _name(second, right[0]):
+        yield from details(first, second, left[0], right[0])
+
+
+def _name(run: Run, row: int) -> str:
+    return str(run.column("name")[row].as_py())
 
 
 def details(first: Run, second: Run, ours: int, theirs: int) -> Iterator[Detail]:
