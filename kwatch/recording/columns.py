@@ -107,6 +107,16 @@ _OTHERS: Mapping[str, tuple[Column, ...]] = {
         Column("survives_exec", "whether an exec leaves it open"),
         *_PLACE,
     ),
+    "mappings": (
+        Column("ts_ns", "since when, in nanoseconds since 1970"),
+        Column("pid", "the process"),
+        Column("start", "the first address"),
+        Column("stop", "the address behind the last one"),
+        Column("file_offset", "where `start` is in the file"),
+        Column("path", "of the file, as the kernel shows it; bytes that do not print are escaped"),
+        Column("build_id", "of the file, in hexadecimal; null if it has none or is out of reach"),
+        *_PLACE,
+    ),
     "heap": (
         *_EVENT[:4],
         Column("kind", "alloc, free, realloc frees, map, unmap and others"),

@@ -89,6 +89,18 @@ DESCRIPTORS = pa.schema(
     ]
 )
 
+MAPPINGS = pa.schema(
+    [
+        pa.field("ts_ns", pa.int64(), nullable=False),
+        pa.field("pid", pa.int32(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64(), nullable=False),
+        pa.field("file_offset", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("build_id", pa.string()),
+    ]
+)
+
 HEAP = pa.schema(
     [
         pa.field("ts_ns", pa.int64(), nullable=False),
@@ -145,6 +157,7 @@ TABLES = {
     "exits": EXITS,
     "processes": PROCESSES,
     "descriptors": DESCRIPTORS,
+    "mappings": MAPPINGS,
     "heap": HEAP,
     "short_lived": SHORT_LIVED,
     "stacks": STACKS,
@@ -159,6 +172,7 @@ MEANINGS = {
     "exits": "every thread that ended",
     "processes": "the processes that made the calls, once for each segment",
     "descriptors": "what the processes had open when the segment began; -100: their directory",
+    "mappings": "the code that the processes have mapped, again for each segment",
     "heap": "allocations and releases of blocks, in the order in which they happened",
     "short_lived": "sums of blocks that their thread released soon, which are not in `heap`",
     "stacks": "the call stacks to which `syscalls` and `heap` refer, innermost frame first",

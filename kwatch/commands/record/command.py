@@ -107,6 +107,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, RecordOpt
         call_stacks=arguments.stack_trace,
         releases=Releases.NEVER,
         record=True,
+        code=True,
         filter_code=kernel_code_of(expression),
         content=_content(arguments.content),
         trace=chosen_names(arguments),
