@@ -102,6 +102,17 @@ struct thread_user {
 	__u32 reserved;
 };
 
+/* A request of io_uring that has been submitted. */
+struct io_request {
+	__u64 time_ns;
+	__u64 flags;
+	__u64 comm[2];
+	__u32 tgid;
+	__u32 tid;
+	__u8 opcode;
+	__u8 reserved[7];
+};
+
 /* A walk along an argument that leads to further memory: see capture_nested.h. */
 struct capture_walk {
 	__u64 at; /* the message or the array of pointers */

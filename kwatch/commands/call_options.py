@@ -9,6 +9,9 @@ from kwatch.errors import ExitCode, UsageError
 from kwatch.syscalls.filter.expression import Expression
 from kwatch.system import stdio
 
+#: The call whose name chooses the requests of io_uring, too.
+SUBMITS = "io_uring_enter"
+
 
 def add_call_options(group: argparse._ArgumentGroup, verb: str) -> None:
     """`verb`: what the command does with a call."""
@@ -54,6 +57,15 @@ def filter_from(arguments: argparse.Namespace) -> Expression | None:
     from kwatch.syscalls.filter.parser import parse
 
     return parse(arguments.filter)
+
+
+def wants_requests(arguments: argparse.Namespace) -> bool:
+    """Whether requests of io_uring go with the calls: those of -e have io_uring_enter among them.
+
+    A filter is about calls.
+    """
+    names = chosen_names(arguments)
+    return arguments.filter is None and (names is None or SUBMITS in names)
 
 
 def kernel_code_of(expression: Expression | None) -> str:

@@ -57,6 +57,8 @@ class TraceJson:
             return {**found, "signal": call.result}
         if call.moment is Moment.ENDED:
             return {**found, "status": call.result}
+        if call.moment is Moment.IO_REQUEST:
+            return {**found, **self._request(call)}
         is_over = call.moment is Moment.RETURNED and call.duration_ns is not None
         arguments, _ = self._formatters[Abi(call.abi)].text(
             call.nr, call.arguments, call.result if is_over else None, call.pieces
@@ -78,6 +80,19 @@ class TraceJson:
             **({"stack": list(self._stack_of(call))} if self._stack_of is not None else {}),
         }
 
+    def _request(self, call: TracedCall) -> dict[str, object]:
+        has_failed = -_MAX_ERRNO <= call.result < 0
+        user_data, flags, cqe_flags = call.arguments[:3]
+        return {
+            "duration_ns": call.duration_ns,
+            "name": call.name,
+            "ret": call.result,
+            "error": _error_name(call.abi, -call.result) if has_failed else None,
+            "user_data": user_data,
+            "flags": flags,
+            "cqe_flags": cqe_flags,
+        }
+
 
 def _error_name(abi: int, number: int) -> str:
     """The name; the number for one without."""
@@ -92,4 +107,5 @@ _KINDS = {
     Moment.IN_PROGRESS: "in progress",
     Moment.SIGNAL: "signal",
     Moment.ENDED: "exit",
+    Moment.IO_REQUEST: "io_uring",
 }

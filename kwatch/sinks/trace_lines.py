@@ -15,6 +15,7 @@ from kwatch.sinks.long_calls import LongCalls
 from kwatch.sinks.signal_text import signal_line, signal_name
 from kwatch.syscalls.decode.formatter import Formatter
 from kwatch.syscalls.decode.style import Descriptors
+from kwatch.syscalls.io_uring import request_text
 from kwatch.wire.events import Abi
 
 _COLUMN = 40  # of the equals sign: strace's -a
@@ -73,7 +74,8 @@ class TraceLines:
 
     def line(self, call: TracedCall) -> str:
         """The line of a call, with its end."""
-        self._threads.add(call.tid)
+        if call.moment is not Moment.IO_REQUEST:  # which may be completed after its thread's end
+            self._threads.add(call.tid)
         goes_on = self._long.has(call)
         spent = call.duration_ns or 0
         head = self._pid(call.tid) + self._stamp(call.time_ns + spent * goes_on)
@@ -83,6 +85,9 @@ class TraceLines:
             self._threads.discard(call.tid)
             self._long.forget(call.tid)
             return f"{head}{_end(call.result)}\n"
+        if call.moment is Moment.IO_REQUEST:
+            texts = request_text(call.abi, call.arguments, call.result)
+            return self._finished(head, call, self._begin(call.name), *texts)
         text = self._call(head, call)
         if self._stack_of is not None and call.moment is not Moment.BLOCKED:
             text += "".join(f" > {frame}\n" for frame in self._stack_of(call))
@@ -96,15 +101,20 @@ class TraceLines:
         begin = self._begin(call.name)
         if call.moment is Moment.BLOCKED:
             return f"{head}{begin}{self._long.begin(call, arguments)} <unfinished ...>\n"
-        width = len(call.name) + 1
         if self._long.has(call):
             begin, arguments = f"<... {call.name} resumed>", self._long.rest(call, arguments)
-            width = len(begin)
         if call.moment is Moment.IN_PROGRESS:
             return f"{head}{begin}{arguments} <detached ...>\n"
         if not is_over:
             return f"{head}{begin}{arguments} <unfinished ...>) = ?\n"
-        padding = " " * max(_COLUMN - len(head) - width - len(arguments) - 1, 1)
+        return self._finished(head, call, begin, arguments, result)
+
+    def _finished(
+        self, head: str, call: TracedCall, begin: str, arguments: str, result: str
+    ) -> str:
+        colors = len(_BOLD + _PLAIN) if begin.startswith(_BOLD) else 0
+        width = len(head) + len(begin) - colors + len(arguments) + 1
+        padding = " " * max(_COLUMN - width, 1)
         return f"{head}{begin}{arguments}){padding}= {self._result(call, result)}\n"
 
     def _begin(self, name: str) -> str:

@@ -15,6 +15,7 @@ from kwatch.commands.call_options import (
     explain,
     filter_from,
     kernel_code_of,
+    wants_requests,
 )
 from kwatch.commands.output_options import add_buffer_option, buffer_from
 from kwatch.commands.record.options import RecordOptions
@@ -107,6 +108,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, RecordOpt
         call_stacks=arguments.stack_trace,
         releases=Releases.NEVER,
         record=True,
+        io_uring=wants_requests(arguments),
         code=True,
         filter_code=kernel_code_of(expression),
         content=_content(arguments.content),

@@ -15,6 +15,7 @@ from kwatch.commands.call_options import (
     explain,
     filter_from,
     kernel_code_of,
+    wants_requests,
 )
 from kwatch.commands.output_options import add_output_options, buffer_from, output_from
 from kwatch.commands.startup import compiling
@@ -142,6 +143,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOpt
         heap=False,
         heap_stacks=False,
         record=True,
+        io_uring=wants_requests(arguments) and not arguments.errors,
         filter_code="" if arguments.descriptors else _kernel_code(arguments),
         content=max(strings, 1),  # with none, buffers would be shown as addresses
         call_stacks=arguments.stack_trace,

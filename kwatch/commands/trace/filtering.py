@@ -65,7 +65,9 @@ def wanted(calls: Iterable[TracedCall], options: OutputOptions) -> Iterator[Trac
     for call in calls:
         if call.moment in (Moment.SIGNAL, Moment.ENDED):
             yield call
-        elif call.moment is Moment.RETURNED and call.duration_ns is not None:
+        elif call.moment is Moment.IO_REQUEST or (
+            call.moment is Moment.RETURNED and call.duration_ns is not None
+        ):
             has_failed = -_MAX_ERRNO <= call.result < 0
             if has_failed == options.failed_only:
                 yield call
