@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import argparse
 
+from kwatch.commands.output_options import buffer_from
+from kwatch.commands.target_options import targets_from
 from kwatch.errors import ExitCode, UsageError
+from kwatch.model.options import TraceOptions
 from kwatch.syscalls.filter.expression import Expression
 from kwatch.system import stdio
 
@@ -48,6 +51,25 @@ def chosen_names(arguments: argparse.Namespace) -> frozenset[str] | None:
     if not chosen:
         raise UsageError(f"-e {expression!r} leaves nothing to trace", "name at least one call")
     return chosen
+
+
+def recorded_calls(arguments: argparse.Namespace, content: int, filter_code: str) -> TraceOptions:
+    """The options of a session that records each call, of the processes and calls that were chosen.
+
+    `content`: bytes of each buffer. Raises UsageError.
+    """
+    return TraceOptions(
+        **targets_from(arguments)._asdict(),
+        heap=False,
+        heap_stacks=False,
+        call_stacks=arguments.stack_trace,
+        record=True,
+        io_uring=wants_requests(arguments),
+        filter_code=filter_code,
+        content=content,
+        trace=chosen_names(arguments),
+        buffer=buffer_from(arguments),
+    )
 
 
 def filter_from(arguments: argparse.Namespace) -> Expression | None:
