@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import json
 
-import duckdb
 import pytest
 
 #: User data by operation.
@@ -16,20 +15,21 @@ IOSQE_ASYNC, CQE_F_MORE = 16, 2
 pytestmark = pytest.mark.needs("io_uring")
 
 
+def requests(lines):
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    return [each for each in found if each["kind"] == "io_uring"]
+
+
 @pytest.mark.parametrize("by_kernel_thread", [0, 1], ids=["enter", "sqpoll"])
-def test_the_requests_of_a_program(start, run_kwatch, tmp_path, by_kernel_thread):
+def test_the_requests_of_a_program(start, run_kwatch, by_kernel_thread):
     target = start("io_requests", by_kernel_thread)
-    kwatch = run_kwatch("record", tmp_path / "run", "--pid", target.pid)
+    kwatch = run_kwatch("trace", "--json", "--pid", target.pid)
     kwatch.attached()
     answers = target.go()
-    kwatch.stop()
-    table = f"'{tmp_path}/run/io_uring/*/*/*.parquet'"
-    rows = duckdb.sql(f"from {table} order by seq").fetchall()
-    names = duckdb.sql(f"from {table}").columns
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    assert [each["operation"] for each in found] == [*GIVEN, "poll_add"]
-    for each in found:
-        name = each["operation"]
+    found = requests(kwatch.stop().stdout)
+    names = [each["name"].removeprefix("io_uring:") for each in found]
+    assert names == [*GIVEN, "poll_add"]
+    for name, each in zip(names, found, strict=True):
         assert each["user_data"] == GIVEN[name]
         assert each["ret"] == answers[name.removesuffix("_add")]
         assert each["error"] == (errno.errorcode[-each["ret"]] if each["ret"] < 0 else None)
@@ -37,10 +37,18 @@ def test_the_requests_of_a_program(start, run_kwatch, tmp_path, by_kernel_thread
         assert each["cqe_flags"] == (CQE_F_MORE if name == "poll_add" else 0)
         assert each["pid"] == target.pid
         assert (each["tid"] == target.pid) == (not by_kernel_thread)
-    took = {each["operation"]: each["duration_ns"] for each in found}
-    assert 20_000_000 <= took["timeout"] < 10_000_000_000
-    shown = run_kwatch("show", tmp_path / "run", "-e", "trace=io_uring_enter").finish().stdout
-    assert sum("io_uring:" in line for line in shown) == len(found)
+    took = found[names.index("timeout")]["duration_ns"]
+    assert 20_000_000 <= took < 10_000_000_000
+
+
+def test_requests_are_recorded(run_kwatch, program, tmp_path):
+    run = tmp_path / "run"
+    assert run_kwatch("record", run, "--", program("io_requests"), "now").finish().status == 0
+    sql = "select operation, ret, error from io_uring where user_data = 44"
+    result = run_kwatch("query", run, "--json", sql).finish()
+    assert result.documents == [{"operation": "openat", "ret": -errno.ENOENT, "error": "ENOENT"}]
+    shown = run_kwatch("show", run, "--json", "-e", "trace=io_uring_enter").finish()
+    assert len(requests(shown.stdout)) == 8
 
 
 @pytest.mark.parametrize(
@@ -50,8 +58,7 @@ def test_the_requests_of_a_program(start, run_kwatch, tmp_path, by_kernel_thread
 def test_which_lines_a_trace_has(run_kwatch, program, options, seen):
     """The poll ends with the process: it is cancelled."""
     traced = run_kwatch("trace", "--json", *options, "--", program("io_requests"), "now").finish()
-    lines = [json.loads(line) for line in traced.stdout if line.startswith("{")]
-    found = [line for line in lines if line["kind"] == "io_uring"]
+    found = requests(traced.stdout)
     assert len(found) == seen
     if seen:
         assert ("ENOENT", 44) in {(each["error"], each["user_data"]) for each in found}
