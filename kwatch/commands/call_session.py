@@ -24,7 +24,10 @@ from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import printable
 
-_NO_REQUESTS = "kwatch: requests of io_uring are not seen: this kernel has no tracepoints for them"
+_NO_REQUESTS = (
+    "kwatch: requests of io_uring are not seen: this kernel has no tracepoints for them, or kwatch "
+    "may not use them"
+)
 
 Patience = Callable[[], bool]
 
