@@ -24,3 +24,6 @@
 #endif
 #include "syscalls.bpf.c"
 #include "lifecycle.bpf.c"
+#ifdef IO_URING
+#include "io_uring.bpf.c"
+#endif

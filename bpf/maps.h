@@ -56,6 +56,7 @@ enum special_role {
 	SPECIAL_RESTART, /* restart_syscall */
 	SPECIAL_KILL, /* may end its own thread */
 	SPECIAL_NEVER_FAILS, /* 32-bit callers: a result that looks like an error is none */
+	SPECIAL_SETS_USER, /* may change the thread's user */
 	SPECIAL_SOCKETCALL, /* i386: the first argument says which call it is */
 	SPECIAL_IPC,
 };
@@ -92,6 +93,24 @@ struct recorded_call {
 	__u64 cgroup_id;
 	__u32 uid;
 	__u32 tid;
+};
+
+/* Whose a recorded thread is. */
+struct thread_user {
+	__u64 cgroup_id;
+	__u32 uid;
+	__u32 reserved;
+};
+
+/* A request of io_uring that has been submitted. */
+struct io_request {
+	__u64 time_ns;
+	__u64 flags;
+	__u64 comm[2];
+	__u32 tgid;
+	__u32 tid;
+	__u8 opcode;
+	__u8 reserved[7];
 };
 
 /* A walk along an argument that leads to further memory: see capture_nested.h. */
@@ -215,6 +234,7 @@ struct slot {
 	struct thread thread;
 #endif
 #ifdef RECORD
+	struct thread_user user; /* taken when this was decided */
 	struct capture capture;
 #endif
 };
@@ -238,7 +258,8 @@ struct young_state {
 struct slot_state {
 	__u64 address; /* of this structure in the kernel */
 	__u64 spilled; /* how many slots are behind the others */
-	__u64 generation; /* Python raises it when it has changed the targets */
+	__u32 generation; /* Python raises it when it has changed the targets */
+	__u32 moves; /* how often any process was moved to another cgroup; read as its upper half */
 };
 
 /* What is known of a thread that has no slot yet. */

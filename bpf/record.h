@@ -122,15 +122,11 @@ static __always_inline void take_comm(u64 *comm, u64 task)
 }
 
 /* Who makes the call: it may change all of this. */
-static __always_inline void take_caller(struct recorded_call *recorded, u64 task)
+static __always_inline void take_caller(struct recorded_call *recorded, struct slot *slot)
 {
-	take_comm(recorded->comm, task);
-#ifdef FILTER_USES_UID
-	recorded->uid = bpf_get_current_uid_gid();
-#endif
-#ifdef FILTER_USES_CGROUP_ID
-	recorded->cgroup_id = bpf_get_current_cgroup_id();
-#endif
+	take_comm(recorded->comm, slot->task);
+	recorded->uid = slot->user.uid;
+	recorded->cgroup_id = slot->user.cgroup_id;
 }
 
 /* Arguments that the call does not take are whatever the registers held. */
@@ -156,7 +152,7 @@ static __always_inline void take_registers(struct pt_regs *regs, struct slot *sl
 		inner_arguments(slot->call.nr, row->order, recorded->arguments);
 #endif
 	clear_unused(row, recorded->arguments);
-	take_caller(recorded, slot->task);
+	take_caller(recorded, slot);
 	recorded->ip = instruction_pointer(regs);
 	recorded->tid = slot->tid;
 	recorded->seq = slot->capture.seq++;
@@ -239,9 +235,9 @@ static __always_inline bool open_event(struct slot *slot, struct open_call *open
 	}
 	__builtin_memset(open->record->arguments, 0, sizeof(open->record->arguments));
 	take_comm(open->record->comm, slot->task);
-	open->record->cgroup_id = 0;
+	open->record->cgroup_id = slot->user.cgroup_id;
 	open->record->stack = 0;
-	open->record->uid = 0;
+	open->record->uid = slot->user.uid;
 	open->record->entry_tid = slot->tid;
 	open->record->ip = 0;
 	open->record->seq = slot->capture.seq;

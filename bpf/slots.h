@@ -191,7 +191,16 @@ static __always_inline void forget_calls(struct thread *thread)
 }
 #endif
 
-/* Decides again whether the thread's process is a target. */
+#ifdef RECORD
+/* The current thread's. Only its own calls change the user; a move to another cgroup is counted. */
+static __always_inline void take_user(struct thread_user *user)
+{
+	user->uid = bpf_get_current_uid_gid();
+	user->cgroup_id = bpf_get_current_cgroup_id();
+}
+#endif
+
+/* Decides again whether the current thread's process is a target. */
 static __always_inline void decide(struct slot *slot, u32 tgid, u64 generation)
 {
 	struct target *target = current_target(tgid);
@@ -208,6 +217,10 @@ static __always_inline void decide(struct slot *slot, u32 tgid, u64 generation)
 	if (!target || (!target->owner && target->mm_id != slot->thread.mm_id))
 		forget_calls(&slot->thread);
 #endif
+#ifdef RECORD
+	if (target)
+		take_user(&slot->user);
+#endif
 	slot->flags = target ? target->flags : 0;
 	slot->owner = target ? target->owner : 0;
 	slot->serial = target ? target->mm_id >> SERIAL_SHIFT : 0;
@@ -219,10 +232,12 @@ static __always_inline void decide(struct slot *slot, u32 tgid, u64 generation)
  */
 static __always_inline u64 generation_of(struct slot_state *state)
 {
+	u64 *generation = (u64 *)&state->generation;
+
 #ifdef SLOT_TABLE
-	return __sync_val_compare_and_swap(&state->generation, 0, 0);
+	return __sync_val_compare_and_swap(generation, 0, 0);
 #else
-	return *(volatile u64 *)&state->generation;
+	return *(volatile u64 *)generation;
 #endif
 }
 
@@ -265,7 +280,7 @@ static __always_inline struct slot *current_slot(u64 stack)
 		slot = NULL;
 	}
 #endif
-	if (!slot || slot->generation != state->generation)
+	if (!slot || slot->generation != *(u64 *)&state->generation)
 		slot = renew_slot(slot, stack, state);
 	return slot;
 }

@@ -275,10 +275,10 @@ static __always_inline bool was_answered(struct exit_context *ctx, struct slot *
 }
 
 /* False if it is not known yet how the call ends. Corrects results that look like errors. */
-static __always_inline bool has_ended(struct exit_context *ctx, struct call_in_progress *call,
-				      s64 *result)
+static __always_inline bool has_ended(struct exit_context *ctx, struct slot *slot, s64 *result)
 {
 	struct pt_regs *regs = exit_registers(ctx);
+	struct call_in_progress *call = &slot->call;
 
 	if (IS_SPECIAL(call->flags, SPECIAL_SIGRETURN)) {
 		return_from_handler(regs, call, *result);
@@ -291,6 +291,8 @@ static __always_inline bool has_ended(struct exit_context *ctx, struct call_in_p
 		return !(pending_signals() && hold_call(regs, call, *result));
 	if (IS_SPECIAL(call->flags, SPECIAL_NEVER_FAILS))
 		*result = (u32)*result;
+	if (IS_SPECIAL(call->flags, SPECIAL_SETS_USER))
+		slot->generation = 0; /* its next event takes the user */
 	return true;
 }
 
@@ -324,7 +326,7 @@ int syscall_exit(struct exit_context *ctx)
 		return 0;
 	if (call->abi == ABI_I386 || call->abi == ABI_ARM)
 		result = (s64)(s32)result;
-	if ((result < 0 || call->flags & CALL_SPECIAL) && !has_ended(ctx, call, &result))
+	if ((result < 0 || call->flags & CALL_SPECIAL) && !has_ended(ctx, slot, &result))
 		return 0;
 	now = bpf_ktime_get_ns();
 	if (call->flags & CALL_MEMORY) {
@@ -362,6 +364,18 @@ int call_signal(struct signal_context *ctx)
 		return 0;
 	signal_info(ctx, open.record->arguments);
 	close_call(&open, slot->tgid);
+	return 0;
+}
+#endif
+
+#ifdef RECORD
+/* A process was moved to another cgroup, perhaps from outside. */
+int cgroup_moved(void *ctx)
+{
+	struct slot_state *state = state_of_slots();
+
+	if (state)
+		__sync_fetch_and_add(&state->moves, 1);
 	return 0;
 }
 #endif

@@ -117,16 +117,25 @@ class CallJoiner:
         self._forget_ended(events["tid"][order[types[order] == EventType.THREAD_END]].tolist())
         return joined
 
-    def _with_earlier(self, joined: JoinedCalls, left: Places) -> JoinedCalls:
+    def with_entries(self, in_progress: Batch) -> JoinedCalls:
+        """Calls that have not ended, whose entries stay for their ends."""
+        count = len(in_progress)
+        none = np.full(count, -1, np.int64)
+        joined = JoinedCalls(np.arange(count), none, in_progress, np.zeros(count, np.int64), b"")
+        flags = in_progress["flags"] & np.uint16(RecordedFlag.ENTRY)
+        return self._with_earlier(joined, np.flatnonzero(flags), stay=True)
+
+    def _with_earlier(self, joined: JoinedCalls, left: Places, stay: bool = False) -> JoinedCalls:
         """Adds the entries that came with earlier batches."""
         events: list[np.void] = []
         places, contents = [], []
         at = len(joined.data)
         for position in left.tolist():
             record = joined.events[joined.order[position]]
-            kept = self._open.get(int(record["entry_tid"]), {}).pop(int(record["seq"]), None)
+            of_thread, seq = self._open.get(int(record["entry_tid"]), {}), int(record["seq"])
+            kept = of_thread.get(seq) if stay else of_thread.pop(seq, None)
             if kept is None:
-                self.unmatched += 1
+                self.unmatched += not stay
                 continue
             joined.entries[position] = len(joined.events) + len(events)
             events.append(kept[0])

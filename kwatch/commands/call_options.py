@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import argparse
 
+from kwatch.commands.output_options import buffer_from
+from kwatch.commands.target_options import targets_from
 from kwatch.errors import ExitCode, UsageError
+from kwatch.model.options import TraceOptions
 from kwatch.syscalls.filter.expression import Expression
 from kwatch.system import stdio
+
+#: The call whose name chooses the requests of io_uring, too.
+SUBMITS = "io_uring_enter"
 
 
 def add_call_options(group: argparse._ArgumentGroup, verb: str) -> None:
@@ -47,6 +53,25 @@ def chosen_names(arguments: argparse.Namespace) -> frozenset[str] | None:
     return chosen
 
 
+def recorded_calls(arguments: argparse.Namespace, content: int, filter_code: str) -> TraceOptions:
+    """The options of a session that records each call, of the processes and calls that were chosen.
+
+    `content`: bytes of each buffer. Raises UsageError.
+    """
+    return TraceOptions(
+        **targets_from(arguments)._asdict(),
+        heap=False,
+        heap_stacks=False,
+        call_stacks=arguments.stack_trace,
+        record=True,
+        io_uring=wants_requests(arguments),
+        filter_code=filter_code,
+        content=content,
+        trace=chosen_names(arguments),
+        buffer=buffer_from(arguments),
+    )
+
+
 def filter_from(arguments: argparse.Namespace) -> Expression | None:
     """Raises UsageError."""
     if arguments.filter is None:
@@ -54,6 +79,15 @@ def filter_from(arguments: argparse.Namespace) -> Expression | None:
     from kwatch.syscalls.filter.parser import parse
 
     return parse(arguments.filter)
+
+
+def wants_requests(arguments: argparse.Namespace) -> bool:
+    """Whether requests of io_uring go with the calls: those of -e have io_uring_enter among them.
+
+    A filter is about calls.
+    """
+    names = chosen_names(arguments)
+    return arguments.filter is None and (names is None or SUBMITS in names)
 
 
 def kernel_code_of(expression: Expression | None) -> str:

@@ -14,6 +14,7 @@ from kwatch.commands.watch.messages import attached_line, nothing_traced_line, u
 from kwatch.errors import ExitCode, KwatchError
 from kwatch.model.options import TraceOptions
 from kwatch.processes.process import Process
+from kwatch.programs import io_uring
 from kwatch.programs.loader import Loader
 from kwatch.rings.call_areas import CallAreas
 from kwatch.session.event_loop import EventLoop
@@ -22,6 +23,11 @@ from kwatch.session.observer import Observer
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import printable
+
+_NO_REQUESTS = (
+    "kwatch: requests of io_uring are not seen: this kernel has no tracepoints for them, or kwatch "
+    "may not use them"
+)
 
 Patience = Callable[[], bool]
 
@@ -51,9 +57,14 @@ class CallSession:
                 closing(LiveSession(traced, loader, signals, say, self._end, seen))
             )
             self.losses = LossNotices(self.live.tracer.losses, say)
+            if traced.io_uring and not self._sees_requests() and io_uring.exists():
+                say(_NO_REQUESTS)
             self.live.attach()
             self._opened = stack.pop_all()
         self._loop = EventLoop(self.live, signals, say, duration_s)
+
+    def _sees_requests(self) -> bool:
+        return "io_submitted" in self.live.tracer.programs.programs
 
     def close(self) -> None:
         self._opened.close()

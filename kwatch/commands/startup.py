@@ -37,6 +37,7 @@ def compiling(options: TraceOptions) -> Iterator[Loader]:
 
 def program_config(options: TraceOptions) -> ProgramConfig:
     """The settings that the BPF programs are built with."""
+    from kwatch.programs.io_uring import is_traceable
     from kwatch.targets.globs import automaton
 
     patterns = filter(None, map(automaton, options.comms))
@@ -46,6 +47,7 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         call_stacks=options.call_stacks,
         call_sums=options.sums_calls,
         record=options.record,
+        io_uring=options.io_uring and is_traceable(),
         filter_code=options.filter_code,
         area=_area_size(options.buffer) if options.record else 0,
         perf_uprobes=options.perf_uprobes,

@@ -8,7 +8,9 @@ import os
 from functools import cache
 
 # The calls of Linux 5.0 and later have one number on all architectures.
-_COMMON = {"fsopen": 430, "fsconfig": 431, "fsmount": 432, "openat2": 437}
+_COMMON = {
+    **{"io_uring_setup": 425, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "openat2": 437},
+}
 _NUMBERS = {
     "x86_64": {
         **{"bpf": 321, "perf_event_open": 298, "ptrace": 101, "statfs": 137, "timer_create": 222},

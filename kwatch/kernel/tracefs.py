@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 
 from kwatch.kernel.syscall import syscall
 
@@ -13,16 +14,28 @@ _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
 
 
+_MEMBER = re.compile(r"\tfield:.*?(\w+)(?:\[\d*\])?;\toffset:(\d+);\tsize:(\d+);")
+
+
 def tracepoint_id(tracepoint: str) -> int:
     """The id that perf uses for a tracepoint such as `sched/sched_process_exec`.
 
     fsmount(2) came with Linux 5.2. Raises OSError.
     """
+    return int(_read(f"events/{tracepoint}/id"))
+
+
+def members(tracepoint: str) -> dict[str, tuple[int, int]]:
+    """Offset and size of each member of the record that perf makes. Raises OSError."""
+    found = _MEMBER.findall(_read(f"events/{tracepoint}/format"))
+    return {name: (int(offset), int(size)) for name, offset, size in found}
+
+
+def _read(path: str) -> str:
     root = open_root()
     try:
-        fd = os.open(f"events/{tracepoint}/id", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
-        with open(fd) as file:
-            return int(file.read())
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)) as file:
+            return file.read()
     finally:
         os.close(root)
 

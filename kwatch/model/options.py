@@ -39,6 +39,8 @@ class TraceOptions:
     `heap_stacks` needs `heap`, `call_stacks` needs `syscalls`. `single_calls`: an observer sees
     every system call. `record`: each is recorded with its arguments and up to `content` bytes of
     each buffer, not only counted; `filter_code` is C that drops some of them in the kernel.
+    `io_uring`: its requests are recorded too, where the kernel has tracepoints for that.
+    `code`: observers see what code is mapped (kwatch.session.observer.CodeObserver).
     `min_size` and `max_size`, in bytes, select blocks. `perf_uprobes`: see ProgramConfig.
     `alloc_totals`: also count all allocations of each stack. `scan_at_exit`: hold the memory of
     each target, not of a launched command only.
@@ -55,6 +57,8 @@ class TraceOptions:
     single_calls: bool = False
     record: bool = False
     content: int = 0
+    io_uring: bool = False
+    code: bool = False
     filter_code: str = ""
     trace: frozenset[str] | None = None
     min_size: int = 0
@@ -107,7 +111,7 @@ class TraceOptions:
 
         If a process ends before kwatch looks at it, only these records name its program.
         """
-        return self.mappings or self.follow or bool(self.comms or self.command)
+        return self.mappings or self.code or self.follow or bool(self.comms or self.command)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,21 @@ class Moment(enum.Enum):
     RETURNED = enum.auto()  # also a call that never returns, such as exit
     UNFINISHED = enum.auto()  # the thread ended inside the call
     IN_PROGRESS = enum.auto()  # kwatch ended first
+    BLOCKED = enum.auto()  # for long; its end follows
     SIGNAL = enum.auto()
     ENDED = enum.auto()  # the thread
+    IO_REQUEST = enum.auto()  # of io_uring, completed: kwatch.syscalls.io_uring
 
 
 class TracedCall(NamedTuple):
     """`time_ns`: when the call began, CLOCK_REALTIME. `duration_ns`: None if it never returns.
 
     `result`: of an ENDED thread, its status as wait() returns it. `arguments`: six registers; of a
-    SIGNAL, the first bytes of its siginfo_t. `comm`: of the thread, when the call
-    began. `is_cut`: some of its contents were lost. `uid`, `cgroup_id`: 0
-    unless a filter needs them. `entry_tid`: the tid when the call began, which an exec may change.
-    `stack`: the identity of its call stack, or a NoCallStack.
+    SIGNAL, the first bytes of its siginfo_t; of an IO_REQUEST, its user data, its flags and those
+    of its completion. `comm`, `uid`, `cgroup_id`: of the thread, when the call began. `is_cut`:
+    some of its contents were lost. `entry_tid`: the tid when the call began, which an exec may
+    change. `stack`: the identity of its call stack, or a NoCallStack. `seq`: the number of the call
+    in its thread, while it is traced.
     """
 
     moment: Moment
@@ -49,3 +52,4 @@ class TracedCall(NamedTuple):
     cgroup_id: int = 0
     entry_tid: int = 0
     stack: int = 0
+    seq: int = 0

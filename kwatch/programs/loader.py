@@ -28,7 +28,7 @@ from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
 from kwatch.kernel import bpf, bpf_features
 from kwatch.kernel.privileges import refused
 from kwatch.kernel.syscall_work import return_probes_call
-from kwatch.programs import tracepoints
+from kwatch.programs import io_uring, tracepoints
 from kwatch.programs.object_cache import Compiled, cache_key, captured, find, keep
 from kwatch.programs.source import AttachMethods, ProgramConfig, shim_directory, source_text
 from kwatch.programs.sources import TAIL_CALLED, TAKE_YOUNG, wanted_sources
@@ -226,6 +226,8 @@ def _compile(config: ProgramConfig, methods: AttachMethods, text: str) -> Compil
         "REGISTERS_TYPE": types.struct("pt_regs"),
     }
     macros = config.macros(of_kernel, methods)
+    if config.io_uring:
+        macros += [f"-D{name}={value}" for name, value in io_uring.macros().items()]
     try:
         bcc = BPF(text=text, cflags=macros)
     except Exception as error:  # bcc raises nothing more precise
@@ -255,6 +257,8 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
     for source in wanted_sources(config):
         names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
         table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
+        through_perf = [name for name, each in source.tracepoints.items() if each.through_perf]
+        table |= dict.fromkeys(through_perf, (bpf.PROG_TYPE_TRACEPOINT, 0))
         table |= dict.fromkeys(source.entry_calls, of_entries)
     if config.heap and methods.young_blocks:
         table[TAKE_YOUNG] = bpf.PROG_TYPE_RAW_TRACEPOINT, 0

@@ -81,6 +81,7 @@ class ProgramConfig:
     `call_sums`: system calls are summed up in the kernel; not with `call_stacks`. `record`: each
     system call is recorded with its arguments; `area`: bytes of a CPU's area for what they point
     to, a power of two; `filter_code`: drops some of them, see `source_text`.
+    `io_uring`: its requests are recorded too.
 
     `perf_uprobes`: attach to the heap through perf events, even where the kernel has links.
     """
@@ -91,6 +92,7 @@ class ProgramConfig:
     call_sums: bool = False
     record: bool = False
     area: int = 0
+    io_uring: bool = False
     filter_code: str = ""
     perf_uprobes: bool = False
     system_wide: bool = False

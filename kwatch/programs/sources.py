@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tracepoint:
-    """A tracepoint as tracefs names it, and what its program records, for docs/probes.md."""
+    """A tracepoint as tracefs names it, and what its program records, for docs/probes.md.
+
+    `older`: its name on older kernels. `through_perf`: its program reads perf's record.
+    """
 
     name: str
     meaning: str
+    older: str = ""
+    through_perf: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +90,26 @@ EVENT_SOURCES = (
             "call_signal": Tracepoint(
                 "signal/signal_deliver", "a signal that a thread gets, for `kwatch trace`"
             ),
+            "cgroup_moved": Tracepoint(
+                "cgroup/cgroup_attach_task", "that some process is in another control group now"
+            ),
         },
         tail_calls={"capture_call": "capture_programs", "capture_nested": "nested_programs"},
+    ),
+    EventSource(
+        "io_uring",
+        macro="IO_URING",
+        tracepoints={
+            "io_submitted": Tracepoint(
+                "io_uring/io_uring_submit_req",
+                "a request of io_uring, for `kwatch trace` and `record`",
+                older="io_uring/io_uring_submit_sqe",
+                through_perf=True,
+            ),
+            "io_completed": Tracepoint(
+                "io_uring/io_uring_complete", "its completion", through_perf=True
+            ),
+        },
     ),
     EventSource("call_stacks", macro="CALL_STACKS"),
     # Also for the stacks of mappings, which are listed with those of the heap.
@@ -134,7 +157,7 @@ TAKE_YOUNG = "take_young"
 
 #: The tracepoint of each program.
 TRACEPOINTS = {
-    program: tracepoint.name
+    program: tracepoint
     for source in EVENT_SOURCES
     for program, tracepoint in source.tracepoints.items()
 }

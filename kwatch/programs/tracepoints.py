@@ -16,6 +16,7 @@ import os
 from kwatch.kernel import bpf, perf
 from kwatch.kernel.privileges import refused
 from kwatch.kernel.tracefs import tracepoint_id
+from kwatch.programs.sources import Tracepoint
 
 
 def are_preemptible() -> bool:
@@ -40,11 +41,20 @@ def program_type(through_perf: bool) -> int:
     return bpf.PROG_TYPE_TRACEPOINT if through_perf else bpf.PROG_TYPE_RAW_TRACEPOINT
 
 
-def attach(tracepoint: str, program: int, through_perf: bool) -> int:
+def attach(tracepoint: Tracepoint, program: int, through_perf: bool) -> int:
     """Attaches the program until the returned descriptor is closed. Raises KwatchError."""
     try:
-        if through_perf:
-            return perf.open_tracepoint(tracepoint_id(tracepoint), program)
-        return bpf.open_raw_tracepoint(tracepoint.rpartition("/")[2], program)
+        if through_perf or tracepoint.through_perf:
+            return perf.open_tracepoint(_id(tracepoint), program)
+        return bpf.open_raw_tracepoint(tracepoint.name.rpartition("/")[2], program)
     except OSError as error:
-        raise refused(f"the tracepoint {tracepoint} cannot be attached", error) from error
+        raise refused(f"the tracepoint {tracepoint.name} cannot be attached", error) from error
+
+
+def _id(tracepoint: Tracepoint) -> int:
+    try:
+        return tracepoint_id(tracepoint.name)
+    except FileNotFoundError:
+        if not tracepoint.older:
+            raise
+        return tracepoint_id(tracepoint.older)

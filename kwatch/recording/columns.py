@@ -25,8 +25,6 @@ TEXT_COLUMNS = (
 #: Columns of the files that `kwatch query` does not show, with their meanings.
 HIDDEN = {
     "syscalls": {
-        "uid": "the user, if a filter compares it; else 0",
-        "cgroup_id": "the control group, if a filter compares it; else 0",
         "entry_pieces": "what was captured at the entry: 13 lengths of 2 bytes, 65535 for nothing",
         "exit_pieces": "the same at the return",
         "data": "the bytes of these pieces, one after the other",
@@ -92,6 +90,23 @@ _OTHERS: Mapping[str, tuple[Column, ...]] = {
         _SEQ,
         *_PLACE,
     ),
+    "io_uring": (
+        Column("ts_ns", "when it was submitted, in nanoseconds since 1970; if unknown, completed"),
+        Column("ts", "the same in UTC, in microseconds", "make_timestamp(ts_ns // 1000)"),
+        Column("duration_ns", "until it was completed; null if its submission was not seen"),
+        *_EVENT[2:4],
+        Column("comm", "the name of the thread that submitted it"),
+        Column("operation", "what it does; ? if its submission was not seen"),
+        Column("opcode", "the number of the operation; 65535 if unknown"),
+        Column("ret", "its result"),
+        Column("error", "the name of its error; null without one"),
+        Column("user_data", "what the program gave it"),
+        Column("flags", "IOSQE_ flags"),
+        Column("cqe_flags", "IORING_CQE_F_ flags of the completion"),
+        Column("abi", "the ABI of the kernel, to which the numbers belong"),
+        _SEQ,
+        *_PLACE,
+    ),
     "processes": (
         Column("pid", "the process"),
         Column("parent", "the process that forked it; 0 if it is unknown"),
@@ -107,6 +122,16 @@ _OTHERS: Mapping[str, tuple[Column, ...]] = {
         Column("fd", "the descriptor; -100 is the working directory"),
         Column("target", "what /proc/PID/fd says; bytes that do not print are escaped"),
         Column("survives_exec", "whether an exec leaves it open"),
+        *_PLACE,
+    ),
+    "mappings": (
+        Column("ts_ns", "since when, in nanoseconds since 1970"),
+        Column("pid", "the process"),
+        Column("start", "the first address"),
+        Column("stop", "the address behind the last one"),
+        Column("file_offset", "where `start` is in the file"),
+        Column("path", "of the file, as the kernel shows it; bytes that do not print are escaped"),
+        Column("build_id", "of the file, in hexadecimal; null if it has none or is out of reach"),
         *_PLACE,
     ),
     "heap": (
@@ -173,6 +198,8 @@ def _syscalls() -> tuple[Column, ...]:
         Column("text", "the line that `kwatch show` prints", _call_text()),
         Column("ip", "where the program goes on after the call"),
         _STACK,
+        Column("uid", "the real user of the thread when the call began"),
+        Column("cgroup_id", "its control group then: the inode number"),
         Column("entry_tid", "the thread when the call began, which an exec may change"),
         Column("content_lost", "whether some of what its arguments point to was lost"),
         _SEQ,

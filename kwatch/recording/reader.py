@@ -18,6 +18,7 @@ from kwatch.recording.escapes import unescaped
 from kwatch.recording.manifest import Manifest, Recording
 from kwatch.recording.pieces import PieceReader
 from kwatch.recording.schema import ARGUMENTS, TABLES
+from kwatch.syscalls.io_uring import request_name
 from kwatch.wire.events import PIECES, Abi
 
 ROWS_AT_ONCE = 65_536
@@ -136,6 +137,22 @@ def _exits(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
             yield seq, _event(Moment.ENDED, pid, tid, comm, 0, ts, status, [0] * 6)
 
 
+def _requests(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
+    for batch in batches:
+        numbers = [lists.integers(batch[name]) for name in (*_EVENT, *_REQUEST)]
+        words = zip(*(lists.unsigned(batch[name]) for name in _REQUEST_WORDS), strict=True)
+        comms = lists.texts(batch["comm"], unescaped)
+        abis = lists.texts(batch["abi"], _ABIS.__getitem__)
+        for seq, ts, pid, tid, took, nr, ret, given, comm, abi in zip(
+            *numbers, words, comms, abis, strict=True
+        ):
+            arguments = [*given, 0, 0, 0]
+            found = _event(Moment.IO_REQUEST, pid, tid, comm, abi, ts, ret, arguments)
+            yield seq, found._replace(nr=nr, name=request_name(nr), duration_ns=took)
+
+
+_REQUEST = ("duration_ns", "opcode", "ret")
+_REQUEST_WORDS = ("user_data", "flags", "cqe_flags")
 _EVENT = ("seq", "ts_ns", "pid", "tid")
 
 
@@ -152,7 +169,7 @@ def _event(
     return TracedCall(moment, pid, tid, comm, abi, 0, "", ts, None, result, words, _NO_PIECES)
 
 
-_MAKERS = {"syscalls": _calls, "signals": _signals, "exits": _exits}
+_MAKERS = {"syscalls": _calls, "signals": _signals, "exits": _exits, "io_uring": _requests}
 
 
 def _seq_of(numbered: _Numbered) -> int:

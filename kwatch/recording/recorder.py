@@ -127,6 +127,12 @@ class Recorder:
         """Takes rows of the table `stacks`, in any thread."""
         self._put(_Work(0, lambda: self._stacks.add(rows)))
 
+    def add_mappings(self, rows: list[dict[str, Any]]) -> None:
+        """Takes rows of the table `mappings`, with times on the clock of the events."""
+        for row in rows:
+            row["ts_ns"] += self._clock_ns
+        self._put(_Work(0, lambda: self._segment.write_table("mappings", rows)))
+
     def _put(self, work: _Work) -> None:
         self._room.take(work.records)
         self._work.put(work)

@@ -16,11 +16,12 @@ from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.recording.contents import NO_PATH, CallContents, fixed_binary
 from kwatch.recording.escapes import escaped
 from kwatch.recording.heap_rows import heap_rows, stack_column
-from kwatch.recording.schema import ARGUMENTS, EXITS, SIGNALS, SYSCALLS
+from kwatch.recording.schema import ARGUMENTS, EXITS, IO_URING, SIGNALS, SYSCALLS
 from kwatch.recording.texts import ByNumber, ColumnTexts
 from kwatch.syscalls import calls, names
 from kwatch.syscalls.decode.sets import named_set
 from kwatch.syscalls.first_arguments import first_words
+from kwatch.syscalls.io_uring import UNKNOWN_OPCODE, operation
 from kwatch.wire.batches import chosen
 from kwatch.wire.events import Abi, Batch, EventType
 from kwatch.wire.maps import CALL_NUMBERS
@@ -57,12 +58,14 @@ class RowMaker:
         self._seq += len(records)
         types = np.ascontiguousarray(records["type"])
         is_signal, is_end = types == EventType.SIGNAL, types == EventType.THREAD_END
-        is_call = ~(is_signal | is_end)
+        is_request = types == EventType.IO_REQUEST
+        is_call = ~(is_signal | is_end | is_request)
         among = None if is_call.all() else np.flatnonzero(is_call)
         return {
             "syscalls": self._calls(joined, records, seq, among),
             "signals": self._signals(chosen(records, is_signal), seq[is_signal]),
             "exits": self._exits(chosen(records, is_end), seq[is_end]),
+            "io_uring": self._requests(chosen(records, is_request), seq[is_request]),
         }
 
     def heap_rows(self, events: Batch, texts: ColumnTexts) -> Rows:
@@ -98,7 +101,7 @@ class RowMaker:
             pa.array(np.ascontiguousarray(records["nr"]).astype(np.int16)),
             self._abis("syscalls", records),
             pa.array(result, mask=~is_over),
-            self._errors(records["abi"], result, is_over),
+            self._errors("syscalls", records["abi"], result, is_over),
             *_arguments(records["arguments"], _words()[rows]),
             self._texts["syscalls", "path"].encode(contents.paths(_path_words()[rows]), escaped),
             pa.array(np.ascontiguousarray(records["ip"]).view(np.int64)),
@@ -134,6 +137,26 @@ class RowMaker:
         ]
         return pa.RecordBatch.from_arrays(columns, EXITS.names)
 
+    def _requests(self, records: npt.NDArray[np.void], seq: Places) -> pa.RecordBatch:
+        numbers = records["nr"].astype(np.intp)
+        duration = np.ascontiguousarray(records["duration_ns"]).view(np.int64)
+        result = np.ascontiguousarray(records["result"])
+        abis, is_over = np.ascontiguousarray(records["abi"]), np.ones(len(records), bool)
+        columns = [
+            pa.array(seq),
+            pa.array(self._times(records) - duration),
+            pa.array(duration, mask=numbers == UNKNOWN_OPCODE),
+            *_identity(records),
+            self._comms("io_uring", records),
+            self._by_number("io_uring", "operation", numbers, _operations()),
+            pa.array(numbers.astype(np.int32)),
+            pa.array(result),
+            self._errors("io_uring", abis, result, is_over),
+            *(pa.array(records["arguments"][:, i].astype(np.int64)) for i in range(3)),
+            self._abis("io_uring", records),
+        ]
+        return pa.RecordBatch.from_arrays(columns, IO_URING.names)
+
     def _times(self, records: npt.NDArray[np.void]) -> Places:
         return np.ascontiguousarray(records["time_ns"]).view(np.int64) + self._clock_ns
 
@@ -150,7 +173,11 @@ class RowMaker:
         return self._texts[table, column].by_number(numbers, texts)
 
     def _errors(
-        self, abis: npt.NDArray[np.uint8], result: Places, is_over: npt.NDArray[np.bool_]
+        self,
+        table: str,
+        abis: npt.NDArray[np.uint8],
+        result: Places,
+        is_over: npt.NDArray[np.bool_],
     ) -> pa.Array:
         failed = is_over & (result < 0) & (result >= -_MAX_ERRNO)
         indexes = np.zeros(len(result), np.int32)
@@ -158,7 +185,7 @@ class RowMaker:
         keys = abis[at].astype(np.int64) << 16 | -result[at]
         for key in set(keys.tolist()):
             name = _error_name(Abi(key >> 16), key & 0xFFFF)
-            indexes[at[keys == key]] = self._texts["syscalls", "error"].add(name)
+            indexes[at[keys == key]] = self._texts[table, "error"].add(name)
         return pa.array(indexes, mask=~failed)
 
 
@@ -211,6 +238,11 @@ def _path_words() -> npt.NDArray[np.uint8]:
 @functools.cache
 def _never_returns() -> npt.NDArray[np.bool_]:
     return np.array([name in ("exit", "exit_group") for name in _names()])
+
+
+@functools.cache
+def _operations() -> dict[int, str]:
+    return {number: operation(number) for number in (*range(256), UNKNOWN_OPCODE)}
 
 
 def _error_name(abi: Abi, number: int) -> str:

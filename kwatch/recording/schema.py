@@ -68,6 +68,25 @@ EXITS = pa.schema(
     ]
 )
 
+IO_URING = pa.schema(
+    [
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("ts_ns", pa.int64(), nullable=False),
+        pa.field("duration_ns", pa.int64()),
+        pa.field("pid", pa.int32(), nullable=False),
+        pa.field("tid", pa.int32(), nullable=False),
+        pa.field("comm", _TEXT, nullable=False),
+        pa.field("operation", _TEXT, nullable=False),
+        pa.field("opcode", pa.int32(), nullable=False),
+        pa.field("ret", pa.int64(), nullable=False),
+        pa.field("error", _TEXT),
+        pa.field("user_data", pa.int64(), nullable=False),
+        pa.field("flags", pa.int64(), nullable=False),
+        pa.field("cqe_flags", pa.int64(), nullable=False),
+        pa.field("abi", _TEXT, nullable=False),
+    ]
+)
+
 PROCESSES = pa.schema(
     [
         pa.field("pid", pa.int32(), nullable=False),
@@ -86,6 +105,18 @@ DESCRIPTORS = pa.schema(
         pa.field("fd", pa.int32(), nullable=False),
         pa.field("target", pa.string(), nullable=False),
         pa.field("survives_exec", pa.bool_(), nullable=False),
+    ]
+)
+
+MAPPINGS = pa.schema(
+    [
+        pa.field("ts_ns", pa.int64(), nullable=False),
+        pa.field("pid", pa.int32(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64(), nullable=False),
+        pa.field("file_offset", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("build_id", pa.string()),
     ]
 )
 
@@ -143,8 +174,10 @@ TABLES = {
     "syscalls": SYSCALLS,
     "signals": SIGNALS,
     "exits": EXITS,
+    "io_uring": IO_URING,
     "processes": PROCESSES,
     "descriptors": DESCRIPTORS,
+    "mappings": MAPPINGS,
     "heap": HEAP,
     "short_lived": SHORT_LIVED,
     "stacks": STACKS,
@@ -157,8 +190,10 @@ MEANINGS = {
     "syscalls": "every system call, in the order in which they returned",
     "signals": "every signal that was delivered",
     "exits": "every thread that ended",
+    "io_uring": "completed requests of io_uring, which need no system calls",
     "processes": "the processes that made the calls, once for each segment",
     "descriptors": "what the processes had open when the segment began; -100: their directory",
+    "mappings": "the code that the processes have mapped, again for each segment",
     "heap": "allocations and releases of blocks, in the order in which they happened",
     "short_lived": "sums of blocks that their thread released soon, which are not in `heap`",
     "stacks": "the call stacks to which `syscalls` and `heap` refer, innermost frame first",

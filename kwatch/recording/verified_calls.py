@@ -10,7 +10,7 @@ from kwatch.model.traced_call import TracedCall
 from kwatch.recording.manifest import NONSENSE, Recording, damaged
 from kwatch.recording.reader import traced_calls
 
-_TABLES = ("syscalls", "signals", "exits")
+_TABLES = ("syscalls", "signals", "exits", "io_uring")
 
 
 def verified_calls(recording: Recording) -> Iterator[TracedCall]:

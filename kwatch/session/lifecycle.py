@@ -18,6 +18,7 @@ from kwatch.procfs.address_space import AddressSpace
 from kwatch.procfs.mappings import DELETED, Mapping
 from kwatch.rings.perf_ring import Control, ControlRecord, MappingRecord, NameRecord
 from kwatch.session.held_targets import HeldTargets
+from kwatch.session.observer import CodeObserver
 from kwatch.session.tracees import Tracees
 from kwatch.targets import processes
 from kwatch.wire import events
@@ -53,6 +54,7 @@ class Lifecycle:
         self.ending: list[Process] = []
         self.missed_unmaps = 0  # detected losses of records of unmapped code
         self.has_gaps = False
+        self.code_observers: Sequence[CodeObserver] = ()
         self._options = options
         self._tracees = tracees
         self._process_table = tracees.process_table
@@ -117,11 +119,13 @@ class Lifecycle:
     def concerns(self, record: Control) -> bool:
         """Whether the record is about a known process, or may make a process known.
 
-        Without heap and stacks, mapping records can wait for the next other record.
+        Without heap and stacks, mapping records that no observer sees can wait for the next other
+        record.
         """
         if isinstance(record, ControlRecord):
             return True
-        return self._options.mappings and self._process_table.get(record.pid) is not None
+        is_wanted = self._options.mappings or self._options.code
+        return is_wanted and self._process_table.get(record.pid) is not None
 
     def _running(self, pid: int) -> Process | None:
         """The known process with this pid, if no exit has been recorded."""
@@ -172,6 +176,8 @@ class Lifecycle:
             if record["child_kind"] == ForkKind.SHARES:
                 child.share(owner.pid, time_ns)
         child.code.mm_id = int(record["mm_id"])
+        for observer in self.code_observers:
+            observer.on_fork(child, time_ns)
         self._hold_forked(data)
         self._tracees.joined(child)
 
@@ -197,6 +203,8 @@ class Lifecycle:
         if process is None:
             process = self._tracees.register(ProcessFacts(pid, started, comm, pending.exe))
             process.code.space, process.code.mm_id = pending.space, int(record["mm_id"])
+            for number, mapping in enumerate(pending.space):
+                self._show_code(process, mapping, time_ns, number == 0)
             if self._options.holds_memory and self._options.scan_at_exit:
                 self._held.take(pid)
             self._tracees.joined(process)
@@ -253,6 +261,7 @@ class Lifecycle:
             return
         mapping = mapping_of(record)
         if process is not None:
+            self._show_code(process, mapping, record.time_ns, process.exec_state.awaits_program)
             if process.exec_state.awaits_program:
                 process.exec_state.awaits_program = False
                 process.facts = replace(process.facts, exe=self._program(mapping))
@@ -264,6 +273,10 @@ class Lifecycle:
             if not len(pending.space):
                 pending.exe = self._program(mapping)
             pending.space.add(mapping)
+
+    def _show_code(self, process: Process, mapping: Mapping, time_ns: int, is_first: bool) -> None:
+        for observer in self.code_observers:
+            observer.on_code(process, mapping, time_ns, is_first)
 
     def _program(self, first: Mapping) -> str:
         """The program of an exec, which is mapped first; empty if that is uncertain."""

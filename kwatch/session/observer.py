@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kwatch.processes.process import Process
+from kwatch.procfs.mappings import Mapping
 from kwatch.symbols.stack import Stack
 from kwatch.wire.events import Batch
 
@@ -22,3 +23,17 @@ class Observer(Protocol):
 
     def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
         """Takes a stack; events refer to it by its identity. Its frames have no names yet."""
+
+
+@runtime_checkable
+class CodeObserver(Observer, Protocol):
+    """An observer that also sees what code is mapped, if TraceOptions.code is set.
+
+    What was mapped before the attach, and what is unmapped, it does not see.
+    """
+
+    def on_code(self, process: Process, mapping: Mapping, time_ns: int, is_first: bool) -> None:
+        """Takes a mapping. `is_first`: an exec has replaced what was mapped before."""
+
+    def on_fork(self, child: Process, time_ns: int) -> None:
+        """Takes a process that has the mappings of its parent."""

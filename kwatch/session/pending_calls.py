@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,9 @@ from kwatch.wire.maps import (
 _RESTARTS = range(-516, -511)
 
 _STACK = struct.Struct("Q")
+
+#: A call in progress, with its arguments.
+OpenCall = tuple[CallInProgress, RecordedCall]
 
 
 class PendingCall(NamedTuple):
@@ -93,14 +96,11 @@ class PendingCalls:
         now = time.monotonic_ns()
         for spent, _ in held:  # a held call has the time that it has taken so far
             spent.time_ns = now - spent.time_ns
-        calls = [(each, recorded) for each, recorded in self._slots.recorded() if _is_open(each)]
-        events = np.zeros(len(held) + len(calls), dtype)
-        for event, (call, recorded) in zip(events, [*held, *calls], strict=True):
-            _describe(event, call)
-            event["type"] = EventType.CALL_IN_PROGRESS
-            event["time_ns"], event["duration_ns"] = now, now - call.time_ns
-            _describe_recorded(event, recorded)
-        return events
+        return as_records([*held, *self.recorded()], now, dtype)
+
+    def recorded(self) -> list[OpenCall]:
+        """The recorded calls that have begun and not returned, without those that are held."""
+        return [(each, recorded) for each, recorded in self._slots.recorded() if _is_open(each)]
 
     def _held(self) -> Iterator[tuple[InterruptedCall, bytes]]:
         """The traced calls that a signal has interrupted, with what follows their call."""
@@ -119,6 +119,17 @@ class PendingCalls:
         index = call.abi * CALL_NUMBERS + min(nr, CALL_NUMBERS - 1)
         if self._flags[index] & CallFlag.TRACE:
             yield PendingCall(pid, call.abi, nr, began_earlier=True)
+
+
+def as_records(calls: Sequence[OpenCall], now_ns: int, dtype: np.dtype[np.void]) -> Batch:
+    """Calls in progress as records of the type `dtype`."""
+    events = np.zeros(len(calls), dtype)
+    for event, (call, recorded) in zip(events, calls, strict=True):
+        _describe(event, call)
+        event["type"] = EventType.CALL_IN_PROGRESS
+        event["time_ns"], event["duration_ns"] = now_ns, now_ns - call.time_ns
+        _describe_recorded(event, recorded)
+    return events
 
 
 def _is_open(call: CallInProgress) -> bool:

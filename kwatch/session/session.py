@@ -25,7 +25,7 @@ from kwatch.session.gaps import RecordGaps
 from kwatch.session.lifecycle import Lifecycle, mapping_of
 from kwatch.session.losses import LossAccount
 from kwatch.session.notices import Notices
-from kwatch.session.observer import Observer
+from kwatch.session.observer import CodeObserver, Observer
 from kwatch.session.short_lived import ShortLived
 from kwatch.session.slot_events import SlotAccount, SlotEvents, count_foreign
 from kwatch.session.tracees import Tracees
@@ -85,6 +85,9 @@ class Session:
         self.ended = EndedProcesses(self.process_table, self.syscalls)
         self._short_lived = ShortLived(self.process_table, self.ended)
         self._lifecycle = Lifecycle(options, self.tracees, self._pid_reused, tracer.held)
+        self._lifecycle.code_observers = [
+            each for each in observers if isinstance(each, CodeObserver)
+        ]
         self._gaps = RecordGaps(self._lost_records, self._reread)
         self.losses = LossAccount(
             tracer.losses,

@@ -62,6 +62,8 @@ _NEVER_FAILS = """
     getegid getegid32 geteuid geteuid32 getgid getgid32 getpgrp getpid getppid gettid getuid
     getuid32 personality setfsgid setfsgid32 setfsuid setfsuid32 umask
 """.split()
+#: Of each thread that makes them: the C library has all threads do so.
+_SETS_USER = frozenset("setuid setuid32 setreuid setreuid32 setresuid setresuid32".split())
 _OF_32_BITS = (Abi.I386, Abi.ARM)
 
 
@@ -73,7 +75,7 @@ def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray
     for abi in Abi:
         flags[abi, list(numbers(traced, abi))] |= int(CallFlag.TRACE)
         flags[abi, list(numbers(_NO_RETURN, abi))] |= int(CallFlag.NO_RETURN)
-        for special, names in _special_roles(traced, abi):
+        for special, names in _special_roles(traced, abi, options.record):
             bits = int(CallFlag.SPECIAL | special << CALL_ROLE_SHIFT)
             flags[abi, list(numbers(names, abi))] |= bits
         for name, role in _memory_roles(options):
@@ -85,12 +87,14 @@ def call_flags(options: TraceOptions, everything: frozenset[str]) -> npt.NDArray
 
 
 def _special_roles(
-    traced: frozenset[str], abi: Abi
+    traced: frozenset[str], abi: Abi, record: bool
 ) -> Iterator[tuple[SpecialRole, frozenset[str]]]:
     if not traced:
         return
     for role, names in _ALWAYS_SPECIAL.items():
         yield role, frozenset(names)
+    if record:
+        yield SpecialRole.SETS_USER, _SETS_USER
     yield SpecialRole.KILL, traced & frozenset(_KILL)
     if abi in _OF_32_BITS:
         yield SpecialRole.NEVER_FAILS, traced & frozenset(_NEVER_FAILS)

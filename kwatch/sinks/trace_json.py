@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TextIO
 
 from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.sinks.argument_texts import argument_texts
 from kwatch.sinks.frame_text import StackOf
 from kwatch.syscalls.decode.formatter import Formatter
 from kwatch.syscalls.decode.sets import named_set
@@ -18,11 +18,6 @@ from kwatch.wire.events import Abi
 
 _MAX_ERRNO = 4095
 _SIGNED = 1 << 63
-#: A quoted string, or a character that may end an argument.
-_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\](){},]')
-#: Also what a descriptor refers to, such as `3</etc/passwd>` or `4<TCP:[[::1]:80->[::1]:81]>`.
-_PART_OR_FILE = re.compile(_PART.pattern + r"|(?<=[\dD])<(?:->|[^<>]|<[^<>]*>)*>")
-_DEPTHS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
 class TraceJson:
@@ -38,7 +33,7 @@ class TraceJson:
         """`strings`: bytes of each string, strace's -s. The others are as in TraceLines."""
         self._stack_of = stack_of
         self._stream = stream
-        self._part = _PART if descriptors is None else _PART_OR_FILE
+        self._has_files = descriptors is not None
         self._formatters = {abi: Formatter(abi, strings, descriptors) for abi in Abi}
 
     def write(self, calls: Iterable[TracedCall]) -> None:
@@ -62,6 +57,8 @@ class TraceJson:
             return {**found, "signal": call.result}
         if call.moment is Moment.ENDED:
             return {**found, "status": call.result}
+        if call.moment is Moment.IO_REQUEST:
+            return {**found, **self._request(call)}
         is_over = call.moment is Moment.RETURNED and call.duration_ns is not None
         arguments, _ = self._formatters[Abi(call.abi)].text(
             call.nr, call.arguments, call.result if is_over else None, call.pieces
@@ -76,11 +73,24 @@ class TraceJson:
             "abi": Abi(call.abi).name.lower(),
             "ret": call.result if is_over else None,
             "error": _error_name(call.abi, -call.result) if has_failed else None,
-            "args": list(split_arguments(arguments, self._part)),
+            "args": argument_texts(arguments, self._has_files),
             **{f"arg{i}": word for i, word in enumerate(words)},
             "ip": call.ip,
             "content_lost": call.is_cut,
             **({"stack": list(self._stack_of(call))} if self._stack_of is not None else {}),
+        }
+
+    def _request(self, call: TracedCall) -> dict[str, object]:
+        has_failed = -_MAX_ERRNO <= call.result < 0
+        user_data, flags, cqe_flags = call.arguments[:3]
+        return {
+            "duration_ns": call.duration_ns,
+            "name": call.name,
+            "ret": call.result,
+            "error": _error_name(call.abi, -call.result) if has_failed else None,
+            "user_data": user_data,
+            "flags": flags,
+            "cqe_flags": cqe_flags,
         }
 
 
@@ -97,17 +107,5 @@ _KINDS = {
     Moment.IN_PROGRESS: "in progress",
     Moment.SIGNAL: "signal",
     Moment.ENDED: "exit",
+    Moment.IO_REQUEST: "io_uring",
 }
-
-
-def split_arguments(text: str, part: re.Pattern[str] = _PART) -> Iterator[str]:
-    """The arguments of a call, whose text is joined with commas."""
-    start = depth = 0
-    for match in part.finditer(text):
-        mark = match.group()
-        if mark == "," and not depth:
-            yield text[start : match.start()].strip()
-            start = match.end()
-        depth += _DEPTHS.get(mark, 0)
-    if rest := text[start:].strip():
-        yield rest

@@ -11,9 +11,11 @@ from typing import TextIO
 
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.sinks.frame_text import StackOf
+from kwatch.sinks.long_calls import LongCalls
 from kwatch.sinks.signal_text import signal_line, signal_name
 from kwatch.syscalls.decode.formatter import Formatter
 from kwatch.syscalls.decode.style import Descriptors
+from kwatch.syscalls.io_uring import request_text
 from kwatch.wire.events import Abi
 
 _COLUMN = 40  # of the equals sign: strace's -a
@@ -56,6 +58,7 @@ class TraceLines:
         self._stream = stream
         self._style = style
         self._texts = {int(abi): Formatter(abi, style.strings, descriptors).text for abi in Abi}
+        self._long = LongCalls(has_files=descriptors is not None)
         self._threads: set[int] = set()  # that have made a call and not ended
         self._last_ns: int | None = None
         self._stamp = self._stamper()
@@ -71,15 +74,22 @@ class TraceLines:
 
     def line(self, call: TracedCall) -> str:
         """The line of a call, with its end."""
-        self._threads.add(call.tid)
-        head = self._pid(call.tid) + self._stamp(call.time_ns)
+        if call.moment is not Moment.IO_REQUEST:  # which may be completed after its thread's end
+            self._threads.add(call.tid)
+        goes_on = self._long.has(call)
+        spent = call.duration_ns or 0
+        head = self._pid(call.tid) + self._stamp(call.time_ns + spent * goes_on)
         if call.moment is Moment.SIGNAL:
             return f"{head}{signal_line(call.result, call.arguments)}\n"
         if call.moment is Moment.ENDED:
             self._threads.discard(call.tid)
+            self._long.forget(call.tid)
             return f"{head}{_end(call.result)}\n"
+        if call.moment is Moment.IO_REQUEST:
+            texts = request_text(call.abi, call.arguments, call.result)
+            return self._finished(head, call, self._begin(call.name), *texts)
         text = self._call(head, call)
-        if self._stack_of is not None:
+        if self._stack_of is not None and call.moment is not Moment.BLOCKED:
             text += "".join(f" > {frame}\n" for frame in self._stack_of(call))
         return text
 
@@ -88,19 +98,34 @@ class TraceLines:
         arguments, result = self._texts[call.abi](
             call.nr, call.arguments, call.result if is_over else None, call.pieces
         )
-        name = f"{_BOLD}{call.name}{_PLAIN}" if self._style.color else call.name
+        begin = self._begin(call.name)
+        if call.moment is Moment.BLOCKED:
+            return f"{head}{begin}{self._long.begin(call, arguments)} <unfinished ...>\n"
+        if self._long.has(call):
+            begin, arguments = f"<... {call.name} resumed>", self._long.rest(call, arguments)
         if call.moment is Moment.IN_PROGRESS:
-            return f"{head}{name}({arguments} <detached ...>\n"
+            return f"{head}{begin}{arguments} <detached ...>\n"
         if not is_over:
-            return f"{head}{name}({arguments} <unfinished ...>) = ?\n"
-        width = len(head) + len(call.name) + len(arguments) + 2
+            return f"{head}{begin}{arguments} <unfinished ...>) = ?\n"
+        return self._finished(head, call, begin, arguments, result)
+
+    def _finished(
+        self, head: str, call: TracedCall, begin: str, arguments: str, result: str
+    ) -> str:
+        colors = len(_BOLD + _PLAIN) if begin.startswith(_BOLD) else 0
+        width = len(head) + len(begin) - colors + len(arguments) + 1
         padding = " " * max(_COLUMN - width, 1)
+        return f"{head}{begin}{arguments}){padding}= {self._result(call, result)}\n"
+
+    def _begin(self, name: str) -> str:
+        return f"{_BOLD}{name}{_PLAIN}(" if self._style.color else f"{name}("
+
+    def _result(self, call: TracedCall, result: str) -> str:
         if self._style.color and -_MAX_ERRNO <= call.result < 0:
             result = f"{_RED}{result}{_PLAIN}"
-        spent = ""
-        if self._style.spent and call.duration_ns is not None:
-            spent = f" <{call.duration_ns // _NS}.{call.duration_ns % _NS // 1000:06}>"
-        return f"{head}{name}({arguments}){padding}= {result}{spent}\n"
+        if not self._style.spent or call.duration_ns is None:
+            return result
+        return f"{result} <{call.duration_ns // _NS}.{call.duration_ns % _NS // 1000:06}>"
 
     def _pid(self, tid: int) -> str:
         if self._style.pids:

@@ -57,6 +57,7 @@ class EventType(enum.IntEnum):
     THREAD_END = 24
     SIGNAL = 25
     CALL_IN_PROGRESS = 26
+    IO_REQUEST = 27
 
 
 def event_type(record: bytes) -> int:

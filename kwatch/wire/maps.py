@@ -94,8 +94,9 @@ class SpecialRole(enum.IntEnum):
     RESTART = 1
     KILL = 2
     NEVER_FAILS = 3
-    SOCKETCALL = 4
-    IPC = 5
+    SETS_USER = 4
+    SOCKETCALL = 5
+    IPC = 6
 
 
 class PieceFlag(enum.IntFlag):
@@ -252,7 +253,8 @@ class SlotState(ctypes.Structure):
     _fields_ = (
         ("address", ctypes.c_uint64),
         ("spilled", ctypes.c_uint64),
-        ("generation", ctypes.c_uint64),
+        ("generation", ctypes.c_uint32),
+        ("moves", ctypes.c_uint32),
     )
 
 

@@ -63,15 +63,9 @@ static __always_inline void fill_thread(struct filter_call *call)
 
 	call->pid = ids >> 32;
 	call->tid = ids;
-#ifdef FILTER_USES_COMM
 	bpf_get_current_comm(call->comm, sizeof(call->comm));
-#endif
-#ifdef FILTER_USES_UID
 	call->uid = bpf_get_current_uid_gid();
-#endif
-#ifdef FILTER_USES_CGROUP_ID
 	call->cgroup_id = bpf_get_current_cgroup_id();
-#endif
 }
 
 int on_enter(struct bpf_raw_tracepoint_args *ctx)

@@ -44,6 +44,13 @@ def ended(status=0, **fields):
     return known | {"result": status} | fields, {}, None
 
 
+def requested(opcode, result, words=(), **fields):
+    """A completed request of io_uring."""
+    known = {"type": EventType.IO_REQUEST, "tgid": 100, "tid": 100, "comm": b"cat", "nr": opcode}
+    known |= {"result": result, "duration_ns": 1000}
+    return known | {"arguments": (*words, *[0] * (6 - len(words)))} | fields, {}, None
+
+
 def signalled(number, words=(), **fields):
     known = {"type": EventType.SIGNAL, "tgid": 100, "tid": 100, "comm": b"cat", "result": number}
     return known | {"arguments": (*words, *[0] * (6 - len(words)))} | fields, {}, None
@@ -91,14 +98,17 @@ def as_recorded(batch, begin_ns=_SECOND):
     found = []
     for each in CallStream(None).calls(joined(batch, begin_ns)):
         if each.moment in (Moment.SIGNAL, Moment.ENDED):
-            found.append(each._replace(name="", nr=0, duration_ns=None, entry_tid=0))
+            found.append(each._replace(name="", nr=0, duration_ns=None, entry_tid=0, seq=0))
+            continue
+        if each.moment is Moment.IO_REQUEST:
+            found.append(each._replace(entry_tid=0, seq=0))
             continue
         known = calls.call(Abi(each.abi), each.nr)
         words = known.words if known is not None else 6
         arguments = [*each.arguments[:words], *[0] * (6 - words)]
         is_over = each.moment is Moment.RETURNED and each.duration_ns is not None
         result, took = (each.result, each.duration_ns) if is_over else (0, None)
-        found.append(each._replace(arguments=arguments, result=result, duration_ns=took))
+        found.append(each._replace(arguments=arguments, result=result, duration_ns=took, seq=0))
     return found
 
 

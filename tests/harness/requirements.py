@@ -17,6 +17,7 @@ from pathlib import Path
 from harness import builder
 from harness.libraries import library
 from harness.programs import compiler_of
+from kwatch.programs import io_uring
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ def _m32() -> bool:
     return done.returncode == 0
 
 
+def _io_uring() -> bool:
+    return io_uring.exists() and io_uring.is_traceable()
+
+
 REQUIREMENTS = {
     "root": Requirement(lambda: os.geteuid() == 0, "run the tests as root"),
     "bcc": Requirement(_bcc, "install python3-bpfcc and make .venv again: make setup-test"),
@@ -106,6 +111,9 @@ REQUIREMENTS = {
     "pyspark": Requirement(
         lambda: find_spec("pyspark") is not None and _command("java")(),
         "install a JRE (default-jre-headless) and make setup-test, which installs pyspark",
+    ),
+    "io_uring": Requirement(
+        _io_uring, "boot a kernel with CONFIG_IO_URING, and set kernel.io_uring_disabled to 0"
     ),
     "redis": Requirement(_command("redis-server"), "install redis-server"),
 }

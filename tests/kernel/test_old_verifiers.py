@@ -77,9 +77,17 @@ def test_loops_go_round_by_jumps(methods, heap, settings, calls):
 @pytest.mark.parametrize("through_perf", [False, True])
 def test_loops_of_recorded_calls_go_round_by_jumps(through_perf):
     methods = AttachMethods(False, through_perf, atomics=True)
-    config = ProgramConfig(heap=False, heap_stacks=False, record=True, area=1 << 20, follow=True)
+    config = ProgramConfig(
+        heap=False, heap_stacks=False, record=True, area=1 << 20, follow=True, io_uring=True
+    )
     programs = compiled_programs(config, methods)
-    assert {"capture_call", "capture_nested", "call_signal"} <= programs.keys()
+    assert {
+        "io_submitted",
+        "io_completed",
+        "capture_call",
+        "capture_nested",
+        "call_signal",
+    } <= programs.keys()
     assert not [name for name, code in programs.items() if falls_back(code)]
 
 

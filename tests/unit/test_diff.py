@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from harness.recordings import call, ended, opened, record
 
@@ -104,6 +106,74 @@ def test_calls_that_only_one_run_has(diff):
     assert lines[at + 1 : at + 3] == ["+getgid()" + " " * 32 + "= 0", lines[at + 2]]
     assert lines[at + 2].startswith(" read")
     assert "getuid       0       1      +1        0        0" in lines
+
+
+def in_turn(*ids):
+    """Eight equal calls, then one with each of these ids, and a close behind each."""
+    calls = [call("lseek", 3, place, 0, result=place) for place in range(8)]
+    return [
+        *calls,
+        *(each for id_ in ids for each in (call("dup", id_, result=7), call("close", 7))),
+    ]
+
+
+def test_the_number_of_those_that_are_not_shown(diff):
+    status, lines = diff(in_turn(1, 2, 3, 4), in_turn(5, 2, 6, 7))
+    assert status == 1
+    assert "3 calls differ; 0 only in the first run, 0 only in the second" in lines
+    assert "2 more differences; --all shows them" in lines
+
+
+def test_the_runs_meet_again_and_part_again(diff):
+    """No call is shown twice."""
+    lines = diff(in_turn(1, 2, 3), in_turn(4, 2, 5), "--all")[1]
+    shown = [line.split(" = ")[0].rstrip() for line in lines[4:]]
+    assert shown == [
+        "@@ cat[100] and cat[100], after 8 calls @@",
+        *(f" lseek(3, {place}, SEEK_SET)" for place in (5, 6, 7)),
+        "-dup(1)",
+        "+dup(4)",
+        *(" close(7)", " dup(2)", " close(7)"),
+        "  fildes: 1 | 4",
+        "",
+        "@@ cat[100] and cat[100], after 12 calls @@",
+        "-dup(3)",
+        "+dup(5)",
+        " close(7)",
+        "  fildes: 3 | 5",
+    ]
+
+
+def test_a_long_region(diff):
+    more = [call("getuid")] * 9
+    lines = diff(run_of(), run_of(more=more))[1]
+    assert lines.count("+getuid()                                = 0") == 3
+    at = lines.index(" ... 6 more calls ...")
+    assert lines[at + 1].startswith(" read(3")
+
+
+def test_json(diff):
+    status, lines = diff(
+        in_turn(1, 2, 3), [*in_turn(4, 2, 5), call("getuid")], "--json", "--max", "2"
+    )
+    summary, one, two, *rest = map(json.loads, lines)
+    assert status == 1
+    assert summary["runs"][1] | {"path": ""} == {"path": "", "calls": 15, "threads": 1}
+    assert [summary[name] for name in ("changed", "only_second", "differences")] == [2, 1, 3]
+    assert one["steps"] == [
+        {
+            "first": {"seq": 8, "text": "dup(1)                                  = 7"},
+            "second": {"seq": 8, "text": "dup(4)                                  = 7"},
+        }
+    ]
+    assert one["details"] == [{"what": "fildes", "first": "1", "second": "4"}]
+    assert (two["calls_before"], two["omitted"]) == (12, 0)
+    assert rest == [{"kind": "count", "name": "getuid", "calls": [0, 1], "errors": [0, 0]}]
+
+
+@pytest.mark.parametrize("most", ["0", "-1", "x", ""])
+def test_a_number_of_differences_that_is_none(diff, most):
+    assert diff(run_of(), run_of(), f"--max={most}")[0] == 2
 
 
 def test_threads_are_paired_by_name_in_order(diff):

@@ -115,7 +115,7 @@ def test_every_kind_of_growth_is_named() -> None:
 
 def test_every_probe_is_named() -> None:
     names = [function.name for function in ALLOCATOR_FUNCTIONS]
-    names += [path.rpartition("/")[2] for path in TRACEPOINTS.values()]
+    names += [each.name.rpartition("/")[2] for each in TRACEPOINTS.values()]
     assert all(f"| `{name}` |" in text("probes.md") for name in names)
 
 

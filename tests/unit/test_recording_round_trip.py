@@ -6,13 +6,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from harness.recordings import as_recorded, call, ended, opened, record, signalled
+from harness.recordings import as_recorded, call, ended, opened, record, requested, signalled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwatch.recording.escapes import escaped, unescaped
 from kwatch.recording.manifest import open_recording
 from kwatch.recording.verified_calls import verified_calls
+from kwatch.syscalls.io_uring import UNKNOWN_OPCODE
 from kwatch.wire.events import PIECES, Abi, EventType
 from kwatch.wire.maps import CALL_NUMBERS
 
@@ -42,8 +43,11 @@ def any_call(draw):
     return fields, draw(CONTENTS), draw(st.none() | CONTENTS)
 
 
+RESULTS = st.integers(-(2**31), 2**31 - 1)
+OPCODES = st.integers(0, 255) | st.just(UNKNOWN_OPCODE)
 ANY = st.one_of(
     any_call(),
+    st.builds(requested, OPCODES, RESULTS, st.tuples(WORDS, WORDS, WORDS), comm=COMMS),
     st.builds(opened, PATHS, st.integers(3, 1000), comm=COMMS),
     st.builds(ended, st.integers(0, 2**16 - 1), comm=COMMS),
     st.builds(signalled, st.integers(1, 64), st.tuples(WORDS, WORDS), comm=COMMS),

@@ -12,8 +12,9 @@ import time
 import pytest
 
 from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.sinks.argument_texts import argument_texts
 from kwatch.sinks.signal_text import signal_line
-from kwatch.sinks.trace_json import TraceJson, split_arguments
+from kwatch.sinks.trace_json import TraceJson
 from kwatch.sinks.trace_lines import LineStyle, TraceLines
 from kwatch.syscalls import names
 from kwatch.syscalls.decode.formatter import NO_PIECES
@@ -52,6 +53,31 @@ def lines(*calls, **style):
 
 OPEN = call("openat", (AT_FDCWD, 0x1000, 0o2000000), 3, {1: b"/etc/passwd\0"})
 EXIT = call("exit_group", (0,), duration_ns=None)
+
+
+BLOCKED = call("read", (3, 0x1000, 8), 2, {7: b"ab"}, seq=5, entry_tid=100)
+
+
+def test_a_call_that_takes_long_has_two_lines():
+    """The second one tells when the call returned. Another call of the thread comes between."""
+    begun = BLOCKED._replace(moment=Moment.BLOCKED, duration_ns=2_000_000_000)
+    ended = BLOCKED._replace(duration_ns=3_000_000_000)
+    assert lines(begun, call(seq=6, entry_tid=100), ended, ended, clock=1) == [
+        "12:00:00 read(3,  <unfinished ...>",
+        "12:00:00 close(3)                       = 0",
+        '12:00:03 <... read resumed>"ab", 8)     = 2',
+        '12:00:00 read(3, "ab", 8)               = 2',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("moment", "end"), [("UNFINISHED", "unfinished ...>) = ?"), ("IN_PROGRESS", "detached ...>")]
+)
+def test_a_long_call_that_does_not_return(moment, end):
+    begun, ended = (
+        BLOCKED._replace(moment=Moment[each], pieces=NO_PIECES) for each in ("BLOCKED", moment)
+    )
+    assert lines(begun, ended)[1] == f"<... read resumed>0x1000, 8 <{end}"
 
 
 def test_the_result_is_at_column_40_where_it_fits():
@@ -166,4 +192,4 @@ def test_json_has_the_text_and_the_registers():
     ],
 )
 def test_arguments_are_split_between_them_only(text, parts):
-    assert list(split_arguments(text)) == parts
+    assert argument_texts(text) == parts

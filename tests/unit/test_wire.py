@@ -76,7 +76,7 @@ MAP_VALUES = {
 }
 
 #: Members of slots that Python does not read.
-C_ONLY = {"last_stack", "release", "thread", "capture", "capture_walk"}
+C_ONLY = {"last_stack", "release", "thread", "capture", "capture_walk", "thread_user", "io_request"}
 
 ENUMS = {
     "kwatch_event_type": ("EVENT_", events.EventType),

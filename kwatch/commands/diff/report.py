@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tabulate import tabulate
 
-from kwatch.recording.diff.compare import Comparison, Divergence, Step
-from kwatch.recording.diff.details import details
+from kwatch.recording.diff.compare import Comparison
+from kwatch.recording.diff.details import region_details
+from kwatch.recording.diff.regions import Region, Step
 from kwatch.recording.diff.run import Run, Thread
 from kwatch.units import counted, format_ns, printable
 
@@ -31,9 +32,12 @@ def lines(first: Run, second: Run, found: Comparison) -> Iterator[str]:
             yield f"{mark}thread {_named(thread)}: {counted(len(thread.rows), 'call')}"
         if len(threads) > _MAX_ROWS:
             yield f"{mark}{counted(len(threads) - _MAX_ROWS, 'more thread')}"
-    if found.first is not None:
+    for region in found.regions:
         yield ""
-        yield from _divergence(first, second, found.first)
+        yield from _region(first, second, region)
+    if left := found.region_count - len(found.regions):
+        yield ""
+        yield f"{counted(left, 'more difference')}; --all shows them"
     yield from _tables(found)
 
 
@@ -45,20 +49,17 @@ def _named(thread: Thread) -> str:
     return f"{printable(thread.comm)}[{thread.tid}]"
 
 
-def _divergence(first: Run, second: Run, found: Divergence) -> Iterator[str]:
+def _region(first: Run, second: Run, found: Region) -> Iterator[str]:
     ours, theirs = found.threads
     yield f"@@ {_named(ours)} and {_named(theirs)}, after {counted(found.number, 'call')} @@"
-    for step in (*found.before, *found.steps, *found.after):
+    for step in (*found.before, *found.steps):
         yield from _step(first, second, step)
-    left = [step.ours for step in found.steps if step.ours >= 0]
-    right = [step.theirs for step in found.steps if step.theirs >= 0]
-    if left and right and _name(first, left[0]) == _name(second, right[0]):
-        for each in details(first, second, left[0], right[0]):
-            yield printable(f"  {each.what}: {each.ours} | {each.theirs}")
-
-
-def _name(run: Run, row: int) -> str:
-    return str(run.column("name")[row].as_py())
+    if found.omitted:
+        yield f" ... {counted(found.omitted, 'more call', 'more calls')} ..."
+    for step in found.after:
+        yield from _step(first, second, step)
+    for each in region_details(first, second, found):
+        yield printable(f"  {each.what}: {each.ours} | {each.theirs}")
 
 
 def _step(first: Run, second: Run, step: Step) -> Iterator[str]:

@@ -19,7 +19,7 @@ from kwatch.kernel.emulation import INSTRUCTIONS, emulates
 from kwatch.kernel.no_preempt import may_be_unpreempted
 from kwatch.kernel.privileges import cure_of, is_privileged, require_mounts
 from kwatch.kernel.userfaultfd import MissingPages
-from kwatch.programs import tracepoints
+from kwatch.programs import io_uring, tracepoints
 from kwatch.programs.loader import BCC_HINT, Loader, Programs
 from kwatch.programs.source import AttachMethods, ProgramConfig
 from kwatch.programs.sources import TRACEPOINTS
@@ -160,6 +160,14 @@ def _recorded_calls() -> None:
         programs.close()
 
 
+def _io_uring() -> None:
+    if not io_uring.is_traceable():
+        raise KwatchError(
+            "this kernel has no tracepoints for them",
+            "nothing to do: their submission with io_uring_enter is seen",
+        )
+
+
 def _found_tracepoints(programs: Programs) -> Feature:
     found = _tried("tracepoints", True, "system calls", lambda: _tracepoints(programs))
     if not found.works or not programs.attach_methods.perf_tracepoints:
@@ -229,6 +237,7 @@ def features() -> Iterator[Feature]:
     yield from with_links
     yield from _program_features(links=False, needed=not with_links[-1].works)
     yield _tried("recorded calls", False, "kwatch trace and record", _recorded_calls)
+    yield _tried("requests of io_uring", False, "kwatch trace and record", _io_uring)
     yield _emulation()
 
 

@@ -7,20 +7,21 @@ the contents of buffers, which may be secrets, only with --content."""
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from kwatch.commands.call_options import (
     add_call_options,
     add_explain_option,
-    chosen_names,
     explain,
     filter_from,
     kernel_code_of,
+    recorded_calls,
 )
-from kwatch.commands.output_options import add_buffer_option, buffer_from
+from kwatch.commands.output_options import add_buffer_option
 from kwatch.commands.record.options import RecordOptions
 from kwatch.commands.recording_options import require_packages
 from kwatch.commands.startup import compiling
-from kwatch.commands.target_options import add_target_options, targets_from
+from kwatch.commands.target_options import add_target_options
 from kwatch.errors import UsageError
 from kwatch.model.options import Releases, TraceOptions
 from kwatch.syscalls.filter.expression import Expression
@@ -100,17 +101,12 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, RecordOpt
     expression = filter_from(arguments)
     if arguments.no_stacks and not arguments.heap:
         raise UsageError("--no-stacks leaves out the stacks of the heap", "add --heap")
-    traced = TraceOptions(
-        **targets_from(arguments)._asdict(),
+    traced = replace(
+        recorded_calls(arguments, _content(arguments.content), kernel_code_of(expression)),
         heap=arguments.heap,
         heap_stacks=arguments.heap and not arguments.no_stacks,
-        call_stacks=arguments.stack_trace,
         releases=Releases.NEVER,
-        record=True,
-        filter_code=kernel_code_of(expression),
-        content=_content(arguments.content),
-        trace=chosen_names(arguments),
-        buffer=buffer_from(arguments),
+        code=True,
     )
     duration, age, size = arguments.duration, arguments.max_age, arguments.max_size
     options = RecordOptions(

@@ -13,6 +13,7 @@ from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.commands.call_session import CallSession, Patience, say
 from kwatch.commands.record.descriptors import descriptor_rows
 from kwatch.commands.record.heap import RecordedHeap
+from kwatch.commands.record.mappings import RecordedMappings
 from kwatch.commands.record.options import RecordOptions
 from kwatch.commands.trace.filtering import CallFilter
 from kwatch.model.options import TraceOptions
@@ -44,12 +45,22 @@ class Recording:
             store = stack.enter_context(closing(Store(options.directory)))
             self._earlier = len(list(manifests(options.directory)))
             self._heap = RecordedHeap(lambda: self._recorder)
+            self._mappings = RecordedMappings(lambda: self._recorder)
             self._session = stack.enter_context(
                 closing(
                     CallSession(
-                        traced, loader, signals, [self._heap], self._end, options.duration_s
+                        traced,
+                        loader,
+                        signals,
+                        [self._heap, self._mappings],
+                        self._end,
+                        options.duration_s,
                     )
                 )
+            )
+            launched = self._session.live.launched  # its exec follows
+            self._mappings.begin(
+                pid for pid in self._pids() if launched is None or pid != launched.pid
             )
             limits = Limits(options.segment_s, options.max_size, options.max_age_s)
             boot_id = _BOOT_ID.read_text().strip()
@@ -108,6 +119,7 @@ class Recording:
         """For the end of a segment."""
         known = [*self._ended, *self._session.live.session.process_table]
         self._ended = []
+        self._mappings.end_segment(self._pids())
         return State(
             tuple(process.facts for process in known),
             self._session.losses.lost().by_cause,
@@ -120,3 +132,4 @@ class Recording:
 
     def _end(self, process: Process) -> None:
         self._ended.append(process)
+        self._mappings.end(process)

@@ -11,7 +11,7 @@ from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from kwatch.commands.call_options import add_call_options, chosen_names
+from kwatch.commands.call_options import SUBMITS, add_call_options, chosen_names
 from kwatch.commands.output_options import add_format_options
 from kwatch.commands.recording_options import require_packages
 from kwatch.commands.trace.command import (
@@ -113,4 +113,11 @@ def _until_signal(calls: Iterable[TracedCall], signals: Signals) -> Iterator[Tra
 
 
 def _named(calls: Iterable[TracedCall], names: frozenset[str]) -> Iterator[TracedCall]:
-    return (call for call in calls if call.name in names or call.moment in _NOT_CALLS)
+    """With io_uring_enter, the requests of io_uring."""
+    with_requests = SUBMITS in names
+    for call in calls:
+        if call.moment is Moment.IO_REQUEST:
+            if with_requests:
+                yield call
+        elif call.name in names or call.moment in _NOT_CALLS:
+            yield call

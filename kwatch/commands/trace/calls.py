@@ -16,6 +16,7 @@ from kwatch.programs.sources import SYSCALLS
 from kwatch.rings.call_areas import CallAreas, CallBytes, merged, selected
 from kwatch.symbols.stack import Stack
 from kwatch.syscalls import names
+from kwatch.syscalls.io_uring import UNKNOWN_OPCODE, request_name
 from kwatch.syscalls.vector_ends import clear_vector_ends
 from kwatch.wire.batches import chosen
 from kwatch.wire.events import Abi, Batch, EventType, RecordedFlag
@@ -26,6 +27,7 @@ _MOMENTS = {
     EventType.CALL_IN_PROGRESS: Moment.IN_PROGRESS,
     EventType.SIGNAL: Moment.SIGNAL,
     EventType.THREAD_END: Moment.ENDED,
+    EventType.IO_REQUEST: Moment.IO_REQUEST,
 }
 _LOST = int(RecordedFlag.LOST)  # an operation on a flag takes a microsecond
 
@@ -77,13 +79,17 @@ class CallStream:
             for field in (
                 *("type", "tgid", "tid", "abi", "nr", "time_ns", "duration_ns", "result"),
                 *("arguments", "ip", "flags", "comm", "uid", "cgroup_id", "entry_tid", "stack"),
+                "seq",
             )
         ]
         rows = zip(joined.pieces(), *columns, strict=True)
         for pieces, kind, pid, tid, abi, nr, at, took, result, *rest in rows:
-            words, ip, flags, comm, uid, cgroup_id, entry_tid, stack = rest
+            words, ip, flags, comm, uid, cgroup_id, entry_tid, stack, seq = rest
             moment = _MOMENTS[kind]
-            never_returns = moment is Moment.RETURNED and nr in self._never_return[abi]
+            is_request = moment is Moment.IO_REQUEST
+            is_timed = moment is not Moment.RETURNED or nr not in self._never_return[abi]
+            if is_request:
+                is_timed = nr != UNKNOWN_OPCODE
             yield TracedCall(
                 moment,
                 pid,
@@ -91,9 +97,9 @@ class CallStream:
                 comm,
                 abi,
                 nr,
-                self._name(abi, nr),
+                request_name(nr) if is_request else self._name(abi, nr),
                 at - took + clock,
-                None if never_returns else took,
+                took if is_timed else None,
                 result,
                 words,
                 pieces,
@@ -103,7 +109,13 @@ class CallStream:
                 cgroup_id,
                 entry_tid,
                 stack,
+                seq,
             )
+
+    def blocked(self, in_progress: Batch) -> Iterator[TracedCall]:
+        """Calls in progress, whose ends will be among those that `take` returns."""
+        for call in self.calls(self._joiner.with_entries(in_progress)):
+            yield call._replace(moment=Moment.BLOCKED)
 
     def _name(self, abi: int, nr: int) -> str:
         found = self._names.get((abi, nr))

@@ -15,10 +15,11 @@ from kwatch.commands.call_options import (
     explain,
     filter_from,
     kernel_code_of,
+    recorded_calls,
 )
-from kwatch.commands.output_options import add_output_options, buffer_from, output_from
+from kwatch.commands.output_options import add_output_options, output_from
 from kwatch.commands.startup import compiling
-from kwatch.commands.target_options import add_target_options, targets_from
+from kwatch.commands.target_options import add_target_options
 from kwatch.commands.trace.options import OutputOptions
 from kwatch.errors import UsageError
 from kwatch.model.options import TraceOptions
@@ -137,17 +138,14 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, OutputOpt
     names = chosen_names(arguments)
     if arguments.errors and arguments.descriptors:
         raise UsageError("--errors shows no descriptors", "leave out -y or --errors")
-    traced = TraceOptions(
-        **targets_from(arguments)._asdict(),
-        heap=False,
-        heap_stacks=False,
-        record=True,
-        filter_code="" if arguments.descriptors else _kernel_code(arguments),
-        content=max(strings, 1),  # with none, buffers would be shown as addresses
-        call_stacks=arguments.stack_trace,
-        trace=_with_followed(names) if arguments.descriptors else names,
-        buffer=buffer_from(arguments),
+    content = max(strings, 1)  # with none, buffers would be shown as addresses
+    traced = recorded_calls(
+        arguments, content, "" if arguments.descriptors else _kernel_code(arguments)
     )
+    if arguments.descriptors:
+        traced = replace(traced, trace=_with_followed(names))
+    if arguments.errors:
+        traced = replace(traced, io_uring=False)
     duration = arguments.duration
     output = output_options_from(
         arguments, parse_seconds(duration) if duration is not None else None

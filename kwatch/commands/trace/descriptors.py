@@ -14,7 +14,7 @@ from kwatch.processes.process import Process
 from kwatch.processes.process_table import ProcessTable
 from kwatch.targets import processes
 
-_CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS)
+_CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS, Moment.BLOCKED)
 
 
 class FollowedDescriptors:

@@ -13,7 +13,7 @@ from kwatch.syscalls.filter.predicate import predicate
 from kwatch.syscalls.first_arguments import first_words
 
 _MAX_ERRNO = 4095
-_CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS)
+_CALLS = (Moment.RETURNED, Moment.UNFINISHED, Moment.IN_PROGRESS, Moment.BLOCKED)
 _SIGN, _INT_SIGN = 1 << 63, 1 << 31
 
 
@@ -65,7 +65,9 @@ def wanted(calls: Iterable[TracedCall], options: OutputOptions) -> Iterator[Trac
     for call in calls:
         if call.moment in (Moment.SIGNAL, Moment.ENDED):
             yield call
-        elif call.moment is Moment.RETURNED and call.duration_ns is not None:
+        elif call.moment is Moment.IO_REQUEST or (
+            call.moment is Moment.RETURNED and call.duration_ns is not None
+        ):
             has_failed = -_MAX_ERRNO <= call.result < 0
             if has_failed == options.failed_only:
                 yield call

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 
-from kwatch.aggregate.call_join import JoinedCalls
 from kwatch.commands.call_session import CallSession, Patience
 from kwatch.commands.trace.descriptors import FollowedDescriptors
 from kwatch.commands.trace.filtering import CallFilter, wanted
@@ -18,7 +17,11 @@ from kwatch.model.options import TraceOptions
 from kwatch.model.traced_call import TracedCall
 from kwatch.processes.process import Process
 from kwatch.programs.loader import Loader
+from kwatch.session.blocked_calls import BlockedCalls
+from kwatch.syscalls.filter.expression import comparisons
+from kwatch.syscalls.filter.fields import Stage
 from kwatch.system.signals import Signals
+from kwatch.wire.events import CALL
 
 _SHOW_S = 0.1  # a call is shown at most so long after its return
 
@@ -46,6 +49,7 @@ class Trace:
             )
             if self._descriptors is not None:
                 self._descriptors.begin(traced, self._session.live.session.process_table)
+            self._blocked = self._find_blocked() if _shows_blocked(output) else None
             self._opened = stack.pop_all()
 
     def run(self) -> int:
@@ -57,17 +61,22 @@ class Trace:
         stack_of = self._stacks.frames if self._stacks is not None else None
         return TraceOutput(self._options, several, texts, stack_of)
 
+    def _find_blocked(self) -> BlockedCalls:
+        return BlockedCalls(self._session.live.tracer.calls, CALL)
+
     def _tick(self) -> float:
-        self._show(self._session.take())
+        self._show(self._session.calls.calls(self._session.take()))
+        if self._blocked is not None:  # after the ends of calls that have just been taken
+            in_progress = self._blocked.new(self._session.live.tracer.stream.delivered_ns)
+            self._show(self._session.calls.blocked(in_progress))
         self._session.losses.tell_new()
         return time.monotonic() + _SHOW_S
 
     def _finish(self, has_patience: Patience) -> None:
-        self._show(self._session.calls.take())
+        self._show(self._session.calls.calls(self._session.calls.take()))
         self._session.losses.tell_all("trace")
 
-    def _show(self, joined: JoinedCalls) -> None:
-        calls = self._session.calls.calls(joined)
+    def _show(self, calls: Iterator[TracedCall]) -> None:
         if self._stacks is not None:  # before the rest, which goes call by call
             calls = self._with_names(self._stacks, list(calls))
         if self._descriptors is not None:
@@ -93,3 +102,12 @@ def _has_several(traced: TraceOptions) -> bool:
     """Whether there may be several processes."""
     named = traced.system_wide or bool(traced.comms) or len(traced.pids) > 1
     return traced.follow or named
+
+
+def _shows_blocked(output: OutputOptions) -> bool:
+    """Whether calls that take long have a line before they return: lines are whether they succeed
+    or not."""
+    by_outcome = output.errors or output.failed_only or output.successful_only
+    if output.filter is not None:
+        by_outcome |= any(each.field.stage is Stage.EXIT for each in comparisons(output.filter))
+    return not by_outcome and not output.json

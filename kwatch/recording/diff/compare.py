@@ -11,36 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from kwatch.recording.diff.alignment import align
-from kwatch.recording.diff.rows import differing
+from kwatch.recording.diff.regions import NONE, AlignedThreads, Region
 from kwatch.recording.diff.run import Places, Run, Thread
 
-CONTEXT = 3
 _MAX_ERRNO = 4095
 _MIN_CALLS, _MIN_RATIO = 10, 2.0  # of latencies that are worth a line
-_NONE = -1
-
-
-class Step(NamedTuple):
-    """A call of one run or the same call of both; -1 for none. `differs`: what it did."""
-
-    ours: int
-    theirs: int
-    differs: bool
-
-    @property
-    def is_equal(self) -> bool:
-        return _NONE not in (self.ours, self.theirs) and not self.differs
-
-
-class Divergence(NamedTuple):
-    """`number`: how many calls of the first run's thread went before. `after` follows `steps`."""
-
-    threads: tuple[Thread, Thread]
-    number: int
-    before: Sequence[Step]
-    steps: Sequence[Step]
-    after: Sequence[Step]
 
 
 class CallCount(NamedTuple):
@@ -59,13 +34,14 @@ class Latency(NamedTuple):
 
 class Comparison(NamedTuple):
     """`only_ours`, `only_theirs`, `changed`: numbers of calls. `alone`: threads without one of
-    the other run, of the first run and of the second."""
+    the other run, of the first run and of the second. `regions`: some of them all."""
 
     only_ours: int
     only_theirs: int
     changed: int
     alone: tuple[Sequence[Thread], Sequence[Thread]]
-    first: Divergence | None
+    region_count: int
+    regions: Sequence[Region]
     counts: Sequence[CallCount]
     latencies: Sequence[Latency]
 
@@ -74,88 +50,32 @@ class Comparison(NamedTuple):
         return any((self.only_ours, self.only_theirs, self.changed, *self.alone))
 
 
-def compare(first: Run, second: Run) -> Comparison:
+def compare(first: Run, second: Run, most: int | None = 1) -> Comparison:
+    """`most`: so many regions, the earliest; None for all."""
     numbers = _common_numbers(first, second)
     pairs, *alone = _paired(first.threads, second.threads)
     only_ours = sum(len(thread.rows) for thread in alone[0])
     only_theirs = sum(len(thread.rows) for thread in alone[1])
-    changed, earliest, found = 0, len(first) + 1, None
+    changed, count = 0, 0
+    regions: list[Region] = []
     for ours, theirs in pairs:
-        steps = _Steps(first, second, ours, theirs, numbers)
-        only_ours += int(np.count_nonzero(steps.theirs == _NONE))
-        only_theirs += int(np.count_nonzero(steps.ours == _NONE))
-        changed += int(np.count_nonzero(steps.changed))
-        divergence = steps.first()
-        if divergence is not None and steps.place < earliest:
-            earliest, found = steps.place, divergence
+        pair = AlignedThreads(first, second, (ours, theirs), numbers)
+        only_ours += int(np.count_nonzero(pair.theirs == NONE))
+        only_theirs += int(np.count_nonzero(pair.ours == NONE))
+        changed += int(np.count_nonzero(pair.changed))
+        bounds = pair.regions()
+        count += len(bounds)
+        regions += pair.described(bounds, most)
     return Comparison(
         only_ours,
         only_theirs,
         changed,
         (alone[0], alone[1]),
-        found,
+        count,
+        sorted(regions, key=lambda region: region.place)[:most],
         list(_counts(first, second)),
         list(_latencies(first, second)),
     )
-
-
-class _Steps:
-    """The calls of two threads, aligned."""
-
-    def __init__(
-        self,
-        first: Run,
-        second: Run,
-        ours: Thread,
-        theirs: Thread,
-        numbers: tuple[Places, Places],
-    ) -> None:
-        self._threads = ours, theirs
-        left, right = [], []
-        gaps = []
-        for block in align(numbers[0][ours.rows], numbers[1][theirs.rows]):
-            a, b = ours.rows[block.start : block.end], theirs.rows[block.other : block.stop]
-            left.append(a if block.same else np.concatenate((a, np.full(len(b), _NONE))))
-            right.append(b if block.same else np.concatenate((np.full(len(a), _NONE), b)))
-            gaps.append(np.full(len(left[-1]), not block.same))
-        self.ours: Places = np.concatenate(left)
-        self.theirs: Places = np.concatenate(right)
-        self._is_gap: npt.NDArray[np.bool_] = np.concatenate(gaps)
-        both = ~self._is_gap
-        self.changed = np.zeros(len(self.ours), bool)
-        self.changed[both] = differing(first, second, self.ours[both], self.theirs[both])
-        #: the first call of the first run that is not as in the second
-        self.place = 0
-
-    def first(self) -> Divergence | None:
-        """The first difference, if there is one. Sets `place`."""
-        differs = self.changed | self._is_gap
-        if not differs.any():
-            return None
-        at = int(differs.argmax())
-        end = at + 1
-        while self._is_gap[at] and end < len(differs) and self._is_gap[end]:
-            end += 1
-        earlier = self.ours[:at][self.ours[:at] >= 0]
-        later = self.ours[at:][self.ours[at:] >= 0]
-        self.place = int(later[0]) if len(later) else int(earlier[-1]) + 1
-        steps = self._range(at, end)
-        shown = [step for step in steps if step.theirs == _NONE][:CONTEXT]
-        shown += [step for step in steps if step.ours == _NONE][:CONTEXT]
-        shown += [step for step in steps if step.differs]
-        is_whole = len(shown) == len(steps)
-        return Divergence(
-            self._threads,
-            len(earlier),
-            self._range(max(at - CONTEXT, 0), at),
-            shown,
-            self._range(end, end + CONTEXT) if is_whole else [],
-        )
-
-    def _range(self, start: int, end: int) -> list[Step]:
-        part = slice(start, end)
-        columns = self.ours[part], self.theirs[part], self.changed[part]
-        return [Step(*row) for row in zip(*(each.tolist() for each in columns), strict=True)]
 
 
 def _paired(

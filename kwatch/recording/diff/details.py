@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kwatch.recording.diff.regions import NONE, Region
 from kwatch.recording.diff.rows import normal_texts
 from kwatch.recording.diff.run import Run
 from kwatch.recording.escapes import escaped
 from kwatch.recording.pieces import PieceReader
-from kwatch.sinks.trace_json import split_arguments
+from kwatch.sinks.argument_texts import argument_texts
 from kwatch.syscalls import calls
 from kwatch.wire.events import Abi
 
@@ -27,6 +28,18 @@ class Detail(NamedTuple):
     what: str
     ours: str
     theirs: str
+
+
+def region_details(first: Run, second: Run, region: Region) -> Iterator[Detail]:
+    """Of its first call in each run, if these have the same name."""
+    left = [step.ours for step in region.steps if step.ours != NONE]
+    right = [step.theirs for step in region.steps if step.theirs != NONE]
+    if left and right and _name(first, left[0]) == _name(second, right[0]):
+        yield from details(first, second, left[0], right[0])
+
+
+def _name(run: Run, row: int) -> str:
+    return str(run.column("name")[row].as_py())
 
 
 def details(first: Run, second: Run, ours: int, theirs: int) -> Iterator[Detail]:
@@ -56,7 +69,7 @@ def _divided(line: str) -> tuple[list[str], str]:
     """The arguments and the result of a line."""
     head, _, result = line.rpartition(" = ")
     inside = head.partition("(")[2].rstrip().removesuffix(")")
-    return list(split_arguments(inside)), result
+    return argument_texts(inside), result
 
 
 def _bytes(first: dict[str, Any], second: dict[str, Any], word: int) -> tuple[int, str, str] | None:

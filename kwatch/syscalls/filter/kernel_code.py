@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from kwatch.syscalls.filter.errnos import MAX_ERRNO
-from kwatch.syscalls.filter.expression import And, Comparison, Expression, Not, Or, comparisons
+from kwatch.syscalls.filter.expression import And, Comparison, Expression, Not, Or
 from kwatch.syscalls.filter.fields import Kind, Operator
 from kwatch.syscalls.filter.in_kernel import CallNumbers, PlacedText, call_numbers, placed_texts
 from kwatch.syscalls.filter.split import Split
@@ -27,13 +27,6 @@ _NUMBERS = {
     "error": "call->result",
     "duration": "call->duration_ns",
     **{f"arg{n}": f"call->arguments[{n}]" for n in range(6)},
-}
-#: Defined if the functions compare these, which cost a helper call or room.
-_USES = {
-    "comm": "FILTER_USES_COMM",
-    "uid": "FILTER_USES_UID",
-    "cgroup_id": "FILTER_USES_CGROUP_ID",
-    **{f"arg{n}": "FILTER_USES_ARGUMENTS" for n in range(6)},
 }
 _COMPARED = {
     Operator.EQUAL: "==",
@@ -52,15 +45,11 @@ _ALWAYS, _NEVER = "1", "0"
 def kernel_code(split: Split) -> str:
     """`filter_at_entry` and `filter_at_exit`, which say whether the filter may accept the call.
 
-    Before them come macros for what they use; FILTER_AT_EXIT only if the latter can drop a call.
+    The macro FILTER_AT_EXIT comes before them if the latter can drop a call.
     """
-    parts = [part for part in (split.entry, split.exit) if part is not None]
-    fields = {each.field.name for part in parts for each in comparisons(part)}
-    macros = {_USES[field] for field in fields if field in _USES}
-    macros |= {"FILTER_AT_EXIT"} if split.exit is not None else set()
-    defines = "".join(f"#define {macro}\n" for macro in sorted(macros))
+    macro = "#define FILTER_AT_EXIT\n" if split.exit is not None else ""
     functions = _function("filter_at_entry", split.entry) + _function("filter_at_exit", split.exit)
-    return defines + functions
+    return macro + functions
 
 
 def _function(name: str, part: Expression | None) -> str:
