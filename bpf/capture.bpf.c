@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Reads what the call's row says of the program's memory: at the entry, or at the exit. First the cells,
- * then, in a program of its own, an argument that leads to further memory.
+ * Reads what the call's row says of the program's memory: at the entry, if that was not kept, or at the
+ * exit. First the cells, then, in a program of its own, an argument that leads to further memory.
  *
  * The state of a capture is in the thread's slot, which no other thread touches.
  */
 
-#include "capture_cells.h"
 #include "capture_nested.h"
 
 static __always_inline struct ring_position *area_position(struct capture *capture)
@@ -21,17 +20,27 @@ static __always_inline bool is_at_entry(struct capture *capture)
 	return capture->type == EVENT_CALL_ENTRY;
 }
 
-static __always_inline bool begin_capture(struct capture *capture)
+/* Begins with what was kept. `area`: of this CPU. False without room in it. */
+static __always_inline bool begin_capture(struct slot *slot, u8 *area, bool shared)
 {
+	struct capture *capture = &slot->capture;
+	bool has_kept = slot->call.recorded.flags & RECORDED_KEPT;
 	struct ring_position *at;
+	u8 *to;
 
+	slot->call.recorded.flags &= ~RECORDED_KEPT;
 	if (is_at_entry(capture))
 		capture->time_ns = bpf_ktime_get_ns();
 	capture->cpu = bpf_get_smp_processor_id();
 	capture->used = 0;
 	__builtin_memset(capture->pieces, 0xff, sizeof(capture->pieces));
 	at = area_position(capture);
-	return at && at->mask && reserve_area(at, &capture->place);
+	if (!area || !at || !at->mask || !reserve_area(at, &capture->place, shared))
+		return false;
+	to = next_piece(capture, area);
+	if (has_kept && to)
+		take_kept(slot, to);
+	return true;
 }
 
 static __always_inline void fill_capture(struct kwatch_call *record, struct slot *slot)
@@ -51,8 +60,11 @@ static __always_inline void fill_capture(struct kwatch_call *record, struct slot
 		record->pieces[i] = capture->pieces[i];
 }
 
-/* Sends the record, whose bytes are in the area, or gives them back. */
-static __always_inline void send_capture(struct slot *slot)
+/*
+ * Sends the record, whose bytes are in the area, or gives them back. If another capture has interrupted
+ * a preempted one, the reader may release its bytes too early: they are lost.
+ */
+static __always_inline void send_capture(struct slot *slot, bool shared)
 {
 	struct call_in_progress *call = &slot->call;
 	struct capture *capture = &slot->capture;
@@ -61,7 +73,10 @@ static __always_inline void send_capture(struct slot *slot)
 
 	if (!at)
 		return;
-	shrink_area(at, capture->place, MAX_CAPTURE, capture->used);
+	if (!shrink_area(at, capture->place, MAX_CAPTURE, capture->used, shared)) {
+		lose_content(call);
+		return;
+	}
 	if (open_call(&open)) {
 		fill_capture(open.record, slot);
 		close_call(&open, call->tgid);
@@ -70,7 +85,7 @@ static __always_inline void send_capture(struct slot *slot)
 			ring_doorbell();
 		return;
 	}
-	shrink_area(at, capture->place, capture->used, 0);
+	shrink_area(at, capture->place, capture->used, 0, shared);
 	if (is_at_entry(capture))
 		lose_content(call);
 	else
@@ -83,7 +98,7 @@ static __always_inline void end_capture(struct slot *slot, bool has_begun)
 	struct call_in_progress *call = &slot->call;
 
 	if (has_begun) {
-		send_capture(slot);
+		send_capture(slot, false);
 	} else {
 		lose_content(call);
 		if (!is_at_entry(&slot->capture))
@@ -138,23 +153,46 @@ static __always_inline void capture_cell(struct slot *slot, u8 *area, struct cap
 	capture->used += got & 0xffff;
 }
 
+/* The first that may be wanted. */
+static __always_inline int first_piece(struct slot *slot)
+{
+	if (is_at_entry(&slot->capture) || slot->call.recorded.missing)
+		return 0;
+	return CAPTURE_CELLS;
+}
+
+/* Sends what is kept of a call whose record will not have it. `shared`: as in capture_area.h. */
+static __always_inline void send_kept(struct slot *slot, bool shared)
+{
+	if (!(slot->call.recorded.flags & RECORDED_KEPT))
+		return;
+	slot->capture.type = EVENT_CALL_ENTRY;
+	if (begin_capture(slot, area_of(bpf_get_smp_processor_id()), shared))
+		send_capture(slot, shared);
+	else
+		lose_content(&slot->call);
+}
+
 int capture_call(struct enter_context *ctx)
 {
 	struct slot *slot = find_slot(stack_at_call(ctx));
 	struct capture_row *row;
 	u8 *area;
-	bool nested;
 
 	if (!slot)
 		return 0;
-	row = row_of(&slot->call);
 	area = area_of(bpf_get_smp_processor_id());
-	if (!row || !area || !begin_capture(&slot->capture)) {
+	if (!begin_capture(slot, area, false) || !area) {
 		end_capture(slot, false);
 		return 0;
 	}
+	row = slot->capture.reads ? row_of(&slot->call) : NULL;
+	if (!row) {
+		end_capture(slot, true);
+		return 0;
+	}
 #pragma clang loop unroll(disable)
-	for (int piece = 0; piece < 2 * CAPTURE_CELLS; piece++) {
+	for (int piece = first_piece(slot); piece < 2 * CAPTURE_CELLS; piece++) {
 		int i = piece < CAPTURE_CELLS ? piece : piece - CAPTURE_CELLS;
 		u64 from = slot->call.recorded.arguments[i];
 

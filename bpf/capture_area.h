@@ -36,7 +36,8 @@ static __always_inline u8 *area_of(int cpu)
 	return area ? bpf_map_lookup_elem(area, &first) : NULL;
 }
 
-static __always_inline bool reserve_area(struct ring_position *at, u64 *place)
+/* `shared`: the program may be preempted. */
+static __always_inline bool reserve_area(struct ring_position *at, u64 *place, bool shared)
 {
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < RESERVE_TRIES; i++) {
@@ -44,18 +45,29 @@ static __always_inline bool reserve_area(struct ring_position *at, u64 *place)
 
 		if (head + MAX_CAPTURE - at->tail > AREA_SIZE)
 			return false;
-		if (__sync_val_compare_and_swap(&at->head, head, head + MAX_CAPTURE) == head) {
-			*place = head;
+		*place = head;
+		if (!shared) {
+			at->head = head + MAX_CAPTURE;
 			return true;
 		}
+		if (__sync_val_compare_and_swap(&at->head, head, head + MAX_CAPTURE) == head)
+			return true;
 	}
 	return false;
 }
 
-/* Gives back all of a reservation but `used` bytes, if no other has followed. */
-static __always_inline void shrink_area(struct ring_position *at, u64 place, u64 reserved, u64 used)
+/* Gives back all of a reservation but `used` bytes. False if another has followed. */
+static __always_inline bool shrink_area(struct ring_position *at, u64 place, u64 reserved, u64 used,
+					bool shared)
 {
-	__sync_val_compare_and_swap(&at->head, place + reserved, place + used);
+	u64 end = place + reserved;
+
+	if (shared)
+		return __sync_val_compare_and_swap(&at->head, end, place + used) == end;
+	if (*(volatile u64 *)&at->head != end)
+		return false;
+	at->head = place + used;
+	return true;
 }
 
 static __always_inline bool is_time_to_wake(u64 place, u64 used)

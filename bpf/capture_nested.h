@@ -25,6 +25,7 @@ struct chunk {
 	u64 from;
 	u64 size;
 	u8 what;
+	u8 is_vector;
 };
 
 static __always_inline bool begin_walk(struct slot *slot, struct capture_row *row)
@@ -39,6 +40,7 @@ static __always_inline bool begin_walk(struct slot *slot, struct capture_row *ro
 		return false;
 	capture->walk.step = WALK_HEAD;
 	capture->walk.begins = capture->used;
+	capture->walk.copy = 0;
 	return true;
 }
 
@@ -79,6 +81,7 @@ static __always_inline void load_message(struct slot *slot, u8 what, bool narrow
 	walk->name_length = length;
 	walk->vector = vector;
 	walk->segments = least(segments, MAX_SEGMENTS);
+	walk->copy = 0;
 	walk->control = control;
 	walk->control_length = least(control_length, 4096);
 	walk->segment = 0;
@@ -122,10 +125,11 @@ static __always_inline void first_chunk(struct slot *slot, struct capture_nested
 	chunk->what = WHAT_BYTES;
 	if (nested->what == NESTED_IOVEC) {
 		chunk->size = count * (narrow ? 8 : 16);
+		chunk->is_vector = true;
 		walk->vector = walk->at;
-		walk->segments = count;
+		walk->segments = nested->cap ? count : 0;
 		walk->left = capture->type == EVENT_CALL_ENTRY ? -1ULL : result;
-		walk->step = count ? WALK_SEGMENT : WALK_DONE;
+		walk->step = walk->segments ? WALK_SEGMENT : WALK_DONE;
 	} else if (nested->what == NESTED_STRINGS) {
 		chunk->size = 8 * MAX_SEGMENTS;
 		chunk->what = WHAT_POINTERS;
@@ -143,18 +147,50 @@ static __always_inline void first_chunk(struct slot *slot, struct capture_nested
 		walk->step = WALK_DONE;
 }
 
+/* A pair of the vector's copy in the area, which costs no call; NULL without one. */
+static __always_inline u64 *copied_pair(struct capture *capture, u8 *area, u64 offset)
+{
+	u64 start = capture->place, at = capture->walk.copy;
+
+	if (!at)
+		return NULL;
+	start &= AREA_SIZE - 1;
+	KEEP_BOUND(start);
+	at += offset;
+	if (at > MAX_CAPTURED)
+		return NULL;
+	KEEP_BOUND(at);
+	return (u64 *)(area + start + at);
+}
+
+/* Where the segment is, and its length. */
+static __always_inline void read_segment(struct capture *capture, u8 *area, bool narrow, u64 *base,
+					 u64 *length)
+{
+	u64 offset = capture->walk.segment * (narrow ? 8 : 16);
+	u64 *pair = copied_pair(capture, area, offset);
+
+	if (!pair) {
+		read_pair(capture->walk.vector + offset, narrow, base, length);
+		return;
+	}
+	*base = narrow ? (u32)pair[0] : pair[0];
+	*length = narrow ? pair[0] >> 32 : pair[1];
+}
+
 /* A buffer of a vector, as much of it as the result says. */
 static __always_inline void next_segment(struct slot *slot, struct capture_nested *nested, bool narrow,
-					 struct chunk *chunk)
+					 u8 *area, struct chunk *chunk)
 {
 	struct capture_walk *walk = &slot->capture.walk;
-	u64 base, length;
+	u64 base = 0, length = 0;
 
-	read_pair(walk->vector + walk->segment * (narrow ? 8 : 16), narrow, &base, &length);
+	if (nested->cap)
+		read_segment(&slot->capture, area, narrow, &base, &length);
 	length = least(length, walk->left);
 	if (walk->left != -1ULL)
 		walk->left -= length;
-	chunk->from = nested->cap ? base : 0;
+	chunk->from = base;
 	chunk->size = least(length, nested->cap);
 	walk->segment++;
 	if (walk->segment >= walk->segments)
@@ -180,11 +216,12 @@ static __always_inline bool next_string(struct slot *slot, struct capture_nested
 
 /* Says what the next chunk is, and steps on. False if there is none. */
 static __always_inline bool next_chunk(struct slot *slot, struct capture_nested *nested, bool narrow,
-				       struct chunk *chunk)
+				       u8 *area, struct chunk *chunk)
 {
 	struct capture_walk *walk = &slot->capture.walk;
 
 	chunk->what = WHAT_BYTES;
+	chunk->is_vector = false;
 	switch (walk->step) {
 	case WALK_HEAD:
 		first_chunk(slot, nested, narrow, chunk);
@@ -200,6 +237,7 @@ static __always_inline bool next_chunk(struct slot *slot, struct capture_nested 
 		walk->step = WALK_VECTOR;
 		return true;
 	case WALK_VECTOR:
+		chunk->is_vector = true;
 		chunk->from = walk->vector;
 		chunk->size = walk->segments * (narrow ? 8 : 16);
 		walk->step = WALK_SEGMENT;
@@ -207,7 +245,7 @@ static __always_inline bool next_chunk(struct slot *slot, struct capture_nested 
 			next_message(slot, nested->what, narrow);
 		return true;
 	case WALK_SEGMENT:
-		next_segment(slot, nested, narrow, chunk);
+		next_segment(slot, nested, narrow, area, chunk);
 		return true;
 	case WALK_STRING:
 		return next_string(slot, nested, narrow, chunk);
@@ -247,6 +285,8 @@ static __always_inline bool write_chunk(struct slot *slot, u8 *area, struct chun
 	to[1] = got >> 8;
 	to[2] = got < 0 ? 0xff : 0;
 	to[3] = got < 0 ? 0xff : 0;
+	if (chunk->is_vector && got >= 0)
+		slot->capture.walk.copy = slot->capture.used + sizeof(u32);
 	slot->capture.used += sizeof(u32) + (got < 0 ? 0 : got & 0xffff);
 	return true;
 }
@@ -259,7 +299,7 @@ static __always_inline bool take_chunks(struct slot *slot, struct capture_row *r
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < CHUNKS_AT_ONCE; i++) {
-		if (!next_chunk(slot, &row->nested, narrow, &chunk))
+		if (!next_chunk(slot, &row->nested, narrow, area, &chunk))
 			return true;
 		if (!write_chunk(slot, area, &chunk))
 			return true;

@@ -105,6 +105,7 @@ enum kwatch_call_flag {
 	RECORDED_ENTRY = 1, /* an EVENT_CALL_ENTRY with the same tid and seq came before */
 	RECORDED_BYTES = 2, /* some pieces are not empty */
 	RECORDED_LOST = 4, /* bytes were lost: LOSS_CALL_CONTENT */
+	RECORDED_KEPT = 8, /* only of a call in progress: see capture_kept.h */
 };
 
 #define KWATCH_PIECES 13

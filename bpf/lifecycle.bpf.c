@@ -92,7 +92,7 @@ static __always_inline void end_slot(u64 stack, u32 status)
 #ifdef HEAP
 		end_thread(&slot->thread);
 #endif
-		end_call(&slot->call);
+		end_call(slot);
 #ifdef RECORD
 		record_end(slot, status);
 #endif
@@ -168,7 +168,7 @@ static __always_inline bool retarget(u32 tgid, struct slot *slot)
 	}
 	if (target->flags & TARGET_BY_COMM && !matches) {
 		if (slot)
-			finish_call(&slot->call);
+			finish_call(slot);
 		targets.delete(&tgid);
 		return false;
 	}

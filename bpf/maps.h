@@ -128,6 +128,8 @@ struct capture_walk {
 	__u32 segments;
 	__u32 step;
 	__u32 begins; /* bytes captured before it */
+	__u32 copy; /* where the vector begins among them; 0: it is not there */
+	__u32 reserved;
 };
 
 /* A capture under way. Its programs call each other, and find it in the thread's slot. */
@@ -140,9 +142,19 @@ struct capture {
 	__u32 seq; /* of the thread's last call */
 	__u16 flags; /* enum kwatch_call_flag */
 	__u8 type; /* of the record */
-	__u8 reserved;
+	__u8 reads; /* 0: nothing more than what was kept */
 	__u16 pieces[16];
 	struct capture_walk walk;
+};
+
+#define KEPT_START 128 /* bytes, after which no kept piece begins */
+#define KEPT_PIECE 256 /* bytes */
+
+/* What was read at the entry of a call in progress: see capture_kept.h. */
+struct kept_pieces {
+	__u16 pieces[7]; /* the first six and the last one of a kwatch_call */
+	__u16 used; /* bytes */
+	__u8 bytes[KEPT_START + KEPT_PIECE];
 };
 
 /* A thread's system call in progress. */
@@ -160,14 +172,14 @@ struct call_in_progress {
 	__u8 mapping; /* see kwatch_mapping */
 	__u32 records; /* sent by the thread: see write_record */
 	__u32 in_window; /* calls that were sent singly: see call_sums.h */
+#ifdef RECORD
+	struct recorded_call recorded;
+#endif
 #ifdef STACKS
 	__u64 stack; /* see kwatch_stacked_syscall */
 	struct last_stack last;
 	__u8 scratch; /* of the unwinding under way */
 	__u8 reserved[7];
-#endif
-#ifdef RECORD
-	struct recorded_call recorded;
 #endif
 };
 
@@ -236,6 +248,7 @@ struct slot {
 #ifdef RECORD
 	struct thread_user user; /* taken when this was decided */
 	struct capture capture;
+	struct kept_pieces kept; /* the last member: Python finds it there */
 #endif
 };
 

@@ -8,6 +8,8 @@
 
 #include "call_registers.h"
 #include "capture_area.h"
+#include "capture_cells.h"
+#include "capture_kept.h"
 #include "record_filter.h"
 
 #define IPC_64 0x100 /* include/uapi/linux/ipc.h */
@@ -111,7 +113,7 @@ static __always_inline void send_syscall(struct call_in_progress *call, u8 type,
 
 static __always_inline void lose_content(struct call_in_progress *call)
 {
-	call->recorded.flags |= RECORDED_LOST;
+	call->recorded.flags = (call->recorded.flags | RECORDED_LOST) & ~RECORDED_KEPT;
 	count_loss(call->tgid, LOSS_CALL_CONTENT);
 }
 
@@ -182,7 +184,9 @@ static __always_inline void record_entry(struct pt_regs *regs, struct slot *slot
 		slot->call.flags &= ~CALL_TRACE;
 }
 
-/* If there is something to read at the entry, the programs that do begin the call, too. */
+/*
+ * Keeps what the call is given, if that is short. If not, the programs that read it begin the call, too.
+ */
 static __always_inline void capture_entry(void *ctx, struct slot *slot)
 {
 	struct capture_row *row = base_row(&slot->call);
@@ -191,7 +195,10 @@ static __always_inline void capture_entry(void *ctx, struct slot *slot)
 		return;
 	if (!row || !(row->flags & PIECES_AT_ENTRY) || !points_to_any(row, slot->call.recorded.arguments))
 		return;
+	if (keep_pieces(slot, row_of(&slot->call)))
+		return;
 	slot->capture.type = EVENT_CALL_ENTRY;
+	slot->capture.reads = 1;
 	capture_programs.call(ctx, 0);
 	lose_content(&slot->call);
 }
@@ -214,7 +221,8 @@ static __always_inline void record_return(void *ctx, struct slot *slot, s64 resu
 
 	if (!passes_exit(call, result, now))
 		return;
-	if (has_pieces_at_exit(call, result)) {
+	capture->reads = has_pieces_at_exit(call, result);
+	if (capture->reads || call->recorded.flags & RECORDED_KEPT) {
 		capture->type = EVENT_SYSCALL;
 		capture->result = result;
 		capture->time_ns = now;

@@ -274,6 +274,15 @@ static __always_inline bool was_answered(struct exit_context *ctx, struct slot *
 	return !(pending_signals() & SIGSYS_BIT && hold_call(regs, call, ERESTART_FIRST));
 }
 
+/* True if the result of the call, which has returned, is held now. */
+static __always_inline bool hold_returned(struct pt_regs *regs, struct slot *slot, s64 result)
+{
+#ifdef RECORD
+	send_kept(slot, false);
+#endif
+	return hold_call(regs, &slot->call, result);
+}
+
 /* False if it is not known yet how the call ends. Corrects results that look like errors. */
 static __always_inline bool has_ended(struct exit_context *ctx, struct slot *slot, s64 *result)
 {
@@ -286,9 +295,9 @@ static __always_inline bool has_ended(struct exit_context *ctx, struct slot *slo
 		return true;
 	}
 	if (is_restart(*result) || *result == EINTR_RESULT)
-		return !hold_call(regs, call, *result);
+		return !hold_returned(regs, slot, *result);
 	if (IS_SPECIAL(call->flags, SPECIAL_KILL))
-		return !(pending_signals() && hold_call(regs, call, *result));
+		return !(pending_signals() && hold_returned(regs, slot, *result));
 	if (IS_SPECIAL(call->flags, SPECIAL_NEVER_FAILS))
 		*result = (u32)*result;
 	if (IS_SPECIAL(call->flags, SPECIAL_SETS_USER))
@@ -341,11 +350,17 @@ int syscall_exit(struct exit_context *ctx)
 }
 
 /* The thread ends: its call in progress never returns. */
-static __always_inline void end_call(struct call_in_progress *call)
+static __always_inline void end_call(struct slot *slot)
 {
+	struct call_in_progress *call = &slot->call;
+
 	drop_interrupted(call, call->tid);
-	if (call->state == CALL_ENTERED && call->flags & CALL_TRACE && !still_waiting(call))
-		send_syscall(call, EVENT_SYSCALL_UNFINISHED, 0, bpf_ktime_get_ns());
+	if (call->state != CALL_ENTERED || !(call->flags & CALL_TRACE) || still_waiting(call))
+		return;
+#ifdef RECORD
+	send_kept(slot, true);
+#endif
+	send_syscall(call, EVENT_SYSCALL_UNFINISHED, 0, bpf_ktime_get_ns());
 }
 
 #ifdef RECORD
@@ -381,12 +396,18 @@ int cgroup_moved(void *ctx)
 #endif
 
 /* The exec after which a process is no longer a target. */
-static __always_inline void finish_call(struct call_in_progress *call)
+static __always_inline void finish_call(struct slot *slot)
 {
+	struct call_in_progress *call = &slot->call;
+
 	if (call->state != CALL_ENTERED)
 		return;
 	call->state = CALL_NONE;
-	if (call->flags & CALL_TRACE)
-		send_syscall(call, EVENT_SYSCALL, 0, bpf_ktime_get_ns());
+	if (!(call->flags & CALL_TRACE))
+		return;
+#ifdef RECORD
+	send_kept(slot, true);
+#endif
+	send_syscall(call, EVENT_SYSCALL, 0, bpf_ktime_get_ns());
 }
 

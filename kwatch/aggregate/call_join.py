@@ -117,11 +117,11 @@ class CallJoiner:
         self._forget_ended(events["tid"][order[types[order] == EventType.THREAD_END]].tolist())
         return joined
 
-    def with_entries(self, in_progress: Batch) -> JoinedCalls:
+    def with_entries(self, in_progress: Batch, starts: Places, data: bytes) -> JoinedCalls:
         """Calls that have not ended, whose entries stay for their ends."""
         count = len(in_progress)
         none = np.full(count, -1, np.int64)
-        joined = JoinedCalls(np.arange(count), none, in_progress, np.zeros(count, np.int64), b"")
+        joined = JoinedCalls(np.arange(count), none, in_progress, starts, data)
         flags = in_progress["flags"] & np.uint16(RecordedFlag.ENTRY)
         return self._with_earlier(joined, np.flatnonzero(flags), stay=True)
 

@@ -29,6 +29,7 @@ from kwatch.wire.maps import RingPosition
 
 _POSITION = np.uint64((1 << PLACE_BITS) - 1)
 _FLAGS = bpf.MAP_MMAPABLE | bpf.MAP_INNER
+_OWN = (1 << 64 - PLACE_BITS) - 1  # in place of a CPU: bytes that no program has written
 _NOTHING: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
@@ -57,10 +58,31 @@ class _Area:
         os.close(self.fd)
 
 
+class OwnBytes:
+    """The bytes of records that kwatch makes itself."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+
+    def hold(self, data: bytes) -> int:
+        """Keeps bytes for a record, and returns their place.
+
+        Records with such places are a batch of their own, in this order.
+        """
+        place = _OWN << PLACE_BITS | len(self._bytes)
+        self._bytes += data
+        return place
+
+    def copy(self, events: Batch) -> CallBytes:
+        """Such records with their bytes."""
+        return copied(events, np.frombuffer(self._bytes, np.uint8), len(self._bytes) + 1)
+
+
 class CallAreas:
     def __init__(self, output: bpf.Map, template: bpf.Map, positions: bpf.Map) -> None:
         """`template`: a map like the areas. Raises KwatchError."""
         self._areas: dict[int, _Area] = {}
+        self.own = OwnBytes()
         self._positions = RingPositions(positions)
         size = 1 << template.value_size.bit_length() - 1
         try:
@@ -80,7 +102,10 @@ class CallAreas:
         found = _with_bytes(events)
         if not len(found):
             return CallBytes(batches.copied(events), np.zeros(len(events), np.int64), _NOTHING)
-        area = self._areas[int(events["place"][found[0]] >> np.uint64(PLACE_BITS))]
+        cpu = int(events["place"][found[0]] >> np.uint64(PLACE_BITS))
+        if cpu == _OWN:
+            return self.own.copy(events)
+        area = self._areas[cpu]
         return copied(events, area.bytes, area.size)
 
     def release(self, events: Batch) -> None:

@@ -204,8 +204,8 @@ class LiveSession:
             (source,) = (each for each in EVENT_SOURCES if each.name == SYSCALLS)
             calls, dtype = self.tracer.calls, event_of(source, self.options)
             last = [calls.returned(dtype)]
-            if self.options.record:
-                last.append(calls.in_progress(dtype))
+            if (areas := self.tracer.stream.areas) is not None:
+                last.append(calls.in_progress(dtype, areas.own.hold))
             self.session.apply(Drained(unordered={SYSCALLS: last}))
         self.session.close_gaps()
         self.session.losses.finished = True

@@ -6,22 +6,23 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from kwatch.kernel import bpf
 from kwatch.procfs.current_call import current_call
-from kwatch.session.thread_slots import ThreadSlots
+from kwatch.session.thread_slots import KeptCall, ThreadSlots
 from kwatch.syscalls.names import inner_number
-from kwatch.wire.events import NO_PIECE, Abi, Batch, EventType
+from kwatch.wire.events import NO_PIECE, Abi, Batch, EventType, RecordedFlag
 from kwatch.wire.maps import (
     CALL_NUMBERS,
     CallFlag,
     CallInProgress,
     CallState,
     InterruptedCall,
+    KeptPieces,
     RecordedCall,
 )
 
@@ -30,8 +31,8 @@ _RESTARTS = range(-516, -511)
 
 _STACK = struct.Struct("Q")
 
-#: A call in progress, with its arguments.
-OpenCall = tuple[CallInProgress, RecordedCall]
+#: Keeps bytes that records refer to, and returns their place.
+Hold = Callable[[bytes], int]
 
 
 class PendingCall(NamedTuple):
@@ -44,12 +45,15 @@ class PendingCall(NamedTuple):
 
 
 class PendingCalls:
-    """`flags`: the values of the map `call_flags`."""
+    """`flags`: the values of the map `call_flags`. `has_stacks`: each call has one."""
 
-    def __init__(self, slots: ThreadSlots, interrupted: bpf.Map, flags: bytes) -> None:
+    def __init__(
+        self, slots: ThreadSlots, interrupted: bpf.Map, flags: bytes, has_stacks: bool
+    ) -> None:
         self._slots = slots
         self._interrupted = interrupted
         self._flags = flags
+        self._has_stacks = has_stacks
 
     def pending(self) -> Iterator[PendingCall]:
         """The traced calls that have begun and not returned."""
@@ -77,30 +81,31 @@ class PendingCalls:
             event["type"] = EventType.SYSCALL
             event["time_ns"], event["duration_ns"] = time.monotonic_ns(), interrupted.call.time_ns
             event["result"] = interrupted.result
-            if "stack" in (dtype.names or ()):
-                event["stack"] = _STACK.unpack_from(rest)[0]
             if "arguments" in (dtype.names or ()):
                 _describe_recorded(event, RecordedCall.from_buffer_copy(rest))
+                rest = rest[ctypes.sizeof(RecordedCall) :]
+            if self._has_stacks:
+                event["stack"] = _STACK.unpack_from(rest)[0]
         return events
 
-    def in_progress(self, dtype: np.dtype[np.void]) -> Batch:
+    def in_progress(self, dtype: np.dtype[np.void], hold: Hold) -> Batch:
         """The recorded calls that have begun and not returned, as records.
 
         Without those that began before the attach, whose arguments are not known. `dtype`: CALL.
         """
         held = [
-            (each.call, RecordedCall.from_buffer_copy(rest))
+            KeptCall(each.call, RecordedCall.from_buffer_copy(rest), KeptPieces())
             for each, rest in self._held()
             if each.result in _RESTARTS
         ]
         now = time.monotonic_ns()
-        for spent, _ in held:  # a held call has the time that it has taken so far
-            spent.time_ns = now - spent.time_ns
-        return as_records([*held, *self.recorded()], now, dtype)
+        for spent in held:  # a held call has the time that it has taken so far
+            spent.call.time_ns = now - spent.call.time_ns
+        return as_records([*held, *self.recorded()], now, dtype, hold)
 
-    def recorded(self) -> list[OpenCall]:
+    def recorded(self) -> list[KeptCall]:
         """The recorded calls that have begun and not returned, without those that are held."""
-        return [(each, recorded) for each, recorded in self._slots.recorded() if _is_open(each)]
+        return [each for each in self._slots.recorded() if _is_open(each.call)]
 
     def _held(self) -> Iterator[tuple[InterruptedCall, bytes]]:
         """The traced calls that a signal has interrupted, with what follows their call."""
@@ -121,14 +126,18 @@ class PendingCalls:
             yield PendingCall(pid, call.abi, nr, began_earlier=True)
 
 
-def as_records(calls: Sequence[OpenCall], now_ns: int, dtype: np.dtype[np.void]) -> Batch:
+def as_records(
+    calls: Sequence[KeptCall], now_ns: int, dtype: np.dtype[np.void], hold: Hold
+) -> Batch:
     """Calls in progress as records of the type `dtype`."""
     events = np.zeros(len(calls), dtype)
-    for event, (call, recorded) in zip(events, calls, strict=True):
+    for event, (call, recorded, kept) in zip(events, calls, strict=True):
         _describe(event, call)
         event["type"] = EventType.CALL_IN_PROGRESS
         event["time_ns"], event["duration_ns"] = now_ns, now_ns - call.time_ns
         _describe_recorded(event, recorded)
+        if recorded.flags & RecordedFlag.KEPT:
+            _describe_kept(event, kept, hold)
     return events
 
 
@@ -141,6 +150,14 @@ def _is_open(call: CallInProgress) -> bool:
 def _describe(event: np.void, call: CallInProgress) -> None:
     event["abi"], event["nr"] = call.abi, call.nr
     event["tgid"], event["tid"] = call.tgid, call.tid
+
+
+def _describe_kept(event: np.void, kept: KeptPieces, hold: Hold) -> None:
+    *first, last = kept.pieces
+    event["pieces"][: len(first)] = first
+    event["pieces"][-1] = last
+    event["flags"] ^= RecordedFlag.KEPT | RecordedFlag.BYTES
+    event["place"] = hold(bytes(kept.bytes[: kept.used]))
 
 
 def _describe_recorded(event: np.void, recorded: RecordedCall) -> None:

@@ -8,15 +8,17 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from kwatch.kernel import bpf
 from kwatch.procfs.current_call import current_call, is_alive, thread_ids
 from kwatch.wire.maps import (
     CallInProgress,
     CallState,
+    KeptPieces,
     NotedThread,
     RecordedCall,
     Slot,
@@ -24,13 +26,20 @@ from kwatch.wire.maps import (
 )
 
 _SLOT = np.dtype(Slot)
-_Structure = TypeVar("_Structure", bound=ctypes.Structure)
 
 
 class RecordedSlot(ctypes.Structure):
-    """The first members of a slot where calls are recorded, without their stacks."""
+    """The first members of a slot where calls are recorded."""
 
     _fields_ = (("slot", Slot), ("recorded", RecordedCall))
+
+
+class KeptCall(NamedTuple):
+    """A recorded call, and what was kept of it if `recorded.flags` has KEPT."""
+
+    call: CallInProgress
+    recorded: RecordedCall
+    kept: KeptPieces
 
 
 class ThreadSlots:
@@ -67,21 +76,22 @@ class ThreadSlots:
 
     def calls(self) -> Iterator[CallInProgress]:
         """The last call of each thread that has entered one."""
-        for slot in self._slots(Slot):
+        for value in self._slots():
+            slot = Slot.from_buffer_copy(value)
             if slot.call.state != CallState.UNSEEN:
                 yield slot.call
 
-    def recorded(self) -> Iterator[tuple[CallInProgress, RecordedCall]]:
+    def recorded(self) -> Iterator[KeptCall]:
         """The same with their arguments, where calls are recorded."""
-        for slot in self._slots(RecordedSlot):
+        for value in self._slots():
+            slot = RecordedSlot.from_buffer_copy(value)
+            kept = KeptPieces.from_buffer_copy(value, len(value) - ctypes.sizeof(KeptPieces))
             if slot.slot.call.state != CallState.UNSEEN:
-                yield slot.slot.call, slot.recorded
+                yield KeptCall(slot.slot.call, slot.recorded, kept)
 
-    def _slots(self, kind: type[_Structure]) -> Iterator[_Structure]:
-        """The slots of targets' threads. `kind`: Slot, or a structure that begins with one."""
-        if self._table is not None:
-            return self._in_table(self._table, kind)
-        return self._in_map(kind)
+    def _slots(self) -> Iterator[bytes]:
+        """The slots of targets' threads."""
+        return self._in_map() if self._table is None else self._in_table(self._table)
 
     def noted(self) -> Iterator[tuple[int, int]]:
         """The pid and tid of each thread that was noted to be in a call."""
@@ -90,11 +100,10 @@ class ThreadSlots:
             if noted.state == CallState.BEGAN_EARLIER:
                 yield noted.tgid, struct.unpack("I", key)[0]
 
-    def _in_table(self, table: bpf.Map, kind: type[_Structure]) -> Iterator[_Structure]:
+    def _in_table(self, table: bpf.Map) -> Iterator[bytes]:
         """Maps one part after the other: all of it would be resident memory of this process."""
         size, entries = table.value_size, table.max_entries
-        taken = ctypes.sizeof(kind)
-        names, formats = ["slot", "all"], [_SLOT, f"V{taken}"]
+        names, formats = ["slot", "all"], [_SLOT, f"V{size}"]
         dtype = np.dtype({"names": names, "formats": formats, "offsets": [0, 0], "itemsize": size})
         for first in range(0, entries, mmap.PAGESIZE):  # so many slots fill whole pages
             count = min(mmap.PAGESIZE, entries - first)
@@ -102,15 +111,16 @@ class ThreadSlots:
             with mmap.mmap(table.fd, pages, prot=mmap.PROT_READ, offset=first * size) as memory:
                 whole = np.frombuffer(memory, dtype, count)
                 slots = whole["slot"]
-                used = whole["all"][(slots["stack"] != 0) & (slots["is_target"] != 0)].tobytes()
+                used: npt.NDArray[np.void] = whole["all"][
+                    (slots["stack"] != 0) & (slots["is_target"] != 0)
+                ]
                 del slots, whole
-            for at in range(0, len(used), taken):
-                yield kind.from_buffer_copy(used, at)
+            yield from map(np.void.tobytes, used)
 
-    def _in_map(self, kind: type[_Structure]) -> Iterator[_Structure]:
+    def _in_map(self) -> Iterator[bytes]:
         for _, value in self._spilled.items():
             if Slot.from_buffer_copy(value).is_target:
-                yield kind.from_buffer_copy(value)
+                yield value
 
     def close(self) -> None:
         del self._state

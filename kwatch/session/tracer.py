@@ -159,7 +159,7 @@ class Tracer:
         self.targets.add(os.getpid(), TargetFlag.OWN)  # no INHERIT: a launched command is a child
         flags = call_flags(options, everything()).tobytes()
         maps["call_flags"].set_many(0, flags)
-        self.calls = PendingCalls(self.slots, maps["interrupted_calls"], flags)
+        self.calls = PendingCalls(self.slots, maps["interrupted_calls"], flags, options.call_stacks)
         if options.record:
             from kwatch.session.capture_maps import fill_plan
 

@@ -115,6 +115,7 @@ class RecordedFlag(enum.IntFlag):
     ENTRY = 1
     BYTES = 2
     LOST = 4
+    KEPT = 8
 
 
 class ForkKind(enum.IntEnum):

@@ -18,6 +18,9 @@ IPC_NUMBERS = 984
 MAX_PATTERNS = 8
 #: Bytes of one capture: an area has so many more than its size.
 MAX_CAPTURE = 0x20000
+#: What is kept of a call in progress: where the last piece may begin, and how long it may be.
+KEPT_START = 128
+KEPT_PIECE = 256
 COOKIE_SIGNATURE_SHIFT = 8
 COOKIE_PASSES_NOTHING = 1 << 15
 COOKIE_MOVED_SHIFT = 16
@@ -195,7 +198,7 @@ class CallInProgress(ctypes.Structure):
 
 
 class RecordedCall(ctypes.Structure):
-    """Behind a CallInProgress and its stack, if calls are recorded."""
+    """Behind a CallInProgress, before its stack, if calls are recorded."""
 
     _fields_ = (
         ("arguments", ctypes.c_uint64 * 6),
@@ -226,6 +229,16 @@ class Slot(ctypes.Structure):
         ("window", ctypes.c_uint16),
         ("serial", ctypes.c_uint32),
         ("call", CallInProgress),
+    )
+
+
+class KeptPieces(ctypes.Structure):
+    """The last member of a slot where calls are recorded. `pieces`: the first six and the last."""
+
+    _fields_ = (
+        ("pieces", ctypes.c_uint16 * 7),
+        ("used", ctypes.c_uint16),
+        ("bytes", ctypes.c_uint8 * (KEPT_START + KEPT_PIECE)),
     )
 
 

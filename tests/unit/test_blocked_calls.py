@@ -9,8 +9,9 @@ import pytest
 
 from kwatch.session import blocked_calls
 from kwatch.session.blocked_calls import LONG_NS, BlockedCalls
+from kwatch.session.thread_slots import KeptCall
 from kwatch.wire.events import CALL
-from kwatch.wire.maps import CallInProgress, RecordedCall
+from kwatch.wire.maps import CallInProgress, KeptPieces, RecordedCall
 
 NOW = 1 << 62  # all records until then have been taken
 
@@ -23,7 +24,7 @@ class Slots:
 
     def enter(self, tid, seq, age_ns=2 * LONG_NS):
         call = CallInProgress(time_ns=time.monotonic_ns() - age_ns, tgid=1, tid=tid)
-        self.calls[tid] = call, RecordedCall(seq=seq, tid=tid)
+        self.calls[tid] = KeptCall(call, RecordedCall(seq=seq, tid=tid), KeptPieces())
 
     def recorded(self):
         return list(self.calls.values())
@@ -42,7 +43,7 @@ def look(slots, monkeypatch):
     blocked = BlockedCalls(slots, CALL)
 
     def told(before_ns=NOW):
-        return [(int(each["tid"]), int(each["seq"])) for each in blocked.new(before_ns)]
+        return [(int(each["tid"]), int(each["seq"])) for each in blocked.new(before_ns).events]
 
     return told
 
@@ -63,7 +64,7 @@ def test_a_slot_that_changes_is_being_written(slots, look):
     """A new call begins: its number is there, and the time is still that of the one before."""
     slots.enter(5, 1)
     look()
-    slots.calls[5][1].seq = 2
+    slots.calls[5].recorded.seq = 2
     assert look() == []
 
 
@@ -82,5 +83,5 @@ def test_the_next_call_of_a_thread(slots, look):
 def test_a_call_whose_entry_may_not_have_been_read_waits(slots, look):
     slots.enter(5, 1)
     look()
-    assert look(slots.calls[5][0].time_ns) == []
+    assert look(slots.calls[5].call.time_ns) == []
     assert look() == [(5, 1)]

@@ -112,9 +112,11 @@ class CallStream:
                 seq,
             )
 
-    def blocked(self, in_progress: Batch) -> Iterator[TracedCall]:
+    def blocked(self, in_progress: CallBytes) -> Iterator[TracedCall]:
         """Calls in progress, whose ends will be among those that `take` returns."""
-        for call in self.calls(self._joiner.with_entries(in_progress)):
+        clear_vector_ends(*in_progress)
+        events, starts, data = in_progress
+        for call in self.calls(self._joiner.with_entries(events, starts, data.tobytes())):
             yield call._replace(moment=Moment.BLOCKED)
 
     def _name(self, abi: int, nr: int) -> str:
