@@ -53,6 +53,7 @@ enum kwatch_event_type {
 	EVENT_SIGNAL, /* is delivered; `arguments`: the first bytes of its siginfo_t */
 	EVENT_CALL_IN_PROGRESS, /* made by Python at its end, of a slot */
 	EVENT_IO_REQUEST, /* a completion of io_uring: see io_uring.bpf.c */
+	EVENT_IO_IN_PROGRESS, /* made by Python at its end, of an io_request */
 };
 
 /* Which table a system call number belongs to. */

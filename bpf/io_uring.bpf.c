@@ -39,15 +39,17 @@ int io_submitted(void *ctx)
 	if (!traces_requests(id >> 32))
 		return 0;
 	new.time_ns = bpf_ktime_get_ns();
-	new.flags = MEMBER(IO_FLAGS_TYPE, ctx, IO_SUBMIT_FLAGS);
+	new.flags = MEMBER(IO_FLAGS_TYPE, ctx, IO_SUBMIT_FLAGS) & 0xff; /* those of the program */
+	new.user_data = MEMBER(u64, ctx, IO_SUBMIT_USER_DATA);
 	take_comm(new.comm, task);
 	new.tgid = id >> 32;
 	new.tid = id;
 	new.opcode = MEMBER(u8, ctx, IO_SUBMIT_OPCODE);
-	key = request_key(MEMBER(u64, ctx, IO_SUBMIT_CTX), MEMBER(u64, ctx, IO_SUBMIT_USER_DATA));
-	io_requests.update(&key, &new);
 	if (request)
 		io_requests.update(&request, &new);
+	new.is_copy = !!request;
+	key = request_key(MEMBER(u64, ctx, IO_SUBMIT_CTX), new.user_data);
+	io_requests.update(&key, &new);
 	return 0;
 }
 
@@ -76,7 +78,7 @@ static __always_inline void send_completion(void *ctx, struct io_request *reques
 	}
 	__builtin_memset(open.record->arguments, 0, sizeof(open.record->arguments));
 	open.record->arguments[0] = MEMBER(u64, ctx, IO_COMPLETE_USER_DATA);
-	open.record->arguments[1] = request->flags & 0xff; /* those of the program */
+	open.record->arguments[1] = request->flags;
 	open.record->arguments[2] = MEMBER(u32, ctx, IO_COMPLETE_CFLAGS);
 	open.record->comm[0] = request->comm[0];
 	open.record->comm[1] = request->comm[1];

@@ -106,11 +106,13 @@ struct thread_user {
 struct io_request {
 	__u64 time_ns;
 	__u64 flags;
+	__u64 user_data;
 	__u64 comm[2];
 	__u32 tgid;
 	__u32 tid;
 	__u8 opcode;
-	__u8 reserved[7];
+	__u8 is_copy; /* of the one that is found by the request's address */
+	__u8 reserved[6];
 };
 
 /* A walk along an argument that leads to further memory: see capture_nested.h. */

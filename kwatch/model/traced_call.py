@@ -21,6 +21,11 @@ class Moment(enum.Enum):
     SIGNAL = enum.auto()
     ENDED = enum.auto()  # the thread
     IO_REQUEST = enum.auto()  # of io_uring, completed: kwatch.syscalls.io_uring
+    IO_IN_PROGRESS = enum.auto()  # one that is not when kwatch ends
+
+
+#: Of io_uring.
+REQUESTS = (Moment.IO_REQUEST, Moment.IO_IN_PROGRESS)
 
 
 class TracedCall(NamedTuple):

@@ -147,7 +147,8 @@ def _requests(batches: Iterator[pa.RecordBatch]) -> Iterator[_Numbered]:
             *numbers, words, comms, abis, strict=True
         ):
             arguments = [*given, 0, 0, 0]
-            found = _event(Moment.IO_REQUEST, pid, tid, comm, abi, ts, ret, arguments)
+            moment = Moment.IO_REQUEST if ret is not None else Moment.IO_IN_PROGRESS
+            found = _event(moment, pid, tid, comm, abi, ts, ret or 0, arguments)
             yield seq, found._replace(nr=nr, name=request_name(nr), duration_ns=took)
 
 

@@ -58,7 +58,7 @@ class RowMaker:
         self._seq += len(records)
         types = np.ascontiguousarray(records["type"])
         is_signal, is_end = types == EventType.SIGNAL, types == EventType.THREAD_END
-        is_request = types == EventType.IO_REQUEST
+        is_request = types >= EventType.IO_REQUEST
         is_call = ~(is_signal | is_end | is_request)
         among = None if is_call.all() else np.flatnonzero(is_call)
         return {
@@ -141,16 +141,19 @@ class RowMaker:
         numbers = records["nr"].astype(np.intp)
         duration = np.ascontiguousarray(records["duration_ns"]).view(np.int64)
         result = np.ascontiguousarray(records["result"])
-        abis, is_over = np.ascontiguousarray(records["abi"]), np.ones(len(records), bool)
+        abis, is_over = (
+            np.ascontiguousarray(records["abi"]),
+            records["type"] == EventType.IO_REQUEST,
+        )
         columns = [
             pa.array(seq),
             pa.array(self._times(records) - duration),
-            pa.array(duration, mask=numbers == UNKNOWN_OPCODE),
+            pa.array(duration, mask=~is_over | (numbers == UNKNOWN_OPCODE)),
             *_identity(records),
             self._comms("io_uring", records),
             self._by_number("io_uring", "operation", numbers, _operations()),
             pa.array(numbers.astype(np.int32)),
-            pa.array(result),
+            pa.array(result, mask=~is_over),
             self._errors("io_uring", abis, result, is_over),
             *(pa.array(records["arguments"][:, i].astype(np.int64)) for i in range(3)),
             self._abis("io_uring", records),

@@ -78,7 +78,7 @@ IO_URING = pa.schema(
         pa.field("comm", _TEXT, nullable=False),
         pa.field("operation", _TEXT, nullable=False),
         pa.field("opcode", pa.int32(), nullable=False),
-        pa.field("ret", pa.int64(), nullable=False),
+        pa.field("ret", pa.int64()),
         pa.field("error", _TEXT),
         pa.field("user_data", pa.int64(), nullable=False),
         pa.field("flags", pa.int64(), nullable=False),

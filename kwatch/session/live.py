@@ -23,6 +23,7 @@ from kwatch.rings.stream import Drained
 from kwatch.session.attaching import Attaching
 from kwatch.session.notices import Notices, Progress
 from kwatch.session.observer import Observer
+from kwatch.session.pending_requests import requests_in_progress
 from kwatch.session.release_windows import ReleaseWindows
 from kwatch.session.session import Session
 from kwatch.session.tracees import Tracees
@@ -206,6 +207,8 @@ class LiveSession:
             last = [calls.returned(dtype)]
             if (areas := self.tracer.stream.areas) is not None:
                 last.append(calls.in_progress(dtype, areas.own.hold))
+                if requests := self.tracer.programs.maps.get("io_requests"):
+                    last.append(requests_in_progress(requests, dtype))
             self.session.apply(Drained(unordered={SYSCALLS: last}))
         self.session.close_gaps()
         self.session.losses.finished = True

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from typing import TextIO
 
-from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.model.traced_call import REQUESTS, Moment, TracedCall
 from kwatch.sinks.argument_texts import argument_texts
 from kwatch.sinks.frame_text import StackOf
 from kwatch.syscalls.decode.formatter import Formatter
@@ -57,7 +57,7 @@ class TraceJson:
             return {**found, "signal": call.result}
         if call.moment is Moment.ENDED:
             return {**found, "status": call.result}
-        if call.moment is Moment.IO_REQUEST:
+        if call.moment in REQUESTS:
             return {**found, **self._request(call)}
         is_over = call.moment is Moment.RETURNED and call.duration_ns is not None
         arguments, _ = self._formatters[Abi(call.abi)].text(
@@ -81,12 +81,13 @@ class TraceJson:
         }
 
     def _request(self, call: TracedCall) -> dict[str, object]:
-        has_failed = -_MAX_ERRNO <= call.result < 0
+        is_over = call.moment is Moment.IO_REQUEST
+        has_failed = is_over and -_MAX_ERRNO <= call.result < 0
         user_data, flags, cqe_flags = call.arguments[:3]
         return {
             "duration_ns": call.duration_ns,
             "name": call.name,
-            "ret": call.result,
+            "ret": call.result if is_over else None,
             "error": _error_name(call.abi, -call.result) if has_failed else None,
             "user_data": user_data,
             "flags": flags,
@@ -108,4 +109,5 @@ _KINDS = {
     Moment.SIGNAL: "signal",
     Moment.ENDED: "exit",
     Moment.IO_REQUEST: "io_uring",
+    Moment.IO_IN_PROGRESS: "io_uring in progress",
 }

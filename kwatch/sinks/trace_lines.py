@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TextIO
 
-from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.model.traced_call import REQUESTS, Moment, TracedCall
 from kwatch.sinks.frame_text import StackOf
 from kwatch.sinks.long_calls import LongCalls
 from kwatch.sinks.signal_text import signal_line, signal_name
@@ -74,7 +74,7 @@ class TraceLines:
 
     def line(self, call: TracedCall) -> str:
         """The line of a call, with its end."""
-        if call.moment is not Moment.IO_REQUEST:  # which may be completed after its thread's end
+        if call.moment not in REQUESTS:  # which may be completed after its thread's end
             self._threads.add(call.tid)
         goes_on = self._long.has(call)
         spent = call.duration_ns or 0
@@ -85,9 +85,8 @@ class TraceLines:
             self._threads.discard(call.tid)
             self._long.forget(call.tid)
             return f"{head}{_end(call.result)}\n"
-        if call.moment is Moment.IO_REQUEST:
-            texts = request_text(call.abi, call.arguments, call.result)
-            return self._finished(head, call, self._begin(call.name), *texts)
+        if call.moment in REQUESTS:
+            return self._request(head, call)
         text = self._call(head, call)
         if self._stack_of is not None and call.moment is not Moment.BLOCKED:
             text += "".join(f" > {frame}\n" for frame in self._stack_of(call))
@@ -107,6 +106,13 @@ class TraceLines:
             return f"{head}{begin}{arguments} <detached ...>\n"
         if not is_over:
             return f"{head}{begin}{arguments} <unfinished ...>) = ?\n"
+        return self._finished(head, call, begin, arguments, result)
+
+    def _request(self, head: str, call: TracedCall) -> str:
+        begin = self._begin(call.name)
+        arguments, result = request_text(call.abi, call.arguments, call.result)
+        if call.moment is Moment.IO_IN_PROGRESS:
+            return f"{head}{begin}{arguments} <detached ...>\n"
         return self._finished(head, call, begin, arguments, result)
 
     def _finished(

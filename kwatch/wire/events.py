@@ -58,6 +58,7 @@ class EventType(enum.IntEnum):
     SIGNAL = 25
     CALL_IN_PROGRESS = 26
     IO_REQUEST = 27
+    IO_IN_PROGRESS = 28
 
 
 def event_type(record: bytes) -> int:

@@ -271,6 +271,20 @@ class SlotState(ctypes.Structure):
     )
 
 
+class IoRequest(ctypes.Structure):
+    _fields_ = (
+        ("time_ns", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("user_data", ctypes.c_uint64),
+        ("comm", ctypes.c_char * 16),
+        ("tgid", ctypes.c_uint32),
+        ("tid", ctypes.c_uint32),
+        ("opcode", ctypes.c_uint8),
+        ("is_copy", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 6),
+    )
+
+
 class YoungState(ctypes.Structure):
     _fields_ = (("by_stack", ctypes.c_uint64), ("is_used", ctypes.c_uint64 * YOUNG_GROUPS))
 

@@ -103,6 +103,9 @@ def as_recorded(batch, begin_ns=_SECOND):
         if each.moment is Moment.IO_REQUEST:
             found.append(each._replace(entry_tid=0, seq=0))
             continue
+        if each.moment is Moment.IO_IN_PROGRESS:
+            found.append(each._replace(entry_tid=0, seq=0, duration_ns=None, result=0))
+            continue
         known = calls.call(Abi(each.abi), each.nr)
         words = known.words if known is not None else 6
         arguments = [*each.arguments[:words], *[0] * (6 - words)]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs("io_uring")
 
 def requests(lines):
     found = [json.loads(line) for line in lines if line.startswith("{")]
-    return [each for each in found if each["kind"] == "io_uring"]
+    return [each for each in found if each["kind"].startswith("io_uring")]
 
 
 @pytest.mark.parametrize("by_kernel_thread", [0, 1], ids=["enter", "sqpoll"])
@@ -27,6 +27,9 @@ def test_the_requests_of_a_program(start, run_kwatch, by_kernel_thread):
     kwatch.attached()
     answers = target.go()
     found = requests(kwatch.stop().stdout)
+    pending = found.pop()
+    assert (pending["kind"], pending["name"]) == ("io_uring in progress", "io_uring:poll_add")
+    assert (pending["user_data"], pending["ret"]) == (GIVEN["poll_add"], None)
     names = [each["name"].removeprefix("io_uring:") for each in found]
     assert names == [*GIVEN, "poll_add"]
     for name, each in zip(names, found, strict=True):

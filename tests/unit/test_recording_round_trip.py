@@ -45,9 +45,12 @@ def any_call(draw):
 
 RESULTS = st.integers(-(2**31), 2**31 - 1)
 OPCODES = st.integers(0, 255) | st.just(UNKNOWN_OPCODE)
+REQUESTS = st.sampled_from((EventType.IO_REQUEST, EventType.IO_IN_PROGRESS))
 ANY = st.one_of(
     any_call(),
-    st.builds(requested, OPCODES, RESULTS, st.tuples(WORDS, WORDS, WORDS), comm=COMMS),
+    st.builds(
+        requested, OPCODES, RESULTS, st.tuples(WORDS, WORDS, WORDS), comm=COMMS, type=REQUESTS
+    ),
     st.builds(opened, PATHS, st.integers(3, 1000), comm=COMMS),
     st.builds(ended, st.integers(0, 2**16 - 1), comm=COMMS),
     st.builds(signalled, st.integers(1, 64), st.tuples(WORDS, WORDS), comm=COMMS),

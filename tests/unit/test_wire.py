@@ -63,6 +63,7 @@ MAP_VALUES = {
     "ring_position": maps.RingPosition,
     "slot": maps.Slot,
     "slot_state": maps.SlotState,
+    "io_request": maps.IoRequest,
     "young_state": maps.YoungState,
     "call_sum_key": maps.CallSumKey,
     "call_sum": maps.CallSum,
@@ -77,7 +78,7 @@ MAP_VALUES = {
 }
 
 #: Members of slots that Python does not read.
-C_ONLY = {"last_stack", "release", "thread", "capture", "capture_walk", "thread_user", "io_request"}
+C_ONLY = {"last_stack", "release", "thread", "capture", "capture_walk", "thread_user"}
 
 ENUMS = {
     "kwatch_event_type": ("EVENT_", events.EventType),

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from strace_compare.tracee import TracedCall, calls_of
 _LIMITS = capture.Limits(content=4096)
 #: Signals and the end of the process are no calls.
 _NO_CALL = re.compile(r"^(---|\+\+\+|\[ Process)")
+_UNFINISHED = " <unfinished ...>"
+_RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
 _PADDING = re.compile(r"\) +(= (?:\?|-?\d|0x))")
 
 
@@ -54,7 +56,19 @@ def traced_lines(tracer: Sequence[str], command: Sequence[str]) -> list[str]:
         subprocess.run(traced, stdin=quiet, stdout=quiet, stderr=quiet)
         lines = Path(written.name).read_text().splitlines()
     calls = [line for line in lines if not _NO_CALL.match(line)]
-    return _from_last_exec(calls)
+    return _from_last_exec(list(_whole(calls)))
+
+
+def _whole(lines: Iterable[str]) -> Iterator[str]:
+    """Each call as one line; of one thread. kwatch writes two for a call that takes long."""
+    begun = ""
+    for line in lines:
+        if line.endswith(_UNFINISHED):
+            begun = line.removesuffix(_UNFINISHED)
+        elif resumed := _RESUMED.match(line):
+            yield begun + line[resumed.end() :]
+        else:
+            yield line
 
 
 def recorded_lines(command: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from kwatch.commands.trace.command import (
     output_options_from,
 )
 from kwatch.errors import ExitCode
-from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.model.traced_call import REQUESTS, Moment, TracedCall
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 
@@ -116,7 +116,7 @@ def _named(calls: Iterable[TracedCall], names: frozenset[str]) -> Iterator[Trace
     """With io_uring_enter, the requests of io_uring."""
     with_requests = SUBMITS in names
     for call in calls:
-        if call.moment is Moment.IO_REQUEST:
+        if call.moment in REQUESTS:
             if with_requests:
                 yield call
         elif call.name in names or call.moment in _NOT_CALLS:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from kwatch.aggregate.call_join import CallJoiner, JoinedCalls
-from kwatch.model.traced_call import Moment, TracedCall
+from kwatch.model.traced_call import REQUESTS, Moment, TracedCall
 from kwatch.processes.process import Process
 from kwatch.programs.sources import SYSCALLS
 from kwatch.rings.call_areas import CallAreas, CallBytes, merged, selected
@@ -28,6 +28,7 @@ _MOMENTS = {
     EventType.SIGNAL: Moment.SIGNAL,
     EventType.THREAD_END: Moment.ENDED,
     EventType.IO_REQUEST: Moment.IO_REQUEST,
+    EventType.IO_IN_PROGRESS: Moment.IO_IN_PROGRESS,
 }
 _LOST = int(RecordedFlag.LOST)  # an operation on a flag takes a microsecond
 
@@ -86,7 +87,7 @@ class CallStream:
         for pieces, kind, pid, tid, abi, nr, at, took, result, *rest in rows:
             words, ip, flags, comm, uid, cgroup_id, entry_tid, stack, seq = rest
             moment = _MOMENTS[kind]
-            is_request = moment is Moment.IO_REQUEST
+            is_request = moment in REQUESTS
             is_timed = moment is not Moment.RETURNED or nr not in self._never_return[abi]
             if is_request:
                 is_timed = nr != UNKNOWN_OPCODE
