@@ -39,7 +39,8 @@ class TraceOptions:
     `heap_stacks` needs `heap`, `call_stacks` needs `syscalls`. `single_calls`: an observer sees
     every system call. `record`: each is recorded with its arguments and up to `content` bytes of
     each buffer, not only counted; `filter_code` is C that drops some of them in the kernel.
-    `min_size` and `max_size`, in bytes, select blocks. `perf_uprobes`: see ProgramConfig.
+    `min_size` and `max_size`, in bytes, select blocks. `checks`, `free_stacks`, `perf_uprobes`: see
+    ProgramConfig.
     `alloc_totals`: also count all allocations of each stack. `scan_at_exit`: hold the memory of
     each target, not of a launched command only.
     """
@@ -62,6 +63,8 @@ class TraceOptions:
     alloc_prefixes: tuple[str, ...] = ()
     returns: Returns = Returns.AUTO
     releases: Releases = Releases.SAMPLED
+    checks: bool = False
+    free_stacks: bool = False
     perf_uprobes: bool = False
     alloc_totals: bool = False
     scan_at_exit: bool = False
@@ -79,7 +82,8 @@ class TraceOptions:
     @property
     def learns_releases(self) -> bool:
         """Whether frees carry their stacks at times. System-wide, there are too many processes."""
-        return self.heap_stacks and self.releases is not Releases.NEVER and not self.system_wide
+        wanted = self.releases is not Releases.NEVER and not self.checks
+        return self.heap_stacks and wanted and not self.system_wide
 
     @property
     def stacks(self) -> bool:

@@ -256,7 +256,7 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
         names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
         table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
         table |= dict.fromkeys(source.entry_calls, of_entries)
-    if config.heap and methods.young_blocks:
+    if config.heap and config.keeps_young(methods):
         table[TAKE_YOUNG] = bpf.PROG_TYPE_RAW_TRACEPOINT, 0
     entries = _heap_entries(methods) if config.heap else []
     return table | dict.fromkeys(entries, of_entries)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kwatch check` finds what valgrind finds, in the program as it is, and nothing in good ones."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from harness.lines import DEADLINE
+
+#: What glibc lets valgrind not see: it takes an aligned new for a plain one.
+ONLY_KWATCH = {"aligned_new_delete": "mismatched_free"}
+
+_TITLES = {"Invalid free()": "invalid_free", "Mismatched free()": "mismatched_free"}
+
+
+def cases(program):
+    listed = subprocess.run([program, "list"], capture_output=True, text=True, check=True)
+    return [line.split()[1] for line in listed.stdout.splitlines()]
+
+
+def by_valgrind(program, variant):
+    """The kinds of errors that valgrind finds in each case."""
+    command = ["valgrind", "-q", program, "all", variant]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    found = {}
+    for line in done.stderr.splitlines():
+        if line.startswith("case "):
+            found[line.removeprefix("case ")] = kinds = set()
+        for title, kind in _TITLES.items():
+            if title in line:
+                kinds.add(kind)
+    return found
+
+
+def by_kwatch(program, variant, start, run_kwatch):
+    """The errors that kwatch finds in each case, which all run at once."""
+    targets = {case: start(program, case, variant) for case in cases(program)}
+    pids = {target.pid: case for case, target in targets.items()}
+    kwatch = run_kwatch("check", "--json", "--pid", ",".join(map(str, pids)))
+    kwatch.attached()
+    for target in targets.values():
+        target.release()
+    documents = kwatch.finish().documents
+    finals = {pids[one["process"]["pid"]]: one for one in documents if one["kind"] == "final"}
+    assert finals.keys() == targets.keys()
+    return {case: final["errors"] for case, final in finals.items()}
+
+
+def kinds(errors):
+    return {error["error"] for error in errors}
+
+
+def functions(error, role):
+    """The called function, and its callers, in the stack with this role."""
+    (stack,) = [stack for stack in error["stacks"] if stack["role"] == role]
+    names = [frame["symbol"].partition("(")[0] for frame in stack["frames"]]
+    return [stack["function"], *names]
+
+
+@pytest.mark.needs("g++", "valgrind")
+def test_bad_programs(program, start, run_kwatch):
+    path = program("misuses")
+    found = by_kwatch(path, "bad", start, run_kwatch)
+    expected = by_valgrind(path, "bad") | {case: {kind} for case, kind in ONLY_KWATCH.items()}
+    assert {case: kinds(errors) for case, errors in found.items()} == expected
+    (error,) = found["twice"]
+    assert functions(error, "use")[:4] == ["free", "second_free", "twice", "main"]
+    assert functions(error, "freed")[:4] == ["free", "first_free", "twice", "main"]
+    assert functions(error, "allocated")[:4] == ["malloc", "allocate", "twice", "main"]
+    (error,) = found["realloc_of_freed"]
+    assert functions(error, "use")[:2] == ["realloc", "realloc_of_freed"]
+    (error,) = found["old_pointer_after_realloc"]
+    assert functions(error, "freed")[:2] == ["realloc", "old_pointer_after_realloc"]
+    assert "static_buffer+0x10 (misuses)" in found["of_static_data"][0]["message"]
+
+
+@pytest.mark.needs("g++")
+def test_good_twins(program, start, run_kwatch):
+    found = by_kwatch(program("misuses"), "good", start, run_kwatch)
+    assert {case: errors for case, errors in found.items() if errors} == {}
+
+
+@pytest.mark.needs("g++")
+@pytest.mark.parametrize("options", [(), ("--no-free-stacks",)])
+def test_a_launched_program_that_the_c_library_ends(program, run_kwatch, options):
+    """It never waits: its last free arrives, with three stacks."""
+    path = program("misuses")
+    command = ["sh", "-c", f"exec {path} twice bad < /dev/null"]
+    kwatch = run_kwatch("check", "--fail-on-error", *options, "--", *command)
+    result = kwatch.finish()
+    assert result.status == 3
+    text = "\n".join(result.stdout)
+    assert "Invalid free() / delete / delete[] / realloc()" in text
+    freed = r"is 0 bytes inside a block of size 64 free'd\n    at free\n    by first_free"
+    assert re.search(freed, text)
+    assert "Block was alloc'd at\n    at malloc\n    by allocate" in text
