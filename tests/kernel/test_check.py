@@ -96,3 +96,53 @@ def test_a_launched_program_that_the_c_library_ends(program, run_kwatch, options
     freed = r"is 0 bytes inside a block of size 64 free'd\n    at free\n    by first_free"
     assert re.search(freed, text)
     assert "Block was alloc'd at\n    at malloc\n    by allocate" in text
+
+
+def test_blocks_from_before_the_attach(start, run_kwatch):
+    """Their words say that they are in use; a second free of one is an error all the same."""
+    target = start("older_blocks")
+    kwatch = run_kwatch("check", "--json", "--pid", target.pid)
+    kwatch.attached()
+    blocks = target.go()["blocks"]
+    target.end()
+    result = kwatch.finish()
+    (error,) = result.final()["errors"]
+    assert (error["reason"], functions(error, "use")[:2]) == ("freed", ["free", "free_again"])
+    assert "from before the attach" in error["message"]
+    assert result.final()["unknown"] == {"older": blocks}
+
+
+def test_a_block_that_was_freed_before_the_attach(start, run_kwatch):
+    target = start("older_blocks", 1)
+    kwatch = run_kwatch("check", "--json", "--pid", target.pid)
+    kwatch.attached()
+    target.go()
+    target.end()
+    (error,) = kwatch.finish().final()["errors"]
+    assert (error["reason"], functions(error, "use")[:2]) == ("chunk_free", ["free", "free_again"])
+
+
+THREADS = """
+import ctypes, decimal, json, sqlite3, threading
+threads = [threading.Thread(target=lambda: [bytearray(n) for n in range(2000)]) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--no-free-stacks",), ("--buffer", "4K")])
+def test_a_good_program_with_threads(run_kwatch, options):
+    """glibc empties the caches of its threads through free(). A loss makes no error either."""
+    kwatch = run_kwatch("check", "--json", *options, "--", "/usr/bin/python3", "-c", THREADS)
+    result = kwatch.finish()
+    assert result.status == 0
+    final = result.final()
+    assert final["errors"] == []
+    assert (final["lost"]["events"] > 0) == ("--buffer" in options)
+    assert "lost" in final["unknown"] or "thread_end" in final["unknown"]
+
+
+def test_without_a_target(run_kwatch):
+    result = run_kwatch("check").finish()
+    assert result.status == 2
+    assert "kwatch check needs a target" in result.stderr[0]
