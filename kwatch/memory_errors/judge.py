@@ -79,7 +79,10 @@ class Judge:
         return Proof.INSIDE if is_same else Doubt.OLDER
 
     def _of_unknown(self, suspect: Suspect, state: ProcessState) -> Proof | Doubt:
-        """Only the words around the block tell, and only those of glibc are known."""
+        """Where the address is tells, or the words around it, of which only glibc's are known."""
+        file = self.all_files.by_number.get(suspect.use.allocator)
+        if suspect.chunk & Chunk.ON_STACK and file is not None and file.is_standard:
+            return Proof.STACK
         if not self._is_glibc(suspect, state):
             return Doubt.OLDER
         if suspect.chunk & Chunk.ON_STACK:

@@ -13,13 +13,15 @@ _GLIBC = re.compile(r"libc(-2\.\d+\.so|\.so\.6)")
 @dataclass(frozen=True, slots=True)
 class AllocatorFile:
     """`is_mixed`: see kwatch.probes.finder.Allocator. `only_operators`: its functions are those of
-    C++, which call the ones of C. `since_ns`: when all of it was probed.
+    C++, which call the ones of C. `since_ns`: when all of it was probed. `is_standard`: all its
+    functions have the names of the standards, so that no pool of a program is among them.
     """
 
     path: str
     is_mixed: bool
     only_operators: bool
     since_ns: int
+    is_standard: bool = True
 
     @property
     def is_glibc(self) -> bool:

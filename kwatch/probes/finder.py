@@ -39,7 +39,8 @@ class Probe:
     """A function in a file: where to probe it, as file offsets.
 
     `cookie` passes the function, its signature and its arguments' places to the BPF program.
-    `exits` are the ret instructions of a function that must not get a return probe.
+    `exits` are the ret instructions of a function that must not get a return probe. `is_standard`:
+    its name has no prefix.
     """
 
     name: str
@@ -47,6 +48,10 @@ class Probe:
     offset: int
     cookie: int
     exits: tuple[Exit, ...] = ()
+
+    @property
+    def is_standard(self) -> bool:
+        return self.name == self.function.name
 
 
 @dataclass(frozen=True, slots=True)

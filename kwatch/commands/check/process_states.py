@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kwatch.memory_errors.judge import Interval, ProcessState
 from kwatch.memory_errors.probed_files import AllocatorFile, AllocatorFiles
-from kwatch.probes.coverage import Coverage
+from kwatch.probes.coverage import Coverage, ProbedFile
 from kwatch.processes.process import Process
 from kwatch.session.losses import LossAccount
 
@@ -35,11 +35,8 @@ class ProcessStates:
         """Call it when the events to be judged have been delivered: later losses do not matter."""
         files = []
         for probed in process.coverage.files():
-            found = probed.allocator
-            operators = all(probe.function.operator for probe in found.probes)
-            file = AllocatorFile(found.path, found.is_mixed, operators, probed.since_ns)
-            self.all_files.by_number[probed.number] = file
-            files.append(file)
+            files.append(_file(probed))
+            self.all_files.by_number[probed.number] = files[-1]
         self.all_files.by_number.pop(0, None)
         gap = _has_gap(process.coverage)
         memory = process.memory
@@ -63,6 +60,17 @@ class ProcessStates:
             known.periods.append((known.read_ns, now))
         known.events, known.read_ns = events, now
         return known.periods
+
+
+def _file(probed: ProbedFile) -> AllocatorFile:
+    found = probed.allocator
+    return AllocatorFile(
+        found.path,
+        found.is_mixed,
+        only_operators=all(probe.function.operator for probe in found.probes),
+        since_ns=probed.since_ns,
+        is_standard=not found.families and all(probe.is_standard for probe in found.probes),
+    )
 
 
 def _has_gap(coverage: Coverage) -> bool:
