@@ -21,11 +21,17 @@ _MAX_SUSPECTS = 4096  # of a batch; there is no time for more
 
 
 class FreeChecks:
-    """`releases` counts what was released, `skipped` the suspects that were too many to look at."""
+    """`releases` counts what was released, `skipped` the suspects that were too many to look at.
 
-    def __init__(self, table: BlockTable | None = None) -> None:
+    `mixed`: the numbers of allocators whose functions cannot be told apart.
+    """
+
+    def __init__(
+        self, table: BlockTable | None = None, mixed: frozenset[int] = frozenset()
+    ) -> None:
         self._table = table or BlockTable()
         self._suspects: list[Suspect] = []
+        self.mixed = mixed
         self.releases = 0
         self.skipped = 0
 
@@ -55,7 +61,7 @@ class FreeChecks:
 
     def fork(self) -> FreeChecks:
         """The account of a new child: it has the blocks."""
-        return FreeChecks(self._table.copy())
+        return FreeChecks(self._table.copy(), self.mixed)
 
     def exec(self) -> None:
         """A new program has a new heap. What was suspected stays."""
@@ -76,7 +82,7 @@ class FreeChecks:
         return chosen(batch, reallocs.stands)
 
     def _found(self, history: History) -> list[Suspect]:
-        of_dead, mismatched = history.of_dead(), history.mismatched(_KINDS)
+        of_dead, mismatched = history.of_dead(), history.mismatched(_KINDS, self.mixed)
         self.skipped += max(len(of_dead) - _MAX_SUSPECTS, 0)
         containers = Containers(history.events, self._table) if len(of_dead) else None
         found = []

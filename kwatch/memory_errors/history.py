@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 
@@ -53,10 +55,11 @@ class History:
         dead: Index = np.flatnonzero(~is_good)
         return dead
 
-    def mismatched(self, kinds: npt.NDArray[np.uint8]) -> Index:
+    def mismatched(self, kinds: npt.NDArray[np.uint8], mixed: Collection[int] = ()) -> Index:
         """The releases of live blocks by a function of another kind, or of another allocator.
 
-        `kinds`: of all functions. An allocator that is not known is no other one.
+        `kinds`: of all functions. An allocator that is not known is no other one. Those of `mixed`
+        match all others.
         """
         releases = np.append(np.flatnonzero(self._follows_alloc), self._ends_stored)
         places = self._place[self._ends_stored]
@@ -70,7 +73,10 @@ class History:
         theirs, ours = kinds[functions], kinds[self.events["function"][releases]]
         other = self.events["allocator"][releases]
         is_foreign = (allocators != other) & (allocators > 0) & (other > 0)
-        found: Index = releases[(theirs != ours) | (is_foreign & (theirs == 0) & (ours == 0))]
+        is_wrong = (theirs != ours) | (is_foreign & (theirs == 0) & (ours == 0))
+        if mixed and is_wrong.any():
+            is_wrong &= ~np.isin(allocators, list(mixed)) & ~np.isin(other, list(mixed))
+        found: Index = releases[is_wrong]
         return found
 
     def block_before(self, index: int) -> Block | None:

@@ -22,6 +22,7 @@ class Doubt(enum.StrEnum):
     OLDER = "older"  # its allocation was not seen: the block may be from before the attach
     LOST = "lost"  # events were lost that may explain it
     UNPROBED = "unprobed"  # not everything that the heap did could be seen
+    SKIPPED = "skipped"  # too many suspects at once
     THREAD_END = "thread_end"  # glibc empties the cache of a thread that ends
 
 

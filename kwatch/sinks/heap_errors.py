@@ -21,6 +21,7 @@ _DOUBTS = {
     "older": "of blocks whose allocation was not seen",
     "lost": "after events were lost",
     "unprobed": "in a heap that is not seen as a whole",
+    "skipped": "because there were too many suspects at once",
     "thread_end": "at the end of a thread, whose cache the C library empties",
 }
 

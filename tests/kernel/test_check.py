@@ -146,3 +146,18 @@ def test_without_a_target(run_kwatch):
     result = run_kwatch("check").finish()
     assert result.status == 2
     assert "kwatch check needs a target" in result.stderr[0]
+
+
+@pytest.mark.needs("g++")
+@pytest.mark.parametrize("mistakes", [0, 1])
+def test_operators_whose_blocks_have_a_header(start, run_kwatch, mistakes):
+    """malloc and free see other addresses than the program; only the operators count."""
+    target = start("own_operators", mistakes)
+    kwatch = run_kwatch("check", "--json", "--pid", target.pid)
+    kwatch.attached()
+    blocks = target.go()["blocks"]
+    target.end()
+    final = kwatch.finish().final()
+    assert final["releases"] == blocks + mistakes
+    assert final["unknown"] == {}
+    assert [functions(error, "use")[1] for error in final["errors"]] == ["delete_again"] * mistakes

@@ -140,6 +140,13 @@ def test_functions_that_do_not_match(new, delete, is_wrong, is_split):
     assert story.free(A, function=delete).found() == expected
 
 
+def test_functions_that_cannot_be_told_apart_match():
+    story = Story()
+    story.account.mixed = frozenset([TCMALLOC])
+    story.alloc(A, function="_Znam", allocator=TCMALLOC)
+    assert story.free(A, function="free", allocator=TCMALLOC).found() == []
+
+
 def test_two_allocators():
     assert Story().alloc(A).free(A, allocator=OTHER).found() == [(Suspicion.MISMATCHED, A)]
     assert Story().alloc(A, allocator=0).free(A, allocator=OTHER).found() == []

@@ -115,6 +115,8 @@ class ErrorLog:
         for entry in own:
             if entry.doubt is not None:
                 doubts[entry.doubt] += entry.count
+        if checks is not None and checks.skipped:
+            doubts[Doubt.SKIPPED] = checks.skipped
         found = tuple(self._counted(entry) for entry in own if entry.error is not None)
         return CheckSummary(
             utc_now(),

@@ -38,6 +38,10 @@ class ProcessStates:
             files.append(_file(probed))
             self.all_files.by_number[probed.number] = files[-1]
         self.all_files.by_number.pop(0, None)
+        if (checks := process.accounts.checks) is not None:
+            checks.mixed = frozenset(
+                number for number, file in self.all_files.by_number.items() if file.is_mixed
+            )
         gap = _has_gap(process.coverage)
         memory = process.memory
         return ProcessState(
