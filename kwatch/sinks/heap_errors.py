@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from kwatch.model.frame import Frame
+from kwatch.model.frame import Ending, Frame
 from kwatch.model.frame_roles import is_start_up
 from kwatch.model.heap_error import TITLES, CheckSummary, ErrorStack, HeapError, StackRole
 from kwatch.model.losses import cures
@@ -59,8 +59,13 @@ def _thread(stack: ErrorStack, error: HeapError) -> str:
 
 def _stack_lines(stack: ErrorStack) -> Iterator[str]:
     yield f"    at {stack.function}"
-    for text in stack_texts(list(map(frame_text, _own(stack.frames))), stack.ending):
+    frames = [frame_text(frame) for frame in _own(stack.frames)]
+    for text in frames:
         yield f"    by {text}"
+    if stack.ending is Ending.OFF and frames:
+        yield "    [its callers were not recorded]"
+    else:
+        yield from (f"    {note}" for note in stack_texts(frames, stack.ending)[len(frames) :])
 
 
 def _own(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
