@@ -147,16 +147,28 @@ enum kwatch_call_stack {
 	CALL_STACK_UNSUPPORTED, /* a 32-bit caller */
 };
 
+/* What the words around a released block say: its `size`, if frees are checked. */
+enum kwatch_chunk {
+	CHUNK_READ = 1,
+	CHUNK_IN_USE = 2,
+	CHUNK_FREE = 4,
+	CHUNK_INVALID = 8, /* no block can have these words, or this address */
+	CHUNK_ON_STACK = 16, /* the address is in the stack of the process's first thread */
+};
+
 /*
  * Of EVENT_PAIRS, `tid` is the number of the blocks, `address` the size of the largest, `size` the sum
  * of their sizes, and `time_ns` when the oldest of them began. `stack` is 0 if it was not asked for.
  * Of EVENT_RELEASES, `address` is the stack of the releases, and `size` the sum of the lifetimes in ns.
  * EVENT_REUSED has only `address`, `tgid` and `time_ns`.
+ *
+ * If frees are checked, `allocator` is the number of the allocator's file (COOKIE_FILE), 0 if it is
+ * not known; a release has its stack or, without the stacks of frees, the return address as `stack`.
  */
 struct kwatch_heap {
 	__u8 type;
 	__u8 function; /* the probed function, an index into kwatch/wire/allocators.py; see kwatch_mapping */
-	__u16 reserved;
+	__u16 allocator;
 	__u32 tid;
 	__u64 time_ns;
 	__u64 address;

@@ -32,6 +32,9 @@ BPF_ARRAY(called_files, u8, MAX_PROBED_FILES); /* by COOKIE_FILE: 1 after the fi
 #ifdef HEAP_STACKS
 #include "release_stacks.h"
 #endif
+#ifdef CHECKS
+#include "chunk_words.h"
+#endif
 
 /*
  * Since Linux 6.13 (commit a76ab5731e32, "bpf: Find eligible subprogs for private stack support") a
@@ -98,11 +101,22 @@ static __always_inline struct thread *pending_thread(struct pt_regs *ctx)
 
 #include "heap_events.h"
 
+/* Whether this release is another function's part of the thread's last one. */
+static __always_inline bool is_in_release(struct pt_regs *ctx, struct release *last)
+{
+	u64 place = INSTRUCTION_POINTER(ctx);
+
+	return STACK_POINTER(ctx) <= last->sp && place != last->place &&
+	       place != last->passed_place &&
+	       return_address_of(ctx, last->sp, last->caller) == last->caller;
+}
+
 /*
  * operator delete calls another one or free, and a wrapper's free calls the real one: these are the
  * same release, seen at another probe while the first call's return address is still in place. If it
  * is not, or if this probe has seen the release before, it is a new one: another thread got the block
- * meanwhile.
+ * meanwhile. If frees are checked, such a call with another address counts as the same: the wrapper's
+ * blocks begin elsewhere, and what it allocates for them is not recorded.
  */
 static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *ctx, u64 pointer,
 					u64 cookie)
@@ -110,12 +124,20 @@ static __always_inline bool is_repeated(struct thread *thread, struct pt_regs *c
 	u64 sp = STACK_POINTER(ctx), place = INSTRUCTION_POINTER(ctx);
 	struct release *last = &thread->released;
 
-	if (last->pointer == pointer && sp <= last->sp && place != last->place &&
-	    place != last->passed_place &&
-	    return_address_of(ctx, last->sp, last->caller) == last->caller) {
+#ifdef CHECKS
+	if (last->pointer && is_in_release(ctx, last)) {
+		if (last->pointer == pointer)
+			last->passed_place = place;
+		if (last->pointer == pointer && cookie & COOKIE_PASSES_NOTHING)
+			last->pointer = 0; /* what remains on the stack must hide no later release */
+		return true;
+	}
+#else
+	if (last->pointer == pointer && is_in_release(ctx, last)) {
 		last->passed_place = place;
 		return true;
 	}
+#endif
 	if (cookie & COOKIE_PASSES_NOTHING) {
 		last->pointer = 0;
 		return false;
@@ -180,6 +202,18 @@ static __always_inline u64 entry_stack_pointer(struct pt_regs *ctx, u64 cookie)
 	return STACK_POINTER(ctx) + COOKIE_PUSHED(cookie) * sizeof(u64);
 }
 
+#ifdef CHECKS
+/* Looks at what is released before the allocator does. */
+static __always_inline void look_at_release(struct pt_regs *ctx, struct thread *thread, u64 pointer,
+					    u64 cookie)
+{
+	thread->allocator = COOKIE_FILE(cookie);
+	thread->return_address = return_address_of(ctx, entry_stack_pointer(ctx, cookie), 0);
+	if (pointer)
+		thread->chunk = look_at_block(STACK_POINTER(ctx), pointer);
+}
+#endif
+
 static __always_inline void enter_free(struct pt_regs *ctx, struct thread *thread, u64 cookie)
 {
 	struct arguments arguments = arguments_of(ctx, cookie);
@@ -188,6 +222,9 @@ static __always_inline void enter_free(struct pt_regs *ctx, struct thread *threa
 
 	if (is_repeated(thread, ctx, pointer, cookie))
 		return;
+#ifdef CHECKS
+	look_at_release(ctx, thread, pointer, cookie);
+#endif
 #ifdef HEAP_STACKS
 	if (wants_release_stack(thread, cookie))
 		hand_over_release(ctx, thread, pointer, function, entry_stack_pointer(ctx, cookie));
@@ -215,11 +252,27 @@ static __always_inline void begin_call_of(struct pt_regs *ctx, struct thread *th
 	thread->sp = sp;
 	if (signature == SIGNATURE_NEW)
 		thread->caller = return_address_of(ctx, sp, 0);
-	if (is_realloc(signature)) {
-		orphan_young(thread, thread->pointer);
-		send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, function);
-		thread->owes_event = !!thread->pointer;
-	}
+#ifdef CHECKS
+	thread->allocator = COOKIE_FILE(cookie);
+#endif
+}
+
+/* A realloc releases its block before it allocates one. Returns only if nothing unwinds its stack. */
+static __always_inline void release_by_realloc(struct pt_regs *ctx, struct thread *thread,
+					       u64 cookie, bool at_entry)
+{
+	if (!is_realloc(COOKIE_SIGNATURE(cookie)))
+		return;
+	orphan_young(thread, thread->pointer);
+#ifdef CHECKS
+	look_at_release(ctx, thread, thread->pointer, cookie);
+#endif
+#ifdef FREE_STACKS
+	if (thread->pointer && !COOKIE_PUSHED(cookie))
+		unwind_realloc(ctx, at_entry);
+#endif
+	send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, thread->function);
+	thread->owes_event = !!thread->pointer;
 }
 
 static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
@@ -234,10 +287,12 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 #endif
 	if (is_nested(ctx, &slot->thread, cookie, entry_stack_pointer(ctx, cookie)))
 		return 0;
-	if (is_one_of(COOKIE_SIGNATURE(cookie), ANY_FREE))
+	if (is_one_of(COOKIE_SIGNATURE(cookie), ANY_FREE)) {
 		enter_free(ctx, &slot->thread, cookie);
-	else
+	} else {
 		begin_call_of(ctx, &slot->thread, cookie);
+		release_by_realloc(ctx, &slot->thread, cookie, true);
+	}
 	return 0;
 }
 
@@ -270,6 +325,9 @@ static __always_inline int heap_leave(struct pt_regs *ctx, u64 entry_sp, u64 cal
 		return LEAVE_RETURN;
 	event.function = thread->function;
 	event.stack = event.function + 1;
+#ifdef CHECKS
+	event.allocator = thread->nested ? 0 : thread->allocator;
+#endif
 #ifdef HEAP_STACKS
 	take_heap_stack(ctx, thread, &event, caller, entry_sp, false);
 #endif

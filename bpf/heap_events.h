@@ -50,9 +50,25 @@ static __always_inline void begin_block(struct kwatch_heap *event, struct thread
 	write_stamped(event, &thread->records);
 }
 
-static __always_inline void send_release(struct thread *thread, u8 type, u64 address, u8 function)
+/* The event of a release, but for its stack. */
+static __always_inline struct kwatch_heap release_event(struct thread *thread, u8 type, u64 address,
+							u8 function)
 {
 	struct kwatch_heap event = { .type = type, .function = function, .address = address };
+
+#ifdef CHECKS
+	event.allocator = thread->allocator;
+	event.size = thread->chunk;
+#ifndef FREE_STACKS
+	event.stack = thread->return_address;
+#endif
+#endif
+	return event;
+}
+
+static __always_inline void send_release(struct thread *thread, u8 type, u64 address, u8 function)
+{
+	struct kwatch_heap event = release_event(thread, type, address, function);
 
 	if (address)
 		send_thread(&event, thread);

@@ -34,10 +34,13 @@ static __always_inline int enter_session(struct pt_regs *ctx)
 	if (is_nested(ctx, &slot->thread, cookie, entry_stack_pointer(ctx, cookie)))
 		return LEAVE_RETURN;
 	begin_call_of(ctx, &slot->thread, cookie);
-	if (!is_call_taken(slot))
-		return 0;
-	slot->thread.sp = 0;
-	return LEAVE_RETURN;
+	if (is_call_taken(slot)) {
+		release_by_realloc(ctx, &slot->thread, cookie | 1ULL << COOKIE_PUSHED_SHIFT, false);
+		slot->thread.sp = 0;
+		return LEAVE_RETURN;
+	}
+	release_by_realloc(ctx, &slot->thread, cookie, false);
+	return 0;
 }
 #endif
 

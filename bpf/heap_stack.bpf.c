@@ -21,18 +21,20 @@ static __always_inline int unwind_heap_stack(struct pt_regs *ctx, bool at_entry)
 {
 	struct thread *thread = pending_thread(ctx);
 	struct unwinding *u = thread ? claimed_scratch(thread->scratch) : NULL;
+	bool is_alloc;
 
 	if (!u)
 		return LEAVE_RETURN;
 	if (!follow_stack(u))
 		unwind_more(ctx, at_entry);
 	u->allocation.stack = end_stack(ctx, u);
-	if (at_entry)
-		end_block(&u->allocation, thread);
-	else
+	is_alloc = u->allocation.type == EVENT_ALLOC;
+	if (is_alloc)
 		begin_block(&u->allocation, thread);
+	else
+		end_block(&u->allocation, thread);
 	release(u);
-	return LEAVE_RETURN;
+	return is_alloc ? LEAVE_RETURN : 0;
 }
 
 int unwind_allocation(struct pt_regs *ctx)
@@ -73,19 +75,31 @@ static __always_inline void take_heap_stack(struct pt_regs *ctx, struct thread *
 	abandon_stack(u);
 }
 
-/* A release with its stack; heap_enter has handed it over: see release_stacks.h. */
-int heap_release(struct pt_regs *ctx)
+/* A release with its stack; the program of the function has handed it over: see release_stacks.h. */
+static __always_inline int release_with_stack(struct pt_regs *ctx, bool at_entry)
 {
 	struct thread *thread = pending_thread(ctx);
-	struct kwatch_heap event = { .type = EVENT_FREE };
+	struct kwatch_heap event;
 	u64 entry_sp;
 
 	if (!thread)
 		return 0;
-	event.function = thread->function;
-	event.address = thread->pointer;
-	entry_sp = thread->caller;
-	take_heap_stack(ctx, thread, &event, return_address_of(ctx, entry_sp, 0), entry_sp, true);
+	entry_sp = thread->sp ? thread->sp : thread->caller;
+	event = release_event(thread, thread->sp ? EVENT_REALLOC_RELEASE : EVENT_FREE,
+			      thread->pointer, thread->function);
+	take_heap_stack(ctx, thread, &event, return_address_of(ctx, entry_sp, 0), entry_sp, at_entry);
 	end_block(&event, thread);
 	return 0;
 }
+
+int heap_release(struct pt_regs *ctx)
+{
+	return release_with_stack(ctx, true);
+}
+
+#ifdef FREE_STACKS
+int heap_realloc_release(struct pt_regs *ctx)
+{
+	return release_with_stack(ctx, false);
+}
+#endif

@@ -216,6 +216,12 @@ struct thread {
 #ifndef HEAP_COOKIE
 	__u64 place; /* of the pending call's probe */
 #endif
+#ifdef CHECKS
+	__u64 chunk; /* of the block that it releases: see chunk_words.h */
+	__u64 return_address; /* of the function that releases it */
+	__u32 allocator; /* of the call */
+	__u32 reserved;
+#endif
 };
 #endif
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "show": "kwatch.commands.show.command",
     "query": "kwatch.commands.query.command",
     "diff": "kwatch.commands.diff.command",
+    "check": "kwatch.commands.check.command",
     "leaks": "kwatch.commands.leaks.command",
     "mark": "kwatch.commands.mark",
     "doctor": "kwatch.commands.doctor.command",

@@ -50,6 +50,8 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         io_uring=options.io_uring and is_traceable(),
         filter_code=options.filter_code,
         area=_area_size(options.buffer) if options.record else 0,
+        checks=options.checks,
+        free_stacks=options.free_stacks,
         perf_uprobes=options.perf_uprobes,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),

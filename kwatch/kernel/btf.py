@@ -39,6 +39,7 @@ OFFSETS = {
     "TASK_MM": ("task_struct", "mm"),
     "TASK_UTASK": ("task_struct", "utask"),
     "TASK_STACK": ("task_struct", "stack"),
+    "MM_START_STACK": ("mm_struct", "start_stack"),
     "MM_MAPS_TREE": ("mm_struct", "mm_mt.ma_root"),
     "MM_AREAS": ("mm_struct", "mm_rb"),
     "MAPLE_LEAF_SLOTS": ("maple_range_64", "slot"),

@@ -41,7 +41,8 @@ class TraceOptions:
     each buffer, not only counted; `filter_code` is C that drops some of them in the kernel.
     `io_uring`: its requests are recorded too, where the kernel has tracepoints for that.
     `code`: observers see what code is mapped (kwatch.session.observer.CodeObserver).
-    `min_size` and `max_size`, in bytes, select blocks. `perf_uprobes`: see ProgramConfig.
+    `min_size` and `max_size`, in bytes, select blocks. `checks`, `free_stacks`, `perf_uprobes`: see
+    ProgramConfig.
     `alloc_totals`: also count all allocations of each stack. `scan_at_exit`: hold the memory of
     each target, not of a launched command only.
     """
@@ -66,6 +67,8 @@ class TraceOptions:
     alloc_prefixes: tuple[str, ...] = ()
     returns: Returns = Returns.AUTO
     releases: Releases = Releases.SAMPLED
+    checks: bool = False
+    free_stacks: bool = False
     perf_uprobes: bool = False
     alloc_totals: bool = False
     scan_at_exit: bool = False
@@ -83,7 +86,8 @@ class TraceOptions:
     @property
     def learns_releases(self) -> bool:
         """Whether frees carry their stacks at times. System-wide, there are too many processes."""
-        return self.heap_stacks and self.releases is not Releases.NEVER and not self.system_wide
+        wanted = self.releases is not Releases.NEVER and not self.checks
+        return self.heap_stacks and wanted and not self.system_wide
 
     @property
     def stacks(self) -> bool:

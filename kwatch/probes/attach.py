@@ -44,12 +44,13 @@ class _Site(NamedTuple):
 def _sites(allocator: Allocator, kind: Kind, number: int, sessions: bool) -> list[_Site]:
     """`sessions`: what has a `return` needs no `entry`."""
     cookies = {probe: probe.cookie | number << COOKIE_FILE_SHIFT for probe in allocator.probes}
-    if kind == "exit":
-        return [
-            _Site(probe, each.offset, int(each.result_in_argument))
+    if kind == "exit":  # a function that jumps to another one has the other one's
+        found = {
+            each.offset: _Site(probe, each.offset, int(each.result_in_argument))
             for probe in cookies
             for each in probe.exits
-        ]
+        }
+        return list(found.values())
     probes = list(allocator.probes)
     if kind == "return" or sessions:
         probes = [probe for probe in probes if _is_hijacked(probe) == (kind == "return")]

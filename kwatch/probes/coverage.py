@@ -52,11 +52,22 @@ class _File(NamedTuple):
     inode: Inode | None
 
 
+class ProbedFile(NamedTuple):
+    """`number`: COOKIE_FILE; 0 if events do not tell. `since_ns`: when all of it was probed."""
+
+    number: int
+    allocator: Allocator
+    since_ns: int
+
+
 class _Probed(NamedTuple):
-    """`since_ns`: on the clock of the events, when a late file was probed; 0: before it ran."""
+    """Times are on the clock of the events. `since_ns`: when a late file was probed; 0: before it
+    ran. `attached_ns`: when all functions of the file were probed.
+    """
 
     attached: Attached
     since_ns: int
+    attached_ns: int
 
 
 @dataclass(slots=True)
@@ -149,6 +160,10 @@ class Coverage:
         for file, probed in self._probed.items():
             yield file.allocator.shown, probed.attached
 
+    def files(self) -> Iterator[ProbedFile]:
+        for file, probed in self._probed.items():
+            yield ProbedFile(probed.attached.file, file.allocator, probed.attached_ns)
+
     def learn(self, mapped: MappedFile, finder: AllocatorFinder, returns: Returns) -> _File | None:
         """Examines a file; None if it has no allocator."""
         allocator = finder.find(mapped.key, mapped.path, mapped.shown, self.returns or returns)
@@ -164,8 +179,8 @@ class Coverage:
     def record(self, file: _File, attached: Attached) -> str:
         """Records the probes of a file; returns a line for messages."""
         self.refused |= attached.refused
-        since_ns = time.monotonic_ns() if self.late else 0
-        self._probed[file] = _Probed(attached, since_ns)
+        now = time.monotonic_ns()
+        self._probed[file] = _Probed(attached, now if self.late else 0, now)
         return _line(file, attached)
 
     def is_probed(self, file: _File) -> bool:
@@ -201,11 +216,13 @@ class HeapProbes:
         prefixes: tuple[str, ...],
         returns: Returns = Returns.AUTO,
         hazards: Hazards = Hazards(),  # noqa: B008 (immutable)
+        operators: bool = False,
     ) -> None:
+        """`operators`: see AllocatorFinder."""
         self._attacher = attacher
         self._returns = returns
         self._hazards = hazards
-        self._finder = AllocatorFinder(prefixes, attacher.reads_all_registers)
+        self._finder = AllocatorFinder(prefixes, attacher.reads_all_registers, operators)
 
     @property
     def unmatched(self) -> list[str]:

@@ -10,7 +10,7 @@ before it does not return (abort, _Unwind_Resume, __cxa_throw).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +80,7 @@ class ExitFinder:
         offsets = [(self._elf.offset_of(at), is_argument) for at, is_argument in sorted(found)]
         return tuple(Exit(at, is_argument) for at, is_argument in offsets if at) or None
 
-    def forwards_to(self, function: Function, others: Sequence[int]) -> bool:
+    def forwards_to(self, function: Function, others: Container[int]) -> bool:
         """Whether the function is nothing but a jump to one of these virtual addresses."""
         first = next(straight_line(self._elf, function.vaddr), None)
         target = jump_target(first) if first is not None and never_goes_on(first) else None

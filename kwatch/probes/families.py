@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from kwatch.elf.elf import Elf, Function
-from kwatch.wire.allocators import FAMILIES, AllocatorFamily, AllocatorFunction, Required
+from kwatch.wire.allocators import FAMILIES, OPERATORS, AllocatorFamily, AllocatorFunction, Required
 
 #: Of mangled names and of the names by which a sanitizer has its own functions, nothing is learned.
 _NO_PREFIX = re.compile(r"_Z|_R|.*interceptor|.*\W")
@@ -48,8 +48,13 @@ class FoundFamily:
                 yield row, function
 
 
-def find_families(elf: Elf, user_prefixes: Iterable[str]) -> list[FoundFamily]:
-    """First those without a prefix, then those with the user's, then the others."""
+def find_families(
+    elf: Elf, user_prefixes: Iterable[str], operators: bool = False
+) -> list[FoundFamily]:
+    """First those without a prefix, then those with the user's, then the others.
+
+    `operators`: C++ operators alone are a family, too.
+    """
     families = [_named(elf, family, "", family.required) for family in FAMILIES]
     for prefix in user_prefixes:
         families += [_with(elf, family, prefix) for family in FAMILIES if family.anchors]
@@ -59,6 +64,8 @@ def find_families(elf: Elf, user_prefixes: Iterable[str]) -> list[FoundFamily]:
         for prefix in _other_prefixes(elf, family):
             if (family.name, prefix) not in known:
                 found += filter(None, [_with_any(elf, family, prefix)])
+    if operators and not any(each.family is FAMILIES[0] and not each.prefix for each in found):
+        found += filter(None, [_named(elf, OPERATORS, "", OPERATORS.required)])
     return found
 
 

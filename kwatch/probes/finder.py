@@ -39,7 +39,8 @@ class Probe:
     """A function in a file: where to probe it, as file offsets.
 
     `cookie` passes the function, its signature and its arguments' places to the BPF program.
-    `exits` are the ret instructions of a function that must not get a return probe.
+    `exits` are the ret instructions of a function that must not get a return probe. `is_standard`:
+    its name has no prefix.
     """
 
     name: str
@@ -48,18 +49,24 @@ class Probe:
     cookie: int
     exits: tuple[Exit, ...] = ()
 
+    @property
+    def is_standard(self) -> bool:
+        return self.name == self.function.name
+
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
     """A file with an allocator: its probes, and functions that cannot be probed, with reasons.
 
     `families`: whose functions were found without being told their names, for messages.
+    `is_mixed`: functions of two kinds are one, so their calls cannot be told apart.
     """
 
     path: str
     probes: tuple[Probe, ...]
     refused: tuple[tuple[str, str], ...] = ()
     families: tuple[str, ...] = ()
+    is_mixed: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -81,11 +88,13 @@ class AllocatorFinder:
 
     `prefixes`: also allocators whose functions are named PREFIX + malloc, PREFIX + free, ...;
     `matched` are those of them that some file has had. `may_move`: probes can read arguments
-    from other registers than the usual ones.
+    from other registers than the usual ones. `operators`: probe each C++ operator, also where it
+    only calls the allocator.
     """
 
     prefixes: tuple[str, ...] = ()
     may_move: bool = True
+    operators: bool = False
     matched: set[str] = field(default_factory=set)
     _known: Lru[_Version, tuple[Allocator | None]] = field(default_factory=lambda: Lru(_FILES))
     _go: Lru[FileKey, bool] = field(default_factory=lambda: Lru(_FILES))
@@ -110,52 +119,61 @@ class AllocatorFinder:
 
     def _examine(self, key: FileKey, path: str, shown: str, returns: Returns) -> Allocator | None:
         with Elf.open(path) as elf:
-            families = find_families(elf, self.prefixes)
+            families = find_families(elf, self.prefixes, self.operators)
             if not families:
                 self._go.put(key, elf.section(b".go.buildinfo", _MAX_BUILDINFO) is not None)
                 return None
             self.matched |= {family.label for family in families} & set(self.prefixes)
             if returns is Returns.AUTO:
                 returns = Returns.RET if needs_ret_sites(elf) else Returns.PROBE
-            probes = _Probes(elf, returns is Returns.RET, self.may_move)
+            probes = _Probes(elf, returns is Returns.RET, self.may_move, self.operators)
             for family in families:
                 probes.add(family)
         told = {"", *self.prefixes}
         untold = {each.shown: None for each in probes.families if each.label not in told}
-        found = tuple(probes.found.values())
-        return Allocator(shown, found, tuple(probes.refused.items()), tuple(untold))
+        found, refused = tuple(probes.found.values()), tuple(probes.refused.items())
+        return Allocator(shown, found, refused, tuple(untold), probes.is_mixed)
 
 
 class _Probes:
     """The probes of a file: one for each function that is no alias of another or a mere jump to it.
 
-    `families`: those that had any.
+    `families`: those that had any. With `operators`, C++ operators may be jumps.
     """
 
-    def __init__(self, elf: Elf, ret_sites: bool, may_move: bool) -> None:
+    def __init__(self, elf: Elf, ret_sites: bool, may_move: bool, operators: bool) -> None:
         self.found: dict[int, Probe] = {}
         self.refused: dict[str, str] = {}
         self.families: list[FoundFamily] = []
+        self.is_mixed = False
+        self._operators = operators
         self._elf = elf
         self._ret_sites = ret_sites
         self._may_move = may_move
         self._exits = ExitFinder(elf)
         self._passes_nothing = not elf.imports(_WAYS_TO_FREE)
-        self._covered: list[int] = []
+        self._covered: dict[int, AllocatorFunction] = {}
 
     def add(self, family: FoundFamily) -> None:
         before = len(self.found)
         for row, function in family.rows():
             if function.vaddr in self._covered:
+                self.is_mixed |= row.kind != self._covered[function.vaddr].kind
                 continue
-            is_forwarder = (row.operator or family.label) and self._exits.forwards_to(
-                function, self._covered
-            )
-            self._covered.append(function.vaddr)
+            is_forwarder = self._is_forwarder(row, family, function)
+            self._covered[function.vaddr] = row
             if not is_forwarder:
                 self._add(row, function, is_standard=not family.label)
         if len(self.found) > before:
             self.families.append(family)
+
+    def _is_forwarder(
+        self, row: AllocatorFunction, family: FoundFamily, function: Function
+    ) -> bool:
+        if row.operator and self._operators:
+            return False
+        may_be = row.operator or bool(family.label)
+        return may_be and self._exits.forwards_to(function, self._covered)
 
     def _add(self, row: AllocatorFunction, function: Function, is_standard: bool) -> None:
         wants_exits = row.throws or (self._ret_sites and row.returns)

@@ -260,7 +260,7 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
         through_perf = [name for name, each in source.tracepoints.items() if each.through_perf]
         table |= dict.fromkeys(through_perf, (bpf.PROG_TYPE_TRACEPOINT, 0))
         table |= dict.fromkeys(source.entry_calls, of_entries)
-    if config.heap and methods.young_blocks:
+    if config.heap and config.keeps_young(methods):
         table[TAKE_YOUNG] = bpf.PROG_TYPE_RAW_TRACEPOINT, 0
     entries = _heap_entries(methods) if config.heap else []
     return table | dict.fromkeys(entries, of_entries)

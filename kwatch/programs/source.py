@@ -83,6 +83,9 @@ class ProgramConfig:
     to, a power of two; `filter_code`: drops some of them, see `source_text`.
     `io_uring`: its requests are recorded too.
 
+    `checks`: releases tell what the words around their block say, and no block is young: each has
+    its events. `free_stacks`: and each has its stack; needs `checks` and `heap_stacks`.
+
     `perf_uprobes`: attach to the heap through perf events, even where the kernel has links.
     """
 
@@ -94,6 +97,8 @@ class ProgramConfig:
     area: int = 0
     io_uring: bool = False
     filter_code: str = ""
+    checks: bool = False
+    free_stacks: bool = False
     perf_uprobes: bool = False
     system_wide: bool = False
     comm_patterns: int = 0
@@ -104,11 +109,17 @@ class ProgramConfig:
     def __post_init__(self) -> None:
         if self.heap_stacks and not self.heap:  # clang would crash
             raise ValueError("heap_stacks needs heap")
+        if self.free_stacks and not (self.checks and self.heap_stacks):
+            raise ValueError("free_stacks needs checks and heap_stacks")
 
     @property
     def stacks(self) -> bool:
         """Whether any event has a stack."""
         return self.heap_stacks or self.call_stacks
+
+    def keeps_young(self, methods: AttachMethods) -> bool:
+        """Whether blocks that are freed soon have no events."""
+        return methods.young_blocks and not self.checks
 
     def macros(self, offsets: dict[str, int], methods: AttachMethods) -> list[str]:
         """The only place where settings become macros."""
@@ -135,7 +146,7 @@ class ProgramConfig:
         flags += ["-DUPROBE_LINKS"] * methods.uprobe_links
         flags += ["-DSLOT_TABLE", "-DMAPPED_RINGS"] * methods.atomics
         flags += ["-DFILTER"] * bool(self.filter_code)
-        flags += ["-DYOUNG_BLOCKS"] * methods.young_blocks
+        flags += ["-DYOUNG_BLOCKS"] * self.keeps_young(methods)
         flags += ["-DPERF_TRACEPOINTS"] * methods.perf_tracepoints
         flags += [f"-D{source.macro}" for source in wanted_sources(self) if source.macro]
         return flags

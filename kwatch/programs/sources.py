@@ -150,6 +150,13 @@ EVENT_SOURCES = (
         },
         through_uprobes=True,
     ),
+    EventSource("checks", macro="CHECKS"),
+    EventSource(
+        "free_stacks",
+        macro="FREE_STACKS",
+        tail_calls={"heap_realloc_release": "realloc_programs"},
+        through_uprobes=True,
+    ),
 )
 
 #: The program that the reader runs to get young blocks: see bpf/young_blocks.h.

@@ -58,6 +58,7 @@ class Tracees:
             options.alloc_prefixes,
             options.returns,
             Hazards(hazards.breakpoint_hazard, hazards.return_hazard),
+            options.checks,
         )
 
     def make_target(self, process: Process, flags: int) -> None:

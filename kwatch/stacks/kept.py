@@ -72,6 +72,8 @@ class KeptStacks:
 
 
 def _stacks_of_blocks(process: Process) -> set[int]:
+    if (checks := process.accounts.checks) is not None:
+        return checks.stack_ids()
     if process.heap is None:
         return set()
     counted = {totals.stack for totals in process.heap.by_stack()}

@@ -137,6 +137,12 @@ class StackReader:
             self._tables.await_tables(_LONGER_S)
         self._finish(math.inf)
 
+    def single_frame(self, process: Process, address: int) -> Stack:
+        """A stack of which only the innermost return address is known."""
+        stack = self._symbolizer.stack(process.pid, process.code.space, [address])
+        stack.ending = Ending.OFF
+        return stack
+
     def resend(self, process: Process, stacks: Iterable[int]) -> None:
         """Makes the programs send these stacks again: their frames were dropped."""
         self._tables.resend(process, stacks)

@@ -3,9 +3,22 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from kwatch.wire.maps import AllocSignature
+
+_ALIGNED = "St11align_val_t"
+
+
+class Kind(enum.IntEnum):
+    """A block must be released by a function of the kind that allocated it."""
+
+    C = 0
+    NEW = 1
+    NEW_ARRAY = 2
+    ALIGNED_NEW = 3
+    ALIGNED_NEW_ARRAY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +26,7 @@ class AllocatorFunction:
     """One row. `throws`: an exception may leave it, so that it must not get a return probe.
 
     `operator`: a C++ operator, probed only where the allocator's own file defines it; elsewhere
-    (libstdc++) it calls malloc and free, which are probed.
+    (libstdc++) it calls malloc and free, which are probed. See OPERATORS.
     """
 
     name: str
@@ -25,6 +38,13 @@ class AllocatorFunction:
     def returns(self) -> bool:
         """Whether the function has a result."""
         return self.signature not in _RELEASES
+
+    @property
+    def kind(self) -> Kind:
+        if not self.operator:
+            return Kind.C
+        is_array, is_aligned = self.name[3] == "a", _ALIGNED in self.name
+        return Kind(Kind.NEW + is_array + 2 * is_aligned)
 
     @property
     def turn(self) -> int:
@@ -62,7 +82,7 @@ _RESIZES = tuple(each for each in AllocSignature if "REALLOC" in each.name or "R
 
 
 def _operators() -> list[AllocatorFunction]:
-    size_t, nothrow, align = "m", "RKSt9nothrow_t", "St11align_val_t"
+    size_t, nothrow, align = "m", "RKSt9nothrow_t", _ALIGNED
     rows = []
     for new in ("_Znw", "_Zna"):
         for suffix in ("", nothrow, align, align + nothrow):
@@ -208,6 +228,11 @@ FAMILIES = (
         ),
         required=((_DUCKDB_ALLOCATE,), (_DUCKDB_FREE,)),
     ),
+)
+
+#: Of a C++ library, whose operators call malloc and free: probed only where frees are checked.
+OPERATORS = AllocatorFamily(
+    "C++ operators", "", tuple(_operators()), required=(("_Znwm",), ("_ZdlPv",))
 )
 
 #: Events carry the index as `function`. Otherwise the order matters only for reports.

@@ -133,6 +133,16 @@ class MappingFlag(enum.IntFlag):
     MOVED = 4
 
 
+class Chunk(enum.IntFlag):
+    """What the words around a released block say: `size` of a release that is checked."""
+
+    READ = 1
+    IN_USE = 2
+    FREE = 4
+    INVALID = 8
+    ON_STACK = 16
+
+
 class NoCallStack(enum.IntEnum):
     """Why a system call has no stack."""
 
@@ -185,7 +195,7 @@ HEAP = np.dtype(
     [
         ("type", "u1"),
         ("function", "u1"),
-        ("reserved", "u2"),
+        ("allocator", "u2"),
         ("tid", "u4"),
         ("time_ns", "u8"),
         ("address", "u8"),

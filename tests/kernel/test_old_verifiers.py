@@ -75,6 +75,16 @@ def test_loops_go_round_by_jumps(methods, heap, settings, calls):
 
 
 @pytest.mark.parametrize("through_perf", [False, True])
+@pytest.mark.parametrize("free_stacks", [False, True])
+def test_loops_where_releases_are_checked_go_round_by_jumps(through_perf, free_stacks):
+    methods = AttachMethods(through_perf, through_perf, atomics=through_perf)
+    config = ProgramConfig(heap=True, checks=True, free_stacks=free_stacks, follow=True)
+    programs = compiled_programs(config, methods)
+    assert ("heap_realloc_release" in programs) == free_stacks
+    assert not [name for name, code in programs.items() if falls_back(code)]
+
+
+@pytest.mark.parametrize("through_perf", [False, True])
 def test_loops_of_recorded_calls_go_round_by_jumps(through_perf):
     methods = AttachMethods(False, through_perf, atomics=True)
     config = ProgramConfig(

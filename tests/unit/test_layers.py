@@ -18,7 +18,7 @@ FLOORS = [
     ["__init__", "errors", "wire"],
     ["kernel", "units", "model", "syscalls", "system", "elf"],
     ["programs", "sinks", "targets", "procfs", "aggregate", "unwind", "ownership"],
-    ["rings", "probes", "symbols", "descriptors"],
+    ["rings", "probes", "symbols", "descriptors", "memory_errors"],
     ["processes", "recording"],
     ["tables"],
     ["stacks", "reach"],

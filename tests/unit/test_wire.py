@@ -86,6 +86,7 @@ ENUMS = {
     "kwatch_loss": ("LOSS_", events.Loss),
     "kwatch_mapping": ("MAPPING_", events.MappingFlag),
     "kwatch_call_stack": ("CALL_STACK_", events.NoCallStack),
+    "kwatch_chunk": ("CHUNK_", events.Chunk),
     "kwatch_stack_copy": ("COPY_", events.StackCopy),
     "capture_what": ("WHAT_", capture_format.What),
     "capture_when": ("WHEN_", capture_format.When),

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench import consumer, flood, memory, pair, reach, record, spawn, syscall, web
+from bench import check, consumer, flood, memory, pair, reach, record, spawn, syscall, web
 from bench.quiet import Quiet
 from bench.rows import Row, table
 from bench.settings import FULL, QUICK, Settings
 
 BENCHES: dict[str, Callable[[Settings, Path], Iterable[Row]]] = {
     "pair": pair.measure,
+    "check": check.measure,
     "syscall": syscall.measure,
     "consumer": consumer.measure,
     "rate": flood.measure_rate,

@@ -70,7 +70,8 @@ STATUSES = {
     ExitCode.USAGE: "The command line is not valid, or the SQL of `kwatch query`. With "
     "`kwatch diff`: any error.",
     ExitCode.LEAK: "`--fail-on-leak` was given and a final verdict of any process is `leak`, or "
-    "`--fail-on-growth` and one is `leak` or `growing`. This "
+    "`--fail-on-growth` and one is `leak` or `growing`, or `--fail-on-error` was given and "
+    "`kwatch check` found an error. This "
     "replaces the status of a command. An `unsure` verdict does not change the status; kwatch "
     "prints the number of such verdicts to standard error.",
 }

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from kwatch.aggregate.call_join import JoinedCalls
-from kwatch.commands.call_session import CallSession, Patience, say
+from kwatch.commands.call_session import CallSession
+from kwatch.commands.observed_session import Patience, say
 from kwatch.commands.record.descriptors import descriptor_rows
 from kwatch.commands.record.heap import RecordedHeap
 from kwatch.commands.record.mappings import RecordedMappings

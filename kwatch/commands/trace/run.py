@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 
-from kwatch.commands.call_session import CallSession, Patience
+from kwatch.commands.call_session import CallSession
+from kwatch.commands.observed_session import Patience
 from kwatch.commands.trace.descriptors import FollowedDescriptors
 from kwatch.commands.trace.filtering import CallFilter, wanted
 from kwatch.commands.trace.options import OutputOptions

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors of a run: counts those with the same stacks, and names the stacks of the first."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from kwatch.commands.check.process_states import ProcessStates
+from kwatch.commands.check.stacks import StackSource, function_name, is_thread_end
+from kwatch.commands.check.variables import variable_at
+from kwatch.commands.check.words import kind_of, message_of
+from kwatch.memory_errors.judge import Doubt, Judge, Proof
+from kwatch.memory_errors.suspects import Suspect, Use
+from kwatch.model.frame import Frame
+from kwatch.model.heap_error import CheckSummary, ErrorStack, HeapError, StackRole
+from kwatch.model.snapshot import Lost
+from kwatch.processes.process import Process
+from kwatch.symbols.stack import Stack
+from kwatch.symbols.symbolizer import Symbolizer
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
+from kwatch.targets.processes import utc_now
+
+_STACK_S = 2.0  # a stack that has not arrived after this time is lost
+_Key = tuple[int, Proof, tuple[int, ...]]
+_Named = list[tuple[Frame, ...]]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An error that waits for its stacks, or has been printed. `uses`: of its stacks.
+
+    `doubt`: its stacks have shown that it is none.
+    """
+
+    process: Process
+    suspect: Suspect
+    proof: Proof
+    uses: list[tuple[StackRole, Use]]
+    since: float
+    count: int = 1
+    stacks: list[Stack] = field(default_factory=list)
+    error: HeapError | None = None
+    doubt: Doubt | None = None
+
+
+class ErrorLog:
+    """`stacks` finds the stacks of releases and allocations; the thread names them."""
+
+    def __init__(
+        self, states: ProcessStates, stacks: StackSource, thread: SymbolizerThread
+    ) -> None:
+        self._states = states
+        self._judge = Judge(states.all_files)
+        self._stacks = stacks
+        self._thread = thread
+        self._entries: dict[_Key, _Entry] = {}
+        self._waiting: list[_Entry] = []
+        self._named: deque[tuple[_Entry, _Named]] = deque()
+        self._doubts: dict[int, Counter[Doubt]] = {}  # by slot
+        self._started = time.monotonic()
+        self.errors = 0
+
+    def look(self, process: Process) -> None:
+        """Judges what the process has released since the last time."""
+        checks = process.accounts.checks
+        suspects = checks.take() if checks is not None else []
+        state = self._states.of(process) if suspects else None
+        doubts = self._doubts.setdefault(process.slot, Counter())
+        for suspect in suspects:
+            assert state is not None
+            verdict = self._judge.judge(suspect, state)
+            if isinstance(verdict, Proof):
+                self._add(process, suspect, verdict)
+            elif verdict is not None:
+                doubts[verdict] += 1
+
+    def ask_names(self, ended: Process | None = None) -> None:
+        """Lets the thread name the stacks that have arrived. No more arrive of `ended`."""
+        now, still = time.monotonic(), []
+        for entry in self._waiting:
+            is_late = now - entry.since >= _STACK_S or entry.process is ended
+            entry.stacks = [self._stacks.find(entry.process, *each) for each in entry.uses]
+            if is_late or all(map(self._stacks.has_arrived, entry.stacks)):
+                self._thread.submit(partial(_name, entry, self._named), urgent=True)
+            else:
+                still.append(entry)
+        self._waiting = still
+
+    def take_named(self) -> list[HeapError]:
+        """The new errors whose stacks have names now."""
+        found = []
+        while self._named:
+            entry, names = self._named.popleft()
+            if is_thread_end(entry.proof, names[0], entry.stacks[0].ending):
+                entry.doubt = Doubt.THREAD_END
+                continue
+            self.errors += 1
+            entry.error = self._error(entry, names)
+            found.append(entry.error)
+        return found
+
+    def is_done(self, process: Process) -> bool:
+        """Whether every error of the process has its names."""
+        own = (entry for entry in self._entries.values() if entry.process is process)
+        return all(entry.error is not None or entry.doubt is not None for entry in own)
+
+    def summary(self, process: Process, lost: Lost) -> CheckSummary:
+        checks = process.accounts.checks
+        doubts = Counter(self._doubts.get(process.slot, Counter()))
+        own = [entry for entry in self._entries.values() if entry.process is process]
+        for entry in own:
+            if entry.doubt is not None:
+                doubts[entry.doubt] += entry.count
+        if checks is not None and checks.skipped:
+            doubts[Doubt.SKIPPED] = checks.skipped
+        found = tuple(self._counted(entry) for entry in own if entry.error is not None)
+        return CheckSummary(
+            utc_now(),
+            self._elapsed(),
+            process.facts,
+            tuple(filter(None, found)),
+            checks.releases if checks is not None else 0,
+            {doubt.value: count for doubt, count in sorted(doubts.items())},
+            lost,
+        )
+
+    def _counted(self, entry: _Entry) -> HeapError | None:
+        if entry.error is not None:
+            entry.error.count = entry.count
+        return entry.error
+
+    def _add(self, process: Process, suspect: Suspect, proof: Proof) -> None:
+        uses = list(_uses(suspect))
+        key = (process.slot, proof, tuple(use.stack for _, use in uses))
+        known = self._entries.get(key)
+        if known is not None and known.process is process:
+            known.count += 1
+            return
+        entry = _Entry(process, suspect, proof, uses, time.monotonic())
+        self._entries[key] = entry
+        self._waiting.append(entry)
+
+    def _error(self, entry: _Entry, named: _Named) -> HeapError:
+        suspect = entry.suspect
+        is_elsewhere = entry.proof is Proof.NO_BLOCK
+        variable = variable_at(entry.process, suspect.address) if is_elsewhere else ""
+        stacks = tuple(
+            ErrorStack(role, function_name(use), use.tid, frames, stack.ending)
+            for (role, use), frames, stack in zip(entry.uses, named, entry.stacks, strict=True)
+        )
+        return HeapError(
+            self.errors,
+            utc_now(),
+            self._elapsed(),
+            entry.process.facts,
+            kind_of(entry.proof),
+            entry.proof.value,
+            message_of(suspect, entry.proof, variable),
+            suspect.address,
+            suspect.use.tid,
+            entry.count,
+            stacks,
+        )
+
+    def _elapsed(self) -> float:
+        return round(time.monotonic() - self._started, 3)
+
+
+def _uses(suspect: Suspect) -> Iterable[tuple[StackRole, Use]]:
+    yield StackRole.USE, suspect.use
+    if suspect.block is None:
+        return
+    if suspect.block.freed is not None:
+        yield StackRole.FREED, suspect.block.freed
+    if suspect.block.allocated is not None:
+        yield StackRole.ALLOCATED, suspect.block.allocated
+
+
+def _name(entry: _Entry, named: deque[tuple[_Entry, _Named]], symbolizer: Symbolizer) -> None:
+    named.append((entry, symbolizer.frames(entry.stacks)))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was seen of each checked process, and when something was not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from kwatch.memory_errors.judge import Interval, ProcessState
+from kwatch.memory_errors.probed_files import AllocatorFile, AllocatorFiles
+from kwatch.probes.coverage import Coverage, ProbedFile
+from kwatch.processes.process import Process
+from kwatch.session.losses import LossAccount
+
+
+@dataclass(slots=True)
+class _Losses:
+    """`read_ns`: when they were last read."""
+
+    events: int = 0
+    read_ns: int = 0
+    periods: list[Interval] = field(default_factory=list)
+
+
+class ProcessStates:
+    """`all_files`: the probed files of all processes, so far."""
+
+    def __init__(self, losses: LossAccount, tells_functions: bool) -> None:
+        self._losses = losses
+        self._tells_functions = tells_functions
+        self._known: dict[int, _Losses] = {}  # by slot
+        self.all_files = AllocatorFiles()
+
+    def of(self, process: Process) -> ProcessState:
+        """Call it when the events to be judged have been delivered: later losses do not matter."""
+        files = []
+        for probed in process.coverage.files():
+            files.append(_file(probed))
+            self.all_files.by_number[probed.number] = files[-1]
+        self.all_files.by_number.pop(0, None)
+        if (checks := process.accounts.checks) is not None:
+            checks.mixed = frozenset(
+                number for number, file in self.all_files.by_number.items() if file.is_mixed
+            )
+        gap = _has_gap(process.coverage)
+        memory = process.memory
+        return ProcessState(
+            files,
+            gap,
+            self._periods(process),
+            self._tells_functions,
+            memory.is_in_own if memory is not None else lambda address: False,
+        )
+
+    def forget(self, process: Process) -> None:
+        self._known.pop(process.slot, None)
+
+    def _periods(self, process: Process) -> list[Interval]:
+        known = self._known.setdefault(process.slot, _Losses())
+        now = time.monotonic_ns()
+        self._losses.refresh_of(process.pid)
+        events = self._losses.of_heap(process.pid).events
+        if events > known.events:
+            known.periods.append((known.read_ns, now))
+        known.events, known.read_ns = events, now
+        return known.periods
+
+
+def _file(probed: ProbedFile) -> AllocatorFile:
+    found = probed.allocator
+    return AllocatorFile(
+        found.path,
+        found.is_mixed,
+        only_operators=all(probe.function.operator for probe in found.probes),
+        since_ns=probed.since_ns,
+        is_standard=not found.families and all(probe.is_standard for probe in found.probes),
+    )
+
+
+def _has_gap(coverage: Coverage) -> bool:
+    """Whether the heap does things that the probes do not see."""
+    return bool(coverage.refused or coverage.copied or coverage.dispatches or coverage.unsafe)
