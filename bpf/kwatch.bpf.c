@@ -24,3 +24,6 @@
 #endif
 #include "syscalls.bpf.c"
 #include "lifecycle.bpf.c"
+#ifdef WATCH
+#include "watch.bpf.c"
+#endif

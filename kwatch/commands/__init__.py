@@ -18,6 +18,7 @@ COMMANDS = {
     "query": "kwatch.commands.query.command",
     "diff": "kwatch.commands.diff.command",
     "leaks": "kwatch.commands.leaks.command",
+    "watchpoint": "kwatch.commands.watchpoint.command",
     "mark": "kwatch.commands.mark",
     "doctor": "kwatch.commands.doctor.command",
 }

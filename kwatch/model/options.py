@@ -39,6 +39,7 @@ class TraceOptions:
     `heap_stacks` needs `heap`, `call_stacks` needs `syscalls`. `single_calls`: an observer sees
     every system call. `record`: each is recorded with its arguments and up to `content` bytes of
     each buffer, not only counted; `filter_code` is C that drops some of them in the kernel.
+    `watch`: hits of watchpoints (kwatch.watchpoints) are recorded, with their stacks.
     `min_size` and `max_size`, in bytes, select blocks. `perf_uprobes`: see ProgramConfig.
     `alloc_totals`: also count all allocations of each stack. `scan_at_exit`: hold the memory of
     each target, not of a launched command only.
@@ -56,6 +57,7 @@ class TraceOptions:
     record: bool = False
     content: int = 0
     filter_code: str = ""
+    watch: bool = False
     trace: frozenset[str] | None = None
     min_size: int = 0
     max_size: int = UNLIMITED
@@ -84,7 +86,7 @@ class TraceOptions:
     @property
     def stacks(self) -> bool:
         """Whether any event has a stack."""
-        return self.heap_stacks or self.call_stacks
+        return self.heap_stacks or self.call_stacks or self.watch
 
     @property
     def sums_calls(self) -> bool:

@@ -253,8 +253,11 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
     of_uprobes = of_returns if methods.uprobe_sessions else of_entries
     table: dict[str, tuple[int, int]] = {}
     for source in wanted_sources(config):
-        names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
-        table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
+        names = [*source.tracepoints, *source.uprobes, *source.events, *source.tail_calls]
+        if source.events:
+            table |= dict.fromkeys(names, (bpf.PROG_TYPE_PERF_EVENT, 0))
+        else:
+            table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
         table |= dict.fromkeys(source.entry_calls, of_entries)
     if config.heap and methods.young_blocks:
         table[TAKE_YOUNG] = bpf.PROG_TYPE_RAW_TRACEPOINT, 0

@@ -80,7 +80,8 @@ class ProgramConfig:
 
     `call_sums`: system calls are summed up in the kernel; not with `call_stacks`. `record`: each
     system call is recorded with its arguments; `area`: bytes of a CPU's area for what they point
-    to, a power of two; `filter_code`: drops some of them, see `source_text`.
+    to, a power of two; `filter_code`: drops some of them, see `source_text`. `watch`: hits of
+    watchpoints are recorded.
 
     `perf_uprobes`: attach to the heap through perf events, even where the kernel has links.
     """
@@ -92,6 +93,7 @@ class ProgramConfig:
     record: bool = False
     area: int = 0
     filter_code: str = ""
+    watch: bool = False
     perf_uprobes: bool = False
     system_wide: bool = False
     comm_patterns: int = 0
@@ -106,7 +108,7 @@ class ProgramConfig:
     @property
     def stacks(self) -> bool:
         """Whether any event has a stack."""
-        return self.heap_stacks or self.call_stacks
+        return self.heap_stacks or self.call_stacks or self.watch
 
     def macros(self, offsets: dict[str, int], methods: AttachMethods) -> list[str]:
         """The only place where settings become macros."""

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shows which instructions access an address, in all threads, by a hardware watchpoint.
+
+The process is not stopped. The kernel's own accesses for system calls show, too."""
+
+from __future__ import annotations
+
+import argparse
+
+from kwatch.commands.output_options import add_buffer_option, buffer_from
+from kwatch.commands.startup import compiling
+from kwatch.commands.target_options import pids_from
+from kwatch.errors import UsageError
+from kwatch.kernel.breakpoints import Access
+from kwatch.model.options import TraceOptions
+from kwatch.system import stdio
+from kwatch.system.signals import Signals
+from kwatch.units import parse_seconds
+from kwatch.watchpoints.options import OnHit, WatchOptions
+from kwatch.watchpoints.site import parse_site
+
+SUMMARY = "show which instructions access an address or a variable"
+
+TAKES_COMMAND = True
+
+IF_INTERRUPTED = "; nothing was watched"
+
+USAGE = "kwatch watchpoint SITE [TARGET] [WHAT] [OUTPUT] [-- COMMAND [ARG ...]]"
+
+EXAMPLES = """\
+examples:
+  kwatch watchpoint total --pid 1234              who writes the variable `total`
+  kwatch watchpoint 0x55d0c0de1010:4 --pid 1234   who writes these 4 bytes
+  kwatch watchpoint cache+16:8 --on-hit stop -- ./server
+                                                  stop the program at each write
+  kwatch watchpoint flush --access x --pid 1234   who calls a function
+"""
+
+_ACCESSES = {"w": Access.WRITE, "rw": Access.READ_WRITE, "x": Access.EXECUTE}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "site",
+        metavar="SITE",
+        help="what to watch: 0xADDRESS[:LENGTH] or NAME[+OFFSET][:LENGTH]; LENGTH is 1, 2, 4 or 8",
+    )
+    target = parser.add_argument_group("target", "one process")
+    target.add_argument(
+        *("-p", "--pid"), action="append", default=[], metavar="PID", help="watch a running process"
+    )
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--access",
+        choices=list(_ACCESSES),
+        default="w",
+        help="w: writes; rw: reads and writes; x: where the processor runs the code "
+        "(default: %(default)s)",
+    )
+    what.add_argument(
+        "--on-hit",
+        default="stack",
+        metavar="ACTION[,ACTION]",
+        help="stack: show each new place with its stack; count: only count; dump: also show the "
+        "memory around; stop: also stop the process (default: %(default)s)",
+    )
+    what.add_argument("--max-hits", type=int, metavar="N", help="stop after N hits")
+    what.add_argument("--duration", metavar="SECONDS", help="stop after this time")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="print one JSON object per line")
+    add_buffer_option(output)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    signals = Signals()  # first, so that no signal can leave anything behind
+    stdio.obey(signals)
+    traced, options = options_from(arguments)
+    duration = arguments.duration
+    duration_s = parse_seconds(duration) if duration is not None else None
+    with compiling(traced) as loader:
+        from kwatch.commands.watchpoint.run import WatchRun
+
+        run_ = WatchRun(traced, options, loader, signals, arguments.json, duration_s)
+    return run_.run()
+
+
+def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, WatchOptions]:
+    """Raises UsageError."""
+    pids = pids_from(arguments.pid)
+    if len(pids) + bool(arguments.command) != 1:
+        raise UsageError("a watchpoint is set in one process", "give one --pid PID, or -- COMMAND")
+    if arguments.max_hits is not None and arguments.max_hits < 1:
+        raise UsageError(f"--max-hits {arguments.max_hits} shows nothing", "try --max-hits 10")
+    traced = TraceOptions(
+        pids=pids,
+        command=tuple(arguments.command),
+        heap=False,
+        heap_stacks=False,
+        syscalls=False,
+        watch=True,
+        buffer=buffer_from(arguments),
+    )
+    options = WatchOptions(
+        parse_site(arguments.site),
+        _ACCESSES[arguments.access],
+        _actions(arguments.on_hit),
+        arguments.max_hits,
+    )
+    return traced, options
+
+
+def _actions(text: str) -> frozenset[OnHit]:
+    """Raises UsageError."""
+    names = [each.strip() for each in text.split(",")]
+    if unknown := [name for name in names if name not in {each.value for each in OnHit}]:
+        raise UsageError(f"--on-hit {unknown[0]!r} is no action", f"known ones: {', '.join(OnHit)}")
+    return frozenset(map(OnHit, names))

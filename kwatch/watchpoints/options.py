@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the user wants to watch, checked."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from kwatch.kernel.breakpoints import Access
+from kwatch.watchpoints.site import Site
+
+
+class OnHit(enum.StrEnum):
+    """What happens at a hit. DUMP: the memory around is shown; STOP: the process is stopped."""
+
+    STACK = "stack"
+    COUNT = "count"
+    DUMP = "dump"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """`max_hits`: the run ends after so many; None for no limit."""
+
+    site: Site
+    access: Access = Access.WRITE
+    on_hit: frozenset[OnHit] = frozenset({OnHit.STACK})
+    max_hits: int | None = None
