@@ -18,6 +18,10 @@ BPF_ARRAY_OF_MAPS(syscall_rings, "data_ring", RING_CPUS);
 BPF_ARRAY_OF_MAPS(heap_rings, "data_ring", RING_CPUS);
 #endif
 
+#ifdef WATCH
+BPF_ARRAY_OF_MAPS(hit_rings, "data_ring", RING_CPUS);
+#endif
+
 /*
  * Where a writer's count begins. It is random: many writers with few records each may never reach
  * WAKEUP_CHECK from 0, but must wake the reader as often as one writer with many records.
@@ -63,6 +67,15 @@ static __always_inline bool write_heap(struct kwatch_heap *record, u32 *count)
 	int cpu = bpf_get_smp_processor_id();
 
 	return write_record(heap_rings.lookup(&cpu), record, sizeof(*record), count);
+}
+#endif
+
+#ifdef WATCH
+static __always_inline bool write_hit(struct kwatch_hit *record, u32 *count)
+{
+	int cpu = bpf_get_smp_processor_id();
+
+	return write_record(hit_rings.lookup(&cpu), record, sizeof(*record), count);
 }
 #endif
 

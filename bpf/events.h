@@ -54,6 +54,8 @@ enum kwatch_event_type {
 	EVENT_CALL_IN_PROGRESS, /* made by Python at its end, of a slot */
 	EVENT_IO_REQUEST, /* a completion of io_uring: see io_uring.bpf.c */
 	EVENT_IO_IN_PROGRESS, /* made by Python at its end, of an io_request */
+	/* hit ring */
+	EVENT_HIT,
 };
 
 /* Which table a system call number belongs to. */
@@ -81,6 +83,7 @@ enum kwatch_loss {
 	LOSS_MAIN_THREAD_ENDED, /* the probes of the other threads have ended with it */
 	LOSS_CALL_CONTENT, /* the call arrived without some bytes of the program's memory */
 	LOSS_THREAD_EVENT, /* a signal, or the end of a thread, of a trace */
+	LOSS_HIT_RING_FULL,
 	LOSS_CAUSES,
 };
 
@@ -131,6 +134,30 @@ struct kwatch_call {
 	__u64 stack; /* see kwatch_stacked_syscall; 0 if calls have no stacks */
 	__u32 uid;
 	__u32 entry_tid; /* an exec may have changed it since */
+};
+
+enum kwatch_hit_flag {
+	HIT_IN_KERNEL = 1, /* the kernel accessed the memory, for the thread */
+	HIT_HAS_VALUE = 2,
+};
+
+#define KWATCH_NO_CALL 0xffff
+
+/* An access to a watched address. */
+struct kwatch_hit {
+	__u8 type;
+	__u8 abi; /* of the call */
+	__u16 nr; /* the system call that made the access, or KWATCH_NO_CALL */
+	__u32 tid;
+	__u64 time_ns;
+	__u64 address; /* that is watched */
+	__u64 ip; /* of the program: see watch.bpf.c; in the kernel, where the program entered it */
+	__u64 sp; /* of the program, there */
+	__u64 value; /* the 8 bytes at the address: after a write on x86-64, before it on arm64 */
+	__u64 stack; /* 0 if it was lost */
+	__u64 flags; /* enum kwatch_hit_flag */
+	__u32 tgid;
+	__u32 lap;
 };
 
 /* How a mapping was made: `function` of an EVENT_MAP, and MAPPING_MOVED of an EVENT_UNMAP. */

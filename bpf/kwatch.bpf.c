@@ -27,3 +27,6 @@
 #ifdef IO_URING
 #include "io_uring.bpf.c"
 #endif
+#ifdef WATCH
+#include "watch.bpf.c"
+#endif

@@ -20,6 +20,11 @@ BPF_F_TABLE("array", int, struct kwatch_heap, heap_ring, 1, BPF_F_MMAPABLE | BPF
 BPF_ARRAY_OF_MAPS(heap_rings, "heap_ring", RING_CPUS);
 BPF_F_TABLE("array", int, struct ring_position, heap_positions, RING_CPUS, BPF_F_MMAPABLE);
 #endif
+#ifdef WATCH
+BPF_F_TABLE("array", int, struct kwatch_hit, hit_ring, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+BPF_ARRAY_OF_MAPS(hit_rings, "hit_ring", RING_CPUS);
+BPF_F_TABLE("array", int, struct ring_position, hit_positions, RING_CPUS, BPF_F_MMAPABLE);
+#endif
 BPF_RINGBUF_OUTPUT(doorbell, 1); /* what it holds does not matter */
 
 static __always_inline u32 first_count(void)
@@ -124,6 +129,16 @@ static __always_inline bool write_heap(struct kwatch_heap *record, u32 *count)
 
 	return write_words(heap_rings.lookup(&cpu), heap_positions.lookup(&cpu), (u64 *)record,
 			   sizeof(*record) / sizeof(u64), LAST_WORD(struct kwatch_heap));
+}
+#endif
+
+#ifdef WATCH
+static __always_inline bool write_hit(struct kwatch_hit *record, u32 *count)
+{
+	int cpu = bpf_get_smp_processor_id();
+
+	return write_words(hit_rings.lookup(&cpu), hit_positions.lookup(&cpu), (u64 *)record,
+			   sizeof(*record) / sizeof(u64), LAST_WORD(struct kwatch_hit));
 }
 #endif
 #endif

@@ -25,6 +25,13 @@ struct target {
 	__u32 ended_threads;
 };
 
+/* A process with watchpoints. Another program in the same process has another mm_id. */
+struct watched {
+	__u64 mm_id;
+	__u32 reads_value; /* not where reads are watched: it would be one */
+	__u32 stops; /* the process, at each hit */
+};
+
 struct loss_key {
 	__u32 tgid;
 	__u32 cause;
@@ -409,6 +416,7 @@ enum alloc_signature {
 #define SLOT_BITS 14 /* of the number of pairs */
 #define MAX_PROBED_FILES 16384
 #define RELEASE_SWITCHES 1024 /* a power of two: see release_stacks.h */
+#define MAX_WATCHED 64 /* processes with watchpoints */
 #define MAX_HELD 64 /* processes whose memory is held */
 #define MAX_LAST_REGISTERS 1024 /* threads of a process; the records must not fill the ring */
 

@@ -3,9 +3,9 @@
  * The maps, and the accessors that hide bcc's dialect from the rest.
  *
  * The loader passes as macros: RING_CPUS, HEAP, HEAP_COOKIE, UPROBE_LINKS, UPROBE_SESSIONS,
- * HEAP_STACKS, CALL_STACKS, STACKS (for either), SUMMED_CALLS, SYSTEM_WIDE, COMM_PATTERNS, FOLLOW,
- * MIN_SIZE, MAX_SIZE (user options), PERF_TRACEPOINTS, MAX_SOCKETCALL, IPC_CALLS
- * (kwatch/syscalls/names.py), FIRST_* (the first function with each signature in
+ * HEAP_STACKS, CALL_STACKS, WATCH, STACKS (for any of these), SUMMED_CALLS, SYSTEM_WIDE,
+ * COMM_PATTERNS, FOLLOW, MIN_SIZE, MAX_SIZE (user options), PERF_TRACEPOINTS, MAX_SOCKETCALL,
+ * IPC_CALLS (kwatch/syscalls/names.py), FIRST_* (the first function with each signature in
  * kwatch/wire/allocators.py), offsets from the kernel's BTF, named after the structures: TASK_*,
  * MM_*..., PT_REGS_SIZE, and TASK_PT_REGS, if the kernel has bpf_task_pt_regs().
  */

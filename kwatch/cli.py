@@ -76,7 +76,7 @@ def parser_for(name: str) -> argparse.ArgumentParser:
 def _epilog(name: str, module: ModuleType) -> str:
     if name != DEFAULT_COMMAND:
         return str(getattr(module, "EXAMPLES", ""))
-    others = [f"  {other:8}{command_module(other).SUMMARY}" for other in COMMANDS if other != name]
+    others = [f"  {other:11}{command_module(other).SUMMARY}" for other in COMMANDS if other != name]
     return "\n".join(["commands (kwatch COMMAND --help):", *others, "", module.EXAMPLES])
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "diff": "kwatch.commands.diff.command",
     "check": "kwatch.commands.check.command",
     "leaks": "kwatch.commands.leaks.command",
+    "watchpoint": "kwatch.commands.watchpoint.command",
     "mark": "kwatch.commands.mark",
     "doctor": "kwatch.commands.doctor.command",
 }

@@ -52,6 +52,8 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         area=_area_size(options.buffer) if options.record else 0,
         checks=options.checks,
         free_stacks=options.free_stacks,
+        watch=options.watch,
+        every_block=options.every_block,
         perf_uprobes=options.perf_uprobes,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),

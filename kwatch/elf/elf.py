@@ -122,6 +122,18 @@ class Elf:
             missing -= found.keys()
         return found
 
+    def variable(self, name: str) -> tuple[int, int] | None:
+        """The address and the size of a variable that the file defines."""
+        for table in self._symbol_tables():
+            for _, vaddr, size in table.find([name], layout.STT_OBJECT):
+                return vaddr, size
+        return None
+
+    def names(self, most: int) -> Iterator[str]:
+        """The names of variables and functions, at most so many of each symbol table."""
+        for table in self._symbol_tables():
+            yield from table.names(most)
+
     def variable_at(self, vaddr: int) -> tuple[str, int] | None:
         """The variable that contains this address, and the offset in it."""
         found = (table.variable_at(vaddr) for table in reversed(self._symbol_tables()))

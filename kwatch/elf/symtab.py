@@ -36,15 +36,15 @@ class SymbolTable:
     strings: bytes
     versions: Versions
 
-    def find(self, names: Iterable[str]) -> Iterator[tuple[str, int, int]]:
-        """(name, vaddr, size) of each defined STT_FUNC among `names`, once per name.
+    def find(self, names: Iterable[str], kind: int = STT_FUNC) -> Iterator[tuple[str, int, int]]:
+        """(name, vaddr, size) of each defined symbol of this type among `names`, once per name.
 
         A global symbol has precedence over a local one, and then the default version over others.
         """
-        is_function = self._is_function()
-        functions, rank = self.symbols[is_function], self._rank()[is_function]
-        for name, hits in _named(functions["name"], self.strings, names):
-            best = functions[hits[np.argmax(rank[hits])]]
+        is_kind = self._is_of(kind)
+        found, rank = self.symbols[is_kind], self._rank()[is_kind]
+        for name, hits in _named(found["name"], self.strings, names):
+            best = found[hits[np.argmax(rank[hits])]]
             yield name, int(best["value"]), int(best["size"])
 
     def rows(self, names: Iterable[str]) -> list[int]:
@@ -83,7 +83,7 @@ class SymbolTable:
         at = self.strings.find(key)
         while at >= 0 and len(found) < _MAX_PREFIXES:
             if starts is None:
-                starts = np.unique(self.symbols[self._is_function()]["name"])
+                starts = np.unique(self.symbols[self._is_of(STT_FUNC)]["name"])
             begin = self.strings.rfind(b"\0", max(at - _MAX_PREFIX, 0), at) + 1
             low, high = np.searchsorted(starts, (begin, at + 1))
             for start in starts[low:high].tolist():
@@ -95,10 +95,17 @@ class SymbolTable:
         """Whether the table has one of these names, defined or not."""
         return any(b"\0" + name.encode() + b"\0" in self.strings for name in names)
 
-    def _is_function(self) -> npt.NDArray[np.bool_]:
-        is_function: npt.NDArray[np.bool_] = (self.symbols["info"] & 0xF) == STT_FUNC
-        is_function &= self.symbols["shndx"] != SHN_UNDEF
-        return is_function
+    def names(self, most: int) -> Iterator[str]:
+        """The names of at most so many variables and functions."""
+        starts = self.symbols["name"][self._is_of(STT_OBJECT) | self._is_of(STT_FUNC)]
+        for start in starts[:most].tolist():
+            name = self.strings[start : self.strings.index(b"\0", start)]
+            yield name.decode("utf-8", "surrogateescape")
+
+    def _is_of(self, kind: int) -> npt.NDArray[np.bool_]:
+        is_kind: npt.NDArray[np.bool_] = (self.symbols["info"] & 0xF) == kind
+        is_kind &= self.symbols["shndx"] != SHN_UNDEF
+        return is_kind
 
     def _rank(self) -> npt.NDArray[np.int64]:
         is_global = (self.symbols["info"] >> 4) != STB_LOCAL

@@ -23,20 +23,28 @@ _CLOCK_MONOTONIC = 1
 _UPROBE_PMU = "/sys/bus/event_source/devices/uprobe"
 
 # Bits of perf_event_attr's flag word.
-_DISABLED, _MMAP, _COMM, _WATERMARK, _SAMPLE_ID_ALL = 1, 1 << 8, 1 << 9, 1 << 14, 1 << 18
+DISABLED, _MMAP, _COMM, _WATERMARK, _SAMPLE_ID_ALL = 1, 1 << 8, 1 << 9, 1 << 14, 1 << 18
 _MMAP2, _COMM_EXEC, _USE_CLOCKID = 1 << 23, 1 << 24, 1 << 25
 _SAMPLE_TIME = 1 << 2
 
 _ATTR = struct.Struct("IIQQQQQIIQQQQIiQIHH")
 
 
-def _open(pid: int, cpu: int, **fields: int) -> int:
-    order = (
-        "type size config period sample_type read_format flags wakeup bp_type config1 config2 "
-        "branch regs_user stack_user clockid regs_intr aux max_stack reserved"
-    ).split()
+_ORDER = (
+    "type size config period sample_type read_format flags wakeup bp_type config1 config2 "
+    "branch regs_user stack_user clockid regs_intr aux max_stack reserved"
+).split()
+
+
+def attributes(**fields: int) -> ctypes.Array[ctypes.c_char]:
+    """A struct perf_event_attr with these members; the others are 0."""
     fields["size"] = _ATTR.size
-    attr = ctypes.create_string_buffer(_ATTR.pack(*(fields.get(name, 0) for name in order)))
+    return ctypes.create_string_buffer(_ATTR.pack(*(fields.get(name, 0) for name in _ORDER)))
+
+
+def open_event(pid: int, cpu: int, **fields: int) -> int:
+    """perf_event_open(2) with these members of its structure. Raises OSError."""
+    attr = attributes(**fields)
     return syscall("perf_event_open", attr, pid, cpu, -1, _FLAG_FD_CLOEXEC)
 
 
@@ -50,7 +58,7 @@ def open_output(cpu: int, wakeup: int, mappings: bool = False) -> int:
     flags = _WATERMARK | _USE_CLOCKID | _SAMPLE_ID_ALL
     if mappings:
         flags |= _MMAP | _MMAP2 | _COMM | _COMM_EXEC
-    return _open(
+    return open_event(
         -1,
         cpu,
         type=_TYPE_SOFTWARE,
@@ -68,14 +76,14 @@ def open_register_sample(tid: int, mask: int, period: int) -> int:
 
     `mask`: which registers, by perf's numbers. The event is readable when it has its sample.
     """
-    fd = _open(
+    fd = open_event(
         tid,
         -1,
         type=_TYPE_SOFTWARE,
         config=_COUNT_SW_CPU_CLOCK,
         period=period,
         sample_type=_SAMPLE_REGS_USER,
-        flags=_DISABLED,
+        flags=DISABLED,
         wakeup=1,
         regs_user=mask,
     )
@@ -110,12 +118,12 @@ def open_uprobe(path: str, offset: int, pid: int, is_return: bool) -> int:
     have no event to schedule. Raises KwatchError if the kernel has no such events.
     """
     name = ctypes.create_string_buffer(os.fsencode(path))
-    return _open(
+    return open_event(
         pid,
         0 if pid < 0 else -1,
         type=uprobe_type(),
         config=int(is_return),
-        flags=_DISABLED,
+        flags=DISABLED,
         config1=ctypes.addressof(name),
         config2=offset,
     )
@@ -126,7 +134,7 @@ def open_tracepoint(number: int, program: int) -> int:
 
     `number`: its id in tracefs. The event stays disabled; its program runs nevertheless.
     """
-    fd = _open(EVERY_PROCESS, 0, type=_TYPE_TRACEPOINT, config=number, flags=_DISABLED)
+    fd = open_event(EVERY_PROCESS, 0, type=_TYPE_TRACEPOINT, config=number, flags=DISABLED)
     return with_program(fd, program)
 
 

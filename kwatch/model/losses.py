@@ -146,6 +146,11 @@ _ROWS = (
         buffer=True,
     ),
     LossCause(
+        name_of(Loss.HIT_RING_FULL),
+        "an access to watched memory",
+        buffer=True,
+    ),
+    LossCause(
         name_of(Loss.RESULT_UNREADABLE),
         "a block from `posix_memalign` whose address could not be read",
         unsure=True,

@@ -41,6 +41,8 @@ class TraceOptions:
     each buffer, not only counted; `filter_code` is C that drops some of them in the kernel.
     `io_uring`: its requests are recorded too, where the kernel has tracepoints for that.
     `code`: observers see what code is mapped (kwatch.session.observer.CodeObserver).
+    `watch`: hits of watchpoints (kwatch.watchpoints) are recorded, with their stacks.
+    `every_block`: also blocks that are freed soon have events of their own.
     `min_size` and `max_size`, in bytes, select blocks. `checks`, `free_stacks`, `perf_uprobes`: see
     ProgramConfig.
     `alloc_totals`: also count all allocations of each stack. `scan_at_exit`: hold the memory of
@@ -61,6 +63,8 @@ class TraceOptions:
     io_uring: bool = False
     code: bool = False
     filter_code: str = ""
+    watch: bool = False
+    every_block: bool = False
     trace: frozenset[str] | None = None
     min_size: int = 0
     max_size: int = UNLIMITED
@@ -92,7 +96,7 @@ class TraceOptions:
     @property
     def stacks(self) -> bool:
         """Whether any event has a stack."""
-        return self.heap_stacks or self.call_stacks
+        return self.heap_stacks or self.call_stacks or self.watch
 
     @property
     def sums_calls(self) -> bool:

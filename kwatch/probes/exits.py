@@ -13,11 +13,9 @@ from bisect import bisect_right
 from collections.abc import Container
 from typing import NamedTuple
 
-import numpy as np
-
-from kwatch.elf.elf import Elf, ElfError, Function
+from kwatch.elf.elf import Elf, Function
+from kwatch.elf.function_starts import function_starts
 from kwatch.elf.identities import Identities
-from kwatch.elf.layout import PT_GNU_EH_FRAME
 from kwatch.elf.linkage_table import through_slot
 from kwatch.probes.instructions import (
     UNKNOWN,
@@ -28,10 +26,6 @@ from kwatch.probes.instructions import (
 )
 
 _MAX_INSTRUCTIONS = 20_000  # followed in search of a function's returns
-_MAX_FUNCTIONS = 4 << 20
-_HEADER = 12  # bytes of .eh_frame_hdr before its table
-#: Its version; a pointer and a count of 4 bytes; pairs of 4 bytes, relative to the header.
-_SORTED_TABLE = (b"\x01", b"\x03\x3b")
 
 
 class Exit(NamedTuple):
@@ -47,7 +41,7 @@ class ExitFinder:
     def __init__(self, elf: Elf) -> None:
         self._elf = elf
         self._slots = elf.slot_targets()
-        self._starts = _function_starts(elf)
+        self._starts = function_starts(elf)
         self._identities = Identities(elf, keeps_symbols=True)
 
     def exits(self, function: Function) -> tuple[Exit, ...] | None:
@@ -90,25 +84,3 @@ class ExitFinder:
         """Where the next function begins, as far as the file says where functions begin."""
         index = bisect_right(self._starts, address)
         return self._starts[index] if index < len(self._starts) else 1 << 64
-
-
-def _function_starts(elf: Elf) -> list[int]:
-    """The addresses that the search table for exceptions lists; empty if the file has none.
-
-    `.eh_frame_hdr`: LSB Core, "Exception Frame Header".
-    """
-    header = elf.address_of_segment(PT_GNU_EH_FRAME)
-    if header is None:
-        return []
-    try:
-        head = elf.read(header, _HEADER)
-        if (head[:1], head[2:4]) != _SORTED_TABLE or len(head) < _HEADER:
-            return []
-        count = int.from_bytes(head[8:12], "little")
-        if count > _MAX_FUNCTIONS:
-            return []
-        table = np.frombuffer(elf.read(header + _HEADER, 8 * count), "<i4")[::2]
-    except (ElfError, ValueError):
-        return []  # damaged; paths then end at returns and jumps only
-    starts: list[int] = np.sort(table.astype(np.int64) + header).tolist()
-    return starts

@@ -21,7 +21,7 @@ import struct
 import sys
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
@@ -152,7 +152,7 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
 
 def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMethods | None) -> None:
     try:
-        answer, descriptors = _load(config, methods or attach_methods_here(config.perf_uprobes))
+        answer, descriptors = _load(config, methods or _methods_for(config))
     except KwatchError as error:
         answer, descriptors = _failed(error), []
     except OSError as error:
@@ -165,6 +165,11 @@ def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMetho
         sock.sendmsg([json.dumps(answer).encode()], ancillary if descriptors else [])
     finally:
         os._exit(0)
+
+
+def _methods_for(config: ProgramConfig) -> AttachMethods:
+    methods = attach_methods_here(config.perf_uprobes)
+    return replace(methods, young_blocks=False) if config.every_block else methods
 
 
 def _failed(error: KwatchError) -> Answer:
@@ -255,8 +260,11 @@ def _program_table(config: ProgramConfig, methods: AttachMethods) -> dict[str, t
     of_uprobes = of_returns if methods.uprobe_sessions else of_entries
     table: dict[str, tuple[int, int]] = {}
     for source in wanted_sources(config):
-        names = [*source.tracepoints, *source.uprobes, *source.tail_calls]
-        table |= dict.fromkeys(names, of_uprobes if source.through_uprobes else of_tracepoints)
+        names = [*source.tracepoints, *source.uprobes, *source.events, *source.tail_calls]
+        of_source = of_uprobes if source.through_uprobes else of_tracepoints
+        if source.events:
+            of_source = bpf.PROG_TYPE_PERF_EVENT, 0
+        table |= dict.fromkeys(names, of_source)
         through_perf = [name for name, each in source.tracepoints.items() if each.through_perf]
         table |= dict.fromkeys(through_perf, (bpf.PROG_TYPE_TRACEPOINT, 0))
         table |= dict.fromkeys(source.entry_calls, of_entries)

@@ -85,6 +85,7 @@ class ProgramConfig:
 
     `checks`: releases tell what the words around their block say, and no block is young: each has
     its events. `free_stacks`: and each has its stack; needs `checks` and `heap_stacks`.
+    `every_block`: no block is young. `watch`: hits of watchpoints are recorded.
 
     `perf_uprobes`: attach to the heap through perf events, even where the kernel has links.
     """
@@ -99,6 +100,8 @@ class ProgramConfig:
     filter_code: str = ""
     checks: bool = False
     free_stacks: bool = False
+    watch: bool = False
+    every_block: bool = False
     perf_uprobes: bool = False
     system_wide: bool = False
     comm_patterns: int = 0
@@ -115,11 +118,11 @@ class ProgramConfig:
     @property
     def stacks(self) -> bool:
         """Whether any event has a stack."""
-        return self.heap_stacks or self.call_stacks
+        return self.heap_stacks or self.call_stacks or self.watch
 
     def keeps_young(self, methods: AttachMethods) -> bool:
         """Whether blocks that are freed soon have no events."""
-        return methods.young_blocks and not self.checks
+        return methods.young_blocks and not self.checks and not self.every_block
 
     def macros(self, offsets: dict[str, int], methods: AttachMethods) -> list[str]:
         """The only place where settings become macros."""

@@ -34,7 +34,8 @@ class EventSource:
     `macro`: defined for the BPF sources if the row is wanted, which the ProgramConfig attribute
     with the row's name decides; a row without a macro is always wanted. `tracepoints` and `uprobes`
     are attached; a `tail_calls` program fills the only slot of its map. Those of `entry_calls` are
-    called by programs at the entries of allocator functions, and have their type.
+    called by programs at the entries of allocator functions, and have their type. `events` are
+    attached to perf events, and call the `tail_calls` of their row.
 
     `ring`: the map of per-CPU rings that carry the events; without one, they use the control ring
     or the stack ring. `positions`: the map of their positions, if they are mapped rings. `event`:
@@ -51,6 +52,7 @@ class EventSource:
     tail_calls: Mapping[str, str] = field(default_factory=dict)
     entry_calls: Mapping[str, str] = field(default_factory=dict)
     through_uprobes: bool = False
+    events: tuple[str, ...] = ()
     ring: str = ""
     positions: str = ""
     event: str = ""
@@ -61,7 +63,7 @@ class EventSource:
         return not self.macro or bool(getattr(config, self.name))
 
 
-SYSCALLS, CALL_SUMS, HEAP = "syscalls", "call_sums", "heap"
+SYSCALLS, CALL_SUMS, HEAP, WATCH = "syscalls", "call_sums", "heap", "watch"
 
 EVENT_SOURCES = (
     EventSource(
@@ -156,6 +158,17 @@ EVENT_SOURCES = (
         macro="FREE_STACKS",
         tail_calls={"heap_realloc_release": "realloc_programs"},
         through_uprobes=True,
+    ),
+    EventSource(
+        WATCH,
+        macro="WATCH",
+        events=("watch_hit",),
+        tail_calls={"unwind_hit": "unwind_hit_programs"},
+        ring="hit_rings",
+        positions="hit_positions",
+        event="HIT",
+        loss="HIT_RING_FULL",
+        ordered=True,
     ),
 )
 

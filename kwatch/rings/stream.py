@@ -21,7 +21,7 @@ import numpy as np
 from kwatch.kernel.cpus import online_cpus
 from kwatch.model.options import TraceOptions
 from kwatch.programs.loader import Programs
-from kwatch.programs.sources import CALL_SUMS, EVENT_SOURCES, SYSCALLS, TAKE_YOUNG
+from kwatch.programs.sources import CALL_SUMS, EVENT_SOURCES, HEAP, SYSCALLS, TAKE_YOUNG
 from kwatch.rings.call_areas import CallAreas
 from kwatch.rings.call_sums import CallSumTables
 from kwatch.rings.data_rings import DataRings, event_of, ring_size
@@ -210,7 +210,7 @@ class Stream:
         drained = Drained(control, stacks, is_crowded=self._is_crowded)
         for source, ring in self._rings.items():
             batches = ring.read(cut, marked=cut == now)
-            if source.ordered and self._young is not None:
+            if source.name == HEAP and self._young is not None:
                 batches.append(self._young.read(cut))
             if source.ordered:
                 drained.ordered[source.name] = _in_order(batches)

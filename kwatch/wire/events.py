@@ -22,6 +22,8 @@ STACK_IDS = 256
 PIECES = 13
 #: The length of one that was not captured.
 NO_PIECE = 0xFFFF
+#: `nr` of a HIT that no system call made.
+NO_CALL = 0xFFFF
 #: Lower bits of `place`; those above have the number of the CPU.
 PLACE_BITS = 48
 
@@ -59,6 +61,7 @@ class EventType(enum.IntEnum):
     CALL_IN_PROGRESS = 26
     IO_REQUEST = 27
     IO_IN_PROGRESS = 28
+    HIT = 29
 
 
 def event_type(record: bytes) -> int:
@@ -108,6 +111,7 @@ class Loss(enum.IntEnum):
     MAIN_THREAD_ENDED = 11
     CALL_CONTENT = 12
     THREAD_EVENT = 13
+    HIT_RING_FULL = 14
 
 
 class RecordedFlag(enum.IntFlag):
@@ -117,6 +121,13 @@ class RecordedFlag(enum.IntFlag):
     BYTES = 2
     LOST = 4
     KEPT = 8
+
+
+class HitFlag(enum.IntFlag):
+    """`flags` of a HIT."""
+
+    IN_KERNEL = 1
+    HAS_VALUE = 2
 
 
 class ForkKind(enum.IntEnum):
@@ -201,6 +212,24 @@ HEAP = np.dtype(
         ("address", "u8"),
         ("size", "u8"),
         ("stack", "u8"),
+        ("tgid", "u4"),
+        ("lap", "u4"),
+    ]
+)
+
+HIT = np.dtype(
+    [
+        ("type", "u1"),
+        ("abi", "u1"),
+        ("nr", "u2"),
+        ("tid", "u4"),
+        ("time_ns", "u8"),
+        ("address", "u8"),
+        ("ip", "u8"),
+        ("sp", "u8"),
+        ("value", "u8"),
+        ("stack", "u8"),
+        ("flags", "u8"),
         ("tgid", "u4"),
         ("lap", "u4"),
     ]

@@ -45,6 +45,7 @@ SUM_IN_USE = 1 << 31
 #: Processes whose pids have the same lower bits share a switch: see bpf/release_stacks.h.
 RELEASE_SWITCHES = 1024
 #: Processes whose memory is held.
+MAX_WATCHED = 64
 MAX_HELD = 64
 #: Threads of such a process whose registers are recorded at its end.
 MAX_LAST_REGISTERS = 1024
@@ -172,6 +173,14 @@ class Target(ctypes.Structure):
         ("unmaps", ctypes.c_uint32),
         ("owner", ctypes.c_uint32),
         ("ended_threads", ctypes.c_uint32),
+    )
+
+
+class Watched(ctypes.Structure):
+    _fields_ = (
+        ("mm_id", ctypes.c_uint64),
+        ("reads_value", ctypes.c_uint32),
+        ("stops", ctypes.c_uint32),
     )
 
 

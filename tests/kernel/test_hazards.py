@@ -145,7 +145,7 @@ def test_a_foreign_probe_with_a_reference_counter(program, start, run_kwatch):
     place = next(probe.offset for probe in allocator.probes if probe.name == "malloc")
     counter = Path(path).stat().st_size // 4096 * 4096  # any value but 0
     name = ctypes.create_string_buffer(path.encode())
-    foreign = perf._open(
+    foreign = perf.open_event(
         -1,
         0,
         type=perf.uprobe_type(),

@@ -101,6 +101,16 @@ def test_loops_of_recorded_calls_go_round_by_jumps(through_perf):
     assert not [name for name, code in programs.items() if falls_back(code)]
 
 
+@pytest.mark.parametrize("heap", [True, False])
+@pytest.mark.parametrize("atomics", [True, False])
+def test_loops_of_watchpoints_go_round_by_jumps(heap, atomics):
+    methods = AttachMethods(False, False, atomics=atomics)
+    config = ProgramConfig(heap=heap, heap_stacks=heap, watch=True)
+    programs = compiled_programs(config, methods)
+    assert {"watch_hit", "unwind_hit"} <= programs.keys()
+    assert not [name for name, code in programs.items() if falls_back(code)]
+
+
 def test_a_loop_that_falls_back_is_found():
     """goto 2; r1 += 0 (the loop falls from here back to its head); if r1: goto 1; exit."""
     code = [(0x05, 0, 1, 0), (0x07, 1, 0, 0), (0x55, 1, -2, 0), (0x95, 0, 0, 0)]

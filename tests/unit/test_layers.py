@@ -23,7 +23,7 @@ FLOORS = [
     ["tables"],
     ["stacks", "reach"],
     ["session"],
-    ["report"],
+    ["report", "watchpoints"],
     ["commands"],
     ["cli"],
     ["__main__"],

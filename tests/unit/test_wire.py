@@ -21,6 +21,7 @@ RECORDS = {
     "kwatch_stacked_syscall": events.STACKED_SYSCALL,
     "kwatch_call": events.CALL,
     "kwatch_heap": events.HEAP,
+    "kwatch_hit": events.HIT,
     "kwatch_control": events.CONTROL,
     "kwatch_fork": events.FORK,
     "kwatch_exec": events.EXEC,
@@ -54,6 +55,7 @@ FIRST_MEMBERS = {
 
 MAP_VALUES = {
     "target": maps.Target,
+    "watched": maps.Watched,
     "loss_key": maps.LossKey,
     "call_in_progress": maps.CallInProgress,
     "interrupted_call": maps.InterruptedCall,
@@ -95,6 +97,7 @@ ENUMS = {
     "capture_row_flag": ("CAPTURE_", capture_format.RowFlag),
     "capture_pieces": ("PIECES_", maps.PieceFlag),
     "capture_selector": ("SELECTOR_", capture_format.Selector),
+    "kwatch_hit_flag": ("HIT_", events.HitFlag),
     "kwatch_call_flag": ("RECORDED_", events.RecordedFlag),
     "kwatch_fork_kind": ("FORK_", events.ForkKind),
     "target_flag": ("TARGET_", maps.TargetFlag),
@@ -161,6 +164,8 @@ CONSTANTS = {
     "MAX_PROBED_FILES": maps.MAX_PROBED_FILES,
     "RELEASE_SWITCHES": maps.RELEASE_SWITCHES,
     "MAX_HELD": maps.MAX_HELD,
+    "MAX_WATCHED": maps.MAX_WATCHED,
+    "KWATCH_NO_CALL": events.NO_CALL,
     "MAX_LAST_REGISTERS": maps.MAX_LAST_REGISTERS,
     "YOUNG_BLOCKS_ROOM": maps.YOUNG_BLOCKS_ROOM,
     "YOUNG_SUMS_ROOM": maps.YOUNG_SUMS_ROOM,

@@ -238,11 +238,25 @@ def features() -> Iterator[Feature]:
     yield from _program_features(links=False, needed=not with_links[-1].works)
     yield _tried("recorded calls", False, "kwatch trace and record", _recorded_calls)
     yield _tried("requests of io_uring", False, "kwatch trace and record", _io_uring)
+    yield _watchpoints()
     yield _emulation()
 
 
+def _watchpoints() -> Feature:
+    """Also what they cost here."""
+    from kwatch.watchpoints.trial import try_watchpoints
+
+    purpose = "kwatch watchpoint"
+    try:
+        trial = try_watchpoints()
+    except (KwatchError, OSError) as error:
+        return _broken("watchpoints", False, purpose, error)
+    cost = f"a copy of 30 KB takes {trial.slowdown:.1f} times as long while one is set for data"
+    return Feature("watchpoints", True, False, purpose, f"{trial.free} are free; {cost}")
+
+
 def _unchecked(reason: str, cure: str) -> Iterator[Feature]:
-    for name in ("uprobe links", "perf uprobes", "tracepoints", "recorded calls"):
+    for name in ("uprobe links", "perf uprobes", "tracepoints", "recorded calls", "watchpoints"):
         yield Feature(
             name, False, True, "system calls and the heap", f"not checked: {reason}", cure
         )
