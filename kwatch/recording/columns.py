@@ -27,8 +27,8 @@ HIDDEN = {
     "syscalls": {
         "uid": "the user, if a filter compares it; else 0",
         "cgroup_id": "the control group, if a filter compares it; else 0",
-        "entry_pieces": "what was captured at the entry: 13 lengths of 2 bytes, 65535 for nothing",
-        "exit_pieces": "the same at the return",
+        "entry_pieces": "what the entry's own record had: 13 lengths of 2 bytes, 65535 for nothing",
+        "exit_pieces": "the same of all else that was captured",
         "data": "the bytes of these pieces, one after the other",
     }
 }
