@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joins the two records that a call may have: what it got at its entry, and its end.
+"""Joins the two records that a call may have: of its entry, if it got much, and of its end.
 
 Records of one thread arrive in order. An entry whose end has not arrived is kept; the end may be in
 any later batch, or lost.

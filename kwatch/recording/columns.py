@@ -25,8 +25,8 @@ TEXT_COLUMNS = (
 #: Columns of the files that `kwatch query` does not show, with their meanings.
 HIDDEN = {
     "syscalls": {
-        "entry_pieces": "what was captured at the entry: 13 lengths of 2 bytes, 65535 for nothing",
-        "exit_pieces": "the same at the return",
+        "entry_pieces": "what the entry's own record had: 13 lengths of 2 bytes, 65535 for nothing",
+        "exit_pieces": "the same of all else that was captured",
         "data": "the bytes of these pieces, one after the other",
     }
 }

@@ -45,8 +45,8 @@ class CallContents:
         )
 
     def pieces(self) -> list[pa.Array]:
-        """The lengths of the pieces of each call's entry, and those of its return."""
-        return [self._spread(part.rows, fixed_binary(part.packed)) for part in self._parts]
+        """The lengths of the pieces in the record of each call's entry, and of its return."""
+        return [self._spread(part.rows, part.packed) for part in self._parts]
 
     def data(self) -> pa.Array:
         entry, leave = self._parts
@@ -80,17 +80,29 @@ class CallContents:
             return pa.nulls(self._count, pa.binary())
         last = np.frombuffer(self._data, np.uint8)[starts[found] + lengths[found] - 1]
         lengths[found] -= last == 0
-        return self._spread(found, slices(self._data, starts[found], lengths[found]))
+        bounds = np.zeros(self._count + 1, np.int32)
+        np.cumsum(lengths, out=bounds[1:])
+        gathered = slices(self._data, starts[found], lengths[found]).buffers()[2]
+        buffers = [self._bitmap(found), pa.py_buffer(bounds), gathered or pa.py_buffer(b"")]
+        return pa.Array.from_buffers(pa.binary(), self._count, buffers)
 
-    def _spread(self, rows: Places, values: pa.Array) -> pa.Array:
+    def _spread(self, rows: Places, values: Records) -> pa.Array:
         """The values in these rows, null elsewhere."""
+        kind = pa.binary(values.dtype.itemsize)
         if len(rows) == self._count:
-            return values
+            return fixed_binary(values)
         if not len(rows):
-            return pa.nulls(self._count, values.type)
-        place = np.full(self._count, -1, np.int64)
-        place[rows] = np.arange(len(rows))
-        return values.take(pa.array(place, mask=place < 0))
+            return pa.nulls(self._count, kind)
+        spread = np.zeros(self._count, values.dtype)
+        spread[rows] = values
+        buffers = [self._bitmap(rows), pa.py_buffer(spread)]
+        return pa.Array.from_buffers(kind, self._count, buffers)
+
+    def _bitmap(self, rows: Places) -> pa.Buffer:
+        """Which rows are not null."""
+        is_there = np.zeros(self._count, bool)
+        is_there[rows] = True
+        return pa.py_buffer(np.packbits(is_there, bitorder="little"))
 
 
 class _Part:
@@ -116,9 +128,11 @@ class _Part:
 
 
 def slices(data: bytes, starts: Places, lengths: Places) -> pa.Array:
-    """Copies of parts of the bytes that do not overlap."""
+    """Parts of the bytes, which do not overlap."""
     if not len(starts):
         return pa.array([], pa.binary())
+    if (whole := _in_a_row(data, starts, lengths)) is not None:
+        return whole
     is_in_order = bool((starts[1:] >= starts[:-1]).all())
     in_order = slice(None) if is_in_order else np.argsort(starts, kind="stable")
     bounds = np.empty(2 * len(starts), np.int32)
@@ -130,6 +144,18 @@ def slices(data: bytes, starts: Places, lengths: Places) -> pa.Array:
     place = np.empty(len(starts), np.int64)
     place[in_order] = 2 * np.arange(len(starts))
     return parts.take(pa.array(place))
+
+
+def _in_a_row(data: bytes, starts: Places, lengths: Places) -> pa.Array | None:
+    """The parts without a copy if each begins where the one before ends: those of one CPU do."""
+    filled = np.flatnonzero(lengths)  # those without bytes begin anywhere
+    bounds = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=bounds[1:])
+    begins = starts[filled] - bounds[filled]
+    if not len(filled) or (begins != begins[0]).any():
+        return None
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)[int(begins[0]) :]]
+    return pa.Array.from_buffers(pa.binary(), len(lengths), buffers)
 
 
 def fixed_binary(values: npt.NDArray[np.generic]) -> pa.Array:

@@ -40,7 +40,8 @@ padding. The first chunk is what the register points to, then in this order:
 Of a failed call only IOVEC is given, with EXIT and its first chunk alone: no byte was received.
 
 A program may stop after any chunk. Segments have at most `cap` bytes each, and in all those that
-the result says; with `cap` 0 no segment is read. A null pointer gives a chunk of length -1.
+the result says; with `cap` 0 no segment is read, and IOVEC ends with the vector. A null pointer
+gives a chunk of length -1.
 
 Calls with variants: the program looks up (number, command), the command being the register
 `selector & 15` as 32 bits; with SOCKET_LEVEL the register before it, shifted by 16, is added;

@@ -159,7 +159,8 @@ def _nested(
     count = _count(nested, memory, registers, result or 0, 1)
     left = None if result is None else max(result, 0)
     if nested["what"] == Nested.IOVEC:
-        yield from _vector(memory, address, count, left, cap)
+        chunks = _vector(memory, address, count, left, cap)
+        yield from chunks if cap else [next(chunks)]
     elif nested["what"] == Nested.STRINGS:
         yield from _strings(memory, address, cap)
     elif nested["what"] == Nested.POINTER:
