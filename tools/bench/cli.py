@@ -15,7 +15,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench import check, consumer, flood, memory, pair, reach, record, spawn, syscall, web
+from bench import (
+    check,
+    consumer,
+    flood,
+    memory,
+    pair,
+    reach,
+    record,
+    record_programs,
+    spawn,
+    syscall,
+    web,
+)
 from bench.quiet import Quiet
 from bench.rows import Row, table
 from bench.settings import FULL, QUICK, Settings
@@ -34,6 +46,7 @@ BENCHES: dict[str, Callable[[Settings, Path], Iterable[Row]]] = {
     "reach": reach.measure,
     "record-web": record.measure_web,
     "record-files": record.measure_files,
+    "record-programs": record_programs.measure,
 }
 
 

@@ -53,7 +53,7 @@ def _elsewhere(pid: int) -> Iterator[None]:
         other.wait(60)
 
 
-_PEERS = [
+PEERS = [
     NATIVE,
     Peer("recording another process", _elsewhere),
     kwatch_peer("kwatch --no-heap", "--no-heap"),
@@ -69,9 +69,9 @@ def measure_web(settings: Settings, directory: Path) -> Iterable[Row]:
         return
     with nginx(directory / "nginx") as server:
         visit = partial(_cpu_us, server=server, settings=settings)
-        yield from _rows("nginx, us of CPU per request", settings, partial(visit, options=()))
+        yield from compared("nginx, us of CPU per request", settings, partial(visit, options=()))
         keep_alive = partial(visit, options=["-k"])
-        yield from _rows("nginx keep-alive, us of CPU per request", settings, keep_alive)
+        yield from compared("nginx keep-alive, us of CPU per request", settings, keep_alive)
 
 
 def _cpu_us(peer: Peer, server: Server, settings: Settings, options: Iterable[str]) -> float:
@@ -92,33 +92,40 @@ def measure_files(settings: Settings, directory: Path) -> Iterable[Row]:
     sizes = {"128K": _FILE_BYTES, "64K": _FILE_BYTES, "4K": _FILE_BYTES >> 3, "1": _SMALL_BYTES}
     for block, size in sizes.items():
         visit = partial(_dd_s, file=file, block=block, size=size)
-        yield from _rows(f"dd bs={block}, s", settings, visit)
+        yield from compared(f"dd bs={block}, s", settings, visit)
 
 
 def _dd_s(peer: Peer, file: Path, block: str, size: int) -> float:
     """The seconds that dd itself measures, once it is attached to."""
-    script = f"kill -STOP $$; exec dd if={file} of=/dev/null bs={block} count={size}"
-    command = ["sh", "-c", f"{script} iflag=count_bytes"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        processes.until(lambda: processes.state(process.pid) == "T", "sh stops")
-        with peer.attach(process.pid):
-            Quiet.wait()
-            process.send_signal(signal.SIGCONT)
-            _, text = process.communicate(timeout=120)
+    command = f"dd if={file} of=/dev/null bs={block} count={size} iflag=count_bytes"
+    with stopped(command) as process, peer.attach(process.pid):
+        Quiet.wait()
+        process.send_signal(signal.SIGCONT)
+        _, text = process.communicate(timeout=120)
     found = re.search(r"copied, ([\d.e-]+) s", text)
     if found is None:
         raise RuntimeError(f"dd failed:\n{text}")
     return float(found[1])
 
 
-def _rows(what: str, settings: Settings, visit: Callable[[Peer], float]) -> Iterable[Row]:
-    figures: Figures = {peer.name: [] for peer in _PEERS}
+@contextmanager
+def stopped(command: str) -> Iterator[subprocess.Popen[str]]:
+    """A shell that stops, and becomes the command once it goes on."""
+    script = f"kill -STOP $$; exec {command}"
+    with subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True) as process:
+        processes.until(lambda: processes.state(process.pid) == "T", "sh stops")
+        yield process
+
+
+def compared(what: str, settings: Settings, visit: Callable[[Peer], float]) -> Iterable[Row]:
+    """The ratio of each of the PEERS to native, of figures that `visit` measures in turn."""
+    figures: Figures = {peer.name: [] for peer in PEERS}
     visit(NATIVE)
     for turn in range(settings.web_pairs):
-        for peer in _PEERS if turn % 2 == 0 else reversed(_PEERS):
+        for peer in PEERS if turn % 2 == 0 else reversed(PEERS):
             figures[peer.name].append(visit(peer))
     yield Row("record", f"{what}, native", median(figures[NATIVE.name]))
-    for peer in _PEERS[1:]:
+    for peer in PEERS[1:]:
         yield ratio(
             "record", f"{what}, {peer.name} / native", figures[peer.name], figures["native"]
         )
