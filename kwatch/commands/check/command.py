@@ -11,6 +11,7 @@ import argparse
 
 from kwatch.commands.check.options import CheckOptions
 from kwatch.commands.output_options import add_output_options, buffer_from, output_from
+from kwatch.commands.probe_options import add_probe_options, probed_from
 from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import add_target_options, has_target, targets_from
 from kwatch.errors import UsageError
@@ -46,13 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="of a free, record only the caller: each free costs less",
     )
-    what.add_argument(
-        "--alloc-prefix",
-        action="append",
-        default=[],
-        metavar="PREFIX",
-        help="also an allocator whose functions are PREFIXmalloc, PREFIXfree and so on",
-    )
+    add_probe_options(what)
     what.add_argument("--duration", metavar="SECONDS", help="stop after this time")
     output = parser.add_argument_group("output")
     add_output_options(output)
@@ -82,7 +77,7 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, CheckOpti
         releases=Releases.NEVER,
         checks=True,
         free_stacks=not arguments.no_free_stacks,
-        alloc_prefixes=tuple(arguments.alloc_prefix),
+        **probed_from(arguments)._asdict(),
         buffer=buffer_from(arguments),
     )
     duration = arguments.duration

@@ -14,10 +14,11 @@ from kwatch.commands.output_options import (
     output_from,
     profiles_from,
 )
+from kwatch.commands.probe_options import add_probe_options, probed_from, refuse_empty
 from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import add_target_options, has_target, targets_from
 from kwatch.errors import UsageError
-from kwatch.model.options import UNLIMITED, Releases, ReportOptions, Returns, TraceOptions
+from kwatch.model.options import UNLIMITED, Releases, ReportOptions, TraceOptions
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import parse_seconds, parse_size
@@ -125,21 +126,6 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
 def _add_probes(group: argparse._ArgumentGroup) -> None:
     """Which allocator functions are probed, and how."""
     group.add_argument(
-        "--alloc-prefix",
-        action="append",
-        default=[],
-        metavar="PREFIX",
-        help="also probe allocator functions named PREFIX + malloc, PREFIX + free, ...",
-    )
-    group.add_argument(
-        "--returns",
-        choices=[each.value for each in Returns],
-        default=Returns.AUTO.value,
-        help="catch the returns of allocator functions with a return `probe`, which changes the "
-        "return address on the stack, or at `ret` instructions, which costs more on x86-64 "
-        "(default: ret where a return probe would disturb the allocator)",
-    )
-    group.add_argument(
         "--releases",
         choices=[each.value for each in Releases],
         default=Releases.SAMPLED.value,
@@ -147,12 +133,7 @@ def _add_probes(group: argparse._ArgumentGroup) -> None:
         "seconds, then for at most a second in ten (default), `always`, which slows each free, "
         "or `never`",
     )
-    group.add_argument(
-        "--perf-uprobes",
-        action="store_true",
-        help="probe through perf events: this also sees the heap calls of children of vfork(), and "
-        "frees children that are not traced from the probes, but kwatch ends seconds later",
-    )
+    add_probe_options(group)
 
 
 def _add_listing(group: argparse._ArgumentGroup) -> None:
@@ -227,10 +208,8 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, ReportOpt
         trace=trace,
         min_size=smallest,
         max_size=largest,
-        alloc_prefixes=tuple(arguments.alloc_prefix),
-        returns=Returns(arguments.returns),
+        **probed_from(arguments)._asdict(),
         releases=Releases(arguments.releases),
-        perf_uprobes=arguments.perf_uprobes,
         alloc_totals=bool(profiles) or arguments.wrappers,
         scan_at_exit=arguments.scan_at_exit,
         buffer=buffer_from(arguments),
@@ -263,14 +242,12 @@ def _report_options(arguments: argparse.Namespace, profiles: dict[str, str]) -> 
 def _refuse_empty_names(arguments: argparse.Namespace) -> None:
     """Raises UsageError. A name is empty if a shell's variable is not set."""
     given = {
-        "--alloc-prefix": arguments.alloc_prefix,
         "--who": [arguments.who],
         "--wrapper": arguments.wrapper,
         "--no-wrapper": arguments.no_wrapper,
     }
     for option, names in given.items():
-        if "" in names:
-            raise UsageError(f"{option} '' is not a name", f"give one, or drop {option}")
+        refuse_empty(option, names)
 
 
 def _refuse_contradictions(arguments: argparse.Namespace) -> None:
