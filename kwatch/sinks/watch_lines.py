@@ -41,15 +41,24 @@ def _what(place: HitPlace) -> str:
     who = "the kernel " * place.in_kernel
     call = f" for {place.call}" if place.call else ""
     where = f"{place.name} ({place.address:#x})" if place.access != "x" else place.name
+    if place.block_size:
+        where = f"{place.address:#x} in a block of {counted(place.block_size, 'byte')}"
     now = f", now {place.value:#x}" if place.value is not None else ""
-    return f"{who}{_VERBS[place.access]} {where}{call}{now}"
+    allocator = ", inside the allocator" * place.by_allocator
+    return f"{who}{_VERBS[place.access]} {where}{call}{now}{allocator}"
 
 
 def _stack(place: HitPlace) -> list[str]:
     lines = [f"      {text}" for text in filter(None, [_instruction(place)])]
-    frames = stack_texts([frame_text(frame) for frame in place.frames], place.ending)
-    words = ("at", *["by"] * (len(frames) - 1)) if frames else ()
-    return lines + [f"   {word} {text}" for word, text in zip(words, frames, strict=True)]
+    lines += _frames(stack_texts([frame_text(frame) for frame in place.frames], place.ending))
+    if place.allocated:
+        lines += [" the block was allocated", *_frames(list(map(frame_text, place.allocated)))]
+    return lines
+
+
+def _frames(texts: Sequence[str]) -> list[str]:
+    words = ("at", *["by"] * (len(texts) - 1)) if texts else ()
+    return [f"   {word} {text}" for word, text in zip(words, texts, strict=True)]
 
 
 def _instruction(place: HitPlace) -> str:
@@ -62,7 +71,8 @@ def _summary(place: HitPlace) -> str:
     at = frame_text(place.frames[0]) if place.frames else f"{place.ip:#x}"
     kernel = f"the kernel for {place.call or 'a fault or a signal'}, called " * place.in_kernel
     text = f": {place.instruction.text}" if place.instruction is not None else ""
-    return f"{kernel}at {at}{text}"
+    allocator = ", inside the allocator" * place.by_allocator
+    return f"{kernel}at {at}{text}{allocator}"
 
 
 def _dump(address: int, data: bytes) -> list[str]:

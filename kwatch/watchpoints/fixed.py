@@ -7,11 +7,15 @@ from bisect import bisect_right
 
 from kwatch.errors import KwatchError, UsageError
 from kwatch.kernel.breakpoints import CODE_LENGTH, Access, Breakpoint
+from kwatch.processes.process import Process
 from kwatch.procfs.mappings import read_mappings
+from kwatch.symbols.stack import Stack
 from kwatch.watchpoints.options import WatchOptions
 from kwatch.watchpoints.place import Place, find_place, near_names
 from kwatch.watchpoints.site import LENGTHS, Site, require_aligned
+from kwatch.watchpoints.watched import Watched
 from kwatch.watchpoints.watchpoint import Watchpoint
+from kwatch.wire.events import Batch
 
 
 class FixedWatch:
@@ -43,10 +47,19 @@ class FixedWatch:
         self._set.append((self._watchpoint.armed_ns, watched))
         return True
 
-    def watched_at(self, time_ns: int) -> Breakpoint | None:
+    def watched_at(self, time_ns: int) -> Watched | None:
         """A hit may come before the time at which it was set is noted."""
+        if not self._set:
+            return None
         index = bisect_right(self._set, time_ns, key=lambda each: each[0])
-        return self._set[max(index - 1, 0)][1] if self._set else None
+        watched = self._set[max(index - 1, 0)][1]
+        return Watched(watched, watched.address)
+
+    def on_batch(self, source: str, batch: Batch) -> None:
+        """No event moves it."""
+
+    def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
+        """No stack moves it."""
 
     def _breakpoint(self, pid: int) -> Breakpoint | None:
         site, access = self._options.site, self._options.access

@@ -8,33 +8,35 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from kwatch.kernel.breakpoints import Access, Breakpoint
+from kwatch.kernel.breakpoints import Access
 from kwatch.model.frame import Ending
 from kwatch.model.hit_place import Doubt, HitPlace, Instruction
-from kwatch.processes.process import Process
 from kwatch.procfs.address_space import AddressSpace, ReturnAddress
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
-from kwatch.symbols.symbolizer_thread import SymbolizerThread
+from kwatch.symbols.symbolizer_thread import Job, SymbolizerThread
 from kwatch.syscalls.names import name as call_name
 from kwatch.system.lru import Lru
 from kwatch.watchpoints.instruction import InstructionFinder
+from kwatch.watchpoints.watched import Watched
+from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import NO_CALL, Abi, Batch, HitFlag
 
 _PATIENCE_NS = 1_000_000_000  # for a stack that has not arrived yet
 _LETTERS = {Access.WRITE: "w", Access.READ_WRITE: "rw", Access.EXECUTE: "x"}
 _LOOK_S = 0.1  # between looks whether the thread that names has failed
 _WORD = 8
+_ALLOCATORS = frozenset(function.name for function in ALLOCATOR_FUNCTIONS)
 _MAX_STACKS = 65_536
 _MAX_PLACES = 4096
 
 #: What is watched at a time, or None if a hit at that time does not count.
-WatchedAt = Callable[[int], Breakpoint | None]
+WatchedAt = Callable[[int], Watched | None]
 
 
 class _Key(NamedTuple):
     pid: int
-    address: int
+    group: int  # see Watched
     ip: int
     stack: int
     flags: int
@@ -42,7 +44,7 @@ class _Key(NamedTuple):
     nr: int
 
 
-_COLUMNS = ("tgid", "address", "ip", "stack", "flags", "abi", "nr", "tid", "time_ns", "sp", "value")
+_COLUMNS = ("tgid", "ip", "stack", "flags", "abi", "nr", "address", "tid", "time_ns", "sp", "value")
 
 
 class Hits:
@@ -70,12 +72,13 @@ class Hits:
     def add(self, batch: Batch) -> None:
         """Takes events of kwatch.wire.events.HIT, in order of time."""
         for row in zip(*(batch[name].tolist() for name in _COLUMNS), strict=True):
-            key, (tid, time_ns, sp, value) = _Key(*row[:7]), row[7:]
+            pid, *where, address, tid, time_ns, sp, value = row
             watched = self._watched_at(time_ns)
-            if watched is None or watched.address != key.address:
+            if watched is None or watched.breakpoint.address != address:
                 self.ignored += 1
                 continue
             self.count += 1
+            key = _Key(pid, watched.group, *where)
             if key not in self._places:
                 if len(self._places) >= _MAX_PLACES:
                     self.unlisted += 1
@@ -85,23 +88,23 @@ class Hits:
                 self._waiting.append(key)
             self._places[key].threads[tid] += 1
 
-    def _place(
-        self, key: _Key, watched: Breakpoint, tid: int, time_ns: int, value: int
-    ) -> HitPlace:
-        flags = HitFlag(key.flags)
+    def _place(self, key: _Key, watched: Watched, tid: int, time_ns: int, value: int) -> HitPlace:
+        at, flags = watched.breakpoint, HitFlag(key.flags)
         has_value = HitFlag.HAS_VALUE in flags
         return HitPlace(
             key.pid,
             self._name,
-            key.address,
-            watched.length,
-            _LETTERS[watched.access],
+            at.address,
+            at.length,
+            _LETTERS[at.access],
             key.ip,
             time_ns,
             tid,
             in_kernel=HitFlag.IN_KERNEL in flags,
             call=call_name(Abi(key.abi), key.nr) if key.nr != NO_CALL else "",
-            value=_cut(value, watched.length) if has_value else None,
+            value=_cut(value, at.length) if has_value else None,
+            block_size=watched.size,
+            block_stack=watched.stack,
         )
 
     def complete(
@@ -124,7 +127,9 @@ class Hits:
         stacks = {key: self._finished(key, space_of(key.pid)) for key in ready}
         _name(stacks.values(), thread, check)
         for key, stack in stacks.items():
-            self._places[key].frames, self._places[key].ending = stack.frames, stack.ending
+            place = self._places[key]
+            place.frames, place.ending = stack.frames, stack.ending
+            place.by_allocator = any(frame.symbol in _ALLOCATORS for frame in stack.frames)
         return [self._places[key] for key in ready]
 
     def _finished(self, key: _Key, space: AddressSpace) -> Stack:
@@ -155,7 +160,7 @@ class Hits:
             found = finder.at(mapping, key.ip)
         else:
             sp = self._sp[key]
-            pushed = sp - place.length < key.address < sp + _WORD
+            pushed = sp - place.length < place.address < sp + _WORD
             caller = addresses[1].address if len(addresses) > 1 else 0
             found = finder.before(mapping, key.ip, pushed, caller)
         if not isinstance(found, Instruction):
@@ -172,18 +177,27 @@ class Hits:
 
 
 def _name(stacks: Iterable[Stack], thread: SymbolizerThread, check: Callable[[], None]) -> None:
-    """Gives the stacks names, in the session's thread."""
-    wanted, done = list(stacks), threading.Event()
-    if not wanted:
-        return
+    """Gives the stacks names."""
+    wanted = list(stacks)
 
     def job(symbolizer: Symbolizer) -> None:
         named = symbolizer.frames(wanted)
         for stack, frames in zip(wanted, named, strict=True):
             stack.frames = frames
+
+    if wanted:
+        run(thread, job, check)
+
+
+def run(thread: SymbolizerThread, job: Job, check: Callable[[], None]) -> None:
+    """Waits until the session's thread has done a job, and all urgent ones before it."""
+    done = threading.Event()
+
+    def job_and_signal(symbolizer: Symbolizer) -> None:
+        job(symbolizer)
         done.set()
 
-    thread.submit(job, urgent=True)
+    thread.submit(job_and_signal, urgent=True)
     while not done.wait(_LOOK_S):
         thread.check()
         check()
@@ -191,18 +205,3 @@ def _name(stacks: Iterable[Stack], thread: SymbolizerThread, check: Callable[[],
 
 def _cut(value: int, length: int) -> int:
     return value & (1 << 8 * length) - 1
-
-
-class HitObserver:
-    """Hands the events and stacks of a session on."""
-
-    def __init__(self, hits: Hits, source: str) -> None:
-        self._hits = hits
-        self._source = source
-
-    def on_batch(self, source: str, batch: Batch) -> None:
-        if source == self._source:
-            self._hits.add(batch)
-
-    def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
-        self._hits.add_stack(process.pid, identity, stack)

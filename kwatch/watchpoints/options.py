@@ -21,9 +21,13 @@ class OnHit(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """`max_hits`: the run ends after so many; None for no limit."""
+    """`of_blocks`: the site allocates the memory that is watched; else it is that memory.
+
+    `max_hits`: the run ends after so many; None for no limit.
+    """
 
     site: Site
+    of_blocks: bool = False
     access: Access = Access.WRITE
     on_hit: frozenset[OnHit] = frozenset({OnHit.STACK})
     max_hits: int | None = None

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 
-from kwatch.kernel.breakpoints import Breakpoint
 from kwatch.model.hit_place import HitPlace
 from kwatch.model.options import TraceOptions
 from kwatch.processes.process import Process
@@ -14,11 +13,16 @@ from kwatch.procfs.address_space import AddressSpace
 from kwatch.programs.loader import Loader
 from kwatch.programs.sources import WATCH
 from kwatch.session.live import LiveSession
+from kwatch.symbols.stack import Stack
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.system.signals import Signals
+from kwatch.watchpoints.blocks import BlockWatch
 from kwatch.watchpoints.fixed import FixedWatch, not_found
-from kwatch.watchpoints.hits import HitObserver, Hits
+from kwatch.watchpoints.hits import Hits, run
 from kwatch.watchpoints.options import OnHit, WatchOptions
+from kwatch.watchpoints.watched import Watch, Watched
 from kwatch.watchpoints.watchpoint import Watchpoint
+from kwatch.wire.events import Batch
 
 
 class WatchSession:
@@ -38,36 +42,63 @@ class WatchSession:
         self._signals = signals
         self._ended: Process | None = None
         self._on_exit = on_exit
+        self._watch: Watch | None = None
         self.hits = Hits(options.site.text, self._watched_at)
         with ExitStack() as stack:
-            seen = [HitObserver(self.hits, WATCH)]
-            self.live = stack.enter_context(
-                closing(LiveSession(traced, loader, signals, say, self._end, seen))
-            )
-            self.live.attach()
-            programs = self.live.tracer.programs
-            stops = OnHit.STOP in options.on_hit
-            self.watchpoint = Watchpoint(programs.maps, programs.programs["watch_hit"], stops)
-            stack.callback(self.watchpoint.close)
             stack.callback(self.hits.close)
-            self.watch = FixedWatch(options, self.watchpoint)
+            self.live = stack.enter_context(
+                closing(LiveSession(traced, loader, signals, say, self._end, [self]))
+            )
+            self.watchpoint = stack.enter_context(closing(self._watchpoint()))
+            self.blocks = BlockWatch(options, self.watchpoint) if options.of_blocks else None
+            self._watch = self.blocks or FixedWatch(options, self.watchpoint)
+            self.live.attach()
             launched = self.live.launched
             self.pid = launched.pid if launched is not None else traced.pids[0]
-            if launched is None:
-                self._arm_or_fail()
+            if launched is None and not self.arm() and self.blocks is None:
+                raise not_found(self.pid, options.site.name)
             self._opened = stack.pop_all()
 
+    def _watchpoint(self) -> Watchpoint:
+        """A program cannot tell blocks that have ended, so kwatch itself stops the process then."""
+        programs = self.live.tracer.programs
+        stops = OnHit.STOP in self._options.on_hit and not self._options.of_blocks
+        return Watchpoint(programs.maps, programs.programs["watch_hit"], stops)
+
     def arm(self) -> bool:
-        """Sets the watchpoint where that is possible now and was not before. Raises KwatchError."""
-        if self._ended is not None:
+        """Sets the watchpoint where it belongs now; returns whether it is set.
+
+        Raises KwatchError.
+        """
+        if self._ended is not None or self._watch is None:
             return False
-        return self.watch.arm(self.pid, self.live.tracer.targets.mm_id(self.pid))
+        if self.blocks is not None:
+            self.blocks.stacks.begin_naming(self._thread)
+        return self._watch.arm(self.pid, self.live.tracer.targets.mm_id(self.pid))
+
+    def name_the_rest(self) -> None:
+        """Waits until it is known which stacks are of the site."""
+        if self.blocks is not None:
+            self.blocks.stacks.begin_naming(self._thread)
+            run(self._thread, lambda symbolizer: None, self._signals.check)
 
     def new_places(self, at_end: bool = False) -> list[HitPlace]:
         """Places that were hit for the first time since the last call, with their names."""
-        thread = self.live.session.symbolizer_thread
-        assert thread is not None  # hits have stacks
-        return self.hits.complete(thread, self._space_of, self._signals.check, at_end)
+        places = self.hits.complete(self._thread, self._space_of, self._signals.check, at_end)
+        for place in places if self.blocks is not None else ():
+            place.allocated = self.blocks.stacks.frames(place.block_stack) if self.blocks else ()
+        return places
+
+    def on_batch(self, source: str, batch: Batch) -> None:
+        if self._watch is not None:
+            self._watch.on_batch(source, batch)
+        if source == WATCH:
+            self.hits.add(batch)
+
+    def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
+        if self._watch is not None and process.pid == self.pid:
+            self._watch.on_stack(process, identity, stack)
+        self.hits.add_stack(process.pid, identity, stack)
 
     @property
     def missed(self) -> int:
@@ -77,12 +108,14 @@ class WatchSession:
     def close(self) -> None:
         self._opened.close()
 
-    def _arm_or_fail(self) -> None:
-        if not self.arm():
-            raise not_found(self.pid, self._options.site.name)
+    @property
+    def _thread(self) -> SymbolizerThread:
+        thread = self.live.session.symbolizer_thread
+        assert thread is not None  # hits have stacks
+        return thread
 
-    def _watched_at(self, time_ns: int) -> Breakpoint | None:
-        return self.watch.watched_at(time_ns)
+    def _watched_at(self, time_ns: int) -> Watched | None:
+        return self._watch.watched_at(time_ns) if self._watch is not None else None
 
     def _space_of(self, pid: int) -> AddressSpace:
         process = self.live.session.process_table.get(pid) or self._ended

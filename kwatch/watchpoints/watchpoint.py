@@ -47,12 +47,13 @@ class Watchpoint:
         self._pid = pid
         if self._events is None:
             self._events = open_events(pid, watched, self._program)
+        armed_ns = time.monotonic_ns()  # before, so that no hit comes earlier
         try:
             self._events.move(watched)
         except OSError as error:
             raise refused(f"the watchpoint cannot be set at {watched.address:#x}", error) from error
-        self.current, self.armed_ns = watched, time.monotonic_ns()
-        self.first_ns = self.first_ns or self.armed_ns
+        self.current, self.armed_ns = watched, armed_ns
+        self.first_ns = self.first_ns or armed_ns
 
     @property
     def ever(self) -> bool:

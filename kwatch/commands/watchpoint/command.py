@@ -6,13 +6,14 @@ The process is not stopped. The kernel's own accesses for system calls show, too
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from kwatch.commands.output_options import add_buffer_option, buffer_from
 from kwatch.commands.startup import compiling
 from kwatch.commands.target_options import pids_from
 from kwatch.errors import UsageError
 from kwatch.kernel.breakpoints import Access
-from kwatch.model.options import TraceOptions
+from kwatch.model.options import Releases, TraceOptions
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import parse_seconds
@@ -31,6 +32,7 @@ EXAMPLES = """\
 examples:
   kwatch watchpoint total --pid 1234              who writes the variable `total`
   kwatch watchpoint 0x55d0c0de1010:4 --pid 1234   who writes these 4 bytes
+  kwatch watchpoint make_node+16 --pid 1234       who writes a block from make_node()
   kwatch watchpoint cache+16:8 --on-hit stop -- ./server
                                                   stop the program at each write
   kwatch watchpoint flush --access x --pid 1234   who calls a function
@@ -43,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "site",
         metavar="SITE",
-        help="what to watch: 0xADDRESS[:LENGTH] or NAME[+OFFSET][:LENGTH]; LENGTH is 1, 2, 4 or 8",
+        help="what to watch: an address, a variable, or the blocks that a function or a source "
+        "line allocates: 0xADDRESS, NAME or FILE:LINE, then [+OFFSET][:LENGTH]; LENGTH is 1, 2, 4 "
+        "or 8",
     )
     target = parser.add_argument_group("target", "one process")
     target.add_argument(
@@ -74,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     signals = Signals()  # first, so that no signal can leave anything behind
     stdio.obey(signals)
-    traced, options = options_from(arguments)
+    traced, options = _with_heap(*options_from(arguments))
     duration = arguments.duration
     duration_s = parse_seconds(duration) if duration is not None else None
     with compiling(traced) as loader:
@@ -102,11 +106,28 @@ def options_from(arguments: argparse.Namespace) -> tuple[TraceOptions, WatchOpti
     )
     options = WatchOptions(
         parse_site(arguments.site),
-        _ACCESSES[arguments.access],
-        _actions(arguments.on_hit),
-        arguments.max_hits,
+        access=_ACCESSES[arguments.access],
+        on_hit=_actions(arguments.on_hit),
+        max_hits=arguments.max_hits,
     )
     return traced, options
+
+
+def _with_heap(traced: TraceOptions, options: WatchOptions) -> tuple[TraceOptions, WatchOptions]:
+    """For a site that allocates, the heap is traced too. Raises KwatchError."""
+    from kwatch.kernel import privileges
+    from kwatch.targets.launch import program_files, resolve
+    from kwatch.targets.processes import require
+    from kwatch.watchpoints.kind import is_allocating
+
+    for check in privileges.REQUIRED.values():
+        check()
+    pid = require(traced.pids[0]).pid if traced.pids else 0
+    files = () if pid else program_files(resolve(traced.command[0]))
+    if not is_allocating(options.site, options.access, pid, files):
+        return traced, options
+    heap = replace(traced, heap=True, heap_stacks=True, releases=Releases.NEVER)
+    return heap, replace(options, of_blocks=True)
 
 
 def _actions(text: str) -> frozenset[OnHit]:

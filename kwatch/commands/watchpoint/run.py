@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import ExitStack, closing, suppress
 
 from kwatch.commands.trace.losses import LossNotices
+from kwatch.commands.watchpoint import messages
 from kwatch.errors import ExitCode, KwatchError
-from kwatch.kernel.breakpoints import Access
 from kwatch.model.hit_place import HitPlace
 from kwatch.model.options import TraceOptions
 from kwatch.processes.process import Process
@@ -18,22 +19,16 @@ from kwatch.session.event_loop import EventLoop
 from kwatch.sinks import watch_json, watch_lines
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
-from kwatch.targets.processes import comm_of
-from kwatch.units import counted, printable
+from kwatch.units import printable
+from kwatch.watchpoints.blocks import BlockWatch, Coverage
 from kwatch.watchpoints.options import OnHit, WatchOptions
 from kwatch.watchpoints.session import WatchSession
-from kwatch.watchpoints.trial import try_watchpoints
 
 _SHOW_S = 0.1  # a new place is shown at most so long after its hit
-_SOON_S = 0.005  # between looks for a library with the variable
+_SOON_S = 0.002  # between looks for a library with the variable, or for a block
+_MAX_GAPS = 1000  # in the final object
 _AROUND = 32  # bytes of a dump, on each side
-_SLOW = 2.0  # a slowdown of copies that is worth a word
-_WHY = "its program: it was busy with another one on that CPU"
-_PURPOSES = {
-    Access.WRITE: "writes",
-    Access.READ_WRITE: "reads and writes",
-    Access.EXECUTE: "execution",
-}
+_BLOCK_S = 0.02  # between looks whether the block that is watched has ended
 
 
 class WatchRun:
@@ -49,10 +44,13 @@ class WatchRun:
         duration_s: float | None,
     ) -> None:
         """Raises KwatchError."""
+        self._traced = traced
         self._options = options
         self._json = as_json
         self._ended_s = 0.0
-        _say_cost(options.access)
+        self._stopped_after = self._told_turns = 0
+        for line in messages.cost_lines(options.access):
+            _say(line)
         with ExitStack() as stack:
             stack.callback(loader.close)
             self._session = stack.enter_context(
@@ -66,7 +64,7 @@ class WatchRun:
         """Returns the exit status. Raises KwatchError, or BrokenPipeError if the pipe is closed."""
         with self._opened:
             try:
-                if self._session.live.launched is None:
+                if self._session.live.launched is None or self._options.of_blocks:
                     self._say_attached()
                 self._loop.run(self._tick, self._arm_first)
                 self._finish()
@@ -83,47 +81,73 @@ class WatchRun:
     def _arm(self) -> bool:
         was_set = self._session.watchpoint.ever
         is_set = self._session.arm()
-        if is_set and not was_set:
+        if self._session.blocks is not None:
+            self._tell_block(self._session.blocks)
+        elif is_set and not was_set:
             self._say_attached()
         return is_set
 
+    def _tell_block(self, blocks: BlockWatch) -> None:
+        """In JSON, each block; else only the first: there may be very many."""
+        if blocks.turns == self._told_turns or (watched := blocks.now) is None:
+            return
+        if self._json:
+            at = watched.breakpoint
+            line = watch_json.block_line(blocks.turns, at.address, at.length, watched.size)
+            stdio.write(line)
+        elif not self._told_turns:
+            _say(messages.block_line(watched, self._session.watchpoint.who))
+        self._told_turns = blocks.turns
+
     def _tick(self) -> float:
         is_set = self._arm()
+        self._stop_process()
         self._show(self._session.new_places())
         self._losses.tell_new()
         most = self._options.max_hits
         if most is not None and self._session.hits.count >= most:
             self._loop.stop()
-        return time.monotonic() + (_SHOW_S if is_set else _SOON_S)
+        if not is_set:
+            return time.monotonic() + _SOON_S
+        return time.monotonic() + (_BLOCK_S if self._options.of_blocks else _SHOW_S)
 
     def _finish(self) -> None:
         session = self._session
         until_s = self._ended_s or time.monotonic()
+        coverage = session.blocks.coverage() if session.blocks is not None else None
         session.watchpoint.disarm()
         session.live.finish(self._loop.patience("reading the remaining events"))
         self._show(session.new_places(at_end=True))
         if not session.watchpoint.ever:
-            raise KwatchError(
-                f"nothing was watched: no file that the program mapped has a variable or a "
-                f"function named {self._options.site.name}",
-                "list the names with `nm` or `nm -D`",
-            )
-        self._summarize(until_s - session.watchpoint.first_ns / 1e9)
+            session.name_the_rest()
+            raise messages.nothing_watched(self._options, session.blocks)
+        self._summarize(until_s - session.watchpoint.first_ns / 1e9, coverage)
 
-    def _summarize(self, seconds: float) -> None:
+    def _summarize(self, seconds: float, coverage: Coverage | None) -> None:
         hits, lost = self._session.hits, self._losses.lost()
-        missed = max(self._session.missed - lost.by_cause.get("hit_ring_full", 0), 0)
+        ring_full = lost.by_cause.get("hit_ring_full", 0)
         if self._json:
-            line = watch_json.final_line(hits.places, hits.count, seconds, missed, lost.by_cause)
+            of_run = self._of_run(seconds, coverage, max(self._session.missed - ring_full, 0))
+            line = watch_json.final_line(hits.places, hits.count, of_run, lost.by_cause)
         else:
             line = watch_lines.final_text(hits.places, hits.count, seconds)
+            if coverage is not None:
+                line += messages.coverage_text(coverage, seconds) + "\n"
         stdio.write(line)
         self._losses.tell_all("list of hits")
-        if missed:
-            more = counted(missed, "more hit")
-            _say(f"kwatch: {more} happened, but the kernel did not run {_WHY}")
-        if hits.unlisted:
-            _say(f"kwatch: {counted(hits.unlisted, 'hit')} in further places are not listed")
+        for said in messages.missing_lines(self._session, ring_full):
+            _say(said)
+
+    def _of_run(self, seconds: float, coverage: Coverage | None, missed: int) -> dict[str, object]:
+        found: dict[str, object] = {"watched_s": round(seconds, 3), "missed": missed}
+        if coverage is not None:
+            found |= {
+                "blocks": coverage.blocks,
+                "blocks_watched_s": round(coverage.watched_ns / 1e9, 3),
+                "gaps_ns": coverage.gaps_ns[:_MAX_GAPS],
+                "not_live": self._session.hits.ignored,
+            }
+        return found
 
     def _show(self, places: list[HitPlace]) -> None:
         actions = self._options.on_hit
@@ -133,18 +157,19 @@ class WatchRun:
         for place in places:
             dump = _memory(place) if OnHit.DUMP in actions else None
             stdio.write(text_of(place, dump))
-            if OnHit.STOP in actions:
-                _say(f"kwatch: stopped; to continue it: kill -CONT {place.pid}")
+
+    def _stop_process(self) -> None:
+        """A variable's watchpoint has stopped it already, at once; see WatchSession."""
+        hits = self._session.hits.count
+        if OnHit.STOP not in self._options.on_hit or hits == self._stopped_after:
+            return
+        self._stopped_after, pid = hits, self._session.pid
+        if self._options.of_blocks and not self._ended_s:
+            os.kill(pid, signal.SIGSTOP)
+        _say(f"kwatch: stopped; to continue it: kill -CONT {pid}")
 
     def _say_attached(self) -> None:
-        session, watched = self._session, self._session.watchpoint.current
-        assert watched is not None
-        name = "" if self._options.site.address is not None else f"{self._options.site.text}, "
-        size = "" if watched.access is Access.EXECUTE else f"{counted(watched.length, 'byte')} "
-        _say(
-            f"attached to {comm_of(session.pid)}[{session.pid}]; watchpoint: {name}{size}at "
-            f"{watched.address:#x}, for {_PURPOSES[watched.access]}, by {session.watchpoint.who}"
-        )
+        _say(messages.watched_line(self._traced, self._options, self._session))
 
     def _status(self) -> int:
         return self._loop.status() or ExitCode.DONE
@@ -153,16 +178,6 @@ class WatchRun:
         if process.pid == self._session.pid:
             self._ended_s = time.monotonic()
         self._losses.keep(process.pid)
-
-
-def _say_cost(access: Access) -> None:
-    """Says what the watchpoint costs, before it is set. Raises KwatchError if there are none."""
-    trial = try_watchpoints()
-    if access is not Access.EXECUTE and trial.slowdown >= _SLOW:
-        _say(
-            "kwatch: on this processor, a watchpoint for data makes large copies slow while it is "
-            f"set: 30 KB took {trial.slowdown:.1f} times as long"
-        )
 
 
 def _memory(place: HitPlace) -> tuple[int, bytes]:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocks of an allocation site are watched one after another; no other access counts."""
+
+from __future__ import annotations
+
+import pytest
+
+WATCH = ("watchpoint", "make_node+16", "--json")
+WRITES = 7
+
+
+def watching(kwatch, number, address):
+    """Waits until these bytes of the block of this number are watched."""
+    document = kwatch.document(lambda each: each["kind"] == "watching" and each["block"] == number)
+    assert document["address"] == hex(address)
+
+
+def final_of(result):
+    (final,) = (each for each in result.documents if each["kind"] == "final")
+    assert final["missed"] == 0
+    return final
+
+
+def rounds(target, kwatch):
+    """Lets the program go through its rounds; each waits until its block is watched."""
+    for number in (1, 2, 3):
+        watching(kwatch, number, target.go("begun")["block"] + 16)
+        target.go("wrote")
+    watching(kwatch, 4, target.go("begun")["block"] + 16)
+
+
+def test_only_the_blocks_of_the_site(start, run_kwatch):
+    """A block that is freed and given out again at once belongs to another site."""
+    target = start("nodes")
+    kwatch = run_kwatch(*WATCH, "--pid", target.pid)
+    kwatch.attached()
+    rounds(target, kwatch)
+    assert target.go()["same"] == 3
+    target.end()
+    final = final_of(kwatch.finish())
+    (place,) = (each for each in final["places"] if not each["by_allocator"])
+    assert (place["count"], place["block_size"]) == (3 * WRITES, 40)
+    assert place["threads"] == {str(target.pid): 3 * WRITES}
+    assert [frame["symbol"] for frame in place["frames"]][:2] == ["scribble", "main"]
+    assert "make_node" in [frame["symbol"] for frame in place["allocated"]]
+    assert final["blocks"] == 4
+
+
+def test_by_source_line(start, run_kwatch):
+    target = start("nodes")
+    kwatch = run_kwatch("watchpoint", "nodes.c:18+16:8", "--json", "--pid", target.pid)
+    kwatch.attached()
+    rounds(target, kwatch)
+    target.go()
+    target.end()
+    places = final_of(kwatch.finish())["places"]
+    assert sum(each["count"] for each in places if not each["by_allocator"]) == 3 * WRITES
+
+
+@pytest.mark.parametrize(
+    ("site", "what", "cure"),
+    [
+        ("make_nod", "named make_nod", "do you mean make_node"),
+        ("make_node+40:8", "no block from make_node has the bytes", "a smaller offset"),
+        ("nodes.c:1", "no allocation had nodes.c:1 in its stack", "longer"),
+    ],
+)
+def test_bad_sites(start, run_kwatch, site, what, cure):
+    target = start("nodes")
+    kwatch = run_kwatch("watchpoint", site, "--pid", target.pid)
+    if "nod:" not in f"{site}:":
+        kwatch.attached()
+        target.go("begun")
+        target.kill()
+    result = kwatch.finish()
+    assert result.status == 1
+    assert what in result.stderr[-2]
+    assert cure in result.stderr[-1]
