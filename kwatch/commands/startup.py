@@ -49,6 +49,7 @@ def program_config(options: TraceOptions) -> ProgramConfig:
         filter_code=options.filter_code,
         area=_area_size(options.buffer) if options.record else 0,
         watch=options.watch,
+        every_block=options.every_block,
         perf_uprobes=options.perf_uprobes,
         system_wide=options.system_wide,
         comm_patterns=len(list(patterns)),

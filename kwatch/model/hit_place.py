@@ -34,7 +34,8 @@ class HitPlace:
     `name` is of what is watched, `access` is `w`, `rw` or `x`. `instruction`: None if `doubt` says
     why it is not known. `call`: the system call for which the kernel made the access, empty for
     others. `threads`: the hits of each thread. `time_ns`, `tid` and `value` are of the first hit;
-    `value` is None where it was not read. Of a heap block: `block_size`, the id of the stack that
+    `value` is None where it was not read. Of a heap block: which
+    `part` (kwatch.watchpoints.site), `block_size`, the id of the stack that
     has allocated it, and that stack's frames. `by_allocator`: inside malloc, free and the like.
     """
 
@@ -54,10 +55,16 @@ class HitPlace:
     frames: tuple[Frame, ...] = ()
     ending: Ending = Ending.LOST
     threads: Counter[int] = field(default_factory=Counter)
+    part: str = ""
     block_size: int = 0
     block_stack: int = 0
     allocated: tuple[Frame, ...] = ()
     by_allocator: bool = False
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the allocator does what it does with all memory that nobody owns."""
+        return self.by_allocator and self.part in ("freed", "end")
 
     @property
     def count(self) -> int:

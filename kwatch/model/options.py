@@ -40,6 +40,7 @@ class TraceOptions:
     every system call. `record`: each is recorded with its arguments and up to `content` bytes of
     each buffer, not only counted; `filter_code` is C that drops some of them in the kernel.
     `watch`: hits of watchpoints (kwatch.watchpoints) are recorded, with their stacks.
+    `every_block`: also blocks that are freed soon have events of their own.
     `min_size` and `max_size`, in bytes, select blocks. `perf_uprobes`: see ProgramConfig.
     `alloc_totals`: also count all allocations of each stack. `scan_at_exit`: hold the memory of
     each target, not of a launched command only.
@@ -58,6 +59,7 @@ class TraceOptions:
     content: int = 0
     filter_code: str = ""
     watch: bool = False
+    every_block: bool = False
     trace: frozenset[str] | None = None
     min_size: int = 0
     max_size: int = UNLIMITED

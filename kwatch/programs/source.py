@@ -81,7 +81,7 @@ class ProgramConfig:
     `call_sums`: system calls are summed up in the kernel; not with `call_stacks`. `record`: each
     system call is recorded with its arguments; `area`: bytes of a CPU's area for what they point
     to, a power of two; `filter_code`: drops some of them, see `source_text`. `watch`: hits of
-    watchpoints are recorded.
+    watchpoints are recorded. `every_block`: also blocks that are freed soon have events.
 
     `perf_uprobes`: attach to the heap through perf events, even where the kernel has links.
     """
@@ -94,6 +94,7 @@ class ProgramConfig:
     area: int = 0
     filter_code: str = ""
     watch: bool = False
+    every_block: bool = False
     perf_uprobes: bool = False
     system_wide: bool = False
     comm_patterns: int = 0

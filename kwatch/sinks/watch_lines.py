@@ -11,6 +11,7 @@ from kwatch.sinks.frame_text import frame_text, stack_texts
 from kwatch.units import counted
 
 _VERBS = {"w": "wrote", "rw": "accessed", "x": "ran"}
+_PARTS = {"live": "in a block", "freed": "in a freed block", "end": "behind a block"}
 _DOUBTS = {
     Doubt.NO_CODE: "the instruction before {ip:#x}; its code cannot be read",
     Doubt.JUMPED: "unsure which instruction: a jump or a return led to {ip:#x}",
@@ -42,7 +43,8 @@ def _what(place: HitPlace) -> str:
     call = f" for {place.call}" if place.call else ""
     where = f"{place.name} ({place.address:#x})" if place.access != "x" else place.name
     if place.block_size:
-        where = f"{place.address:#x} in a block of {counted(place.block_size, 'byte')}"
+        size = counted(place.block_size, "byte")
+        where = f"{place.address:#x} {_PARTS[place.part]} of {size}"
     now = f", now {place.value:#x}" if place.value is not None else ""
     allocator = ", inside the allocator" * place.by_allocator
     return f"{who}{_VERBS[place.access]} {where}{call}{now}{allocator}"

@@ -27,11 +27,17 @@ from kwatch.wire.events import Batch, EventType
 _MAX_LIVE = 512  # the youngest blocks that may be watched next
 _MAX_TURNS = 4096  # that are kept; hits of older ones have been delivered
 _MAX_GAPS = 10_000
-_ENDS = (EventType.FREE, EventType.REALLOC_RELEASE, EventType.REUSED)
+_KINDS = (
+    EventType.ALLOC,
+    EventType.FREE,
+    EventType.REUSED,
+    EventType.REALLOC_RELEASE,
+    EventType.REALLOC_KEEP,
+)
 
 
 @dataclass(slots=True)
-class _Block:
+class Block:
     address: int
     size: int
     stack: int
@@ -42,7 +48,7 @@ class _Block:
 class _Turn:
     """A block's turn at the watchpoint; `ended_ns` is when the block ended, 0 while it lives."""
 
-    block: _Block
+    block: Block
     watched: Breakpoint
     armed_ns: int
     ended_ns: int = 0
@@ -66,7 +72,7 @@ class BlockWatch:
         self.stacks = SiteStacks(options.site)
         self._options = options
         self._watchpoint = watchpoint
-        self._live: dict[int, _Block] = {}  # by address, the youngest last
+        self._live: dict[int, Block] = {}  # by address, the youngest last
         self._turns: list[_Turn] = []  # in order of time
         self._watched_ns = 0
         self._gaps_ns: list[int] = []
@@ -79,17 +85,23 @@ class BlockWatch:
     def on_batch(self, source: str, batch: Batch) -> None:
         if source != HEAP:
             return
-        types = batch["type"]
-        of_interest = (types == EventType.ALLOC) | np.isin(types, _ENDS)
         columns = ("type", "address", "size", "stack", "time_ns")
-        chosen = batch[of_interest]
+        chosen = batch[np.isin(batch["type"], _KINDS)]
         for kind, *values in zip(*(chosen[name].tolist() for name in columns), strict=True):
-            self._end(values[0], values[3])
-            if kind == EventType.ALLOC and self.stacks.matches(values[2]) is not False:
-                self._live[values[0]] = _Block(*values)
-                self._stay(self._live[values[0]])
-        while len(self._live) > _MAX_LIVE:
+            self._apply(kind, Block(*values))
+
+    def _apply(self, kind: int, block: Block) -> None:
+        """An event of a block; that of an end has no size and no stack."""
+        self._end(block.address, block.began_ns)
+        if kind == EventType.ALLOC and self.stacks.matches(block.stack) is not False:
+            self._add(block)
+
+    def _add(self, block: Block) -> None:
+        """A block that may be watched from now on."""
+        self._live[block.address] = block
+        if len(self._live) > _MAX_LIVE:
             del self._live[next(iter(self._live))]
+        self._stay(block)
 
     def arm(self, pid: int, mm_id: int) -> bool:
         self._see_exec(mm_id)
@@ -110,11 +122,11 @@ class BlockWatch:
             self._gaps_ns.append(armed_ns - block.began_ns)
         return True
 
-    def _begin(self, block: _Block, watched: Breakpoint, armed_ns: int) -> None:
+    def _begin(self, block: Block, watched: Breakpoint, armed_ns: int) -> None:
         self._turns.append(_Turn(block, watched, armed_ns))
         self.turns += 1
 
-    def _stay(self, block: _Block) -> None:
+    def _stay(self, block: Block) -> None:
         """A new block of the site where the watchpoint still is: it is watched from its begin."""
         is_free = bool(self._turns) and self._turns[-1].ended_ns > 0
         watched = self._watchpoint.current
@@ -155,14 +167,14 @@ class BlockWatch:
             turn.ended_ns = time_ns
             self._watched_ns += max(time_ns - turn.armed_ns, 0)
 
-    def _next(self) -> _Block | None:
+    def _next(self) -> Block | None:
         """The youngest live block that can be watched."""
         for block in reversed(self._live.values()):
             if self.stacks.matches(block.stack) and self._bytes_of(block) is not None:
                 return block
         return None
 
-    def _bytes_of(self, block: _Block) -> Breakpoint | None:
+    def _bytes_of(self, block: Block) -> Breakpoint | None:
         site = self._options.site
         address, room = block.address + site.offset, block.size - site.offset
         length = site.length or default_length(address, room)

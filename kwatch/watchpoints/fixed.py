@@ -40,7 +40,7 @@ class FixedWatch:
         if self._watchpoint.current is not None:
             self._watchpoint.drop()
         watched = self._breakpoint(pid)
-        if watched is None or not mm_id:
+        if watched is None:
             return False
         self._watchpoint.arm(pid, mm_id, watched)
         self._mm_id = mm_id

@@ -18,6 +18,7 @@ from kwatch.symbols.symbolizer_thread import Job, SymbolizerThread
 from kwatch.syscalls.names import name as call_name
 from kwatch.system.lru import Lru
 from kwatch.watchpoints.instruction import InstructionFinder
+from kwatch.watchpoints.site import Site
 from kwatch.watchpoints.watched import Watched
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import NO_CALL, Abi, Batch, HitFlag
@@ -48,13 +49,13 @@ _COLUMNS = ("tgid", "ip", "stack", "flags", "abi", "nr", "address", "tid", "time
 
 
 class Hits:
-    """`watched_at` and `name` say what the hits are of. Places are in the order of first hits."""
+    """`watched_at` and `site` say what the hits are of. Places are in the order of first hits."""
 
-    def __init__(self, name: str, watched_at: WatchedAt) -> None:
+    def __init__(self, site: Site, watched_at: WatchedAt) -> None:
         self.count = 0
         self.ignored = 0  # while something else was at the address
         self.unlisted = 0  # with more places than are kept
-        self._name = name
+        self._site = site
         self._watched_at = watched_at
         self._places: dict[_Key, HitPlace] = {}
         self._sp: dict[_Key, int] = {}
@@ -93,7 +94,7 @@ class Hits:
         has_value = HitFlag.HAS_VALUE in flags
         return HitPlace(
             key.pid,
-            self._name,
+            self._site.text,
             at.address,
             at.length,
             _LETTERS[at.access],
@@ -103,6 +104,7 @@ class Hits:
             in_kernel=HitFlag.IN_KERNEL in flags,
             call=call_name(Abi(key.abi), key.nr) if key.nr != NO_CALL else "",
             value=_cut(value, at.length) if has_value else None,
+            part=self._site.part if watched.size else "",
             block_size=watched.size,
             block_stack=watched.stack,
         )

@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterable
 
 from kwatch.elf.elf import Elf, ElfError
+from kwatch.errors import UsageError
 from kwatch.kernel.breakpoints import Access
 from kwatch.watchpoints.fixed import not_found
 from kwatch.watchpoints.place import find_place
-from kwatch.watchpoints.site import Site
+from kwatch.watchpoints.site import Part, Site
 
 #: Only demangled names of C++ functions have these, and no symbol table has such names.
 _DEMANGLED = ("::", "(")
@@ -24,13 +25,19 @@ def is_allocating(site: Site, access: Access, pid: int, files: Iterable[str] = (
     """
     if site.line is not None:
         return True
+    if access is Access.EXECUTE and site.part is not Part.LIVE:
+        raise UsageError("--access x watches code, not blocks", f"drop --access, or {site.part}:")
     if site.address is not None or access is Access.EXECUTE:
         return False
     if pid:
         found = find_place(pid, site.name)
         if found is None and not _is_demangled(site.name):
             raise not_found(pid, site.name)
+        if found is not None and not found.is_code and site.part is not Part.LIVE:
+            raise UsageError(f"{site.text!r}: {site.name} is a variable", f"drop `{site.part}:`")
         return found is None or found.is_code
+    if site.part is not Part.LIVE:
+        return True
     return _is_function_of(files, site.name) or _is_demangled(site.name)
 
 

@@ -16,7 +16,7 @@ from kwatch.session.live import LiveSession
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.system.signals import Signals
-from kwatch.watchpoints.blocks import BlockWatch
+from kwatch.watchpoints.block_parts import EndWatch, watch_blocks
 from kwatch.watchpoints.fixed import FixedWatch, not_found
 from kwatch.watchpoints.hits import Hits, run
 from kwatch.watchpoints.options import OnHit, WatchOptions
@@ -43,14 +43,14 @@ class WatchSession:
         self._ended: Process | None = None
         self._on_exit = on_exit
         self._watch: Watch | None = None
-        self.hits = Hits(options.site.text, self._watched_at)
+        self.hits = Hits(options.site, self._watched_at)
         with ExitStack() as stack:
             stack.callback(self.hits.close)
             self.live = stack.enter_context(
                 closing(LiveSession(traced, loader, signals, say, self._end, [self]))
             )
             self.watchpoint = stack.enter_context(closing(self._watchpoint()))
-            self.blocks = BlockWatch(options, self.watchpoint) if options.of_blocks else None
+            self.blocks = watch_blocks(options, self.watchpoint) if options.of_blocks else None
             self._watch = self.blocks or FixedWatch(options, self.watchpoint)
             self.live.attach()
             launched = self.live.launched
@@ -70,11 +70,20 @@ class WatchSession:
 
         Raises KwatchError.
         """
-        if self._ended is not None or self._watch is None:
+        mm_id = self.live.tracer.targets.mm_id(self.pid)
+        if self._ended is not None or self._watch is None or not mm_id:
             return False
         if self.blocks is not None:
             self.blocks.stacks.begin_naming(self._thread)
-        return self._watch.arm(self.pid, self.live.tracer.targets.mm_id(self.pid))
+        if isinstance(self.blocks, EndWatch):
+            self.blocks.has_headers = self._has_glibc_alone()
+        return self._watch.arm(self.pid, mm_id)
+
+    def _has_glibc_alone(self) -> bool:
+        """Whether every probed allocator is glibc's."""
+        process = self.live.session.process_table.get(self.pid)
+        probed = process.coverage.probed if process is not None else []
+        return bool(probed) and all(line.endswith("/libc.so.6") for line in probed)
 
     def name_the_rest(self) -> None:
         """Waits until it is known which stacks are of the site."""

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kwatch.errors import UsageError
 
@@ -14,6 +15,16 @@ _SITE = re.compile(r"(?P<name>.+?)(\+(?P<offset>0x[0-9a-fA-F]+|\d+))?(:(?P<lengt
 _LINE = re.compile(r"(?P<file>[^:]*\.[A-Za-z][A-Za-z0-9+]*):(?P<line>\d+)(?P<rest>[+:].*)?")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _EXAMPLES = "give an address, a variable, a function or a line: 0x55d0c0de1010:8, total, list.c:42"
+
+
+class Part(enum.StrEnum):
+    """What is watched of blocks: them while they live, then until they are given out again, or the
+    bytes behind them.
+    """
+
+    LIVE = "live"
+    FREED = "freed"
+    END = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +40,25 @@ class Site:
     line: int | None = None
     offset: int = 0
     length: int | None = None
+    part: Part = Part.LIVE
 
 
 def parse_site(text: str) -> Site:
     """Raises UsageError."""
+    prefix, _, rest = text.partition(":")
+    if prefix not in (Part.FREED, Part.END) or not rest or rest.isdigit():
+        return _parsed(text)
+    site = _parsed(rest)
+    if site.address is not None:
+        raise UsageError(f"{text!r}: an address does not allocate blocks", "give a function")
+    if prefix == Part.END and (site.offset or site.length):
+        raise UsageError(
+            f"{text!r}: the bytes behind a block are chosen for each block", f"try end:{site.name}"
+        )
+    return replace(site, text=text, part=Part(prefix))
+
+
+def _parsed(text: str) -> Site:
     if at_line := _LINE.fullmatch(text):
         rest = _SITE.fullmatch("line" + (at_line["rest"] or ""))
         if rest is None or rest["name"] != "line":

@@ -76,3 +76,41 @@ def test_bad_sites(start, run_kwatch, site, what, cure):
     assert result.status == 1
     assert what in result.stderr[-2]
     assert cure in result.stderr[-1]
+
+
+def program_writes(result):
+    """The numbers of hits outside the allocator, with the two innermost functions."""
+    return {
+        (place["part"], *(frame["symbol"] for frame in place["frames"][:2])): place["count"]
+        for place in final_of(result)["places"]
+        if not place["by_allocator"]
+    }
+
+
+def run_stale(start, run_kwatch, what, site, stage):
+    """Waits at the stage until the watchpoint is set."""
+    target = start("stale", what)
+    kwatch = run_kwatch("watchpoint", site, "--json", "--pid", target.pid)
+    kwatch.attached()
+    block = target.go("begun")["block"]
+    if stage == "freed":
+        target.go("freed")
+    watching(kwatch, 1, block + (16 if stage == "freed" else 36))
+    if stage != "freed":
+        target.go("freed")
+    assert target.go()["same"] == 1
+    target.end()
+    return kwatch.finish()
+
+
+@pytest.mark.parametrize(("what", "expected"), [("freed", 7), ("good", 0)])
+def test_a_freed_block(start, run_kwatch, what, expected):
+    """Until it is given out again: its next owner's writes do not count."""
+    found = program_writes(run_stale(start, run_kwatch, what, "freed:make_node+16:4", "freed"))
+    assert found == ({("freed", "scribble", "main"): expected} if expected else {})
+
+
+@pytest.mark.parametrize(("what", "expected"), [("end", 5), ("good", 0)])
+def test_behind_a_block(start, run_kwatch, what, expected):
+    found = program_writes(run_stale(start, run_kwatch, what, "end:make_node", "begun"))
+    assert found == ({("end", "scribble", "main"): expected} if expected else {})

@@ -8,7 +8,7 @@ import pytest
 from kwatch.errors import UsageError
 from kwatch.kernel.breakpoints import CODE_LENGTH, Access, Breakpoint
 from kwatch.watchpoints.fixed import breakpoint_at
-from kwatch.watchpoints.site import Site, parse_site
+from kwatch.watchpoints.site import Part, Site, parse_site
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,9 @@ from kwatch.watchpoints.site import Site, parse_site
         ("table+0x18:8", Site("table+0x18:8", "table", offset=24, length=8)),
         ("ns::count:4", Site("ns::count:4", "ns::count", length=4)),
         ("count.0:4", Site("count.0:4", "count.0", length=4)),
+        ("freed:f+8:4", Site("freed:f+8:4", "f", offset=8, length=4, part=Part.FREED)),
+        ("end:list.c:42", Site("end:list.c:42", "list.c", line=42, part=Part.END)),
+        ("end:8", Site("end:8", "end", length=8)),
         ("list.c:42", Site("list.c:42", "list.c", line=42)),
         ("src/list.cpp:42+16:2", Site("src/list.cpp:42+16:2", "src/list.cpp", None, 42, 16, 2)),
     ],
@@ -29,7 +32,18 @@ def test_sites(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "12:4", "0xzz", "total:3", "total:16", "list.c:42:3", "0x1ffffffffffffffff"]
+    "text",
+    [
+        "",
+        "12:4",
+        "0xzz",
+        "total:3",
+        "total:16",
+        "list.c:42:3",
+        "freed:0x1000",
+        "end:f+8",
+        "0x1ffffffffffffffff",
+    ],
 )
 def test_what_is_none(text):
     with pytest.raises(UsageError):

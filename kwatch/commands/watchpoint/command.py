@@ -18,7 +18,7 @@ from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import parse_seconds
 from kwatch.watchpoints.options import OnHit, WatchOptions
-from kwatch.watchpoints.site import parse_site
+from kwatch.watchpoints.site import Part, parse_site
 
 SUMMARY = "show which instructions access an address or a variable"
 
@@ -33,6 +33,7 @@ examples:
   kwatch watchpoint total --pid 1234              who writes the variable `total`
   kwatch watchpoint 0x55d0c0de1010:4 --pid 1234   who writes these 4 bytes
   kwatch watchpoint make_node+16 --pid 1234       who writes a block from make_node()
+  kwatch watchpoint freed:make_node --pid 1234    who writes one that has been freed
   kwatch watchpoint cache+16:8 --on-hit stop -- ./server
                                                   stop the program at each write
   kwatch watchpoint flush --access x --pid 1234   who calls a function
@@ -47,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SITE",
         help="what to watch: an address, a variable, or the blocks that a function or a source "
         "line allocates: 0xADDRESS, NAME or FILE:LINE, then [+OFFSET][:LENGTH]; LENGTH is 1, 2, 4 "
-        "or 8",
+        "or 8. freed:SITE watches these blocks when they have been freed, end:SITE the bytes "
+        "behind them",
     )
     target = parser.add_argument_group("target", "one process")
     target.add_argument(
@@ -126,7 +128,13 @@ def _with_heap(traced: TraceOptions, options: WatchOptions) -> tuple[TraceOption
     files = () if pid else program_files(resolve(traced.command[0]))
     if not is_allocating(options.site, options.access, pid, files):
         return traced, options
-    heap = replace(traced, heap=True, heap_stacks=True, releases=Releases.NEVER)
+    heap = replace(
+        traced,
+        heap=True,
+        heap_stacks=True,
+        releases=Releases.NEVER,
+        every_block=options.site.part is Part.FREED,
+    )
     return heap, replace(options, of_blocks=True)
 
 

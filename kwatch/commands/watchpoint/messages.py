@@ -15,10 +15,16 @@ from kwatch.units import counted, format_ns
 from kwatch.watchpoints.blocks import BlockWatch, Coverage
 from kwatch.watchpoints.options import WatchOptions
 from kwatch.watchpoints.session import WatchSession
+from kwatch.watchpoints.site import Part
 from kwatch.watchpoints.trial import try_watchpoints
 from kwatch.watchpoints.watched import Watched
 
 _SLOW = 2.0  # a slowdown of copies that is worth a word
+_NEXT = {
+    Part.LIVE: "the next block from",
+    Part.FREED: "the next freed block,",
+    Part.END: "behind the next block,",
+}
 _PURPOSES = {
     Access.WRITE: "writes",
     Access.READ_WRITE: "reads and writes",
@@ -41,7 +47,8 @@ def watched_line(traced: TraceOptions, options: WatchOptions, session: WatchSess
     if options.of_blocks:
         attached = attached_line(traced, session.live.tracees, session.live.launched)
         purpose = _PURPOSES[options.access]
-        return f"{attached}; watchpoint: the next block from {options.site.text}, for {purpose}"
+        next_ = f"{_NEXT[options.site.part]} {options.site.text}"
+        return f"{attached}; watchpoint: {next_}, for {purpose}"
     watched = session.watchpoint.current
     assert watched is not None
     name = "" if options.site.address is not None else f"{options.site.text}, "
@@ -56,7 +63,7 @@ def block_line(watched: Watched, who: str) -> str:
     """For the first block that is watched."""
     at = watched.breakpoint
     return (
-        f"kwatch: watching {counted(at.length, 'byte')} at {at.address:#x}, in a block of "
+        f"kwatch: watching {counted(at.length, 'byte')} at {at.address:#x}, of a block of "
         f"{counted(watched.size, 'byte')}, by {who}"
     )
 
@@ -77,8 +84,9 @@ def nothing_watched(options: WatchOptions, blocks: BlockWatch | None) -> KwatchE
             "give a smaller offset or length",
         )
     if blocks.stacks.has_any:
+        ended = "was given out again" if options.site.part is Part.FREED else "ended"
         return KwatchError(
-            f"nothing was watched: every block from {name} ended before it could be watched",
+            f"nothing was watched: every block from {name} {ended} before it could be watched",
             "let the program run longer",
         )
     near = blocks.stacks.near(name)
@@ -99,12 +107,13 @@ def missing_lines(session: WatchSession, ring_full: int) -> Iterator[str]:
         yield f"kwatch: {counted(hits, 'hit')} in further places are not listed"
 
 
-def coverage_text(coverage: Coverage, seconds: float) -> str:
+def coverage_text(coverage: Coverage, seconds: float, part: Part) -> str:
     """For how much of the time blocks were watched."""
     share = coverage.watched_ns / 1e9 / max(seconds, 1e-9)
+    since = "the free" if part is Part.FREED else "the allocation"
     moved, gaps = len(coverage.gaps_ns), coverage.gaps_ns
     return (
         f"watched {counted(coverage.blocks, 'block')}, {min(share, 1):.0%} of the time; moved "
-        f"{counted(moved, 'time')}, {format_ns(int(median(gaps)))} after the allocation (median; "
+        f"{counted(moved, 'time')}, {format_ns(int(median(gaps)))} after {since} (median; "
         f"the longest {format_ns(max(gaps))})"
     )

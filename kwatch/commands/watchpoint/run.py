@@ -132,7 +132,7 @@ class WatchRun:
         else:
             line = watch_lines.final_text(hits.places, hits.count, seconds)
             if coverage is not None:
-                line += messages.coverage_text(coverage, seconds) + "\n"
+                line += messages.coverage_text(coverage, seconds, self._options.site.part) + "\n"
         stdio.write(line)
         self._losses.tell_all("list of hits")
         for said in messages.missing_lines(self._session, ring_full):
@@ -155,6 +155,8 @@ class WatchRun:
             return
         text_of = watch_json.place_line if self._json else watch_lines.place_text
         for place in places:
+            if place.is_expected and not self._json:
+                continue  # in the summary
             dump = _memory(place) if OnHit.DUMP in actions else None
             stdio.write(text_of(place, dump))
 
