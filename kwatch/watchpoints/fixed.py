@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from kwatch.errors import KwatchError, UsageError
+from kwatch.errors import UsageError
 from kwatch.kernel.breakpoints import CODE_LENGTH, Access, Breakpoint
 from kwatch.processes.process import Process
 from kwatch.procfs.mappings import read_mappings
 from kwatch.symbols.stack import Stack
 from kwatch.watchpoints.options import WatchOptions
-from kwatch.watchpoints.place import Place, find_place, near_names
+from kwatch.watchpoints.place import Place, find_place
 from kwatch.watchpoints.site import LENGTHS, Site, require_aligned
 from kwatch.watchpoints.watched import Watched
 from kwatch.watchpoints.watchpoint import Watchpoint
@@ -98,12 +98,3 @@ def default_length(address: int, room: int | None) -> int:
     """The most that one watchpoint can have there."""
     fitting = [each for each in LENGTHS if not address % each and each <= (room or LENGTHS[-1])]
     return fitting[-1] if fitting else LENGTHS[0]
-
-
-def not_found(pid: int, name: str) -> KwatchError:
-    """The error for a name that no file of the process has."""
-    near = near_names(pid, name)
-    hint = (
-        f"do you mean {' or '.join(near)}?" if near else "is the program stripped? give 0xADDRESS"
-    )
-    return KwatchError(f"no variable or function of process {pid} is named {name}", hint)

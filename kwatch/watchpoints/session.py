@@ -16,10 +16,11 @@ from kwatch.session.live import LiveSession
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.system.signals import Signals
-from kwatch.watchpoints.block_parts import EndWatch, watch_blocks
-from kwatch.watchpoints.fixed import FixedWatch, not_found
+from kwatch.watchpoints.blocks.parts import EndWatch, watch_blocks
+from kwatch.watchpoints.fixed import FixedWatch
 from kwatch.watchpoints.hits import Hits, run
 from kwatch.watchpoints.options import OnHit, WatchOptions
+from kwatch.watchpoints.place import not_found
 from kwatch.watchpoints.watched import Watch, Watched
 from kwatch.watchpoints.watchpoint import Watchpoint
 from kwatch.wire.events import Batch

@@ -6,13 +6,16 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import random
 import re
 import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
+from harness.session import Session
 from harness.waiting import wait_until
 
 from kwatch.kernel.breakpoints import Access, Breakpoint, open_breakpoint
@@ -24,6 +27,8 @@ of_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 instr
 #: Options of the runs whose results are compared, and the program's own writes in `threads`.
 WATCH = ("watchpoint", "total", "--json")
 WRITES = 1000
+#: KWATCH_KILLS=500 makes a long run of it.
+KILLS = int(os.environ.get("KWATCH_KILLS", "5"))
 
 
 def own_places(final):
@@ -177,6 +182,23 @@ def test_nothing_is_left(start, run_kwatch, fails):
     free = try_watchpoints().free
     wait_until(lambda: all(takes_all(tid, free) for tid in events.thread_ids(target.pid)))
     target.go()
+    assert target.end() == 0
+
+
+def test_killed_at_random_moments(start):
+    """No watchpoint is left, whatever kwatch was about to do, and no thread is harmed."""
+    target, chance, free = start("watched", "threads"), random.Random(KILLS), try_watchpoints().free
+    for _ in range(KILLS):
+        kwatch = Session(*WATCH, "--access", "rw", "--pid", target.pid)
+        try:
+            if chance.random() < 0.5:
+                kwatch.attached()
+            time.sleep(chance.uniform(0, 0.5))
+        finally:
+            kwatch.kill()
+        wait_until(lambda: all(takes_all(tid, free) for tid in events.thread_ids(target.pid)))
+    writes = target.go()
+    assert sum(count for key, count in writes.items() if key.startswith("thread_")) == WRITES
     assert target.end() == 0
 
 

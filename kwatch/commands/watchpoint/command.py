@@ -120,7 +120,7 @@ def _with_heap(traced: TraceOptions, options: WatchOptions) -> tuple[TraceOption
     from kwatch.kernel import privileges
     from kwatch.targets.launch import program_files, resolve
     from kwatch.targets.processes import require
-    from kwatch.watchpoints.kind import is_allocating
+    from kwatch.watchpoints.place import is_allocating
 
     for check in privileges.REQUIRED.values():
         check()

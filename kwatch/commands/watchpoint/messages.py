@@ -12,7 +12,7 @@ from kwatch.kernel.breakpoints import Access
 from kwatch.model.options import TraceOptions
 from kwatch.targets.processes import comm_of
 from kwatch.units import counted, format_ns
-from kwatch.watchpoints.blocks import BlockWatch, Coverage
+from kwatch.watchpoints.blocks.watch import BlockWatch, Coverage
 from kwatch.watchpoints.options import WatchOptions
 from kwatch.watchpoints.session import WatchSession
 from kwatch.watchpoints.site import Part

@@ -20,7 +20,7 @@ from kwatch.sinks import watch_json, watch_lines
 from kwatch.system import stdio
 from kwatch.system.signals import Signals
 from kwatch.units import printable
-from kwatch.watchpoints.blocks import BlockWatch, Coverage
+from kwatch.watchpoints.blocks.watch import BlockWatch, Coverage
 from kwatch.watchpoints.options import OnHit, WatchOptions
 from kwatch.watchpoints.session import WatchSession
 

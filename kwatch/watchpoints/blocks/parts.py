@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from kwatch.kernel.breakpoints import Breakpoint
-from kwatch.watchpoints.blocks import Block, BlockWatch
+from kwatch.watchpoints.blocks.watch import Block, BlockWatch
 from kwatch.watchpoints.options import WatchOptions
 from kwatch.watchpoints.site import LENGTHS, Part
 from kwatch.watchpoints.watchpoint import Watchpoint

@@ -17,9 +17,9 @@ from kwatch.kernel.breakpoints import Breakpoint
 from kwatch.processes.process import Process
 from kwatch.programs.sources import HEAP
 from kwatch.symbols.stack import Stack
+from kwatch.watchpoints.blocks.stacks import SiteStacks
 from kwatch.watchpoints.fixed import default_length
 from kwatch.watchpoints.options import WatchOptions
-from kwatch.watchpoints.site_stacks import SiteStacks
 from kwatch.watchpoints.watched import Watched
 from kwatch.watchpoints.watchpoint import Watchpoint
 from kwatch.wire.events import Batch, EventType
