@@ -16,6 +16,7 @@ class Doubt(enum.StrEnum):
     NO_CODE = "no_code"  # its file cannot be read, or has no tables that say where functions begin
     JUMPED = "jumped"  # another instruction led here than the one before
     TWO = "two"  # the one before, or the one that repeats itself here
+    CALLED = "called"  # a call led here, from where is not known
     IN_KERNEL = "in_kernel"
 
 

@@ -27,7 +27,9 @@ _PATIENCE_NS = 1_000_000_000  # for a stack that has not arrived yet
 _LETTERS = {Access.WRITE: "w", Access.READ_WRITE: "rw", Access.EXECUTE: "x"}
 _LOOK_S = 0.1  # between looks whether the thread that names has failed
 _WORD = 8
-_ALLOCATORS = frozenset(function.name for function in ALLOCATOR_FUNCTIONS)
+#: Functions of glibc that a thread may be in without one of those: at its end, in malloc_trim().
+_OF_GLIBC = "_int_free _int_malloc malloc_consolidate malloc_trim systrim tcache_thread_shutdown"
+_ALLOCATORS = {*_OF_GLIBC.split(), *(function.name for function in ALLOCATOR_FUNCTIONS)}
 _MAX_STACKS = 65_536
 _MAX_PLACES = 4096
 
@@ -158,19 +160,19 @@ class Hits:
             place.doubt = Doubt.NO_CODE
             return None
         finder = self._finders.setdefault(key.pid, InstructionFinder(key.pid))
+        caller = addresses[1] if len(addresses) > 1 else None
         if place.access == _LETTERS[Access.EXECUTE]:
             found = finder.at(mapping, key.ip)
         else:
             sp = self._sp[key]
             pushed = sp - place.length < place.address < sp + _WORD
-            caller = addresses[1].address if len(addresses) > 1 else 0
             found = finder.before(mapping, key.ip, pushed, caller)
         if not isinstance(found, Instruction):
             place.doubt = found
             return None
         place.instruction = found
         is_there = mapping.start <= found.address < mapping.end
-        of_code = mapping if is_there else addresses[1].mapping  # a call from another file
+        of_code = mapping if is_there or caller is None else caller.mapping
         return ReturnAddress(found.address, found.address, of_code)
 
     def close(self) -> None:

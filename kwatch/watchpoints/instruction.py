@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kwatch.elf.elf import Elf, ElfError
 from kwatch.elf.function_starts import function_starts
 from kwatch.elf.machine_code import EM_AARCH64, disassembler
 from kwatch.model.hit_place import Doubt, Instruction
+from kwatch.procfs.address_space import ReturnAddress
 from kwatch.procfs.mappings import Mapping
 from kwatch.symbols.mapped_files import MappedFiles
 
@@ -39,29 +40,35 @@ class InstructionFinder:
         self._files = MappedFiles()
         self._opened: dict[tuple[int, int, str], _Code | None] = {}
 
-    def before(self, mapping: Mapping, ip: int, pushed: bool, caller: int = 0) -> Found:
+    def before(
+        self, mapping: Mapping, ip: int, pushed: bool, caller: ReturnAddress | None
+    ) -> Found:
         """The instruction after which the processor reported a data access at `ip`.
 
-        `pushed`: the memory is where a call has put its return address, which is `caller`.
+        `pushed`: the memory is at the stack pointer, where a call puts its return address, which is
+        then `caller`.
         """
-        code = self._code(mapping)
-        if code is None:
-            return Doubt.NO_CODE
-        at = ip - mapping.start + mapping.offset
-        shift = ip - at
-        try:
-            return code.before(at, shift, pushed, caller - shift)
-        except ElfError:
-            return Doubt.NO_CODE
+        found = self._looked_up(mapping, ip, lambda code, at, to: code.before(at, to, pushed))
+        if found is not Doubt.CALLED:
+            return found
+        if caller is None:
+            return Doubt.JUMPED
+        return self._looked_up(caller.mapping, caller.address, _Code.call_before)
 
     def at(self, mapping: Mapping, ip: int) -> Found:
         """The instruction at `ip`."""
+        return self._looked_up(mapping, ip, _Code.at)
+
+    def _looked_up(
+        self, mapping: Mapping, address: int, look: Callable[[_Code, int, int], Found]
+    ) -> Found:
+        """What `look` finds in the file, at the offset of the address and with what leads back."""
         code = self._code(mapping)
         if code is None:
             return Doubt.NO_CODE
-        at = ip - mapping.start + mapping.offset
+        at = address - mapping.start + mapping.offset
         try:
-            return code.at(at, ip - at)
+            return look(code, at, address - at)
         except ElfError:
             return Doubt.NO_CODE
 
@@ -102,14 +109,16 @@ class _Code:
         found = next(iter(self._decoded(vaddr, vaddr + 1)), None)
         return Doubt.NO_CODE if found is None else self._shown(found, at - vaddr + shift)
 
-    def before(self, at: int, shift: int, pushed: bool, caller: int) -> Found:
+    def before(self, at: int, shift: int, pushed: bool) -> Found:
+        """Doubt.CALLED if a call led to `at`."""
         if self._is_arm:
             return self.at(at, shift)
         vaddr = self._vaddr(at)
         here = next(iter(self._decoded(vaddr, vaddr + 1)), None)
         before = self._ending_at(vaddr)
-        if pushed and (vaddr in self._begins or before is None or not _pushes(before)):
-            return self._call_before(caller, shift)
+        is_next = before is not None and _has_memory(before) and vaddr not in self._begins
+        if pushed and not is_next:
+            return Doubt.CALLED
         repeats = here is not None and _repeats(here)
         if repeats and (before is None or not _has_memory(before)):
             return self._shown(here, at - vaddr + shift)
@@ -119,13 +128,13 @@ class _Code:
             return Doubt.NO_CODE
         return self._shown(before, at - vaddr + shift) if _has_memory(before) else Doubt.JUMPED
 
-    def _call_before(self, caller: int, shift: int) -> Found:
-        """The call instruction that the return address follows, if it is in this file."""
-        vaddr = self._elf.vaddr_of(caller) if caller > 0 else None
-        found = self._ending_at(vaddr) if vaddr is not None else None
-        if found is None or vaddr is None or not str(found.mnemonic).endswith("call"):
+    def call_before(self, at: int, shift: int) -> Found:
+        """The call instruction that the return address follows."""
+        vaddr = self._vaddr(at)
+        found = self._ending_at(vaddr)
+        if found is None or not str(found.mnemonic).endswith("call"):
             return Doubt.JUMPED
-        return self._shown(found, caller - vaddr + shift)
+        return self._shown(found, at - vaddr + shift)
 
     def _ending_at(self, vaddr: int) -> capstone.CsInsn | None:
         """The instruction that ends at an address, decoded from where its function begins."""
@@ -162,16 +171,12 @@ def _repeats(instruction: capstone.CsInsn) -> bool:
     return has_prefix and name.rstrip("bwdq") in _STRINGS
 
 
-def _pushes(instruction: capstone.CsInsn) -> bool:
-    return str(instruction.mnemonic).startswith(("push", "call", "enter"))
-
-
 def _has_memory(instruction: capstone.CsInsn) -> bool:
     """Whether it may access memory, also that of the stack."""
     import capstone
 
     name = str(instruction.mnemonic)
-    if name.startswith(("nop", "lea", "j")):
+    if name.startswith(("nop", "lea", "j")) or name.endswith("jmp"):
         return False
     is_stack = name.startswith(("push", "pop", "call", "ret", "enter", "leave"))
     return is_stack or any(each.type == capstone.CS_OP_MEM for each in instruction.operands)

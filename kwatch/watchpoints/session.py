@@ -53,9 +53,9 @@ class WatchSession:
             self.watchpoint = stack.enter_context(closing(self._watchpoint()))
             self.blocks = watch_blocks(options, self.watchpoint) if options.of_blocks else None
             self._watch = self.blocks or FixedWatch(options, self.watchpoint)
-            self.live.attach()
             launched = self.live.launched
             self.pid = launched.pid if launched is not None else traced.pids[0]
+            self.live.attach()
             if launched is None and not self.arm() and self.blocks is None:
                 raise not_found(self.pid, options.site.name)
             self._opened = stack.pop_all()
@@ -100,10 +100,11 @@ class WatchSession:
         return places
 
     def on_batch(self, source: str, batch: Batch) -> None:
+        of_target = batch[batch["tgid"] == self.pid]
         if self._watch is not None:
-            self._watch.on_batch(source, batch)
+            self._watch.on_batch(source, of_target)
         if source == WATCH:
-            self.hits.add(batch)
+            self.hits.add(of_target)
 
     def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
         if self._watch is not None and process.pid == self.pid:

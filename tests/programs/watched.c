@@ -79,7 +79,7 @@ static void finish_threads(void)
 }
 
 #if defined(__x86_64__)
-extern char form_mov[], form_add[], form_rep[], form_call[], form_xchg[];
+extern char form_mov[], form_add[], form_rep[], form_call[], form_xchg[], form_top[], form_push[];
 
 NOINLINE static void forms(void)
 {
@@ -89,8 +89,9 @@ NOINLINE static void forms(void)
 	asm volatile("form_add: lock addl $3, total+4(%%rip)" : : : "memory");
 	asm volatile("form_xchg: xchg %0, total(%%rip)" : "+r"(value) : : "memory");
 	asm volatile("form_rep: rep stosb" : "+D"(at), "+c"(bytes) : "a"(4) : "memory");
-	/* A call that puts its return address there. */
+	/* As the top of the stack: by a call, whose return address it is, by a push and a store. */
 	asm volatile("mov %%rsp, %%rbx\nlea total+8(%%rip), %%rsp\nform_call: call nothing\n"
+		     "form_push: push %%rbx\nform_top: mov %%rbx, (%%rsp)\n"
 		     "mov %%rbx, %%rsp" : : : "rbx", "memory");
 }
 
@@ -104,6 +105,8 @@ static void tell_forms(void)
 	answer("form_xchg", (long)form_xchg);
 	answer("form_rep", (long)form_rep);
 	answer("form_call", (long)form_call);
+	answer("form_push", (long)form_push);
+	answer("form_top", (long)form_top);
 }
 #else
 static void forms(void)

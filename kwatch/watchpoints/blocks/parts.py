@@ -37,7 +37,10 @@ class FreedWatch(BlockWatch):
                 del self._of_site[next(iter(self._of_site))]
 
     def _give_out(self, block: Block) -> None:
-        """Ends the freed blocks that this one touches; a new block may lie across several."""
+        """Ends the freed blocks that this one touches; it may lie across several.
+
+        Also a mapping: the memory of large blocks goes back to the kernel.
+        """
         end = block.address + max(block.size, 1)
         for freed in list(self._live.values()):
             if freed.address < end and block.address < freed.address + freed.size:

@@ -33,6 +33,7 @@ _KINDS = (
     EventType.REUSED,
     EventType.REALLOC_RELEASE,
     EventType.REALLOC_KEEP,
+    EventType.MAP,
 )
 
 
@@ -105,6 +106,7 @@ class BlockWatch:
 
     def arm(self, pid: int, mm_id: int) -> bool:
         self._see_exec(mm_id)
+        del self._turns[:-_MAX_TURNS]
         turn = self._turns[-1] if self._turns else None
         if turn is not None and not turn.ended_ns:
             return True
@@ -116,7 +118,6 @@ class BlockWatch:
         assert watched is not None
         self._watchpoint.arm(pid, mm_id, watched)
         armed_ns = self._watchpoint.armed_ns
-        del self._turns[:-_MAX_TURNS]
         self._begin(block, watched, armed_ns)
         if len(self._gaps_ns) < _MAX_GAPS:
             self._gaps_ns.append(armed_ns - block.began_ns)
