@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
+from harness.waiting import wait_until
 
 WATCH = ("watchpoint", "make_node+16", "--json")
 WRITES = 7
@@ -55,6 +57,21 @@ def test_by_source_line(start, run_kwatch):
     target.end()
     places = final_of(kwatch.finish())["places"]
     assert sum(each["count"] for each in places if not each["by_allocator"]) == 3 * WRITES
+
+
+def test_stop_at_a_hit(start, run_kwatch):
+    target = start("nodes")
+    kwatch = run_kwatch("watchpoint", "make_node+16", "--on-hit", "stop", "--pid", target.pid)
+    kwatch.attached()
+    target.go("begun")
+    kwatch.said(lambda line: "watching 8 bytes" in line)
+    target.go("wrote")
+    kwatch.said(lambda line: line.endswith(f"kill -CONT {target.pid}"))
+    process = psutil.Process(target.pid)
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
+    kwatch.stop()
+    process.resume()
+    target.go("begun")
 
 
 @pytest.mark.parametrize(
