@@ -21,7 +21,7 @@ import struct
 import sys
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from kwatch.errors import CURE_OF_TOO_MANY_FILES, KwatchError, Refused
@@ -152,7 +152,7 @@ def _programs(answer: Answer, descriptors: list[int]) -> Programs:
 
 def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMethods | None) -> None:
     try:
-        answer, descriptors = _load(config, methods or attach_methods_here(config.perf_uprobes))
+        answer, descriptors = _load(config, methods or _methods_for(config))
     except KwatchError as error:
         answer, descriptors = _failed(error), []
     except OSError as error:
@@ -165,6 +165,11 @@ def _child_main(sock: socket.socket, config: ProgramConfig, methods: AttachMetho
         sock.sendmsg([json.dumps(answer).encode()], ancillary if descriptors else [])
     finally:
         os._exit(0)
+
+
+def _methods_for(config: ProgramConfig) -> AttachMethods:
+    methods = attach_methods_here(config.perf_uprobes)
+    return replace(methods, young_blocks=False) if config.every_block else methods
 
 
 def _failed(error: KwatchError) -> Answer:
