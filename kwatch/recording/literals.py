@@ -21,7 +21,7 @@ _TOKENS = re.compile(
     | /\*
     | \d*\.\w+
     | (?P<number>0[xXbBoO][\w$]*)
-    | \d\w*
+    | \d+(?:[^\W\d][\w$]*)?
     | [^\W\d][\w$]*
     | \$\w+
     """,

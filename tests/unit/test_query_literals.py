@@ -7,7 +7,7 @@ import re
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kwatch.errors import UsageError
@@ -55,6 +55,8 @@ PARTS = st.sampled_from(
 
 
 @settings(max_examples=300)
+@example(["1", "N", "$$", ",", "N"])
+@example(["1", "$$", " ", "N", "$$"])
 @given(st.lists(PARTS, max_size=12))
 def test_duckdb_divides_a_statement_at_the_same_places(parts):
     """What is a number to DuckDB, and not part of a string, a name or a comment."""
