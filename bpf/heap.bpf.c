@@ -257,9 +257,16 @@ static __always_inline void begin_call_of(struct pt_regs *ctx, struct thread *th
 #endif
 }
 
+/* Which programs may unwind the stack of a release: those that the current one can call. */
+enum release_programs {
+	RELEASE_WITHOUT_STACK,
+	RELEASE_AT_ENTRY,
+	RELEASE_IN_SESSION,
+};
+
 /* A realloc releases its block before it allocates one. Returns only if nothing unwinds its stack. */
 static __always_inline void release_by_realloc(struct pt_regs *ctx, struct thread *thread,
-					       u64 cookie, bool at_entry)
+					       u64 cookie, enum release_programs programs)
 {
 	if (!is_realloc(COOKIE_SIGNATURE(cookie)))
 		return;
@@ -268,8 +275,8 @@ static __always_inline void release_by_realloc(struct pt_regs *ctx, struct threa
 	look_at_release(ctx, thread, thread->pointer, cookie);
 #endif
 #ifdef FREE_STACKS
-	if (thread->pointer && !COOKIE_PUSHED(cookie))
-		unwind_realloc(ctx, at_entry);
+	if (thread->pointer && !COOKIE_PUSHED(cookie) && programs != RELEASE_WITHOUT_STACK)
+		unwind_realloc(ctx, programs == RELEASE_AT_ENTRY);
 #endif
 	send_release(thread, EVENT_REALLOC_RELEASE, thread->pointer, thread->function);
 	thread->owes_event = !!thread->pointer;
@@ -291,7 +298,7 @@ static __always_inline int heap_enter(struct pt_regs *ctx, u64 cookie)
 		enter_free(ctx, &slot->thread, cookie);
 	} else {
 		begin_call_of(ctx, &slot->thread, cookie);
-		release_by_realloc(ctx, &slot->thread, cookie, true);
+		release_by_realloc(ctx, &slot->thread, cookie, RELEASE_AT_ENTRY);
 	}
 	return 0;
 }

@@ -35,11 +35,11 @@ static __always_inline int enter_session(struct pt_regs *ctx)
 		return LEAVE_RETURN;
 	begin_call_of(ctx, &slot->thread, cookie);
 	if (is_call_taken(slot)) {
-		release_by_realloc(ctx, &slot->thread, cookie | 1ULL << COOKIE_PUSHED_SHIFT, false);
+		release_by_realloc(ctx, &slot->thread, cookie, RELEASE_WITHOUT_STACK);
 		slot->thread.sp = 0;
 		return LEAVE_RETURN;
 	}
-	release_by_realloc(ctx, &slot->thread, cookie, false);
+	release_by_realloc(ctx, &slot->thread, cookie, RELEASE_IN_SESSION);
 	return 0;
 }
 #endif

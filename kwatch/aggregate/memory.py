@@ -103,9 +103,12 @@ class MemoryAccount:
         columns = np.array(own, np.uint64).reshape(-1, 4).T
         return outstanding(Blocks(*map(np.ascontiguousarray, columns)), now_ns, limits)
 
-    def is_in_own(self, address: int) -> bool:
-        """Whether an address is in memory that the program itself has mapped."""
-        return any(mapping.start <= address < mapping.end for mapping in self._own())
+    def is_in_own(self, address: int, since_ns: int) -> bool:
+        """Whether an address is in memory that the program itself has mapped since a moment."""
+        return any(
+            mapping.start <= address < mapping.end and mapping.time_ns >= since_ns
+            for mapping in self._own()
+        )
 
     def stack_ids(self) -> set[int]:
         """The stacks of the mappings that the program itself made."""

@@ -12,6 +12,8 @@ from kwatch.memory_errors.suspects import Suspect, Suspicion
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import Chunk
 
+_NEVER = 1 << 64
+
 #: A period in which events were lost, in ns.
 Interval = tuple[int, int]
 
@@ -107,7 +109,7 @@ class Judge:
             return Doubt.UNPROBED
         if self.all_files.is_mixed(allocated.allocator, freed.allocator):
             return Doubt.UNPROBED
-        since_ns = max((file.since_ns for file in state.files), default=0)
+        since_ns = max((file.since_ns for file in state.files), default=_NEVER)
         doubt = self._doubt(suspect, state, since_ns)
         return doubt or (Proof.KIND if len(kinds) > 1 else Proof.ALLOCATOR)
 
@@ -123,9 +125,12 @@ class Judge:
 
     def _probed_since(self, suspect: Suspect, state: ProcessState) -> int:
         """Since when all calls of the allocator have been seen."""
-        file = self.all_files.by_number.get(suspect.use.allocator)
+        number = suspect.use.allocator
+        file = self.all_files.by_number.get(number)
+        if file is None and number:
+            return _NEVER  # the process has ended while the file was being probed
         files = state.files if file is None or file.only_operators else [file]
-        return max((each.since_ns for each in files), default=0)
+        return max((each.since_ns for each in files), default=_NEVER)
 
     def _is_glibc(self, suspect: Suspect, state: ProcessState) -> bool:
         file = self.all_files.by_number.get(suspect.use.allocator)

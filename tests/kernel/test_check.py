@@ -143,6 +143,28 @@ def test_a_good_program_with_threads(run_kwatch, options):
     assert "lost" in final["unknown"] or "thread_end" in final["unknown"]
 
 
+FORKS = """
+import os, subprocess
+for _ in range(5):
+    pid = os.fork()
+    if not pid:
+        blocks = [bytearray(size) for size in range(3000)]
+        os._exit(0)
+    os.waitpid(pid, 0)
+subprocess.run(["true"])
+"""
+
+
+def test_children_that_end_while_they_are_probed(run_kwatch):
+    """Some releases of theirs are seen, but not all allocations."""
+    kwatch = run_kwatch("check", "--json", "--follow", "--", "/usr/bin/python3", "-c", FORKS)
+    result = kwatch.finish()
+    assert result.status == 0
+    finals = [one for one in result.documents if one["kind"] == "final"]
+    assert len(finals) > 5
+    assert [error for final in finals for error in final["errors"]] == []
+
+
 def test_without_a_target(run_kwatch):
     result = run_kwatch("check").finish()
     assert result.status == 2

@@ -210,6 +210,15 @@ def test_what_was_missed_may_explain_a_second_free(freed_ns, state, doubt):
     assert judged(suspect(Suspicion.FREED, freed_at(freed_ns)), state) is doubt
 
 
+def test_a_process_that_ended_while_it_was_probed_proves_nothing():
+    found = suspect(Suspicion.FREED, freed_at(200), allocator=9)
+    assert judged(found) is Doubt.OLDER
+    assert judged(found, ProcessState([], gap=False)) is Doubt.OLDER
+    assert judged(suspect(Suspicion.FREED, freed_at(200), allocator=0)) is Proof.FREED
+    mismatch = suspect(Suspicion.MISMATCHED, Block(A, 16, use(200, "_Znwm", OTHER)))
+    assert judged(mismatch, ProcessState([], gap=False)) is Doubt.OLDER
+
+
 @pytest.mark.parametrize("period", [(0, 199), (501, 600)])
 def test_earlier_and_later_losses_explain_nothing(period):
     state = ProcessState(STATE.files, False, [period])

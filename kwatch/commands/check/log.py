@@ -60,7 +60,7 @@ class ErrorLog:
         self._entries: dict[_Key, _Entry] = {}
         self._waiting: list[_Entry] = []
         self._named: deque[tuple[_Entry, _Named]] = deque()
-        self._doubts: dict[int, Counter[Doubt]] = {}  # by slot
+        self._doubts: dict[int, Counter[Doubt]] = {}  # by the identity of the process
         self._started = time.monotonic()
         self.errors = 0
 
@@ -69,7 +69,7 @@ class ErrorLog:
         checks = process.accounts.checks
         suspects = checks.take() if checks is not None else []
         state = self._states.of(process) if suspects else None
-        doubts = self._doubts.setdefault(process.slot, Counter())
+        doubts = self._doubts.setdefault(id(process), Counter())
         for suspect in suspects:
             assert state is not None
             verdict = self._judge.judge(suspect, state)
@@ -109,35 +109,32 @@ class ErrorLog:
         return all(entry.error is not None or entry.doubt is not None for entry in own)
 
     def summary(self, process: Process, lost: Lost) -> CheckSummary:
+        """The result for a process of which nothing more comes. What is known of it is dropped."""
         checks = process.accounts.checks
-        doubts = Counter(self._doubts.get(process.slot, Counter()))
-        own = [entry for entry in self._entries.values() if entry.process is process]
-        for entry in own:
+        doubts = self._doubts.pop(id(process), Counter())
+        own = {key: entry for key, entry in self._entries.items() if entry.process is process}
+        for key, entry in own.items():
+            del self._entries[key]
             if entry.doubt is not None:
                 doubts[entry.doubt] += entry.count
         if checks is not None and checks.skipped:
             doubts[Doubt.SKIPPED] = checks.skipped
-        found = tuple(self._counted(entry) for entry in own if entry.error is not None)
+        self._states.forget(process)
         return CheckSummary(
             utc_now(),
             self._elapsed(),
             process.facts,
-            tuple(filter(None, found)),
+            tuple(filter(None, map(_counted, own.values()))),
             checks.releases if checks is not None else 0,
             {doubt.value: count for doubt, count in sorted(doubts.items())},
             lost,
         )
 
-    def _counted(self, entry: _Entry) -> HeapError | None:
-        if entry.error is not None:
-            entry.error.count = entry.count
-        return entry.error
-
     def _add(self, process: Process, suspect: Suspect, proof: Proof) -> None:
         uses = list(_uses(suspect))
-        key = (process.slot, proof, tuple(use.stack for _, use in uses))
+        key = (id(process), proof, tuple(use.stack for _, use in uses))
         known = self._entries.get(key)
-        if known is not None and known.process is process:
+        if known is not None:
             known.count += 1
             return
         entry = _Entry(process, suspect, proof, uses, time.monotonic())
@@ -168,6 +165,13 @@ class ErrorLog:
 
     def _elapsed(self) -> float:
         return round(time.monotonic() - self._started, 3)
+
+
+def _counted(entry: _Entry) -> HeapError | None:
+    """The error with its count, if the entry is one."""
+    if entry.error is not None:
+        entry.error.count = entry.count
+    return entry.error
 
 
 def _uses(suspect: Suspect) -> Iterable[tuple[StackRole, Use]]:

@@ -28,7 +28,7 @@ class ProcessStates:
     def __init__(self, losses: LossAccount, tells_functions: bool) -> None:
         self._losses = losses
         self._tells_functions = tells_functions
-        self._known: dict[int, _Losses] = {}  # by slot
+        self._known: dict[int, _Losses] = {}  # by the identity of the process
         self.all_files = AllocatorFiles()
 
     def of(self, process: Process) -> ProcessState:
@@ -44,19 +44,21 @@ class ProcessStates:
             )
         gap = _has_gap(process.coverage)
         memory = process.memory
+        since_ns = max((file.since_ns for file in files), default=0)
         return ProcessState(
             files,
             gap,
             self._periods(process),
             self._tells_functions,
-            memory.is_in_own if memory is not None else lambda address: False,
+            lambda address: memory is not None and memory.is_in_own(address, since_ns),
         )
 
     def forget(self, process: Process) -> None:
-        self._known.pop(process.slot, None)
+        """Call it before the object of a process that has ended is let go."""
+        self._known.pop(id(process), None)
 
     def _periods(self, process: Process) -> list[Interval]:
-        known = self._known.setdefault(process.slot, _Losses())
+        known = self._known.setdefault(id(process), _Losses())
         now = time.monotonic_ns()
         self._losses.refresh_of(process.pid)
         events = self._losses.of_heap(process.pid).events
