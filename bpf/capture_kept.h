@@ -14,42 +14,43 @@ static __always_inline s64 read_kept(u8 what, u8 *to, u64 size, u64 from)
 {
 	s64 got = size;
 
-	if (what == WHAT_POINTERS)
+	if (what == WHAT_POINTERS || (what != WHAT_STRING && size > KEPT_PIECE))
 		return -1;
-	if (size > KEPT_PIECE) {
-		if (what != WHAT_STRING)
-			return -1;
-		size = KEPT_PIECE;
-	}
 	KEEP_BOUND(size);
+	if (size > KEPT_PIECE)
+		size = KEPT_PIECE;
 	if (what != WHAT_STRING)
 		return read_user(to, size, (void *)from) ? -1 : got;
 	got = read_user_str(to, size, (void *)from);
 	return got < size ? got : -1;
 }
 
-/* Clang must not keep a number whose bound the verifier does not know. */
-static __always_inline u64 kept_so_far(struct kept_pieces *kept)
+/* Where the next piece begins; NULL if too much is kept. Linux 6.1 does not know the bound by itself. */
+static __always_inline u8 *next_kept(struct kept_pieces *kept)
 {
-	return *(volatile u16 *)&kept->used;
+	u64 used = *(volatile u16 *)&kept->used;
+
+	if (used >= KEPT_START)
+		return NULL;
+	KEEP_BOUND(used);
+	return kept->bytes + (used & (KEPT_START - 1));
 }
 
 static __always_inline bool keep_piece(struct slot *slot, struct capture_cell *cell, int piece,
 				       u64 from)
 {
 	struct kept_pieces *kept = &slot->kept;
-	u64 used = kept_so_far(kept);
+	u64 size = cell_size(cell, slot->call.recorded.arguments, 0);
+	u8 *to = next_kept(kept);
 	s64 got;
 
-	if (used > KEPT_START)
+	if (!to)
 		return false;
-	KEEP_BOUND(used);
-	got = read_kept(cell->what, kept->bytes + used, cell_size(cell, slot->call.recorded.arguments, 0),
-			from);
+	got = read_kept(cell->what, to, size, from);
 	if (got < 0)
 		return false;
 	kept->pieces[piece] = got;
-	kept->used = used + got;
+	kept->used += got;
 	return true;
 }
 
@@ -61,23 +62,22 @@ static __always_inline bool keep_vector(struct slot *slot, struct capture_row *r
 {
 	struct capture_nested *nested = &row->nested;
 	struct kept_pieces *kept = &slot->kept;
-	u64 *words = slot->call.recorded.arguments, used = kept_so_far(kept), from = words[nested->word & 7];
+	u64 *words = slot->call.recorded.arguments, from = words[nested->word & 7];
 	u64 size = measure(nested->source, nested->operand, is_narrow(slot->call.abi) ? 8 : 16, words, 0);
 	u8 *to;
 
 	if (nested->what != NESTED_IOVEC || nested->cap || row->flags & PIECES_AT_EXIT)
 		return false;
-	if (!from || used > KEPT_START || size > KEPT_PIECE - sizeof(u32))
-		return false;
-	KEEP_BOUND(used);
+	to = next_kept(kept);
 	KEEP_BOUND(size);
-	to = kept->bytes + used;
+	if (!from || !to || size > KEPT_PIECE - sizeof(u32))
+		return false;
 	if (read_user(to + sizeof(u32), size, (void *)from))
 		return false;
 	to[0] = size;
 	to[1] = to[2] = to[3] = 0;
 	kept->pieces[CAPTURE_CELLS] = size + sizeof(u32);
-	kept->used = used + size + sizeof(u32);
+	kept->used += size + sizeof(u32);
 	return true;
 }
 

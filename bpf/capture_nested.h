@@ -25,7 +25,6 @@ struct chunk {
 	u64 from;
 	u64 size;
 	u8 what;
-	u8 is_vector;
 };
 
 static __always_inline bool begin_walk(struct slot *slot, struct capture_row *row)
@@ -40,7 +39,6 @@ static __always_inline bool begin_walk(struct slot *slot, struct capture_row *ro
 		return false;
 	capture->walk.step = WALK_HEAD;
 	capture->walk.begins = capture->used;
-	capture->walk.copy = 0;
 	return true;
 }
 
@@ -81,7 +79,6 @@ static __always_inline void load_message(struct slot *slot, u8 what, bool narrow
 	walk->name_length = length;
 	walk->vector = vector;
 	walk->segments = least(segments, MAX_SEGMENTS);
-	walk->copy = 0;
 	walk->control = control;
 	walk->control_length = least(control_length, 4096);
 	walk->segment = 0;
@@ -125,8 +122,7 @@ static __always_inline void first_chunk(struct slot *slot, struct capture_nested
 	chunk->what = WHAT_BYTES;
 	if (nested->what == NESTED_IOVEC) {
 		chunk->size = count * (narrow ? 8 : 16);
-		chunk->is_vector = true;
-		walk->vector = walk->at;
+		walk->copy = capture->used;
 		walk->segments = nested->cap ? count : 0;
 		walk->left = capture->type == EVENT_CALL_ENTRY ? -1ULL : result;
 		walk->step = walk->segments ? WALK_SEGMENT : WALK_DONE;
@@ -147,33 +143,26 @@ static __always_inline void first_chunk(struct slot *slot, struct capture_nested
 		walk->step = WALK_DONE;
 }
 
-/* A pair of the vector's copy in the area, which costs no call; NULL without one. */
-static __always_inline u64 *copied_pair(struct capture *capture, u8 *area, u64 offset)
-{
-	u64 start = capture->place, at = capture->walk.copy;
-
-	if (!at)
-		return NULL;
-	start &= AREA_SIZE - 1;
-	KEEP_BOUND(start);
-	at += offset;
-	if (at > MAX_CAPTURED)
-		return NULL;
-	KEEP_BOUND(at);
-	return (u64 *)(area + start + at);
-}
-
-/* Where the segment is, and its length. */
+/*
+ * Where the segment is, and its length, from the vector's chunk in the area: that costs no call. Both
+ * stay 0 if the vector could not be read.
+ */
 static __always_inline void read_segment(struct capture *capture, u8 *area, bool narrow, u64 *base,
 					 u64 *length)
 {
-	u64 offset = capture->walk.segment * (narrow ? 8 : 16);
-	u64 *pair = copied_pair(capture, area, offset);
+	u64 start = capture->place, at = capture->walk.copy, offset = capture->walk.segment;
+	u64 *pair;
 
-	if (!pair) {
-		read_pair(capture->walk.vector + offset, narrow, base, length);
+	start &= AREA_SIZE - 1;
+	KEEP_BOUND(start);
+	if (at > MAX_CAPTURED || offset >= MAX_SEGMENTS)
 		return;
-	}
+	KEEP_BOUND(at);
+	KEEP_BOUND(offset);
+	area += start + at;
+	if (*(s32 *)area < 0)
+		return;
+	pair = (u64 *)(area + sizeof(u32) + offset * (narrow ? 8 : 16));
 	*base = narrow ? (u32)pair[0] : pair[0];
 	*length = narrow ? pair[0] >> 32 : pair[1];
 }
@@ -221,7 +210,6 @@ static __always_inline bool next_chunk(struct slot *slot, struct capture_nested 
 	struct capture_walk *walk = &slot->capture.walk;
 
 	chunk->what = WHAT_BYTES;
-	chunk->is_vector = false;
 	switch (walk->step) {
 	case WALK_HEAD:
 		first_chunk(slot, nested, narrow, chunk);
@@ -237,7 +225,7 @@ static __always_inline bool next_chunk(struct slot *slot, struct capture_nested 
 		walk->step = WALK_VECTOR;
 		return true;
 	case WALK_VECTOR:
-		chunk->is_vector = true;
+		walk->copy = slot->capture.used;
 		chunk->from = walk->vector;
 		chunk->size = walk->segments * (narrow ? 8 : 16);
 		walk->step = WALK_SEGMENT;
@@ -285,8 +273,6 @@ static __always_inline bool write_chunk(struct slot *slot, u8 *area, struct chun
 	to[1] = got >> 8;
 	to[2] = got < 0 ? 0xff : 0;
 	to[3] = got < 0 ? 0xff : 0;
-	if (chunk->is_vector && got >= 0)
-		slot->capture.walk.copy = slot->capture.used + sizeof(u32);
 	slot->capture.used += sizeof(u32) + (got < 0 ? 0 : got & 0xffff);
 	return true;
 }

@@ -137,7 +137,7 @@ struct capture_walk {
 	__u32 segments;
 	__u32 step;
 	__u32 begins; /* bytes captured before it */
-	__u32 copy; /* where the vector begins among them; 0: it is not there */
+	__u32 copy; /* bytes captured before the vector's chunk */
 	__u32 reserved;
 };
 
@@ -156,7 +156,7 @@ struct capture {
 	struct capture_walk walk;
 };
 
-#define KEPT_START 128 /* bytes, after which no kept piece begins */
+#define KEPT_START 128 /* bytes, after which no kept piece begins; a power of two */
 #define KEPT_PIECE 256 /* bytes */
 
 /* What was read at the entry of a call in progress: see capture_kept.h. */
