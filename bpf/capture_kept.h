@@ -118,8 +118,12 @@ static __always_inline void take_kept(struct slot *slot, u8 *to)
 	capture->pieces[CAPTURE_PIECES - 1] = slot->kept.pieces[CAPTURE_CELLS];
 	capture->used = used;
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < KEPT_WORDS && i * sizeof(u64) < used; i++)
+	for (u64 i = 0; i < KEPT_WORDS; i++) {
+		if (i * sizeof(u64) >= used)
+			break;
 		word[i] = from[i];
+		KEEP_BOUND(i);
+	}
 }
 
 #endif
