@@ -5,8 +5,16 @@
 
 #define MAX_COUNT 0xffff /* more gives more bytes than any cap */
 
-static long (*read_user_str)(void *to, u32 size, const void *from) =
+static long (*probe_read_user_str)(void *to, u32 size, const void *from) =
 	(void *)BPF_FUNC_probe_read_user_str;
+
+/* The length of the string with its null byte, which older kernels do not count if it is empty. */
+static __always_inline s64 read_user_str(u8 *to, u32 size, u64 from)
+{
+	s64 got = probe_read_user_str(to, size, (void *)from);
+
+	return got ? got : 1;
+}
 
 static __always_inline bool is_narrow(u8 abi)
 {
@@ -90,7 +98,7 @@ static __always_inline s64 read_some(u8 *to, u64 size, u64 from)
  */
 static __always_inline s64 read_string(u8 *to, u64 size, u64 from, bool *is_cut)
 {
-	s64 got = read_user_str(to, size, (void *)from);
+	s64 got = read_user_str(to, size, from);
 	u8 last = 0;
 
 	if (got < 0) {

@@ -21,7 +21,7 @@ static __always_inline s64 read_kept(u8 what, u8 *to, u64 size, u64 from)
 		size = KEPT_PIECE;
 	if (what != WHAT_STRING)
 		return read_user(to, size, (void *)from) ? -1 : got;
-	got = read_user_str(to, size, (void *)from);
+	got = read_user_str(to, size, from);
 	return got < size ? got : -1;
 }
 
