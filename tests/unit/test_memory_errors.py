@@ -169,6 +169,19 @@ def test_the_oldest_freed_addresses_are_forgotten():
     assert story.free(64).found() == [(Suspicion.UNKNOWN, 64)]
 
 
+def test_no_block_lives_again_when_its_end_is_forgotten():
+    """Its allocation is in a run that is too long to be merged with that of the ends."""
+    story = Story()
+    for number in range(1, 1001):
+        story.alloc(number * 64)
+    for part in range(3):
+        story.then()
+        for number in range(80):
+            story.free((80 * part + number + 1) * 64)
+    story.then()
+    assert {each.suspicion for each in story.free(64).free(8 * 64).suspects()} == {Suspicion.FREED}
+
+
 FILES = {
     LIBC: AllocatorFile("/lib/libc.so.6", False, False, since_ns=100),
     OTHER: AllocatorFile("/lib/libstdc++.so.6", False, True, since_ns=100),
