@@ -223,6 +223,21 @@ def test_what_was_missed_may_explain_a_second_free(freed_ns, state, doubt):
     assert judged(suspect(Suspicion.FREED, freed_at(freed_ns)), state) is doubt
 
 
+@pytest.mark.parametrize(
+    ("allocator", "files", "verdict"),
+    [
+        (LIBC, STATE.files, Proof.INSIDE),
+        (0, STATE.files, Proof.INSIDE),  # the only allocator; libstdc++ calls it
+        (0, [FILES[LIBC], FILES[TCMALLOC]], Doubt.OLDER),  # one may be inside the other
+        (TCMALLOC, STATE.files, Doubt.OLDER),
+    ],
+)
+def test_an_address_inside_a_block_of_the_same_allocator(allocator, files, verdict):
+    block = Block(A - 8, 64, use(200, "malloc", allocator))
+    found = suspect(Suspicion.INSIDE, block)
+    assert judged(found, ProcessState(files, gap=False)) is verdict
+
+
 def test_a_process_that_ended_while_it_was_probed_proves_nothing():
     found = suspect(Suspicion.FREED, freed_at(200), allocator=9)
     assert judged(found) is Doubt.OLDER
