@@ -47,6 +47,9 @@ class _Key(NamedTuple):
     nr: int
 
 
+#: Without the id of the stack, and the addresses of the stack.
+_Found = tuple[_Key, tuple[int, ...]]
+
 _COLUMNS = ("tgid", "ip", "stack", "flags", "abi", "nr", "address", "tid", "time_ns", "sp", "value")
 
 
@@ -60,6 +63,7 @@ class Hits:
         self._site = site
         self._watched_at = watched_at
         self._places: dict[_Key, HitPlace] = {}
+        self._found: dict[_Found, HitPlace] = {}
         self._sp: dict[_Key, int] = {}
         self._waiting: list[_Key] = []
         self._stacks: Lru[tuple[int, int], Stack] = Lru(_MAX_STACKS)
@@ -67,7 +71,8 @@ class Hits:
 
     @property
     def places(self) -> list[HitPlace]:
-        return list(self._places.values())
+        distinct = {id(place): place for place in self._places.values()}
+        return list(distinct.values())
 
     def add_stack(self, pid: int, identity: int, stack: Stack) -> None:
         self._stacks.put((pid, identity), stack)
@@ -134,7 +139,18 @@ class Hits:
             place = self._places[key]
             place.frames, place.ending = stack.frames, stack.ending
             place.by_allocator = any(frame.symbol in _ALLOCATORS for frame in stack.frames)
-        return [self._places[key] for key in ready]
+        return [self._places[key] for key in ready if self._is_new(key, stacks[key])]
+
+    def _is_new(self, key: _Key, stack: Stack) -> bool:
+        """One stack may have several ids; their hits are summed up."""
+        addresses = tuple(each.address for each in stack.addresses)
+        place = self._places[key]
+        known = self._found.setdefault((key._replace(stack=0), addresses), place)
+        if known is place or not addresses:
+            return True
+        known.threads += place.threads
+        self._places[key] = known
+        return False
 
     def _finished(self, key: _Key, space: AddressSpace) -> Stack:
         """Finds the instruction; the stack begins with it."""
