@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from kwatch.kernel.breakpoints import Access, Breakpoint
 from kwatch.model.frame import Ending, Frame
@@ -63,3 +64,15 @@ def test_one_stack_with_several_ids_is_one_place():
     hit(hits, 2, tid=2)
     assert completed(hits, names) == []
     assert [dict(place.threads) for place in hits.places] == [{1: 1, 2: 2}, {3: 1}]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "expected"),
+    [("malloc", True), ("__libc_malloc", True), ("__GI___libc_free", True), ("mallocate", False)],
+)
+def test_the_allocator(symbol, expected):
+    hits = Hits(parse_site("total"), lambda time_ns: WATCHED)
+    hit(hits, 1)
+    arrived(hits, 1, 4096)
+    (place,) = completed(hits, Names(_4096=symbol))
+    assert place.by_allocator is expected
