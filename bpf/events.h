@@ -130,7 +130,7 @@ struct kwatch_call {
 	__u16 flags; /* enum kwatch_call_flag */
 	__u16 pieces[KWATCH_PIECES];
 	__u64 comm[KWATCH_COMM_LEN / 8]; /* of the thread, at the entry */
-	__u64 cgroup_id; /* this and uid only if the filter compares them */
+	__u64 cgroup_id; /* this and uid are 0 of a request of io_uring */
 	__u64 stack; /* see kwatch_stacked_syscall; 0 if calls have no stacks */
 	__u32 uid;
 	__u32 entry_tid; /* an exec may have changed it since */

@@ -36,7 +36,7 @@ BLOCK = np.dtype(
 
 #: A run is merged into the next older one if that is at most this many times as long.
 _MERGE_RATIO = 4
-_MAX_FREED = 1 << 20  # the oldest of more are forgotten
+_MAX_FREED = 1 << 20  # the oldest of more are forgotten, some of them late
 
 
 class _Run(NamedTuple):
@@ -110,7 +110,9 @@ class BlockTable:
     def _merged(self, old: _Run, new: _Run) -> _Run:
         at = np.minimum(new.addresses.searchsorted(old.addresses), len(new.addresses) - 1)
         kept = chosen(old.rows, new.addresses[at] != old.addresses)
-        rows = self._without_oldest(concatenated([kept, new.rows]))
+        rows = concatenated([kept, new.rows])
+        if not self._runs:  # an older run may have a row of the same block, which lived then
+            rows = self._without_oldest(rows)
         return _run(chosen(rows, stable_argsort(np.ascontiguousarray(rows["address"]))))
 
     def _without_oldest(self, rows: Batch) -> Batch:

@@ -70,16 +70,20 @@ class Judge:
         doubt = self._doubt(suspect, state, self._probed_since(suspect, state))
         if doubt is not None:
             return doubt
-        return Proof.FREED if suspect.suspicion is Suspicion.FREED else self._of_inside(suspect)
+        if suspect.suspicion is Suspicion.FREED:
+            return Proof.FREED
+        return self._of_inside(suspect, state)
 
-    def _of_inside(self, suspect: Suspect) -> Proof | Doubt:
+    def _of_inside(self, suspect: Suspect, state: ProcessState) -> Proof | Doubt:
         """An allocator may keep its blocks inside those of another one."""
         assert suspect.block is not None
         allocated = suspect.block.allocated
-        is_same = allocated is not None and not self.all_files.is_other(
-            allocated.allocator, suspect.use.allocator
-        )
-        return Proof.INSIDE if is_same else Doubt.OLDER
+        if allocated is None:
+            return Doubt.OLDER
+        numbers = allocated.allocator, suspect.use.allocator
+        is_only = len({each.path for each in state.files if not each.only_operators}) == 1
+        is_same = self.all_files.is_same(*numbers) or is_only
+        return Proof.INSIDE if is_same and not self.all_files.is_other(*numbers) else Doubt.OLDER
 
     def _of_unknown(self, suspect: Suspect, state: ProcessState) -> Proof | Doubt:
         """Where the address is tells, or the words around it, of which only glibc's are known."""

@@ -39,6 +39,11 @@ class AllocatorFiles:
         found = [self.by_number.get(number) for number in (one, another)]
         return None not in found and len({file.path for file in found if file}) > 1
 
+    def is_same(self, one: int, another: int) -> bool:
+        """Whether two numbers are known to stand for the same file."""
+        is_known = one in self.by_number and another in self.by_number
+        return is_known and not self.is_other(one, another)
+
     def is_mixed(self, *numbers: int) -> bool:
         found = map(self.by_number.get, numbers)
         return any(file.is_mixed for file in found if file)

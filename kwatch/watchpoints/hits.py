@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kwatch.kernel.breakpoints import Access
-from kwatch.model.frame import Ending
+from kwatch.model.frame import Ending, Frame
 from kwatch.model.hit_place import Doubt, HitPlace, Instruction
 from kwatch.procfs.address_space import AddressSpace, ReturnAddress
 from kwatch.symbols.stack import Stack
@@ -29,6 +29,7 @@ _LOOK_S = 0.1  # between looks whether the thread that names has failed
 _WORD = 8
 #: Functions of glibc that a thread may be in without one of those: at its end, in malloc_trim().
 _OF_GLIBC = "_int_free _int_malloc malloc_consolidate malloc_trim systrim tcache_thread_shutdown"
+_PREFIXES = ("__GI_", "__libc_")  # of the names in its debug information
 _ALLOCATORS = {*_OF_GLIBC.split(), *(function.name for function in ALLOCATOR_FUNCTIONS)}
 _MAX_STACKS = 65_536
 _MAX_PLACES = 4096
@@ -47,6 +48,9 @@ class _Key(NamedTuple):
     nr: int
 
 
+#: Without the id of the stack, and the addresses of the stack.
+_Found = tuple[_Key, tuple[int, ...]]
+
 _COLUMNS = ("tgid", "ip", "stack", "flags", "abi", "nr", "address", "tid", "time_ns", "sp", "value")
 
 
@@ -60,6 +64,7 @@ class Hits:
         self._site = site
         self._watched_at = watched_at
         self._places: dict[_Key, HitPlace] = {}
+        self._found: dict[_Found, HitPlace] = {}
         self._sp: dict[_Key, int] = {}
         self._waiting: list[_Key] = []
         self._stacks: Lru[tuple[int, int], Stack] = Lru(_MAX_STACKS)
@@ -67,7 +72,8 @@ class Hits:
 
     @property
     def places(self) -> list[HitPlace]:
-        return list(self._places.values())
+        distinct = {id(place): place for place in self._places.values()}
+        return list(distinct.values())
 
     def add_stack(self, pid: int, identity: int, stack: Stack) -> None:
         self._stacks.put((pid, identity), stack)
@@ -133,8 +139,19 @@ class Hits:
         for key, stack in stacks.items():
             place = self._places[key]
             place.frames, place.ending = stack.frames, stack.ending
-            place.by_allocator = any(frame.symbol in _ALLOCATORS for frame in stack.frames)
-        return [self._places[key] for key in ready]
+            place.by_allocator = any(map(_is_allocator, stack.frames))
+        return [self._places[key] for key in ready if self._is_new(key, stacks[key])]
+
+    def _is_new(self, key: _Key, stack: Stack) -> bool:
+        """One stack may have several ids; their hits are summed up."""
+        addresses = tuple(each.address for each in stack.addresses)
+        place = self._places[key]
+        known = self._found.setdefault((key._replace(stack=0), addresses), place)
+        if known is place or not addresses:
+            return True
+        known.threads += place.threads
+        self._places[key] = known
+        return False
 
     def _finished(self, key: _Key, space: AddressSpace) -> Stack:
         """Finds the instruction; the stack begins with it."""
@@ -205,6 +222,13 @@ def run(thread: SymbolizerThread, job: Job, check: Callable[[], None]) -> None:
     while not done.wait(_LOOK_S):
         thread.check()
         check()
+
+
+def _is_allocator(frame: Frame) -> bool:
+    symbol = frame.symbol
+    for prefix in _PREFIXES:
+        symbol = symbol.removeprefix(prefix)
+    return symbol in _ALLOCATORS or frame.symbol in _ALLOCATORS
 
 
 def _cut(value: int, length: int) -> int:

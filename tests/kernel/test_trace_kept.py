@@ -6,11 +6,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from harness.lines import DEADLINE
+from harness.waiting import wait_until
 
 from kwatch.syscalls import names
 from kwatch.wire.events import Abi
@@ -42,10 +41,8 @@ def kwatch(start, run_kwatch, fifos):
 
 
 def wait_for_open(target):
-    until = time.monotonic() + DEADLINE
-    while Path(f"/proc/{target.pid}/syscall").read_text().split()[0] != str(OPEN):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    call = Path(f"/proc/{target.pid}/syscall")
+    wait_until(lambda: call.read_text().split()[0] == str(OPEN))
 
 
 def opened(lines):

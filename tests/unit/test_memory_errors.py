@@ -169,6 +169,19 @@ def test_the_oldest_freed_addresses_are_forgotten():
     assert story.free(64).found() == [(Suspicion.UNKNOWN, 64)]
 
 
+def test_no_block_lives_again_when_its_end_is_forgotten():
+    """Its allocation is in a run that is too long to be merged with that of the ends."""
+    story = Story()
+    for number in range(1, 1001):
+        story.alloc(number * 64)
+    for part in range(3):
+        story.then()
+        for number in range(80):
+            story.free((80 * part + number + 1) * 64)
+    story.then()
+    assert {each.suspicion for each in story.free(64).free(8 * 64).suspects()} == {Suspicion.FREED}
+
+
 FILES = {
     LIBC: AllocatorFile("/lib/libc.so.6", False, False, since_ns=100),
     OTHER: AllocatorFile("/lib/libstdc++.so.6", False, True, since_ns=100),
@@ -208,6 +221,21 @@ def test_a_second_free_is_an_error_if_nothing_was_missed():
 )
 def test_what_was_missed_may_explain_a_second_free(freed_ns, state, doubt):
     assert judged(suspect(Suspicion.FREED, freed_at(freed_ns)), state) is doubt
+
+
+@pytest.mark.parametrize(
+    ("allocator", "files", "verdict"),
+    [
+        (LIBC, STATE.files, Proof.INSIDE),
+        (0, STATE.files, Proof.INSIDE),  # the only allocator; libstdc++ calls it
+        (0, [FILES[LIBC], FILES[TCMALLOC]], Doubt.OLDER),  # one may be inside the other
+        (TCMALLOC, STATE.files, Doubt.OLDER),
+    ],
+)
+def test_an_address_inside_a_block_of_the_same_allocator(allocator, files, verdict):
+    block = Block(A - 8, 64, use(200, "malloc", allocator))
+    found = suspect(Suspicion.INSIDE, block)
+    assert judged(found, ProcessState(files, gap=False)) is verdict
 
 
 def test_a_process_that_ended_while_it_was_probed_proves_nothing():

@@ -12,7 +12,7 @@ from kwatch.commands import COMMANDS, DEFAULT_COMMAND
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """`spellings`: each flag with its argument, such as `--pid PID[,PID]`."""
+    """`spellings`: each flag with its argument, such as `--pid PID[,PID]`, or what to give."""
 
     spellings: tuple[str, ...]
     text: str
@@ -61,7 +61,8 @@ def _group(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> G
 def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> Option:
     argument = f" {action.metavar}" if action.nargs != 0 and action.metavar else ""
     text = (action.help or "") % {"default": action.default, "prog": parser.prog}
-    return Option(tuple(flag + argument for flag in action.option_strings), text)
+    flags = tuple(flag + argument for flag in action.option_strings)
+    return Option(flags or (str(action.metavar),), text)
 
 
 def _examples(text: str) -> list[tuple[str, str]]:

@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 
 from kwatch.memory_errors.judge import Interval, ProcessState
 from kwatch.memory_errors.probed_files import AllocatorFile, AllocatorFiles
+from kwatch.model.losses import name_of
 from kwatch.probes.coverage import Coverage, ProbedFile
 from kwatch.processes.process import Process
 from kwatch.session.losses import LossAccount
+from kwatch.wire.events import Loss
+
+#: Counted once, and goes on: a process that shares the memory uses the heap unseen.
+_GOES_ON = name_of(Loss.SHARED_HEAP_UNSEEN)
 
 
 @dataclass(slots=True)
@@ -42,13 +47,15 @@ class ProcessStates:
             checks.mixed = frozenset(
                 number for number, file in self.all_files.by_number.items() if file.is_mixed
             )
-        gap = _has_gap(process.coverage)
+        periods = self._periods(process)
+        goes_on = _GOES_ON in self._losses.of_heap(process.pid).by_cause
+        gap = _has_gap(process.coverage) or goes_on
         memory = process.memory
         since_ns = max((file.since_ns for file in files), default=0)
         return ProcessState(
             files,
             gap,
-            self._periods(process),
+            periods,
             self._tells_functions,
             lambda address: memory is not None and memory.is_in_own(address, since_ns),
         )

@@ -20,6 +20,8 @@ from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 
 #: A stack that begins at the caller of free is whole if it ends like this.
 _WHOLE = (Ending.COMPLETE, Ending.FINISHED)
+#: In a static program, where files do not tell: glibc's functions that free a thread's cache.
+_THREAD_END = frozenset(["__malloc_arena_thread_freeres", "tcache_thread_shutdown"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +52,7 @@ def is_thread_end(proof: Proof, frames: Sequence[Frame], ending: Ending) -> bool
     """
     if proof is not Proof.FREED:
         return False
+    if frames and frames[0].symbol.partition(".")[0] in _THREAD_END:
+        return True
     is_whole = ending in (*_WHOLE, Ending.OFF, Ending.NO_ROW)
     return not frames or (is_whole and all(map(is_c_library, frames)))

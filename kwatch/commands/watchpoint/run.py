@@ -166,8 +166,11 @@ class WatchRun:
         if OnHit.STOP not in self._options.on_hit or hits == self._stopped_after:
             return
         self._stopped_after, pid = hits, self._session.pid
-        if self._options.of_blocks and not self._ended_s:
-            os.kill(pid, signal.SIGSTOP)
+        if self._ended_s:
+            return
+        if self._options.of_blocks:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGSTOP)
         _say(f"kwatch: stopped; to continue it: kill -CONT {pid}")
 
     def _say_attached(self) -> None:

@@ -31,6 +31,7 @@ class FreedWatch(BlockWatch):
                 self._add(Block(block.address, freed.size, freed.stack, block.began_ns))
             return
         self._give_out(block)
+        self._of_site.pop(block.address, None)  # its free was lost, or another program made it
         if kind == EventType.ALLOC and self.stacks.matches(block.stack) is not False:
             self._of_site[block.address] = block
             if len(self._of_site) > _MAX_OF_SITE:

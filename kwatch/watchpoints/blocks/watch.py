@@ -79,6 +79,7 @@ class BlockWatch:
         self._gaps_ns: list[int] = []
         self.turns = 0  # how many blocks have been watched
         self._mm_id = 0
+        self._program_ns = 0  # blocks from before are of an earlier program
 
     def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
         self.stacks.add(identity, stack)
@@ -99,6 +100,8 @@ class BlockWatch:
 
     def _add(self, block: Block) -> None:
         """A block that may be watched from now on."""
+        if block.began_ns < self._program_ns:
+            return
         self._live[block.address] = block
         if len(self._live) > _MAX_LIVE:
             del self._live[next(iter(self._live))]
@@ -186,6 +189,7 @@ class BlockWatch:
     def _see_exec(self, mm_id: int) -> None:
         if mm_id != self._mm_id and self._mm_id:
             self._live.clear()
+            self._program_ns = time.monotonic_ns()
             if self._turns:
                 self._end(self._turns[-1].block.address, time.monotonic_ns())
             self._watchpoint.drop()
