@@ -363,38 +363,6 @@ static __always_inline void end_call(struct slot *slot)
 	send_syscall(call, EVENT_SYSCALL_UNFINISHED, 0, bpf_ktime_get_ns());
 }
 
-#ifdef RECORD
-#define SIGKILL 9
-
-int call_signal(struct signal_context *ctx)
-{
-	struct slot *slot = find_slot(own_stack((void *)bpf_get_current_task()));
-	struct open_call open = {};
-
-	if (!slot || !slot->is_target || slot->flags & (TARGET_WAITING | TARGET_HEAP_ONLY))
-		return 0;
-	if (ctx->number == SIGKILL) /* also of each thread when its process ends; its end tells */
-		return 0;
-	if (!open_event(slot, &open, EVENT_SIGNAL, ctx->number))
-		return 0;
-	signal_info(ctx, open.record->arguments);
-	close_call(&open, slot->tgid);
-	return 0;
-}
-#endif
-
-#ifdef RECORD
-/* A process was moved to another cgroup, perhaps from outside. */
-int cgroup_moved(void *ctx)
-{
-	struct slot_state *state = state_of_slots();
-
-	if (state)
-		__sync_fetch_and_add(&state->moves, 1);
-	return 0;
-}
-#endif
-
 /* The exec after which a process is no longer a target. */
 static __always_inline void finish_call(struct slot *slot)
 {
@@ -411,3 +379,6 @@ static __always_inline void finish_call(struct slot *slot)
 	send_syscall(call, EVENT_SYSCALL, 0, bpf_ktime_get_ns());
 }
 
+#ifdef RECORD
+#include "record_events.bpf.c"
+#endif

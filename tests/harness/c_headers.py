@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 BPF = Path(__file__).parents[2] / "bpf"
-SHARED = ("events.h", "maps.h", "call_sum_tables.h", "unwind_rows.h", "capture_rows.h")
+SHARED = tuple(
+    f"{name}.h"
+    for name in "events maps record_maps call_sum_tables unwind_rows capture_rows".split()
+)
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _ENUM = re.compile(r"^enum (\w+) \{(.*?)^\};", re.DOTALL | re.MULTILINE)
