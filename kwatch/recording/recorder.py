@@ -7,6 +7,7 @@ waits, and the rings count what they lose.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import queue
@@ -104,7 +105,11 @@ class Recorder:
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._room = _Room(_MAX_WAITING)
         self._segment = self._new_segment()
-        self._segment.write_table("descriptors", list(descriptors))
+        try:
+            self._segment.write_table("descriptors", list(descriptors))
+        except OSError as error:
+            self._give_up(error)
+            raise self._cannot_write(error) from error
         warm_up()
         sys.setswitchinterval(_SWITCH_S)
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -148,6 +153,7 @@ class Recorder:
             self._work.put(None)
             self._thread.join()
         self._check()
+        self._segment.discard()  # nothing has come for it
 
     def abandon(self) -> None:
         """Leaves the last segment unfinished."""
@@ -159,14 +165,22 @@ class Recorder:
     def _check(self) -> None:
         error, self._error = self._error, None
         if isinstance(error, OSError):
-            cure = "free some space, or " * (error.errno in NO_ROOM) + "record elsewhere"
-            raise KwatchError(
-                f"{self._store.path} cannot be written: {error.strerror}; what was written before "
-                f"can be read",
-                cure,
-            ) from error
+            raise self._cannot_write(error) from error
         if error is not None:
             raise error
+
+    def _cannot_write(self, error: OSError) -> KwatchError:
+        cure = "free some space, or " * (error.errno in NO_ROOM) + "record elsewhere"
+        before = "what was written before can be read" if self.segments else "nothing was recorded"
+        return KwatchError(
+            f"{self._store.path} cannot be written: {error.strerror}; {before}", cure
+        )
+
+    def _give_up(self, error: BaseException) -> None:
+        """Removes the unfinished segment from a full disk."""
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            with contextlib.suppress(OSError):  # the first error is told
+                self._segment.discard()
 
     def _write(self) -> None:
         """The thread."""
@@ -176,6 +190,7 @@ class Recorder:
                     work.do()
             except BaseException as error:  # the main thread raises it
                 self._error, self._has_failed = error, True
+                self._give_up(error)
             finally:
                 self._room.give(work.records)
 

@@ -49,6 +49,7 @@ class Segment:
         self.began_ns = time.time_ns()
         self.bytes = 0  # of committed files, and of those being written, roughly
         self.calls = 0
+        self._begun: list[str] = []  # tables; the file of the last one may not be there
         self._files: dict[str, _TableFile] = {}
         self._manifest_file: BinaryIO | None = None  # there as long as the segment is not finished
         self._waiting: dict[str, list[pa.RecordBatch]] = {}
@@ -87,10 +88,12 @@ class Segment:
     def write_table(self, table: str, rows: list[dict[str, Any]]) -> None:
         """Writes a small table at once. Raises OSError."""
         if rows:
+            self._open_manifest()
             self._write(table, pa.Table.from_pylist(rows, TABLES[table]))
 
     def _write(self, table: str, rows: pa.Table) -> None:
         if table not in self._files:
+            self._begun.append(table)
             self._files[table] = _TableFile(self._store, self._path(table), table)
         self._files[table].write(rows)
 
@@ -127,6 +130,12 @@ class Segment:
             file.close()
         if self._manifest_file is not None:
             self._manifest_file.close()
+
+    def discard(self) -> None:
+        """Removes what was written. Raises OSError."""
+        self.abandon()
+        for path in (*map(self._path, self._begun), self.manifest):
+            self._store.discard(path)
 
     def _path(self, table: str) -> str:
         return f"{table}/{self._folder}/{self.name}.parquet"

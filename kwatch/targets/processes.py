@@ -49,8 +49,11 @@ def _has_threads(pid: int) -> bool:
 
 @cache
 def _boot_time() -> float:
-    """Read once: it changes with the wall clock, but start times must stay comparable."""
-    return psutil.boot_time()
+    """Read once: it changes with the wall clock, but start times must stay comparable.
+
+    /proc/stat and psutil have whole seconds.
+    """
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _comm(pid: int) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -100,24 +101,43 @@ def test_a_recorder_that_is_killed(tmp_path, run_kwatch):
     assert count["calls"] == len(calls)
 
 
-def test_a_full_disk(tmp_path, run_kwatch):
-    """One error; the command runs on, and what was written before can be read."""
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 640 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640k,mode=700", "none", disk], check=True)
-    try:
-        options = ("-f", "--segment", "0.2", "--content", "4096")
-        result = run_kwatch("record", disk / "run", *options, "--", "sh", "-c", WORKS).finish()
-        assert result.status == 1
-        said = [line for line in result.stderr if "kwatch: " in line or "Error" in line]
-        (error,) = [line for line in said if "No space left on device" in line]
-        assert "what was written before can be read" in error
-        assert not any("Traceback" in line or "Exception" in line for line in result.stderr)
-        shown = run_kwatch("show", disk / "run").finish()
-        assert shown.status == 0
-        assert len(shown.stdout) > 100
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def no_room_error(result):
+    """The only error that was said."""
+    assert result.status == 1
+    assert not any("Traceback" in line or "Exception" in line for line in result.stderr)
+    (error,) = [line for line in result.stderr if "No space left on device" in line]
+    return error
+
+
+def test_a_full_disk(disk, run_kwatch):
+    """The command runs on, what was written before can be read, and the rest is removed."""
+    options = ("-f", "--segment", "0.2", "--content", "4096")
+    result = run_kwatch("record", disk / "run", *options, "--", "sh", "-c", WORKS).finish()
+    assert "what was written before can be read" in no_room_error(result)
+    assert not list(unfinished(str(disk / "run")))
+    shown = run_kwatch("show", disk / "run").finish()
+    assert shown.status == 0
+    assert len(shown.stdout) > 100
+
+
+def test_a_disk_that_is_full_from_the_start(disk, run_kwatch):
+    """When there is room again, the recording can be made there."""
+    with contextlib.suppress(OSError):
+        (disk / "other").write_bytes(bytes(1 << 20))
+    refused = run_kwatch("record", disk / "run", "--", "true").finish()
+    assert "nothing was recorded" in no_room_error(refused)
+    (disk / "other").unlink()
+    assert run_kwatch("record", disk / "run", "--", "true").finish().status == 0
 
 
 def test_runs_that_differ_in_what_a_file_holds(tmp_path, run_kwatch):
