@@ -18,7 +18,7 @@ from kwatch.symbols.symbolizer_thread import Job, SymbolizerThread
 from kwatch.syscalls.names import name as call_name
 from kwatch.system.lru import Lru
 from kwatch.watchpoints.instruction import InstructionFinder
-from kwatch.watchpoints.site import Site
+from kwatch.watchpoints.site import Part, Site
 from kwatch.watchpoints.watched import Watched
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import NO_CALL, Abi, Batch, HitFlag
@@ -74,6 +74,15 @@ class Hits:
     def places(self) -> list[HitPlace]:
         distinct = {id(place): place for place in self._places.values()}
         return list(distinct.values())
+
+    @property
+    def unexpected(self) -> int:
+        """Hits that are not the allocator's own; those of places without names do not count yet."""
+        if self._site.part is Part.LIVE:
+            return self.count
+        waiting = {id(self._places[key]) for key in self._waiting}
+        named = [place for place in self.places if id(place) not in waiting]
+        return sum(place.count for place in named if not place.is_expected)
 
     def add_stack(self, pid: int, identity: int, stack: Stack) -> None:
         self._stacks.put((pid, identity), stack)

@@ -74,6 +74,24 @@ def test_stop_at_a_hit(start, run_kwatch):
     target.go("begun")
 
 
+def test_a_good_program_is_not_stopped(start, run_kwatch):
+    """Only the allocator accesses its freed block."""
+    target = start("stale", "good")
+    options = ("freed:make_node", "--access", "rw", "--on-hit", "stop", "--json")
+    kwatch = run_kwatch("watchpoint", *options, "--pid", target.pid)
+    kwatch.attached()
+    block = target.go("begun")["block"]
+    target.go("freed")
+    watching(kwatch, 1, block)
+    target.go()
+    target.end()
+    result = kwatch.finish()
+    places = final_of(result)["places"]
+    assert places
+    assert all(place["by_allocator"] for place in places)
+    assert not any("kwatch: stopped" in line for line in result.stderr)
+
+
 @pytest.mark.parametrize(
     ("site", "what", "cure"),
     [

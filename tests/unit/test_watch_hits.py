@@ -66,6 +66,19 @@ def test_one_stack_with_several_ids_is_one_place():
     assert [dict(place.threads) for place in hits.places] == [{1: 1, 2: 2}, {3: 1}]
 
 
+def test_the_allocators_own_accesses_to_freed_memory_are_expected():
+    of_block = WATCHED._replace(size=16)
+    hits, names = Hits(parse_site("freed:make"), lambda time_ns: of_block), Names(_1="free", _2="f")
+    counts = []
+    for stack in (1, 1, 2, 2):
+        hit(hits, stack)
+        counts.append(hits.unexpected)
+        arrived(hits, stack, stack)
+        completed(hits, names)
+        counts.append(hits.unexpected)
+    assert counts == [0, 0, 0, 0, 0, 1, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("symbol", "expected"),
     [("malloc", True), ("__libc_malloc", True), ("__GI___libc_free", True), ("mallocate", False)],

@@ -101,11 +101,11 @@ class WatchRun:
 
     def _tick(self) -> float:
         is_set = self._arm()
-        self._stop_process()
         self._show(self._session.new_places())
+        self._stop_process()
         self._losses.tell_new()
         most = self._options.max_hits
-        if most is not None and self._session.hits.count >= most:
+        if most is not None and self._session.hits.unexpected >= most:
             self._loop.stop()
         if not is_set:
             return time.monotonic() + _SOON_S
@@ -162,7 +162,7 @@ class WatchRun:
 
     def _stop_process(self) -> None:
         """A variable's watchpoint has stopped it already, at once; see WatchSession."""
-        hits = self._session.hits.count
+        hits = self._session.hits.unexpected
         if OnHit.STOP not in self._options.on_hit or hits == self._stopped_after:
             return
         self._stopped_after, pid = hits, self._session.pid
