@@ -104,7 +104,9 @@ class Hits:
                 self._places[key] = self._place(key, watched, tid, time_ns, value)
                 self._sp[key] = sp
                 self._waiting.append(key)
-            self._places[key].threads[tid] += 1
+            place = self._places[key]
+            place.threads[tid] += 1
+            place.unsure &= watched.is_unsure
 
     def _place(self, key: _Key, watched: Watched, tid: int, time_ns: int, value: int) -> HitPlace:
         at, flags = watched.breakpoint, HitFlag(key.flags)
@@ -124,6 +126,7 @@ class Hits:
             part=self._site.part if watched.size else "",
             block_size=watched.size,
             block_stack=watched.stack,
+            unsure=watched.is_unsure,
         )
 
     def complete(
@@ -159,6 +162,7 @@ class Hits:
         if known is place or not addresses:
             return True
         known.threads += place.threads
+        known.unsure &= place.unsure
         self._places[key] = known
         return False
 

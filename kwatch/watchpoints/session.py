@@ -13,6 +13,7 @@ from kwatch.procfs.address_space import AddressSpace
 from kwatch.programs.loader import Loader
 from kwatch.programs.sources import WATCH
 from kwatch.session.live import LiveSession
+from kwatch.session.loss_periods import LossPeriods
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.system.signals import Signals
@@ -44,12 +45,14 @@ class WatchSession:
         self._ended: Process | None = None
         self._on_exit = on_exit
         self._watch: Watch | None = None
+        self._losses: LossPeriods | None = None  # none before anything is watched
         self.hits = Hits(options.site, self._watched_at)
         with ExitStack() as stack:
             stack.callback(self.hits.close)
             self.live = stack.enter_context(
                 closing(LiveSession(traced, loader, signals, say, self._end, [self]))
             )
+            self._losses = LossPeriods(self.live.session.losses)
             self.watchpoint = stack.enter_context(closing(self._watchpoint()))
             self.blocks = watch_blocks(options, self.watchpoint) if options.of_blocks else None
             self._watch = self.blocks or FixedWatch(options, self.watchpoint)
@@ -103,7 +106,8 @@ class WatchSession:
         of_target = batch[batch["tgid"] == self.pid]
         if self._watch is not None:
             self._watch.on_batch(source, of_target)
-        if source == WATCH:
+        if source == WATCH and len(of_target):
+            self._read_losses()
             self.hits.add(of_target)
 
     def on_stack(self, process: Process, identity: int, stack: Stack) -> None:
@@ -126,7 +130,15 @@ class WatchSession:
         return thread
 
     def _watched_at(self, time_ns: int) -> Watched | None:
-        return self._watch.watched_at(time_ns) if self._watch is not None else None
+        """With what was lost until the hit: the losses are read after its delivery."""
+        watched = self._watch.watched_at(time_ns) if self._watch is not None else None
+        if watched is None or not watched.since_ns or self._losses is None:
+            return watched
+        return watched._replace(is_unsure=self._losses.has_any(watched.since_ns, time_ns))
+
+    def _read_losses(self) -> None:
+        if self._losses is not None and self.blocks is not None:
+            self._losses.read(self.pid)
 
     def _space_of(self, pid: int) -> AddressSpace:
         process = self.live.session.process_table.get(pid) or self._ended
@@ -135,4 +147,5 @@ class WatchSession:
     def _end(self, process: Process) -> None:
         if process.pid == self.pid:
             self._ended = process
+            self._read_losses()  # the counters of a process that has ended are removed
         self._on_exit(process)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import psutil
 import pytest
 from harness.waiting import wait_until
@@ -90,6 +92,27 @@ def test_a_good_program_is_not_stopped(start, run_kwatch):
     assert places
     assert all(place["by_allocator"] for place in places)
     assert not any("kwatch: stopped" in line for line in result.stderr)
+
+
+@pytest.mark.parametrize("loses", [True, False])
+def test_a_hit_after_lost_events_is_unsure(start, run_kwatch, loses):
+    """One of them may have been the free of the block."""
+    target = start("stale", "many")
+    buffer = ("--buffer", "4K") if loses else ()
+    kwatch = run_kwatch("watchpoint", "make_node+16:4", "--json", *buffer, "--pid", target.pid)
+    kwatch.attached()
+    watching(kwatch, 1, target.go("begun")["block"] + 16)
+    if loses:
+        kwatch.send(signal.SIGSTOP)
+    target.go("kept")
+    if loses:
+        kwatch.send(signal.SIGCONT)
+    target.go("freed")
+    target.end()
+    final = final_of(kwatch.finish())
+    (place,) = (each for each in final["places"] if not each["by_allocator"])
+    assert (place["count"], place["unsure"]) == (3, loses)
+    assert (final["lost"].get("heap_ring_full", 0) > 0) is loses
 
 
 @pytest.mark.parametrize(
