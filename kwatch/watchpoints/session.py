@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 
+from kwatch.kernel.privileges import refused
 from kwatch.model.hit_place import HitPlace
 from kwatch.model.options import TraceOptions
 from kwatch.processes.process import Process
@@ -17,6 +20,7 @@ from kwatch.session.loss_periods import LossPeriods
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.system.signals import Signals
+from kwatch.targets.processes import require
 from kwatch.watchpoints.blocks.parts import EndWatch, watch_blocks
 from kwatch.watchpoints.fixed import FixedWatch
 from kwatch.watchpoints.hits import Hits, run
@@ -58,10 +62,33 @@ class WatchSession:
             self._watch = self.blocks or FixedWatch(options, self.watchpoint)
             launched = self.live.launched
             self.pid = launched.pid if launched is not None else traced.pids[0]
+            self._process = self._opened_process(stack)
             self.live.attach()
             if launched is None and not self.arm() and self.blocks is None:
+                require(self.pid)
                 raise not_found(self.pid, options.site.name)
             self._opened = stack.pop_all()
+
+    def _opened_process(self, stack: ExitStack) -> int:
+        """A descriptor of the process, opened before the attach, which tells if it is another one.
+
+        Raises KwatchError if the process has ended.
+        """
+        try:
+            fd = os.pidfd_open(self.pid)
+        except OSError as error:
+            require(self.pid)
+            raise refused(f"process {self.pid} cannot be opened", error) from error
+        stack.callback(os.close, fd)
+        return fd
+
+    def stop_process(self) -> bool:
+        """Sends SIGSTOP; returns False if the process has ended, even if its pid was reused."""
+        try:
+            signal.pidfd_send_signal(self._process, signal.SIGSTOP)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _watchpoint(self) -> Watchpoint:
         """A program cannot tell blocks that have ended, so kwatch itself stops the process then."""
@@ -81,7 +108,10 @@ class WatchSession:
             self.blocks.stacks.begin_naming(self._thread)
         if isinstance(self.blocks, EndWatch):
             self.blocks.has_headers = self._has_glibc_alone()
-        return self._watch.arm(self.pid, mm_id)
+        try:
+            return self._watch.arm(self.pid, mm_id)
+        except ProcessLookupError:  # it has ended, and its exit is yet to be read
+            return False
 
     def _has_glibc_alone(self) -> bool:
         """Whether every probed allocator is glibc's."""

@@ -39,7 +39,7 @@ class Watchpoint:
     def arm(self, pid: int, mm_id: int, watched: Breakpoint) -> None:
         """Sets it in the program that the process runs, which `mm_id` identifies.
 
-        Raises KwatchError.
+        Raises KwatchError, or ProcessLookupError if the process has ended.
         """
         reads_value = watched.access is Access.WRITE
         entry = Watched(mm_id, reads_value, self._stops)
@@ -50,6 +50,8 @@ class Watchpoint:
         armed_ns = time.monotonic_ns()  # before, so that no hit comes earlier
         try:
             self._events.move(watched)
+        except ProcessLookupError:
+            raise
         except OSError as error:
             raise refused(f"the watchpoint cannot be set at {watched.address:#x}", error) from error
         self.current, self.armed_ns = watched, armed_ns
