@@ -38,6 +38,7 @@ class HitPlace:
     `value` is None where it was not read. Of a heap block: which
     `part` (kwatch.watchpoints.site), `block_size`, the id of the stack that
     has allocated it, and that stack's frames. `by_allocator`: inside malloc, free and the like.
+    `unsure`: before each hit, events of the heap were lost that may have ended the block.
     """
 
     pid: int
@@ -61,6 +62,7 @@ class HitPlace:
     block_stack: int = 0
     allocated: tuple[Frame, ...] = ()
     by_allocator: bool = False
+    unsure: bool = False
 
     @property
     def is_expected(self) -> bool:

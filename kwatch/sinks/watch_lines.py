@@ -17,6 +17,7 @@ _DOUBTS = {
     Doubt.JUMPED: "unsure which instruction: a jump or a return led to {ip:#x}",
     Doubt.TWO: "unsure which instruction: the one at {ip:#x}, or the one before it",
 }
+_UNSURE = ", unsure: events of the heap were lost, and it may be another block"
 _ROW = 16  # bytes of a line of a dump
 
 
@@ -47,7 +48,7 @@ def _what(place: HitPlace) -> str:
         where = f"{place.address:#x} {_PARTS[place.part]} of {size}"
     now = f", now {place.value:#x}" if place.value is not None else ""
     allocator = ", inside the allocator" * place.by_allocator
-    return f"{who}{_VERBS[place.access]} {where}{call}{now}{allocator}"
+    return f"{who}{_VERBS[place.access]} {where}{call}{now}{allocator}{_UNSURE * place.unsure}"
 
 
 def _stack(place: HitPlace) -> list[str]:
@@ -74,7 +75,7 @@ def _summary(place: HitPlace) -> str:
     kernel = f"the kernel for {place.call or 'a fault or a signal'}, called " * place.in_kernel
     text = f": {place.instruction.text}" if place.instruction is not None else ""
     allocator = ", inside the allocator" * place.by_allocator
-    return f"{kernel}at {at}{text}{allocator}"
+    return f"{kernel}at {at}{text}{allocator}{_UNSURE * place.unsure}"
 
 
 def _dump(address: int, data: bytes) -> list[str]:

@@ -78,14 +78,17 @@ class CpuEvents(_Events):
 
 
 def open_events(pid: int, watched: Breakpoint, program: int) -> WatchEvents:
-    """Opens the events, disabled, with the program. Raises KwatchError.
+    """Opens the events, disabled, with the program.
 
+    Raises KwatchError, or ProcessLookupError if the process has ended.
     A tracer that was killed a moment ago may still have the registers: waits for them.
     """
     until = time.monotonic() + _TAKEN_S
     while True:
         try:
             return _open(pid, watched, program)
+        except ProcessLookupError:
+            raise
         except OSError as error:
             if error.errno != errno.ENOSPC or time.monotonic() >= until:
                 raise refused_watchpoint(error) from error
@@ -107,17 +110,18 @@ def _of_threads(pid: int, watched: Breakpoint, program: int) -> ThreadEvents:
     """Opens them again when threads began meanwhile: whether those inherited one is unknown."""
     for _ in range(_TRIES):
         threads = thread_ids(pid)
-        if not threads:
-            raise ProcessLookupError(errno.ESRCH, "the process has ended")
         if len(threads) > MAX_THREADS:
-            break
+            raise _Busy
         with ExitStack() as stack:
             fds = _opened(((tid, -1) for tid in threads), watched, program, breakpoints.OF_PROCESS)
             events = ThreadEvents(fds, breakpoints.OF_PROCESS, "thread")
             stack.callback(events.close)
-            if fds and threads.issuperset(thread_ids(pid)):
+            has_any = bool(fds)
+            if has_any and threads.issuperset(thread_ids(pid)):
                 stack.pop_all()
                 return events
+    if not has_any:
+        raise ProcessLookupError(errno.ESRCH, "the process has ended")
     raise _Busy
 
 

@@ -18,7 +18,7 @@ from kwatch.symbols.symbolizer_thread import Job, SymbolizerThread
 from kwatch.syscalls.names import name as call_name
 from kwatch.system.lru import Lru
 from kwatch.watchpoints.instruction import InstructionFinder
-from kwatch.watchpoints.site import Site
+from kwatch.watchpoints.site import Part, Site
 from kwatch.watchpoints.watched import Watched
 from kwatch.wire.allocators import ALLOCATOR_FUNCTIONS
 from kwatch.wire.events import NO_CALL, Abi, Batch, HitFlag
@@ -75,6 +75,15 @@ class Hits:
         distinct = {id(place): place for place in self._places.values()}
         return list(distinct.values())
 
+    @property
+    def unexpected(self) -> int:
+        """Hits that are not the allocator's own; those of places without names do not count yet."""
+        if self._site.part is Part.LIVE:
+            return self.count
+        waiting = {id(self._places[key]) for key in self._waiting}
+        named = [place for place in self.places if id(place) not in waiting]
+        return sum(place.count for place in named if not place.is_expected)
+
     def add_stack(self, pid: int, identity: int, stack: Stack) -> None:
         self._stacks.put((pid, identity), stack)
 
@@ -95,7 +104,9 @@ class Hits:
                 self._places[key] = self._place(key, watched, tid, time_ns, value)
                 self._sp[key] = sp
                 self._waiting.append(key)
-            self._places[key].threads[tid] += 1
+            place = self._places[key]
+            place.threads[tid] += 1
+            place.unsure &= watched.is_unsure
 
     def _place(self, key: _Key, watched: Watched, tid: int, time_ns: int, value: int) -> HitPlace:
         at, flags = watched.breakpoint, HitFlag(key.flags)
@@ -115,6 +126,7 @@ class Hits:
             part=self._site.part if watched.size else "",
             block_size=watched.size,
             block_stack=watched.stack,
+            unsure=watched.is_unsure,
         )
 
     def complete(
@@ -150,6 +162,7 @@ class Hits:
         if known is place or not addresses:
             return True
         known.threads += place.threads
+        known.unsure &= place.unsure
         self._places[key] = known
         return False
 

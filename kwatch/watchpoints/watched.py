@@ -14,14 +14,17 @@ from kwatch.wire.events import Batch
 class Watched(NamedTuple):
     """Hits of the same `group` are summed up together.
 
-    Of a heap block: the `size` that the program asked for, and the id of the `stack` that has
-    allocated it; else 0.
+    Of a heap block: the `size` that the program asked for, the id of the `stack` that has
+    allocated it, and when that was, `since_ns`; else 0. `is_unsure`: events of the heap may have
+    been lost since then, so the memory may be another block's.
     """
 
     breakpoint: Breakpoint
     group: int
     size: int = 0
     stack: int = 0
+    since_ns: int = 0
+    is_unsure: bool = False
 
 
 class Watch(Protocol):

@@ -30,6 +30,7 @@ class Watchpoint:
         self._stops = stops
         self._pid = 0
         self._events: WatchEvents | None = None
+        self._counted: int | None = 0  # by events that are closed; None if that is unknown
 
     @property
     def who(self) -> str:
@@ -39,7 +40,7 @@ class Watchpoint:
     def arm(self, pid: int, mm_id: int, watched: Breakpoint) -> None:
         """Sets it in the program that the process runs, which `mm_id` identifies.
 
-        Raises KwatchError.
+        Raises KwatchError, or ProcessLookupError if the process has ended.
         """
         reads_value = watched.access is Access.WRITE
         entry = Watched(mm_id, reads_value, self._stops)
@@ -50,6 +51,8 @@ class Watchpoint:
         armed_ns = time.monotonic_ns()  # before, so that no hit comes earlier
         try:
             self._events.move(watched)
+        except ProcessLookupError:
+            raise
         except OSError as error:
             raise refused(f"the watchpoint cannot be set at {watched.address:#x}", error) from error
         self.current, self.armed_ns = watched, armed_ns
@@ -68,13 +71,19 @@ class Watchpoint:
 
     def drop(self) -> None:
         """Closes the events: the program that they were set in is gone."""
+        self._counted = self._count()
         self.close()
         self._events, self.current = None, None
 
     def missed(self, recorded: int) -> int:
         """How many hits the kernel has counted that were not recorded; 0 where that is unknown."""
-        counted = self._events.count() if self._events is not None else None
+        counted = self._count()
         return max(counted - recorded, 0) if counted is not None else 0
+
+    def _count(self) -> int | None:
+        """The hits in all programs that the process has run."""
+        now = self._events.count() if self._events is not None else 0
+        return now + self._counted if now is not None and self._counted is not None else None
 
     def close(self) -> None:
         if self._events is not None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import psutil
 import pytest
 from harness.waiting import wait_until
@@ -72,6 +74,45 @@ def test_stop_at_a_hit(start, run_kwatch):
     kwatch.stop()
     process.resume()
     target.go("begun")
+
+
+def test_a_good_program_is_not_stopped(start, run_kwatch):
+    """Only the allocator accesses its freed block."""
+    target = start("stale", "good")
+    options = ("freed:make_node", "--access", "rw", "--on-hit", "stop", "--json")
+    kwatch = run_kwatch("watchpoint", *options, "--pid", target.pid)
+    kwatch.attached()
+    block = target.go("begun")["block"]
+    target.go("freed")
+    watching(kwatch, 1, block)
+    target.go()
+    target.end()
+    result = kwatch.finish()
+    places = final_of(result)["places"]
+    assert places
+    assert all(place["by_allocator"] for place in places)
+    assert not any("kwatch: stopped" in line for line in result.stderr)
+
+
+@pytest.mark.parametrize("loses", [True, False])
+def test_a_hit_after_lost_events_is_unsure(start, run_kwatch, loses):
+    """One of them may have been the free of the block."""
+    target = start("stale", "many")
+    buffer = ("--buffer", "4K") if loses else ()
+    kwatch = run_kwatch("watchpoint", "make_node+16:4", "--json", *buffer, "--pid", target.pid)
+    kwatch.attached()
+    watching(kwatch, 1, target.go("begun")["block"] + 16)
+    if loses:
+        kwatch.send(signal.SIGSTOP)
+    target.go("kept")
+    if loses:
+        kwatch.send(signal.SIGCONT)
+    target.go("freed")
+    target.end()
+    final = final_of(kwatch.finish())
+    (place,) = (each for each in final["places"] if not each["by_allocator"])
+    assert (place["count"], place["unsure"]) == (3, loses)
+    assert (final["lost"].get("heap_ring_full", 0) > 0) is loses
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from harness.session import Session
 from harness.waiting import wait_until
 
 from kwatch.kernel.breakpoints import OF_PROCESS, Access, Breakpoint, open_breakpoint
+from kwatch.system.signals import fork
 from kwatch.watchpoints import events
 from kwatch.watchpoints.trial import try_watchpoints
 
@@ -133,6 +134,20 @@ def test_a_fork_and_an_exec(start, run_kwatch):
         assert {place["pid"] for place in places} == {target.pid}
         first = [each for each in places if each["address"] == hex(target.answers["address"])]
         assert sum(each["count"] for each in first) == writes
+
+
+def test_a_process_that_has_ended_has_no_watchpoint():
+    """Before its parent knows it, too."""
+    child = fork(signal.SIG_DFL)
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    watched = Breakpoint(8, 8, Access.WRITE)
+    with pytest.raises(ProcessLookupError):
+        events.open_events(child, watched, -1)
+    os.waitpid(child, 0)
+    with pytest.raises(ProcessLookupError):
+        events.open_events(child, watched, -1)
 
 
 def test_execution(start, run_kwatch):

@@ -4,6 +4,7 @@
  * Errors with blocks from make_node(), of 36 bytes. `freed`: a block is freed, 7 writes reach it, and
  * foreign() gets its memory and writes 100 times. `end`: 5 writes behind a live block, in the bytes
  * that it was not asked for; then 3 in the block. `good`: the same without the errors.
+ * `many`: good, with 30011 other blocks before the writes, which stay.
  */
 #include "answers.h"
 
@@ -31,6 +32,16 @@ NOINLINE static void foreign(void *expected)
 	free(block);
 }
 
+NOINLINE static void keep_many(void)
+{
+	for (int i = 0; i < 30011; i++) {
+		void *volatile kept = malloc(24);
+
+		(void)kept;
+	}
+	stage("kept");
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "good";
@@ -42,6 +53,8 @@ int main(int argc, char **argv)
 	block = make_node();
 	answer("block", (long)block);
 	stage("begun");
+	if (!strcmp(what, "many"))
+		keep_many();
 	if (is_end)
 		scribble(block, SIZE, 5);
 	scribble(block, 16, 3);

@@ -85,6 +85,17 @@ def test_a_block_of_another_site_where_the_free_of_one_was_lost():
     assert story.watched() is None
 
 
+def test_since_when_a_lost_event_may_have_ended_a_block():
+    """Also of a freed block: another one may have been there when it was freed."""
+    for site in ("make", "freed:make"):
+        began = time.monotonic_ns()
+        story = Story(site).alloc(SITE_STACK, time_ns=began)
+        if site != "make":
+            story.free()
+        assert story.watched() == A
+        assert story.blocks.now.since_ns == began
+
+
 def test_events_of_an_earlier_program_that_come_late():
     story, before = Story("make").alloc(SITE_STACK), time.monotonic_ns()
     assert story.watched(mm_id=1) == A

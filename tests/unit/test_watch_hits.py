@@ -39,10 +39,10 @@ class Names:
         ]
 
 
-def hit(hits, stack, tid=1):
+def hit(hits, stack, tid=1, time_ns=0):
     batch = np.zeros(1, HIT)
     batch["tgid"], batch["tid"], batch["stack"], batch["address"] = 1, tid, stack, 0x5000
-    batch["flags"], batch["nr"] = HitFlag.IN_KERNEL, NO_CALL
+    batch["flags"], batch["nr"], batch["time_ns"] = HitFlag.IN_KERNEL, NO_CALL, time_ns
     hits.add(batch)
 
 
@@ -64,6 +64,30 @@ def test_one_stack_with_several_ids_is_one_place():
     hit(hits, 2, tid=2)
     assert completed(hits, names) == []
     assert [dict(place.threads) for place in hits.places] == [{1: 1, 2: 2}, {3: 1}]
+
+
+def test_a_place_is_unsure_until_a_hit_is_sure():
+    unsure = WATCHED._replace(size=16, is_unsure=True)
+    watched = [unsure, unsure, unsure._replace(is_unsure=False), unsure]
+    hits = Hits(parse_site("freed:make"), watched.__getitem__)
+    found = []
+    for time_ns in range(len(watched)):
+        hit(hits, 1, time_ns=time_ns)
+        found.append(hits.places[0].unsure)
+    assert found == [True, True, False, False]
+
+
+def test_the_allocators_own_accesses_to_freed_memory_are_expected():
+    of_block = WATCHED._replace(size=16)
+    hits, names = Hits(parse_site("freed:make"), lambda time_ns: of_block), Names(_1="free", _2="f")
+    counts = []
+    for stack in (1, 1, 2, 2):
+        hit(hits, stack)
+        counts.append(hits.unexpected)
+        arrived(hits, stack, stack)
+        completed(hits, names)
+        counts.append(hits.unexpected)
+    assert counts == [0, 0, 0, 0, 0, 1, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -3,28 +3,12 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-
-from kwatch.memory_errors.judge import Interval, ProcessState
+from kwatch.memory_errors.judge import ProcessState
 from kwatch.memory_errors.probed_files import AllocatorFile, AllocatorFiles
-from kwatch.model.losses import name_of
 from kwatch.probes.coverage import Coverage, ProbedFile
 from kwatch.processes.process import Process
+from kwatch.session.loss_periods import LossPeriods
 from kwatch.session.losses import LossAccount
-from kwatch.wire.events import Loss
-
-#: Counted once, and goes on: a process that shares the memory uses the heap unseen.
-_GOES_ON = name_of(Loss.SHARED_HEAP_UNSEEN)
-
-
-@dataclass(slots=True)
-class _Losses:
-    """`read_ns`: when they were last read."""
-
-    events: int = 0
-    read_ns: int = 0
-    periods: list[Interval] = field(default_factory=list)
 
 
 class ProcessStates:
@@ -33,7 +17,7 @@ class ProcessStates:
     def __init__(self, losses: LossAccount, tells_functions: bool) -> None:
         self._losses = losses
         self._tells_functions = tells_functions
-        self._known: dict[int, _Losses] = {}  # by the identity of the process
+        self._known: dict[int, LossPeriods] = {}  # by the identity of the process
         self.all_files = AllocatorFiles()
 
     def of(self, process: Process) -> ProcessState:
@@ -47,15 +31,15 @@ class ProcessStates:
             checks.mixed = frozenset(
                 number for number, file in self.all_files.by_number.items() if file.is_mixed
             )
-        periods = self._periods(process)
-        goes_on = _GOES_ON in self._losses.of_heap(process.pid).by_cause
-        gap = _has_gap(process.coverage) or goes_on
+        losses = self._known.setdefault(id(process), LossPeriods(self._losses))
+        losses.read(process.pid)
+        gap = _has_gap(process.coverage) or losses.goes_on
         memory = process.memory
         since_ns = max((file.since_ns for file in files), default=0)
         return ProcessState(
             files,
             gap,
-            periods,
+            losses.periods,
             self._tells_functions,
             lambda address: memory is not None and memory.is_in_own(address, since_ns),
         )
@@ -63,16 +47,6 @@ class ProcessStates:
     def forget(self, process: Process) -> None:
         """Call it before the object of a process that has ended is let go."""
         self._known.pop(id(process), None)
-
-    def _periods(self, process: Process) -> list[Interval]:
-        known = self._known.setdefault(id(process), _Losses())
-        now = time.monotonic_ns()
-        self._losses.refresh_of(process.pid)
-        events = self._losses.of_heap(process.pid).events
-        if events > known.events:
-            known.periods.append((known.read_ns, now))
-        known.events, known.read_ns = events, now
-        return known.periods
 
 
 def _file(probed: ProbedFile) -> AllocatorFile:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from contextlib import ExitStack, closing, suppress
 
@@ -101,11 +100,11 @@ class WatchRun:
 
     def _tick(self) -> float:
         is_set = self._arm()
-        self._stop_process()
         self._show(self._session.new_places())
+        self._stop_process()
         self._losses.tell_new()
         most = self._options.max_hits
-        if most is not None and self._session.hits.count >= most:
+        if most is not None and self._session.hits.unexpected >= most:
             self._loop.stop()
         if not is_set:
             return time.monotonic() + _SOON_S
@@ -162,16 +161,13 @@ class WatchRun:
 
     def _stop_process(self) -> None:
         """A variable's watchpoint has stopped it already, at once; see WatchSession."""
-        hits = self._session.hits.count
+        hits = self._session.hits.unexpected
         if OnHit.STOP not in self._options.on_hit or hits == self._stopped_after:
             return
-        self._stopped_after, pid = hits, self._session.pid
-        if self._ended_s:
+        self._stopped_after = hits
+        if self._ended_s or (self._options.of_blocks and not self._session.stop_process()):
             return
-        if self._options.of_blocks:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(pid, signal.SIGSTOP)
-        _say(f"kwatch: stopped; to continue it: kill -CONT {pid}")
+        _say(f"kwatch: stopped; to continue it: kill -CONT {self._session.pid}")
 
     def _say_attached(self) -> None:
         _say(messages.watched_line(self._traced, self._options, self._session))

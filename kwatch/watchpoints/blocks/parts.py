@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kwatch.kernel.breakpoints import Breakpoint
 from kwatch.watchpoints.blocks.watch import Block, BlockWatch
 from kwatch.watchpoints.options import WatchOptions
@@ -28,7 +30,7 @@ class FreedWatch(BlockWatch):
         if kind in (EventType.FREE, EventType.REALLOC_RELEASE):
             freed = self._of_site.pop(block.address, None)
             if freed is not None and self.stacks.matches(freed.stack) is not False:
-                self._add(Block(block.address, freed.size, freed.stack, block.began_ns))
+                self._add(replace(freed, began_ns=block.began_ns, allocated_ns=freed.began_ns))
             return
         self._give_out(block)
         self._of_site.pop(block.address, None)  # its free was lost, or another program made it

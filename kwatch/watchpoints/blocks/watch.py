@@ -39,10 +39,13 @@ _KINDS = (
 
 @dataclass(slots=True)
 class Block:
+    """`allocated_ns`: of a freed block, which began when it was freed; else 0."""
+
     address: int
     size: int
     stack: int
     began_ns: int
+    allocated_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -143,7 +146,9 @@ class BlockWatch:
         turn = self._turns[max(index, 0)] if self._turns else None
         if turn is None or (turn.ended_ns and time_ns >= turn.ended_ns):
             return None
-        return Watched(turn.watched, turn.block.stack, turn.block.size, turn.block.stack)
+        block = turn.block
+        since_ns = block.allocated_ns or block.began_ns
+        return Watched(turn.watched, block.stack, block.size, block.stack, since_ns)
 
     @property
     def are_too_small(self) -> bool:
