@@ -26,6 +26,7 @@ class Doubt(enum.StrEnum):
     UNPROBED = "unprobed"  # not everything that the heap did could be seen
     SKIPPED = "skipped"  # too many suspects at once
     THREAD_END = "thread_end"  # glibc empties the cache of a thread that ends
+    NO_STACK = "no_stack"  # its stack was lost, which may be that of the end of a thread
 
 
 class Proof(enum.StrEnum):

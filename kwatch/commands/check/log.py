@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kwatch.commands.check.process_states import ProcessStates
-from kwatch.commands.check.stacks import StackSource, function_name, is_thread_end
+from kwatch.commands.check.stacks import StackSource, doubt_of, function_name
 from kwatch.commands.check.variables import variable_at
 from kwatch.commands.check.words import kind_of, message_of
 from kwatch.memory_errors.judge import Doubt, Judge, Proof
@@ -23,9 +23,10 @@ from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.targets.processes import utc_now
+from kwatch.wire.events import STACK_IDS
 
 _STACK_S = 2.0  # a stack that has not arrived after this time is lost
-_Key = tuple[int, Proof, tuple[int, ...]]
+_Key = tuple[int, Proof, int, tuple[int, ...]]
 _Named = list[tuple[Frame, ...]]
 
 
@@ -95,8 +96,8 @@ class ErrorLog:
         found = []
         while self._named:
             entry, names = self._named.popleft()
-            if is_thread_end(entry.proof, names[0], entry.stacks[0].ending):
-                entry.doubt = Doubt.THREAD_END
+            entry.doubt = doubt_of(entry.proof, names[0], entry.stacks[0].ending)
+            if entry.doubt is not None:
                 continue
             self.errors += 1
             entry.error = self._error(entry, names)
@@ -132,7 +133,10 @@ class ErrorLog:
 
     def _add(self, process: Process, suspect: Suspect, proof: Proof) -> None:
         uses = list(_uses(suspect))
-        key = (id(process), proof, tuple(use.stack for _, use in uses))
+        stacks = tuple(use.stack for _, use in uses)
+        # Where a stack is not known, others cannot be the same: only the address tells.
+        address = suspect.address if min(stacks) < STACK_IDS else 0
+        key = (id(process), proof, address, stacks)
         known = self._entries.get(key)
         if known is not None:
             known.count += 1
