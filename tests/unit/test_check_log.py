@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from kwatch.commands.check.log import ErrorLog
+from kwatch.commands.check.process_states import LATE_NS
 from kwatch.commands.check.stacks import StackSource
 from kwatch.memory_errors.judge import ProcessState
 from kwatch.memory_errors.probed_files import AllocatorFile, AllocatorFiles
-from kwatch.memory_errors.suspects import Suspect, Suspicion, Use
+from kwatch.memory_errors.suspects import Block, Suspect, Suspicion, Use
 from kwatch.model.frame import Frame
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import Lost
@@ -96,3 +98,41 @@ def test_without_stacks_each_address_is_an_error(log, stack):
     suspects = [of_no_block(address, stack) for address in (8, 24, 8)]
     found = summary_of(log, Process(), *suspects)
     assert [(error.address, error.count) for error in found.errors] == [(8, 2), (24, 1)]
+
+
+def freed_twice(now):
+    block = Block(8, 16, Use(now - 2, 1, 998, 0, 1), Use(now - 1, 1, 997, 0, 1))
+    return Suspect(Suspicion.FREED, 8, Use(now, 1, 999, 0, 1), 0, False, block)
+
+
+def found_now(log, process):
+    log.look(process)
+    log.ask_names()
+    return log.take_named()
+
+
+def test_an_error_waits_until_no_late_loss_can_explain_it(log, states):
+    process, now = Process(), time.monotonic_ns()
+    process.suspects = [freed_twice(now)]
+    assert found_now(log, process) == []
+    states.losses = [(now - 1, now)]
+    found = summary_of(log, process)
+    assert (found.errors, found.unknown) == ((), {"lost": 1})
+
+
+def test_an_old_error_does_not_wait(log):
+    process = Process()
+    process.suspects = [freed_twice(time.monotonic_ns() - LATE_NS)]
+    assert len(found_now(log, process)) == 1
+
+
+def test_after_a_lost_one_the_same_stacks_are_an_error(log, states):
+    process, now = Process(), time.monotonic_ns() - 2 * LATE_NS
+    process.suspects = [freed_twice(now)]
+    log.look(process)
+    states.losses = [(now - 1, now)]
+    log.ask_names()
+    assert log.take_named() == []
+    process.suspects = [freed_twice(now + 9)]
+    assert len(found_now(log, process)) == 1
+    assert log.summary(process, Lost()).unknown == {"lost": 1}

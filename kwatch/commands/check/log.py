@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from kwatch.commands.check.process_states import ProcessStates
+from kwatch.commands.check.process_states import LATE_NS, ProcessStates
 from kwatch.commands.check.stacks import StackSource, doubt_of, function_name
 from kwatch.commands.check.variables import variable_at
 from kwatch.commands.check.words import kind_of, message_of
@@ -34,7 +34,7 @@ _Named = list[tuple[Frame, ...]]
 class _Entry:
     """An error that waits for its stacks, or has been printed. `uses`: of its stacks.
 
-    `doubt`: its stacks have shown that it is none.
+    `time`, `elapsed_s`: when it was found. `doubt`: why it may be none, after all.
     """
 
     process: Process
@@ -42,6 +42,8 @@ class _Entry:
     proof: Proof
     uses: list[tuple[StackRole, Use]]
     since: float
+    time: str
+    elapsed_s: float
     count: int = 1
     stacks: list[Stack] = field(default_factory=list)
     error: HeapError | None = None
@@ -61,6 +63,7 @@ class ErrorLog:
         self._entries: dict[_Key, _Entry] = {}
         self._waiting: list[_Entry] = []
         self._named: deque[tuple[_Entry, _Named]] = deque()
+        self._ended: set[int] = set()  # identities of processes
         self._doubts: dict[int, Counter[Doubt]] = {}  # by the identity of the process
         self._started = time.monotonic()
         self.errors = 0
@@ -81,6 +84,8 @@ class ErrorLog:
 
     def ask_names(self, ended: Process | None = None) -> None:
         """Lets the thread name the stacks that have arrived. No more arrive of `ended`."""
+        if ended is not None:
+            self._ended.add(id(ended))
         now, still = time.monotonic(), []
         for entry in self._waiting:
             is_late = now - entry.since >= _STACK_S or entry.process is ended
@@ -91,17 +96,28 @@ class ErrorLog:
                 still.append(entry)
         self._waiting = still
 
+    def check(self, in_hurry: bool) -> None:
+        """Raises what the thread has raised. In a hurry, the rest gets no names."""
+        self._thread.check()
+        if in_hurry:
+            self._thread.hurry()
+
     def take_named(self) -> list[HeapError]:
-        """The new errors whose stacks have names now."""
-        found = []
+        """The new errors whose stacks have names now, and which no late loss can explain."""
+        found, young = [], []
         while self._named:
             entry, names = self._named.popleft()
             entry.doubt = doubt_of(entry.proof, names[0], entry.stacks[0].ending)
-            if entry.doubt is not None:
+            if entry.doubt is None and self._is_young(entry):
+                young.append((entry, names))
                 continue
-            self.errors += 1
-            entry.error = self._error(entry, names)
-            found.append(entry.error)
+            if entry.doubt is None and self._is_lost(entry):
+                entry.doubt = Doubt.LOST
+            if entry.doubt is None:
+                self.errors += 1
+                entry.error = self._error(entry, names)
+                found.append(entry.error)
+        self._named.extend(young)
         return found
 
     def is_done(self, process: Process) -> bool:
@@ -121,6 +137,7 @@ class ErrorLog:
         if checks is not None and checks.skipped:
             doubts[Doubt.SKIPPED] = checks.skipped
         self._states.forget(process)
+        self._ended.discard(id(process))
         return CheckSummary(
             utc_now(),
             self._elapsed(),
@@ -138,12 +155,23 @@ class ErrorLog:
         address = suspect.address if min(stacks) < STACK_IDS else 0
         key = (id(process), proof, address, stacks)
         known = self._entries.get(key)
-        if known is not None:
+        if known is not None and known.doubt is not Doubt.LOST:
             known.count += 1
             return
-        entry = _Entry(process, suspect, proof, uses, time.monotonic())
+        if known is not None:
+            self._doubts[id(process)][Doubt.LOST] += known.count
+        entry = _Entry(process, suspect, proof, uses, time.monotonic(), utc_now(), self._elapsed())
         self._entries[key] = entry
         self._waiting.append(entry)
+
+    def _is_young(self, entry: _Entry) -> bool:
+        """Whether a loss may still be noticed that explains the release."""
+        is_over = id(entry.process) in self._ended
+        return not is_over and time.monotonic_ns() < entry.suspect.use.time_ns + LATE_NS
+
+    def _is_lost(self, entry: _Entry) -> bool:
+        state = self._states.of(entry.process)
+        return self._judge.is_lost(entry.suspect, entry.proof, state)
 
     def _error(self, entry: _Entry, named: _Named) -> HeapError:
         suspect = entry.suspect
@@ -155,8 +183,8 @@ class ErrorLog:
         )
         return HeapError(
             self.errors,
-            utc_now(),
-            self._elapsed(),
+            entry.time,
+            entry.elapsed_s,
             entry.process.facts,
             kind_of(entry.proof),
             entry.proof.value,

@@ -16,6 +16,9 @@ from kwatch.wire.events import Loss
 
 #: Counted once, and goes on: a process that shares the memory uses the heap unseen.
 _GOES_ON = name_of(Loss.SHARED_HEAP_UNSEEN)
+_ABANDONED = name_of(Loss.HEAP_CALL_ABANDONED)
+#: Twice the time (STALE_NS in bpf/pending_calls.h) after which what a call has hidden is counted.
+LATE_NS = 2_000_000_000
 
 
 @dataclass(slots=True)
@@ -23,6 +26,7 @@ class _Losses:
     """`read_ns`: when they were last read."""
 
     events: int = 0
+    abandoned: int = 0
     read_ns: int = 0
     periods: list[Interval] = field(default_factory=list)
 
@@ -37,7 +41,10 @@ class ProcessStates:
         self.all_files = AllocatorFiles()
 
     def of(self, process: Process) -> ProcessState:
-        """Call it when the events to be judged have been delivered: later losses do not matter."""
+        """Call it when the events to be judged have been delivered and the losses were read then.
+
+        Of later losses, only those matter that are counted late: see `LATE_NS`.
+        """
         files = []
         for probed in process.coverage.files():
             files.append(_file(probed))
@@ -67,11 +74,12 @@ class ProcessStates:
     def _periods(self, process: Process) -> list[Interval]:
         known = self._known.setdefault(id(process), _Losses())
         now = time.monotonic_ns()
-        self._losses.refresh_of(process.pid)
-        events = self._losses.of_heap(process.pid).events
-        if events > known.events:
-            known.periods.append((known.read_ns, now))
-        known.events, known.read_ns = events, now
+        lost = self._losses.of_heap(process.pid)
+        abandoned = lost.by_cause.get(_ABANDONED, 0)
+        if lost.events > known.events:
+            late_ns = LATE_NS if abandoned > known.abandoned else 0
+            known.periods.append((known.read_ns - late_ns, now))
+        known.events, known.abandoned, known.read_ns = lost.events, abandoned, now
         return known.periods
 
 
