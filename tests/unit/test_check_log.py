@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +20,7 @@ from kwatch.model.frame import Frame
 from kwatch.model.process import ProcessFacts
 from kwatch.model.snapshot import Lost
 from kwatch.symbols.stack import Stack
+from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.wire.events import Chunk
 
 LIBC = AllocatorFile("/lib/libc.so.6", False, False, since_ns=0)
@@ -64,6 +67,20 @@ class Symbolizer:
 
     def frames(self, stacks):
         return [stack.frames for stack in stacks]
+
+
+class SlowSymbolizer(Symbolizer):
+    """Has no names until it has to hurry, and then none either."""
+
+    def __init__(self):
+        self._hurried = threading.Event()
+
+    def hurry(self):
+        self._hurried.set()
+
+    def frames(self, stacks):
+        self._hurried.wait()
+        return [(Frame(16, module="/app"),) for _ in stacks]
 
 
 @pytest.fixture
@@ -136,3 +153,17 @@ def test_after_a_lost_one_the_same_stacks_are_an_error(log, states):
     process.suspects = [freed_twice(now + 9)]
     assert len(found_now(log, process)) == 1
     assert log.summary(process, Lost()).unknown == {"lost": 1}
+
+
+def test_an_error_is_told_without_names_if_there_is_no_time(states):
+    process = Process()
+    process.suspects = [of_no_block(8, 999)]
+    with closing(SymbolizerThread(SlowSymbolizer())) as thread:
+        log = ErrorLog(states, StackSource(None, of_frees=True), thread)
+        log.look(process)
+        log.ask_names(process)
+        assert log.take_named() == []
+        while not log.is_done(process):
+            log.check(in_hurry=True)
+            log.take_named()
+    assert log.errors == 1
