@@ -24,7 +24,8 @@ from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.wire.events import Chunk
 
 LIBC = AllocatorFile("/lib/libc.so.6", False, False, since_ns=0)
-FILES = AllocatorFiles({1: LIBC})
+STATIC = AllocatorFile("/app", False, False, since_ns=0)
+FILES = AllocatorFiles({1: LIBC, 2: STATIC})
 FRAMES = (Frame(16, "main", module="/app"),)
 
 
@@ -72,15 +73,15 @@ class Symbolizer:
 class SlowSymbolizer(Symbolizer):
     """Has no names until it has to hurry, and then none either."""
 
-    def __init__(self):
-        self._hurried = threading.Event()
+    def __init__(self, module):
+        self._hurried, self._module = threading.Event(), module
 
     def hurry(self):
         self._hurried.set()
 
     def frames(self, stacks):
         self._hurried.wait()
-        return [(Frame(16, module="/app"),) for _ in stacks]
+        return [(Frame(16, module=self._module),) for _ in stacks]
 
 
 @pytest.fixture
@@ -155,10 +156,18 @@ def test_after_a_lost_one_the_same_stacks_are_an_error(log, states):
     assert log.summary(process, Lost()).unknown == {"lost": 1}
 
 
-def test_an_error_is_told_without_names_if_there_is_no_time(states):
+@pytest.mark.parametrize(
+    ("suspect", "module", "is_error"),
+    [
+        (of_no_block(8, 999), STATIC.path, True),
+        (freed_twice(5), "/other", True),
+        (freed_twice(5), STATIC.path, False),  # by a thread that ends, perhaps
+    ],
+)
+def test_an_error_is_told_without_names_if_there_is_no_time(states, suspect, module, is_error):
     process = Process()
-    process.suspects = [of_no_block(8, 999)]
-    with closing(SymbolizerThread(SlowSymbolizer())) as thread:
+    process.suspects = [suspect]
+    with closing(SymbolizerThread(SlowSymbolizer(module))) as thread:
         log = ErrorLog(states, StackSource(None, of_frees=True), thread)
         log.look(process)
         log.ask_names(process)
@@ -166,4 +175,4 @@ def test_an_error_is_told_without_names_if_there_is_no_time(states):
         while not log.is_done(process):
             log.check(in_hurry=True)
             log.take_named()
-    assert log.errors == 1
+    assert log.errors == is_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -66,6 +66,7 @@ class ErrorLog:
         self._ended: set[int] = set()  # identities of processes
         self._doubts: dict[int, Counter[Doubt]] = {}  # by the identity of the process
         self._started = time.monotonic()
+        self._in_hurry = False
         self.errors = 0
 
     def look(self, process: Process) -> None:
@@ -100,6 +101,7 @@ class ErrorLog:
         """Raises what the thread has raised. In a hurry, the rest gets no names."""
         self._thread.check()
         if in_hurry:
+            self._in_hurry = True
             self._thread.hurry()
 
     def take_named(self) -> list[HeapError]:
@@ -107,7 +109,7 @@ class ErrorLog:
         found, young = [], []
         while self._named:
             entry, names = self._named.popleft()
-            entry.doubt = doubt_of(entry.proof, names[0], entry.stacks[0].ending)
+            entry.doubt = self._doubt_of(entry, names[0])
             if entry.doubt is None and self._is_young(entry):
                 young.append((entry, names))
                 continue
@@ -163,6 +165,15 @@ class ErrorLog:
         entry = _Entry(process, suspect, proof, uses, time.monotonic(), utc_now(), self._elapsed())
         self._entries[key] = entry
         self._waiting.append(entry)
+
+    def _doubt_of(self, entry: _Entry, frames: Sequence[Frame]) -> Doubt | None:
+        """In a hurry, the end of a thread in a static program has no name that tells."""
+        doubt = doubt_of(entry.proof, frames, entry.stacks[0].ending)
+        if doubt is not None or entry.proof is not Proof.FREED or not self._in_hurry:
+            return doubt
+        allocators = {file.path for file in self._states.all_files.by_number.values()}
+        is_nameless = not frames[0].symbol and frames[0].module in allocators
+        return Doubt.NO_STACK if is_nameless else None
 
     def _is_young(self, entry: _Entry) -> bool:
         """Whether a loss may still be noticed that explains the release."""
