@@ -84,9 +84,10 @@ class FreeChecks:
     def _found(self, history: History) -> list[Suspect]:
         of_dead, mismatched = history.of_dead(), history.mismatched(_KINDS, self.mixed)
         self.skipped += max(len(of_dead) - _MAX_SUSPECTS, 0)
-        containers = Containers(history.events, self._table) if len(of_dead) else None
+        of_dead = of_dead[:_MAX_SUSPECTS]
+        containers = Containers(history.events, self._table, of_dead) if len(of_dead) else None
         found = []
-        for index in of_dead[:_MAX_SUSPECTS].tolist():
+        for index in of_dead.tolist():
             assert containers is not None
             outer = containers.find(history.events[index])
             block = outer or history.block_before(index)

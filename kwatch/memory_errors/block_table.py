@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kwatch.aggregate.blocks import Mask
-from kwatch.aggregate.order import U64, stable_argsort
+from kwatch.aggregate.order import U64, Index, stable_argsort
 from kwatch.wire.batches import chosen, concatenated
 from kwatch.wire.events import Batch
 
@@ -36,11 +36,13 @@ BLOCK = np.dtype(
 
 #: A run is merged into the next older one if that is at most this many times as long.
 _MERGE_RATIO = 4
+_NEAR = 4  # a block is searched for in this many rows at first,
+_WIDER = 4  # and then in this many times as many each time
 _MAX_FREED = 1 << 20  # the oldest of more are forgotten, some of them late
 
 
 class _Run(NamedTuple):
-    """`rows` by ascending address. Never changed."""
+    """`rows` by ascending address, at least one. Never changed."""
 
     addresses: U64
     rows: Batch
@@ -52,7 +54,6 @@ class BlockTable:
     def __init__(self, max_freed: int = _MAX_FREED) -> None:
         self._max_freed = max_freed
         self._runs: list[_Run] = []
-        self._live: Batch | None = None
 
     def find(self, addresses: U64) -> tuple[Mask, Batch]:
         """Which of the addresses have a row, and the rows, with zeros where there is none."""
@@ -62,9 +63,7 @@ class BlockTable:
         for run in reversed(self._runs):
             if not len(missing):
                 break
-            wanted = addresses[missing]
-            at = np.minimum(run.addresses.searchsorted(wanted), len(run.addresses) - 1)
-            hit = run.addresses[at] == wanted
+            hit, at = _places(run.addresses, addresses[missing])
             found[missing[hit]] = True
             rows[missing[hit]] = chosen(run.rows, at[hit])
             missing = missing[~hit]
@@ -74,21 +73,27 @@ class BlockTable:
         """Takes rows by ascending address, each address once."""
         if not len(rows):
             return
-        self._live = None
         self._runs.append(_run(rows))
         while len(self._runs) > 1 and self._is_due():
             new, old = self._runs.pop(), self._runs.pop()
             self._runs.append(self._merged(old, new))
+        if not len(self._runs[0].addresses):  # all that it had is forgotten
+            del self._runs[0]
 
-    def live(self) -> Batch:
-        """The live blocks by ascending address. They do not overlap if no free was missed."""
-        if self._live is None:
-            while len(self._runs) > 1:
-                new, old = self._runs.pop(), self._runs.pop()
-                self._runs.append(self._merged(old, new))
-            rows = self._runs[0].rows if self._runs else np.zeros(0, BLOCK)
-            self._live = chosen(rows, rows["free_ns"] == 0)
-        return self._live
+    def live_before(self, addresses: U64) -> Batch:
+        """The live block that begins last before each address; zeros where there is none.
+
+        `addresses` ascend.
+        """
+        rows = np.zeros(len(addresses), BLOCK)
+        for number in reversed(range(len(self._runs))):
+            run = self._runs[number]
+            ends = run.addresses.searchsorted(addresses)
+            places = self._last_standing(number, ends)
+            later = np.flatnonzero(places >= 0)
+            later = later[run.addresses[places[later]] > rows["address"][later]]
+            rows[later] = chosen(run.rows, places[later])
+        return rows
 
     def stack_ids(self) -> set[int]:
         """Every stack that a row refers to."""
@@ -104,12 +109,48 @@ class BlockTable:
         twin._runs = list(self._runs)
         return twin
 
+    def _last_standing(self, number: int, ends: Index) -> Index:
+        """The last place before each end where a row of the run stands; -1 if none does."""
+        near = ends[:, None] - np.arange(1, _NEAR + 1)
+        stands = self._stands(number, np.maximum(near, 0)) & (near >= 0)
+        is_near = stands.any(axis=1)
+        places: Index = np.where(is_near, near[np.arange(len(ends)), stands.argmax(axis=1)], -1)
+        pending = np.flatnonzero(~is_near & (ends > _NEAR))
+        while len(pending):  # from the highest end; those that follow it down to the place share it
+            place = self._walked(number, int(ends[pending[-1]]) - _NEAR)
+            is_shared = ends[pending] > place
+            places[pending[is_shared]] = place
+            pending = pending[~is_shared]
+        return places
+
+    def _walked(self, number: int, end: int) -> int:
+        """The same for one end. It looks at more and more rows at a time."""
+        width = _NEAR
+        while end > 0:
+            width *= _WIDER
+            window = np.arange(max(end - width, 0), end)
+            standing = window[self._stands(number, window)]
+            if len(standing):
+                return int(standing[-1])
+            end -= width
+        return -1
+
+    def _stands(self, number: int, places: Index) -> Mask:
+        """Whether the rows at the places of a run are live and no newer run has one."""
+        run = self._runs[number]
+        stands: Mask = run.rows["free_ns"][places] == 0
+        for newer in self._runs[number + 1 :]:
+            at = np.flatnonzero(stands)
+            hit, _ = _places(newer.addresses, run.addresses[places.flat[at]])
+            stands.flat[at[hit]] = False
+        return stands
+
     def _is_due(self) -> bool:
         return len(self._runs[-2].addresses) <= _MERGE_RATIO * len(self._runs[-1].addresses)
 
     def _merged(self, old: _Run, new: _Run) -> _Run:
-        at = np.minimum(new.addresses.searchsorted(old.addresses), len(new.addresses) - 1)
-        kept = chosen(old.rows, new.addresses[at] != old.addresses)
+        is_replaced, _ = _places(new.addresses, old.addresses)
+        kept = chosen(old.rows, ~is_replaced)
         rows = concatenated([kept, new.rows])
         if not self._runs:  # an older run may have a row of the same block, which lived then
             rows = self._without_oldest(rows)
@@ -126,3 +167,10 @@ class BlockTable:
 
 def _run(rows: Batch) -> _Run:
     return _Run(np.ascontiguousarray(rows["address"]), rows)
+
+
+def _places(addresses: U64, wanted: U64) -> tuple[Mask, Index]:
+    """Which of the wanted addresses are among the sorted ones, and where."""
+    at = np.minimum(addresses.searchsorted(wanted), len(addresses) - 1)
+    hit: Mask = addresses[at] == wanted
+    return hit, at

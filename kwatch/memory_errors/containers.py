@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kwatch.aggregate.order import Index
 from kwatch.memory_errors.block_table import BlockTable
 from kwatch.memory_errors.history import use_of
 from kwatch.memory_errors.suspects import Block, block_of
@@ -14,11 +15,14 @@ _MAX_SEARCHES = 256  # among the events of one batch; each reads all of them
 
 
 class Containers:
-    """`events`: a batch by address and then by time. `table`: what was known before it."""
+    """`events`: a batch by address and then by time. `table`: what was known before it.
 
-    def __init__(self, events: Batch, table: BlockTable) -> None:
-        self._live = table.live()
-        self._starts = np.ascontiguousarray(self._live["address"])
+    `releases`: the indices of the events that will be asked for.
+    """
+
+    def __init__(self, events: Batch, table: BlockTable, releases: Index) -> None:
+        self._released = np.unique(events["address"][releases])
+        self._before = table.live_before(self._released)
         self._addresses = np.ascontiguousarray(events["address"])
         self._times = np.ascontiguousarray(events["time_ns"])
         sizes = np.where(events["type"] == EventType.ALLOC.value, events["size"], 0)
@@ -43,10 +47,7 @@ class Containers:
         return None
 
     def _before_batch(self, address: np.uint64, now: np.uint64) -> Block | None:
-        index = int(self._starts.searchsorted(address)) - 1
-        if index < 0:
-            return None
-        row = self._live[index]
+        row = self._before[self._released.searchsorted(address)]
         if address >= row["address"] + row["size"]:
             return None
         is_touched = self._is_touched(row["address"], row["alloc_ns"], now)

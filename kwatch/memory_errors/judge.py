@@ -26,6 +26,7 @@ class Doubt(enum.StrEnum):
     UNPROBED = "unprobed"  # not everything that the heap did could be seen
     SKIPPED = "skipped"  # too many suspects at once
     THREAD_END = "thread_end"  # glibc empties the cache of a thread that ends
+    NO_STACK = "no_stack"  # its stack was lost, which may be that of the end of a thread
 
 
 class Proof(enum.StrEnum):
@@ -39,6 +40,10 @@ class Proof(enum.StrEnum):
     CHUNK_FREE = "chunk_free"
     KIND = "kind"
     ALLOCATOR = "allocator"
+
+
+#: What the moment of the release proves by itself.
+_OF_WORDS = (Proof.STACK, Proof.NO_BLOCK, Proof.CHUNK_FREE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,10 @@ class Judge:
         if suspect.suspicion is Suspicion.FREED:
             return Proof.FREED
         return self._of_inside(suspect, state)
+
+    def is_lost(self, suspect: Suspect, proof: Proof, state: ProcessState) -> bool:
+        """Whether a loss that was noticed later may explain what was proved."""
+        return proof not in _OF_WORDS and _has_lost(suspect, state)
 
     def _of_inside(self, suspect: Suspect, state: ProcessState) -> Proof | Doubt:
         """An allocator may keep its blocks inside those of another one."""
@@ -119,13 +128,11 @@ class Judge:
 
     def _doubt(self, suspect: Suspect, state: ProcessState, since_ns: int) -> Doubt | None:
         """`since_ns`: blocks from before this prove nothing."""
-        began_ns = suspect.block.began_ns if suspect.block is not None else 0
         if state.gap:
             return Doubt.UNPROBED
-        if began_ns < since_ns:
+        if _began_ns(suspect) < since_ns:
             return Doubt.OLDER
-        lost = any(start <= suspect.use.time_ns and end >= began_ns for start, end in state.losses)
-        return Doubt.LOST if lost else None
+        return Doubt.LOST if _has_lost(suspect, state) else None
 
     def _probed_since(self, suspect: Suspect, state: ProcessState) -> int:
         """Since when all calls of the allocator have been seen."""
@@ -146,3 +153,13 @@ class Judge:
         """A C++ library's operators call the C library, if that is the only other allocator."""
         others = [each for each in state.files if each.path != file.path]
         return file.only_operators and bool(others) and all(each.is_glibc for each in others)
+
+
+def _began_ns(suspect: Suspect) -> int:
+    return suspect.block.began_ns if suspect.block is not None else 0
+
+
+def _has_lost(suspect: Suspect, state: ProcessState) -> bool:
+    """Whether events were lost since its block began."""
+    began_ns, used_ns = _began_ns(suspect), suspect.use.time_ns
+    return any(start <= used_ns and end >= began_ns for start, end in state.losses)

@@ -23,6 +23,7 @@ _DOUBTS = {
     "unprobed": "in a heap that is not seen as a whole",
     "skipped": "because there were too many suspects at once",
     "thread_end": "at the end of a thread, whose cache the C library empties",
+    "no_stack": "because their stacks were lost, and threads that end make such releases, too",
 }
 
 

@@ -168,6 +168,7 @@ class WatchSession:
 
     def _read_losses(self) -> None:
         if self._losses is not None and self.blocks is not None:
+            self.live.session.losses.refresh_of(self.pid)
             self._losses.read(self.pid)
 
     def _space_of(self, pid: int) -> AddressSpace:

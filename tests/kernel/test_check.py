@@ -184,3 +184,28 @@ def test_operators_whose_blocks_have_a_header(start, run_kwatch, mistakes):
     assert final["releases"] == blocks + mistakes
     assert final["unknown"] == {}
     assert [functions(error, "use")[1] for error in final["errors"]] == ["delete_again"] * mistakes
+
+
+@pytest.mark.parametrize("flags", [(), ("-static",)])
+def test_threads_that_end_with_blocks_in_their_caches(program, start, run_kwatch, flags):
+    """In a static program, glibc's functions are told by their names."""
+    target = start(program("thread_caches", *flags))
+    kwatch = run_kwatch("check", "--json", "--pid", target.pid)
+    kwatch.attached()
+    cached = target.go()["cached"]
+    target.end()
+    final = kwatch.finish().final()
+    assert final["errors"] == []
+    assert final["unknown"].get("thread_end", 0) >= cached
+
+
+def test_a_heap_that_another_process_goes_on_using(start, run_kwatch):
+    target = start("shared_heap")
+    kwatch = run_kwatch("check", "--json", "--pid", target.pid)
+    kwatch.attached()
+    same = target.go()["same"]
+    target.end()
+    final = kwatch.finish().final()
+    assert same > 1
+    assert final["errors"] == []
+    assert sum(final["unknown"].values()) >= same

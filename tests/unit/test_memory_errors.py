@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from harness.records import heap_batch, typed
 
 from kwatch.memory_errors.account import FreeChecks
-from kwatch.memory_errors.block_table import BlockTable
+from kwatch.memory_errors.block_table import BLOCK, BlockTable
 from kwatch.memory_errors.judge import Doubt, Judge, ProcessState, Proof
 from kwatch.memory_errors.probed_files import AllocatorFile, AllocatorFiles
 from kwatch.memory_errors.suspects import Block, Suspect, Suspicion, Use
@@ -180,6 +181,39 @@ def test_no_block_lives_again_when_its_end_is_forgotten():
             story.free((80 * part + number + 1) * 64)
     story.then()
     assert {each.suspicion for each in story.free(64).free(8 * 64).suspects()} == {Suspicion.FREED}
+
+
+def rows_of(addresses, freed_ns):
+    rows = np.zeros(len(addresses), BLOCK)
+    rows["address"], rows["free_ns"], rows["size"] = addresses, freed_ns, 8
+    return rows
+
+
+def test_all_blocks_of_a_run_are_forgotten():
+    table = BlockTable(max_freed=1)
+    for addresses in ([A, B], [A, B]):
+        table.put(rows_of(addresses, freed_ns=7))
+    found, _ = table.find(np.array([A, B], "u8"))
+    assert not found.any()
+    assert table.live_before(np.array([B], "u8"))["address"].tolist() == [0]
+    table.put(rows_of([A], freed_ns=0))
+    assert table.find(np.array([A, B], "u8"))[0].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_live_block_before_an_address(seed):
+    """The runs of the table say what a list of all blocks says."""
+    random = np.random.default_rng(seed)
+    table, freed = BlockTable(), {}
+    wanted = np.arange(0, 3010, 7, dtype="u8")
+    for size in [2000, *random.integers(1, 400, 30).tolist()]:
+        addresses = np.unique(random.integers(1, 3000, size))
+        is_freed = random.random(len(addresses)) < random.random()
+        table.put(rows_of(addresses, is_freed))
+        freed.update(zip(addresses.tolist(), is_freed.tolist(), strict=True))
+        live = np.array([0, *sorted(each for each in freed if not freed[each])])
+        expected = live[np.maximum(live.searchsorted(wanted) - 1, 0)]
+        assert (table.live_before(wanted)["address"] == expected).all()
 
 
 FILES = {

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from kwatch.commands.check.process_states import ProcessStates
-from kwatch.commands.check.stacks import StackSource, function_name, is_thread_end
+from kwatch.commands.check.stacks import StackSource, doubt_of, function_name
 from kwatch.commands.check.variables import variable_at
 from kwatch.commands.check.words import kind_of, message_of
 from kwatch.memory_errors.judge import Doubt, Judge, Proof
@@ -19,13 +19,15 @@ from kwatch.model.frame import Frame
 from kwatch.model.heap_error import CheckSummary, ErrorStack, HeapError, StackRole
 from kwatch.model.snapshot import Lost
 from kwatch.processes.process import Process
+from kwatch.session.loss_periods import LATE_NS
 from kwatch.symbols.stack import Stack
 from kwatch.symbols.symbolizer import Symbolizer
 from kwatch.symbols.symbolizer_thread import SymbolizerThread
 from kwatch.targets.processes import utc_now
+from kwatch.wire.events import STACK_IDS
 
 _STACK_S = 2.0  # a stack that has not arrived after this time is lost
-_Key = tuple[int, Proof, tuple[int, ...]]
+_Key = tuple[int, Proof, int, tuple[int, ...]]
 _Named = list[tuple[Frame, ...]]
 
 
@@ -33,7 +35,7 @@ _Named = list[tuple[Frame, ...]]
 class _Entry:
     """An error that waits for its stacks, or has been printed. `uses`: of its stacks.
 
-    `doubt`: its stacks have shown that it is none.
+    `time`, `elapsed_s`: when it was found. `doubt`: why it may be none, after all.
     """
 
     process: Process
@@ -41,6 +43,8 @@ class _Entry:
     proof: Proof
     uses: list[tuple[StackRole, Use]]
     since: float
+    time: str
+    elapsed_s: float
     count: int = 1
     stacks: list[Stack] = field(default_factory=list)
     error: HeapError | None = None
@@ -60,8 +64,10 @@ class ErrorLog:
         self._entries: dict[_Key, _Entry] = {}
         self._waiting: list[_Entry] = []
         self._named: deque[tuple[_Entry, _Named]] = deque()
+        self._ended: set[int] = set()  # identities of processes
         self._doubts: dict[int, Counter[Doubt]] = {}  # by the identity of the process
         self._started = time.monotonic()
+        self._in_hurry = False
         self.errors = 0
 
     def look(self, process: Process) -> None:
@@ -80,6 +86,8 @@ class ErrorLog:
 
     def ask_names(self, ended: Process | None = None) -> None:
         """Lets the thread name the stacks that have arrived. No more arrive of `ended`."""
+        if ended is not None:
+            self._ended.add(id(ended))
         now, still = time.monotonic(), []
         for entry in self._waiting:
             is_late = now - entry.since >= _STACK_S or entry.process is ended
@@ -90,17 +98,29 @@ class ErrorLog:
                 still.append(entry)
         self._waiting = still
 
+    def check(self, in_hurry: bool) -> None:
+        """Raises what the thread has raised. In a hurry, the rest gets no names."""
+        self._thread.check()
+        if in_hurry:
+            self._in_hurry = True
+            self._thread.hurry()
+
     def take_named(self) -> list[HeapError]:
-        """The new errors whose stacks have names now."""
-        found = []
+        """The new errors whose stacks have names now, and which no late loss can explain."""
+        found, young = [], []
         while self._named:
             entry, names = self._named.popleft()
-            if is_thread_end(entry.proof, names[0], entry.stacks[0].ending):
-                entry.doubt = Doubt.THREAD_END
+            entry.doubt = self._doubt_of(entry, names[0])
+            if entry.doubt is None and self._is_young(entry):
+                young.append((entry, names))
                 continue
-            self.errors += 1
-            entry.error = self._error(entry, names)
-            found.append(entry.error)
+            if entry.doubt is None and self._is_lost(entry):
+                entry.doubt = Doubt.LOST
+            if entry.doubt is None:
+                self.errors += 1
+                entry.error = self._error(entry, names)
+                found.append(entry.error)
+        self._named.extend(young)
         return found
 
     def is_done(self, process: Process) -> bool:
@@ -120,6 +140,7 @@ class ErrorLog:
         if checks is not None and checks.skipped:
             doubts[Doubt.SKIPPED] = checks.skipped
         self._states.forget(process)
+        self._ended.discard(id(process))
         return CheckSummary(
             utc_now(),
             self._elapsed(),
@@ -132,14 +153,37 @@ class ErrorLog:
 
     def _add(self, process: Process, suspect: Suspect, proof: Proof) -> None:
         uses = list(_uses(suspect))
-        key = (id(process), proof, tuple(use.stack for _, use in uses))
+        stacks = tuple(use.stack for _, use in uses)
+        # Where a stack is not known, others cannot be the same: only the address tells.
+        address = suspect.address if min(stacks) < STACK_IDS else 0
+        key = (id(process), proof, address, stacks)
         known = self._entries.get(key)
-        if known is not None:
+        if known is not None and known.doubt is not Doubt.LOST:
             known.count += 1
             return
-        entry = _Entry(process, suspect, proof, uses, time.monotonic())
+        if known is not None:
+            self._doubts[id(process)][Doubt.LOST] += known.count
+        entry = _Entry(process, suspect, proof, uses, time.monotonic(), utc_now(), self._elapsed())
         self._entries[key] = entry
         self._waiting.append(entry)
+
+    def _doubt_of(self, entry: _Entry, frames: Sequence[Frame]) -> Doubt | None:
+        """In a hurry, the end of a thread in a static program has no name that tells."""
+        doubt = doubt_of(entry.proof, frames, entry.stacks[0].ending)
+        if doubt is not None or entry.proof is not Proof.FREED or not self._in_hurry:
+            return doubt
+        allocators = {file.path for file in self._states.all_files.by_number.values()}
+        is_nameless = not frames[0].symbol and frames[0].module in allocators
+        return Doubt.NO_STACK if is_nameless else None
+
+    def _is_young(self, entry: _Entry) -> bool:
+        """Whether a loss may still be noticed that explains the release."""
+        is_over = id(entry.process) in self._ended
+        return not is_over and time.monotonic_ns() < entry.suspect.use.time_ns + LATE_NS
+
+    def _is_lost(self, entry: _Entry) -> bool:
+        state = self._states.of(entry.process)
+        return self._judge.is_lost(entry.suspect, entry.proof, state)
 
     def _error(self, entry: _Entry, named: _Named) -> HeapError:
         suspect = entry.suspect
@@ -151,8 +195,8 @@ class ErrorLog:
         )
         return HeapError(
             self.errors,
-            utc_now(),
-            self._elapsed(),
+            entry.time,
+            entry.elapsed_s,
             entry.process.facts,
             kind_of(entry.proof),
             entry.proof.value,

@@ -21,7 +21,7 @@ class ProcessStates:
         self.all_files = AllocatorFiles()
 
     def of(self, process: Process) -> ProcessState:
-        """Call it when the events to be judged have been delivered: later losses do not matter."""
+        """Call it when the losses have been read, after the events to be judged were delivered."""
         files = []
         for probed in process.coverage.files():
             files.append(_file(probed))

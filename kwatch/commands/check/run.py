@@ -68,6 +68,7 @@ class Check:
         return self._log
 
     def _tick(self) -> float:
+        self._session.live.session.losses.refresh()
         for process in self._session.live.session.process_table:
             self.log.look(process)
         self.log.ask_names()
@@ -90,11 +91,9 @@ class Check:
     def _finish(self, has_patience: Patience) -> None:
         for process in self._session.live.session.process_table:
             self._end(process)
-        thread = self._session.live.session.symbolizer_thread
         self._show()
-        while self._ended and has_patience():
-            if thread is not None:
-                thread.check()
+        while self._ended:
+            self.log.check(in_hurry=not has_patience())
             time.sleep(_NAMING_S)
             self._show()
         self._session.losses.tell_all("check")
@@ -103,8 +102,8 @@ class Check:
         """The last events of the process have been applied."""
         if self._log is None:
             return  # it has ended while others were attached
+        losses = self._session.live.session.losses
+        losses.refresh()
         self._log.look(process)
         self._log.ask_names(process)
-        losses = self._session.live.session.losses
-        losses.refresh_of(process.pid)
         self._ended.append(_Ended(process, losses.of(process.pid)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kwatch.memory_errors.judge import Proof
+from kwatch.memory_errors.judge import Doubt, Proof
 from kwatch.memory_errors.suspects import Use
 from kwatch.model.c_library import is_c_library
 from kwatch.model.frame import Ending, Frame
@@ -45,14 +45,21 @@ def function_name(use: Use) -> str:
     return demangle(ALLOCATOR_FUNCTIONS[use.function].name)
 
 
-def is_thread_end(proof: Proof, frames: Sequence[Frame], ending: Ending) -> bool:
-    """Whether glibc empties the cache of a thread that ends: no function of the program called.
+def doubt_of(proof: Proof, frames: Sequence[Frame], ending: Ending) -> Doubt | None:
+    """Whether glibc empties the cache of a thread that ends, or may: no stack shows a caller.
 
     tcache_thread_shutdown() passes each block to free() again (glibc malloc/malloc.c).
     """
     if proof is not Proof.FREED:
-        return False
-    if frames and frames[0].symbol.partition(".")[0] in _THREAD_END:
+        return None
+    if not frames:
+        return Doubt.NO_STACK
+    return Doubt.THREAD_END if _is_thread_end(frames, ending) else None
+
+
+def _is_thread_end(frames: Sequence[Frame], ending: Ending) -> bool:
+    """Whether no function of the program has called."""
+    if frames[0].symbol.partition(".")[0] in _THREAD_END:
         return True
     is_whole = ending in (*_WHOLE, Ending.OFF, Ending.NO_ROW)
-    return not frames or (is_whole and all(map(is_c_library, frames)))
+    return is_whole and all(map(is_c_library, frames))
