@@ -100,6 +100,18 @@ static __always_inline void end_slot(u64 stack, u32 status)
 	free_slot(slot, stack);
 }
 
+/* A recording has the end of each thread, also of one without a slot: it has made no call yet. */
+static __always_inline void end_current(void *task, struct target *target)
+{
+	u64 stack = own_stack(task);
+
+#ifdef RECORD
+	if (target && !current_slot(stack))
+		count_no_room();
+#endif
+	end_slot(stack, read_u32(task, TASK_EXIT_CODE));
+}
+
 /* A new thread has a stack that no other has. If the end of the one before was missed, it is now. */
 static __always_inline void end_slot_before(struct newtask_context *ctx)
 {
@@ -244,7 +256,7 @@ int process_exit(void *ctx)
 	struct kwatch_exit event = {};
 	bool is_traced, is_last;
 
-	end_slot(own_stack(task), read_u32(task, TASK_EXIT_CODE));
+	end_current(task, target);
 	if (target) {
 		noted_threads.delete(&tid);
 		__sync_fetch_and_add(&target->ended_threads, 1);

@@ -55,7 +55,7 @@ def _select(body: str) -> frozenset[str]:
     if not tokens:
         raise UsageError(
             "cannot trace an empty set of system calls: -e trace= names none",
-            hint="name calls or classes (-e trace=openat,%network), or say -e trace=none",
+            hint="name calls or classes, as in -e trace=openat,%network",
         )
     return frozenset().union(*map(_token, tokens))
 

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from functools import partial
 from pathlib import Path
 
 import pytest
 from harness.waiting import wait_until
+
+from kwatch.procfs.current_call import thread_ids, thread_state
 
 CALLS = ("read", "poll", "epoll_wait", "recvfrom", "futex", "wait4")
 PARTS = re.compile(
@@ -73,3 +77,15 @@ def test_the_end_of_a_thread_in_such_a_call(start, run_kwatch):
     resumed, end = kwatch.finish().stdout[-2:]
     assert re.fullmatch(r"<\.\.\. read resumed>0x\w+, 1 <unfinished \.\.\.>\) = \?", resumed)
     assert end == "+++ killed by SIGKILL +++"
+
+
+def test_the_end_of_threads_that_have_made_no_call(start, run_kwatch):
+    """A signal had stopped them before kwatch was attached."""
+    target = start("getppid")
+    os.kill(target.pid, signal.SIGSTOP)
+    threads = list(thread_ids(target.pid))
+    wait_until(lambda: all(thread_state(target.pid, tid) == "T" for tid in threads))
+    kwatch = run_kwatch("trace", "--pid", target.pid)
+    kwatch.attached()
+    target.kill()
+    assert kwatch.finish().stdout == ["+++ killed by SIGKILL +++"] * len(threads)

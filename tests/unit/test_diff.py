@@ -191,6 +191,60 @@ def test_a_thread_that_only_one_run_has(diff):
     assert "0 calls differ; 3 only in the first run, 0 only in the second" in lines
 
 
+def family(first, second, *more, order=(0, 1), ends=(0, 1)):
+    """A process with two children; `order`: which one's calls come first. `ends`: the same of their
+    ends."""
+    both = first, second
+    lives = [
+        [
+            call("getpid", result=pid, tgid=pid, tid=pid, comm=b"child"),
+            opened(path, tgid=pid, tid=pid, comm=b"child"),
+        ]
+        for pid, path in zip(both, (b"/one", b"/two"), strict=True)
+    ]
+    return [
+        *(call("clone", 17, result=pid) for pid in both),
+        *(each for number in order for each in lives[number]),
+        *more,
+        *(call("wait4", 2**32 - 1, result=both[number]) for number in ends),
+    ]
+
+
+def test_children_are_those_of_the_same_call(diff):
+    """They begin and end in another order."""
+    status, lines = diff(family(201, 202), family(301, 302, order=(1, 0), ends=(1, 0)))
+    assert (status, lines[2:]) == (0, ["no call differs"])
+
+
+def test_a_signal_to_another_child(diff):
+    one = family(201, 202, call("kill", 201, 9))
+    assert diff(one, family(302, 301, call("kill", 302, 9), order=(1, 0)))[0] == 0
+    status, lines = diff(one, family(302, 301, call("kill", 301, 9), order=(1, 0)))
+    assert status == 1
+    assert "1 call differs; 0 only in the first run, 0 only in the second" in lines
+    assert "  pid: PID1 | PID2" in lines
+
+
+def test_children_that_were_not_recorded(diff):
+    made = [
+        [*(call("fork", result=pid) for pid in pids), call("kill", pids[which], 9)]
+        for pids, which in (((201, 202), 0), ((302, 301), 0), ((302, 301), 1))
+    ]
+    assert diff(made[0], made[1])[0] == 0
+    assert "  pid: PID1 | PID2" in diff(made[0], made[2])[1]
+
+
+def test_children_with_another_name_are_alone(diff):
+    """The call that created them is the same."""
+    one, two = (
+        [call("fork", result=pid), opened(b"/a", tgid=pid, tid=pid, comm=comm)]
+        for pid, comm in ((201, b"one"), (301, b"two"))
+    )
+    lines = diff(one, two)[1]
+    assert "0 calls differ; 1 only in the first run, 1 only in the second" in lines
+    assert {"-thread one[201]: 1 call", "+thread two[301]: 1 call"} <= set(lines)
+
+
 def test_two_threads_with_one_tid(diff):
     lives = [opened(b"/a", tid=9), ended(tid=9), opened(b"/b", tid=9), ended(tid=9)]
     other = [opened(b"/a", tid=9), ended(tid=9), opened(b"/b", tid=10), ended(tid=10)]
@@ -237,6 +291,9 @@ def test_no_recording(tmp_path, capsys):
         ("clone(parent_tid=[123], x=123)", "clone(parent_tid=[P], x=123)"),
         ("time(NULL) = 1796028588", "time(NULL) = N"),
         ("getppid()        = 1234", "getppid()        = PID"),
+        ("wait4(-1, NULL, 0, NULL) = 1234", "wait4(-1, NULL, 0, NULL) = PID"),
+        ("waitid(P_ALL, 0, {si_pid=17}) = 0", "waitid(P_ALL, 0, {si_pid=PID}) = 0"),
+        ("wait4(7, NULL, 0, NULL) = 7", "wait4(7, NULL, 0, NULL) = 7"),
     ],
 )
 def test_texts(text, expected):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from kwatch.recording.diff.regions import NONE, AlignedThreads, Region
+from kwatch.recording.diff.pairing import paired
+from kwatch.recording.diff.regions import NONE, Region
 from kwatch.recording.diff.run import Places, Run, Thread
 
 _MAX_ERRNO = 4095
@@ -53,13 +53,13 @@ class Comparison(NamedTuple):
 def compare(first: Run, second: Run, most: int | None = 1) -> Comparison:
     """`most`: so many regions, the earliest; None for all."""
     numbers = _common_numbers(first, second)
-    pairs, *alone = _paired(first.threads, second.threads)
+    pairs, alone, (first.pids, second.pids) = paired(first, second, numbers)
     only_ours = sum(len(thread.rows) for thread in alone[0])
     only_theirs = sum(len(thread.rows) for thread in alone[1])
     changed, count = 0, 0
     regions: list[Region] = []
-    for ours, theirs in pairs:
-        pair = AlignedThreads(first, second, (ours, theirs), numbers)
+    for pair in pairs:
+        pair.compare(first, second)
         only_ours += int(np.count_nonzero(pair.theirs == NONE))
         only_theirs += int(np.count_nonzero(pair.ours == NONE))
         changed += int(np.count_nonzero(pair.changed))
@@ -70,28 +70,12 @@ def compare(first: Run, second: Run, most: int | None = 1) -> Comparison:
         only_ours,
         only_theirs,
         changed,
-        (alone[0], alone[1]),
+        alone,
         count,
         sorted(regions, key=lambda region: region.place)[:most],
         list(_counts(first, second)),
         list(_latencies(first, second)),
     )
-
-
-def _paired(
-    first: Sequence[Thread], second: Sequence[Thread]
-) -> tuple[list[tuple[Thread, Thread]], list[Thread], list[Thread]]:
-    """Threads with the same name in the order of their creation, and those that are left."""
-    waiting: dict[str, list[Thread]] = defaultdict(list)
-    for thread in reversed(second):
-        waiting[thread.comm].append(thread)
-    pairs, alone = [], []
-    for thread in first:
-        if waiting[thread.comm]:
-            pairs.append((thread, waiting[thread.comm].pop()))
-        else:
-            alone.append(thread)
-    return pairs, alone, [thread for left in waiting.values() for thread in reversed(left)]
 
 
 def _common_numbers(first: Run, second: Run) -> tuple[Places, Places]:
@@ -114,7 +98,7 @@ def _counts(first: Run, second: Run) -> Iterator[CallCount]:
     sums = []
     for run in (first, second):
         names, numbers = _by_name(run)
-        results = pc.fill_null(run.column("ret"), 0).to_numpy()
+        results = run.results
         failed = (results < 0) & (results >= -_MAX_ERRNO)
         calls = np.bincount(numbers, minlength=len(names)).tolist()
         errors = np.bincount(numbers[failed], minlength=len(names)).tolist()

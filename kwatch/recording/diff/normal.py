@@ -15,6 +15,9 @@ _VARYING = (
     (re.compile(r'^getrandom\("(?:[^"\\]|\\.)*"'), 'getrandom("RANDOM"'),
     (re.compile(r"(uptime|freeram|bufferram|sharedram|procs)=\d+|loads=\[[^]]*\]"), r"\1=N"),
     (re.compile(r"^(times?\(.*) = \d+"), r"\1 = N"),
+    # Which of several children ends first.
+    (re.compile(r"^(wait(?:4|pid)\(-1, .* = )[1-9]\d*$"), r"\1PID"),
+    (re.compile(r"^(waitid\(P_ALL, .*\bsi_pid=)\d+"), r"\1PID"),
 )
 _PROC = re.compile(r"(?<=/proc/)\d+|(?<=/task/)\d+")
 #: Of processes that were not recorded.

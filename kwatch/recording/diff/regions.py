@@ -47,17 +47,12 @@ class Region(NamedTuple):
 
 
 class AlignedThreads:
-    """`ours` and `theirs`: rows of both runs, NONE where only one of them has a call."""
+    """`ours` and `theirs`: rows of both runs, NONE where only one of them has a call. `changed`:
+    whether both have it and it differs, after compare()."""
 
-    def __init__(
-        self,
-        first: Run,
-        second: Run,
-        threads: tuple[Thread, Thread],
-        numbers: tuple[Places, Places],
-    ) -> None:
+    def __init__(self, threads: tuple[Thread, Thread], numbers: tuple[Places, Places]) -> None:
         """`numbers`: of the rows of both runs; the same for calls that may be the same."""
-        self._threads = threads
+        self.threads = threads
         rows = threads[0].rows, threads[1].rows
         left, right = [], []
         gaps = []
@@ -69,9 +64,15 @@ class AlignedThreads:
         self.ours: Places = np.concatenate(left)
         self.theirs: Places = np.concatenate(right)
         self._is_gap: npt.NDArray[np.bool_] = np.concatenate(gaps)
-        both = ~self._is_gap
         self.changed = np.zeros(len(self.ours), bool)
-        self.changed[both] = differing(first, second, self.ours[both], self.theirs[both])
+
+    @property
+    def both(self) -> tuple[Places, Places]:
+        """The rows of the calls that both runs have."""
+        return self.ours[~self._is_gap], self.theirs[~self._is_gap]
+
+    def compare(self, first: Run, second: Run) -> None:
+        self.changed[~self._is_gap] = differing(first, second, *self.both)
 
     def regions(self) -> list[tuple[int, int]]:
         """Where each one begins and ends."""
@@ -82,7 +83,7 @@ class AlignedThreads:
     def described(self, bounds: list[tuple[int, int]], most: int | None) -> Iterator[Region]:
         """The first regions. The calls between two of them are before the second one or after the
         first one, never both."""
-        rows = self._threads[0].rows
+        rows = self.threads[0].rows
         counts = np.concatenate(([0], np.cumsum(self.ours >= 0)))
         ends = [0, *(end for _, end in bounds)]
         starts = [*(start for start, _ in bounds[1:]), len(self.ours)]
@@ -92,7 +93,7 @@ class AlignedThreads:
             number = int(counts[start])
             yield Region(
                 int(rows[number]) if number < len(rows) else int(rows[-1:].sum()) + 1,
-                self._threads,
+                self.threads,
                 number,
                 self._range(min(before, start), start),
                 shown,

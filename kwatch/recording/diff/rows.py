@@ -52,7 +52,7 @@ def _surely_equal(first: Run, second: Run, ours: Places, theirs: Places) -> Mask
         a, b = left[ours], right[theirs]
         both_point = is_address[ids, word] & ((a != 0) == (b != 0))
         equal &= (a == b) | both_point
-    a, b = (_results(run)[rows] for run, rows in ((first, ours), (second, theirs)))
+    a, b = first.results[ours], second.results[theirs]
     equal &= (a == b) | (gives_address[ids] & (a > 0) & (b > 0))
     for name in ("kind", *_CONTENTS):
         equal &= _same(first.column(name), second.column(name), ours, theirs)
@@ -66,11 +66,6 @@ def _same(first: pa.Array, second: pa.Array, ours: Places, theirs: Places) -> Ma
     both_null = pc.and_(left.is_null(), right.is_null())
     same = pc.or_kleene(pc.fill_null(pc.equal(left, right), False), both_null)
     found: Mask = same.to_numpy(zero_copy_only=False)
-    return found
-
-
-def _results(run: Run) -> npt.NDArray[np.int64]:
-    found: npt.NDArray[np.int64] = pc.fill_null(run.column("ret"), 0).to_numpy()
     return found
 
 

@@ -21,6 +21,7 @@ from kwatch.recording.schema import ARGUMENTS, TABLES
 
 _COLUMNS = list(dict.fromkeys(("seq", "pid", "tid", "comm", "path", "duration_ns", *TEXT_COLUMNS)))
 _WHENEVER = ("rt_sigreturn", "sigreturn")  # signals arrive at any moment
+_CREATES = ("clone", "clone3", "fork", "vfork")
 _WHOLE = 65535  # bytes of each string: all that was recorded
 
 Places = npt.NDArray[np.int64]
@@ -42,6 +43,7 @@ class Run:
         """`names`: of the calls to compare; None for all. `strings`: bytes of each string that is
         shown."""
         self.path = recording.path
+        self.pids: Mapping[int, str] = {}  # a name for each pid and tid: see pairing.py
         recording.verify(["syscalls", "exits"])
         try:
             self._calls, self._order = _read(recording, "syscalls", _COLUMNS, names)
@@ -88,12 +90,16 @@ class Run:
         return texts, numbers.astype(np.int64)
 
     @cached_property
-    def pids(self) -> Mapping[int, str]:
-        """A name for each pid and tid: its place among those that were created."""
-        found: dict[int, str] = {}
-        for number, thread in enumerate(self.threads):
-            found.setdefault(thread.pid, f"PID{number}")
-            found.setdefault(thread.tid, f"PID{number}")
+    def results(self) -> Places:
+        """What each call returned; 0 if it did not."""
+        found: Places = pc.fill_null(self.column("ret"), 0).to_numpy()
+        return found
+
+    @cached_property
+    def creations(self) -> npt.NDArray[np.bool_]:
+        """Which calls have created a thread or process; each returned its pid."""
+        named = pc.is_in(self.column("name").cast(pa.string()), pa.array(_CREATES))
+        found: npt.NDArray[np.bool_] = named.to_numpy(zero_copy_only=False) & (self.results > 0)
         return found
 
     def texts(self, rows: Places) -> list[str]:
