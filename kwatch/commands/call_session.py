@@ -47,7 +47,12 @@ class CallSession(ObservedSession):
 
     def take(self) -> JoinedCalls:
         """The calls that have returned since the last time."""
-        return self.calls.take(self.live.tracer.stream.delivered_ns - _WRITTEN_NS)
+        return self.calls.take(self.delivered_ns)
+
+    @property
+    def delivered_ns(self) -> int:
+        """The calls that returned before have been delivered."""
+        return self.live.tracer.stream.delivered_ns - _WRITTEN_NS
 
     def _areas(self) -> CallAreas:
         areas = self.live.tracer.stream.areas

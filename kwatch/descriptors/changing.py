@@ -63,7 +63,7 @@ def _ioctl(tables: Tables, call: TracedCall) -> None:
 
 def _exec(tables: Tables, call: TracedCall) -> None:
     if call.result == 0:
-        tables.replace(call.pid, tables.current.after_exec())
+        tables.replace(call.pid, tables.current.after_exec(tables.now_ns))
 
 
 def _fork(tables: Tables, call: TracedCall) -> None:
@@ -75,7 +75,7 @@ def _fork(tables: Tables, call: TracedCall) -> None:
     elif call.name == "clone3":
         flags = word_of(piece(call, 0)) or 0
     if not flags & _CLONE_THREAD:
-        tables.fork(call.result, flags & _CLONE_FILES > 0)
+        tables.fork(call, flags & _CLONE_FILES > 0)
 
 
 def _chdir(tables: Tables, call: TracedCall) -> None:
@@ -88,7 +88,7 @@ def _chdir(tables: Tables, call: TracedCall) -> None:
 
 def _fchdir(tables: Tables, call: TracedCall) -> None:
     if call.result == 0:
-        tables.change_directory(tables.current.files.get(int_of(call, 0)))
+        tables.change_directory(tables.at_begin(call, int_of(call, 0)))
 
 
 def _remove(directory: int | None, path: int) -> Effect:
@@ -126,7 +126,7 @@ def _place(tables: Tables, call: TracedCall, directory: int | None, word: int) -
 
 
 def _socket_of(tables: Tables, call: TracedCall) -> File | None:
-    file = tables.current.files.get(int_of(call, 0))
+    file = tables.at_begin(call, int_of(call, 0))
     return file if file is not None and file.socket is not None else None
 
 

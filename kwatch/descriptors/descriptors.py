@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from kwatch.descriptors.changes import may_change_any
 from kwatch.descriptors.changing import CHANGING
 from kwatch.descriptors.endpoints import endpoints, inode_of
 from kwatch.descriptors.file import AT_FDCWD, CLOSED, File, Socket
-from kwatch.descriptors.opening import OPENING
+from kwatch.descriptors.opening import OPENING, is_by_path, opened
 from kwatch.descriptors.source import Source
 from kwatch.descriptors.tables import Tables
 from kwatch.model.traced_call import Moment, TracedCall
@@ -27,6 +28,7 @@ from kwatch.syscalls.decode import text
 FOLLOWED = frozenset(OPENING) | frozenset(CHANGING)
 
 _EBADF = 9
+_MAX_ASKED = 1 << 16
 _DELETED = " (deleted)"
 
 
@@ -52,12 +54,26 @@ class Descriptors:
         for fd, each in found.items():
             self._tables.open(fd, self._file(each.text), each.is_kept)
 
+    def unknown(self, calls: Iterable[TracedCall]) -> set[tuple[int, int]]:
+        """The pids and descriptors in calls to come that the source may be asked for."""
+        found: set[tuple[int, int]] = set()
+        for call in calls:
+            if call.name in OPENING and not is_by_path(call):
+                found.update((call.pid, fd) for fd in opened(call))
+            table = self._tables.by_pid.get(call.pid)
+            files = table.files if table is not None else {}
+            words = {AT_FDCWD, *(word for word in call.arguments[:5] if word < _MAX_ASKED)}
+            found.update((call.pid, fd) for fd in words if _is_unknown(files.get(fd)))
+        return found
+
     def follow(self, calls: Iterable[TracedCall]) -> Iterator[TracedCall]:
         """The same calls. Each may be shown until the next one is taken."""
         tables = self._tables
         for call in calls:
             self._call = call
-            tables.enter(call.pid)
+            tables.enter(call.pid, call.time_ns + (call.duration_ns or 0))
+            if may_change_any(call):
+                tables.forget()
             if call.moment is not Moment.RETURNED:
                 yield call
                 if call.moment is Moment.ENDED and call.tid == call.pid:
@@ -73,10 +89,15 @@ class Descriptors:
 
     def argument(self, fd: int) -> str:
         """A descriptor as it was when the call began."""
-        tables = self._tables
+        tables, call = self._tables, self._call
+        assert call is not None
+        if fd in tables.arrived:
+            return self.result(fd)
         if fd in tables.before:
             file = tables.before[fd]
             return self._with(fd, file) if file is not None else str(fd)
+        if tables.current.changed_after(fd, call.time_ns):
+            return self._with(fd, None)
         file = tables.current.files.get(fd)
         if file is CLOSED and self._is_open_after_all():
             file = None
@@ -88,18 +109,18 @@ class Descriptors:
         file = tables.current.files.get(fd)
         if fd not in tables.before:  # opened by a call that is not followed
             file = None
-        return self._with(fd, file if file is not None else self._find(fd, is_new=True))
+        return self._with(fd, file if file is not None else self._find(fd, True), is_new=True)
 
     def _is_open_after_all(self) -> bool:
         """Whether a call has used a closed descriptor: what has opened it was not followed."""
         return self._call is not None and self._call.result != -_EBADF
 
-    def _with(self, fd: int, file: File | None) -> str:
+    def _with(self, fd: int, file: File | None, is_new: bool = False) -> str:
         name = "AT_FDCWD" if fd == AT_FDCWD else str(fd)
         if file is None:
             return name
         shown = file.shown
-        return f"{name}{shown if shown is not None else self._shown(fd, file)}"
+        return f"{name}{shown if shown is not None else self._shown(fd, file, is_new)}"
 
     def _find(self, fd: int, is_new: bool = False) -> File | None:
         found = self._asked(fd, is_new)
@@ -111,25 +132,28 @@ class Descriptors:
     def _asked(self, fd: int, is_new: bool = False) -> str | None:
         call = self._call
         assert call is not None
-        at = call.time_ns + (call.duration_ns or 0) * is_new
-        return self._source.descriptor(call.pid, fd, at)
+        return self._tables.asked(call.pid, fd, self._at(is_new))
+
+    def _at(self, is_new: bool) -> int:
+        assert self._call is not None
+        return self._tables.now_ns if is_new else self._call.time_ns
 
     def _file(self, found: str) -> File:
         if found.startswith("/"):
             return self._tables.paths.file(found)
         return File(found, socket=Socket() if found.startswith("socket:[") else None)
 
-    def _shown(self, fd: int, file: File) -> str:
+    def _shown(self, fd: int, file: File, is_new: bool) -> str:
         """Keeps the text if it will not change."""
         if file.text is None:
-            is_new = fd in self._tables.before
             found = self._asked(fd, is_new)
             if found is None or not found.startswith(file.begins):
-                return self._addresses(fd, file) if self._details and file.socket else ""
+                has_addresses = self._details and file.socket is not None
+                return self._addresses(fd, file, is_new) if has_addresses else ""
             file.text = found
         if self._details:
             if file.socket is not None:
-                return self._addresses(fd, file)
+                return self._addresses(fd, file, is_new)
             if file.pid:
                 file.shown = f"<pid:{file.pid}>"
                 return file.shown
@@ -145,7 +169,7 @@ class Descriptors:
         found = self._source.device(call.pid, path)
         return _quoted(path, f"<{found}>" if found else "")
 
-    def _addresses(self, fd: int, file: File) -> str:
+    def _addresses(self, fd: int, file: File, is_new: bool) -> str:
         """`<TCP:[127.0.0.1:80]>`, `<TCP:[1234]>` without addresses; nothing if all is unknown."""
         state, call = file.socket, self._call
         assert state is not None
@@ -159,12 +183,18 @@ class Descriptors:
             return file.shown
         if not inode:
             return ""
-        if not state.protocol and state.is_named:
-            state.protocol = self._source.protocol(call.pid, fd) or ""
+        if not state.protocol and state.is_named and not self._tables.current.is_shared:
+            state.protocol = self._source.protocol(call.pid, fd, self._at(is_new)) or ""
         shown = f"<{state.protocol or 'socket'}:[{inode}]>"
         if not state.is_named:
             file.shown = shown
         return shown
+
+
+def _is_unknown(file: File | None) -> bool:
+    if file is None or file is CLOSED or file.text is None:
+        return True
+    return file.socket is not None and not file.socket.protocol
 
 
 def _quoted(path: str, behind: str = "") -> str:

@@ -56,17 +56,28 @@ CLOSED = File(shown="")
 
 @dataclass(slots=True)
 class Table:
-    """`kept`: the descriptors that an exec leaves open."""
+    """`kept`: the descriptors that an exec leaves open.
+
+    `changed`: when the last call that has changed a descriptor returned, and `all_changed` one that
+    may have changed all. `is_shared`: several processes have it.
+    """
 
     files: dict[int, File] = field(default_factory=dict)
     kept: set[int] = field(default_factory=lambda: {AT_FDCWD})
+    changed: dict[int, int] = field(default_factory=dict)
+    all_changed: int = 0
+    is_shared: bool = False
 
     def copy(self) -> Table:
-        return Table(self.files.copy(), self.kept.copy())
+        return Table(self.files.copy(), self.kept.copy(), self.changed.copy(), self.all_changed)
 
-    def after_exec(self) -> Table:
+    def changed_after(self, fd: int, time_ns: int) -> bool:
+        return max(self.changed.get(fd, 0), self.all_changed) > time_ns
+
+    def after_exec(self, now_ns: int) -> Table:
         """Descriptors that are closed are not known to be: they may not have had the flag."""
-        return Table({fd: self.files[fd] for fd in self.kept if fd in self.files}, self.kept.copy())
+        kept = {fd: self.files[fd] for fd in self.kept if fd in self.files}
+        return Table(kept, self.kept.copy(), self.changed.copy(), now_ns)
 
 
 class Paths:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks the running system about descriptors.
 
-It is asked some time after a call: what it says of a descriptor that was opened again since then
-is left out.
+It is read some time after a call. What it says is left out if a call may have changed the
+descriptor between the two.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from kwatch.descriptors.changes import Changes
 from kwatch.descriptors.descriptors import Open
 from kwatch.descriptors.file import AT_FDCWD
-from kwatch.descriptors.live_sockets import LiveSockets
-from kwatch.descriptors.opening import OPENING, opened
+from kwatch.descriptors.readings import Reading, Readings
 from kwatch.descriptors.source import Endpoints, joined
 from kwatch.kernel.openat2 import Resolve, openat2
-from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.procfs.mounts import is_served, mounts_of
 
 _CLOEXEC = 0o2000000
@@ -32,30 +31,31 @@ class LiveSource:
 
     def __init__(self, parent: Callable[[int], int]) -> None:
         self._parent = parent
-        self._opened: dict[tuple[int, int], int] = {}
-        self._sockets = LiveSockets()
+        self._readings = Readings()
+        self._changes = Changes()
         self._root: tuple[int, _Root] | None = None
         self._may_wait: bool | None = None
 
-    def foresee(self, calls: Sequence[TracedCall]) -> None:
-        """Notes what the calls open that are shown next, all until now."""
-        self._sockets.forget()
+    def use(self, readings: Readings, changes: Changes) -> None:
+        """For what is shown next. `changes`: all since then, until the time of the readings."""
         self._may_wait = None
         self._leave_root()
-        self._opened = {
-            (call.pid, fd): call.time_ns + (call.duration_ns or 0)
-            for call in calls
-            if call.name in OPENING and call.moment is Moment.RETURNED
-            for fd in opened(call)
-        }
+        self._readings, self._changes = readings, changes
 
     def descriptor(self, pid: int, fd: int, at_ns: int) -> str | None:
-        if self._opened.get((pid, fd), 0) > at_ns:
+        found = self._reading(pid, fd, at_ns)
+        return found.text if found is not None else None
+
+    def protocol(self, pid: int, fd: int, at_ns: int) -> str | None:
+        found = self._reading(pid, fd, at_ns)
+        return found.protocol if found is not None else None
+
+    def _reading(self, pid: int, fd: int, at_ns: int) -> Reading | None:
+        found = self._readings.found.get((pid, fd))
+        if found is None:
             return None
-        try:
-            return os.readlink(f"/proc/{pid}/{'cwd' if fd == AT_FDCWD else f'fd/{fd}'}")
-        except (OSError, ValueError):
-            return None
+        is_past = self._changes.lies_between(pid, fd, at_ns, self._readings.at_ns)
+        return None if is_past else found
 
     def resolved(self, pid: int, directory: str, path: str, follow: bool) -> str | None:
         whole = joined_as_seen_by(pid, directory, path)
@@ -90,14 +90,7 @@ class LiveSource:
         return self._may_wait
 
     def endpoints(self, inode: int) -> Endpoints | None:
-        return self._sockets.endpoints(inode)
-
-    def protocol(self, pid: int, fd: int) -> str | None:
-        try:
-            found = os.getxattr(f"/proc/{pid}/fd/{fd}", "system.sockprotoname")
-        except OSError:
-            return None
-        return found.rstrip(b"\0").decode(errors="replace")
+        return self._readings.sockets.endpoints(inode)
 
     def device(self, pid: int, path: str) -> str | None:
         for root in (f"/proc/{pid}/root", ""):

@@ -26,18 +26,18 @@ _INTERNET = (
 
 
 class LiveSockets:
-    """Reads all sockets at the first question after `forget`."""
+    """Reads all sockets at the first question, or before."""
 
     def __init__(self) -> None:
         self._found: dict[int, Endpoints] | None = None
 
-    def forget(self) -> None:
-        self._found = None
-
-    def endpoints(self, inode: int) -> Endpoints | None:
+    def read(self) -> dict[int, Endpoints]:
         if self._found is None:
             self._found = dict(_all())
-        return self._found.get(inode)
+        return self._found
+
+    def endpoints(self, inode: int) -> Endpoints | None:
+        return self.read().get(inode)
 
 
 def _all() -> Iterator[tuple[int, Endpoints]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from kwatch.descriptors import socket_names
 from kwatch.descriptors.arguments import int_of, path_of, piece, two_ints, word_of, written
 from kwatch.descriptors.file import AT_FDCWD, File, Socket
+from kwatch.descriptors.received import open_received, received
 from kwatch.descriptors.tables import Tables
 from kwatch.model.traced_call import TracedCall
 from kwatch.syscalls.constants import numbers
@@ -61,6 +62,11 @@ def _named(text: str, flags: int | None, cloexec: int = _CLOEXEC) -> Effect:
     return effect
 
 
+def _unknown(tables: Tables, call: TracedCall) -> None:
+    """Nothing in the call tells what its descriptor refers to."""
+    tables.open(call.result, None, False)
+
+
 def _memfd(tables: Tables, call: TracedCall) -> None:
     name = path_of(call, 0)
     file = None if name is None else File(f"/memfd:{name} (deleted)")
@@ -101,14 +107,14 @@ def _socketpair(tables: Tables, call: TracedCall) -> None:
         assert state is not None
         state.is_named = state.is_connected = True
         state.other = peer
-        found = tables.source.descriptor(call.pid, fd, call.time_ns + (call.duration_ns or 0))
+        found = tables.asked(call.pid, fd, tables.now_ns)
         if found is not None and found.startswith(file.begins):
             file.text = found
         tables.open(fd, file, not call.arguments[1] & _CLOEXEC)
 
 
 def _accept(tables: Tables, call: TracedCall) -> None:
-    listening = tables.current.files.get(int_of(call, 0))
+    listening = tables.at_begin(call, int_of(call, 0))
     state = Socket()
     if listening is not None and listening.socket is not None:
         known = listening.socket
@@ -124,7 +130,7 @@ def _duplicate(tables: Tables, call: TracedCall) -> None:
     if call.name == "dup2" and call.result == int_of(call, 0):
         tables.stay(call.result)
         return
-    file = tables.current.files.get(int_of(call, 0))
+    file = tables.at_begin(call, int_of(call, 0))
     is_kept = call.name != "dup3" or not call.arguments[2] & _CLOEXEC
     tables.open(call.result, file, is_kept)
 
@@ -132,7 +138,7 @@ def _duplicate(tables: Tables, call: TracedCall) -> None:
 def _fcntl(tables: Tables, call: TracedCall) -> None:
     command = int_of(call, 1)
     if command in (_F_DUPFD, _F_DUPFD_CLOEXEC):
-        file = tables.current.files.get(int_of(call, 0))
+        file = tables.at_begin(call, int_of(call, 0))
         tables.open(call.result, file, command == _F_DUPFD)
 
 
@@ -166,6 +172,16 @@ OPENING: dict[str, Effect] = {
     "inotify_init1": _named("anon_inode:inotify", 0),
     "fanotify_init": _named("anon_inode:[fanotify]", 0, 1),
     "userfaultfd": _named("anon_inode:[userfaultfd]", 0),
+    "pidfd_getfd": _unknown,
+    "open_by_handle_at": _unknown,
+    "mq_open": _unknown,
+    "memfd_secret": _unknown,
+    "fsopen": _unknown,
+    "fsmount": _unknown,
+    "fspick": _unknown,
+    "landlock_create_ruleset": _unknown,
+    "recvmsg": open_received,
+    "recvmmsg": open_received,
     "perf_event_open": _named("anon_inode:[perf_event]", 4, 8),
 }
 
@@ -179,4 +195,13 @@ def opened(call: TracedCall) -> tuple[int, ...]:
         return (call.result,) if is_copy else ()
     if call.name in ("pipe", "pipe2", "socketpair"):
         return two_ints(written(call, 3 if call.name == "socketpair" else 0)) or ()
+    if call.name in ("recvmsg", "recvmmsg"):
+        return received(call)
     return (call.result,)
+
+
+def is_by_path(call: TracedCall) -> bool:
+    """Whether it opens a file whose path was captured."""
+    if call.name in ("open", "creat"):
+        return path_of(call, 0) is not None
+    return call.name in ("openat", "openat2", "open_tree") and path_of(call, 1) is not None

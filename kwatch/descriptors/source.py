@@ -33,7 +33,7 @@ class Source(Protocol):
     def endpoints(self, inode: int) -> Endpoints | None:
         """Of a bound or connected socket."""
 
-    def protocol(self, pid: int, fd: int) -> str | None:
+    def protocol(self, pid: int, fd: int, at_ns: int) -> str | None:
         """Of a socket that was open before: `TCP`."""
 
     def device(self, pid: int, path: str) -> str | None:
@@ -55,7 +55,7 @@ class NoSource:
     def endpoints(self, inode: int) -> Endpoints | None:
         return None
 
-    def protocol(self, pid: int, fd: int) -> str | None:
+    def protocol(self, pid: int, fd: int, at_ns: int) -> str | None:
         return None
 
     def device(self, pid: int, path: str) -> str | None:

@@ -26,7 +26,7 @@ class Source(NoSource):
     def endpoints(self, inode):
         return self.sockets.get(inode)
 
-    def protocol(self, pid, fd):
+    def protocol(self, pid, fd, at_ns):
         return "TCP"
 
     def device(self, pid, path):
@@ -46,20 +46,44 @@ class Story:
         self.descriptors.seed(100, {fd: Open(text, True) for fd, text in opened.items()})
         self._now = 0
 
-    def call(self, name, *words, result=0, pid=100, moment=Moment.RETURNED, **pieces):
-        """`in1=`, `out1=`: what a register points to, before and after."""
+    def call(self, name, *words, result=0, pid=100, moment=Moment.RETURNED, back=0, **pieces):
+        """`in1=`, `out1=`: what a register points to, before and after; `nested=`: the chunks.
+
+        `back`: the call began so long before.
+        """
         known = list(NO_PIECES)
+        known[-1] = pieces.pop("nested", None)
         for place, data in pieces.items():
             known[int(place[-1]) + 6 * place.startswith("out")] = data
         self._now += 10
         nr = names.number(Abi.X86_64, name)
         registers = [*(word & (1 << 64) - 1 for word in words), *[0] * (6 - len(words))]
         call = TracedCall(
-            moment, pid, pid, b"x", Abi.X86_64, nr, name, self._now, 5, result, registers, known
+            moment,
+            pid,
+            pid,
+            b"x",
+            Abi.X86_64,
+            nr,
+            name,
+            self._now - back,
+            5 + back,
+            result,
+            registers,
+            known,
         )
         for each in self.descriptors.follow([call]):
             arguments, end = self._formatter.text(each.nr, registers, result, known)
         return f"{name}({arguments}) = {end}"
+
+    def request(self, name, pid=100):
+        """Of io_uring."""
+        self._now += 10
+        moment, words = Moment.IO_REQUEST, [0] * 6
+        request = TracedCall(
+            moment, pid, pid, b"x", Abi.X86_64, 0, name, self._now, 5, 0, words, NO_PIECES
+        )
+        list(self.descriptors.follow([request]))
 
     def open(self, path, fd, flags=0, directory=AT_FDCWD, **more):
         data = path.encode(errors="surrogateescape") + b"\0"

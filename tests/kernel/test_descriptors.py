@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 
 from strace_compare.compare import compare
 
+PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 COMMANDS = {
     "cat": ["cat", "/etc/passwd", "/etc/localtime", "/dev/null"],
     "find": ["find", "/usr/share/doc/bash", "-newer", "/etc/passwd"],
@@ -88,3 +90,21 @@ def test_children_have_the_descriptors_of_their_parents(run_kwatch):
     reads = [line for line in result.stdout if re.search(r"read\(0<", line)]
     files = {match[1] for line in reads if (match := re.search(r"read\(0<([^>]*)>", line))}
     assert files == {"/etc/passwd", str(Path("/usr/bin/sh").resolve())}
+
+
+@pytest.mark.parametrize("how", ["received", "fetched"])
+def test_a_number_that_is_used_again_is_never_called_what_it_is_not(run_kwatch, tmp_path, how):
+    """SCM_RIGHTS and pidfd_getfd give sockets the numbers of those that were just closed."""
+    lines = tmp_path / "lines.txt"
+    command = ["/usr/bin/python3", PROGRAMS / "reused_descriptors.py", how]
+    result = run_kwatch("trace", "-yy", "-o", lines, "--", *command).finish()
+    told = [line.split() for line in result.stdout if re.match(r"\d+ ", line)]
+    names = defaultdict(set)
+    for inode, *each in told:
+        names[inode].update(each)
+    sends = re.findall(r'sendto\(\d+(?:<(.*?\])>)?, "inode (\d+)\.', lines.read_text())
+    assert len(sends) == len(told) == 2 * 59
+    wrong = [(label, inode) for label, inode in sends if label and label not in names[inode]]
+    assert wrong == []
+    assert any(label.startswith("TCP:") for label, _ in sends)
+    assert any(label.startswith("UNIX-") for label, _ in sends)

@@ -9,9 +9,11 @@ import struct
 import pytest
 from harness.descriptor_story import Source, Story
 
+from kwatch.descriptors.changes import Changes
 from kwatch.descriptors.descriptors import FOLLOWED
 from kwatch.descriptors.file import AT_FDCWD
 from kwatch.descriptors.live import LiveSource
+from kwatch.descriptors.readings import Readings
 from kwatch.descriptors.source import joined
 from kwatch.model.traced_call import Moment, TracedCall
 from kwatch.syscalls.decode.formatter import NO_PIECES
@@ -284,20 +286,95 @@ def test_joined_paths(directory, path, expected):
     assert joined(directory, path) == expected
 
 
+def returned(name, *words, at, result=0, pid=None, moment=Moment.RETURNED):
+    registers = [*words, *[0] * (6 - len(words))]
+    pid = pid or os.getpid()
+    return TracedCall(
+        moment, pid, pid, b"", Abi.X86_64, 2, name, at, 5, result, registers, NO_PIECES
+    )
+
+
 def test_a_descriptor_that_was_opened_again_since_is_not_looked_at():
     """The test's own descriptor, as it is now, and calls that were before."""
     pid, source = os.getpid(), LiveSource(lambda pid: 0)
     with open("/dev/null") as file:
         fd = file.fileno()
-        assert source.descriptor(pid, fd, 100) == "/dev/null"
-        again = TracedCall(
-            Moment.RETURNED, pid, pid, b"", Abi.X86_64, 2, "open", 150, 5, fd, [0] * 6, NO_PIECES
-        )
-        source.foresee([again])
-        assert source.descriptor(pid, fd, 100) is None
-        assert source.descriptor(pid, fd, 155) == "/dev/null"
-        source.foresee([])
-        assert source.descriptor(pid, fd, 100) == "/dev/null"
+        readings = Readings([(pid, fd)])
+    source.use(readings, Changes([returned("open", at=150, result=fd)]))
+    assert source.descriptor(pid, fd, 100) is None
+    assert source.descriptor(pid, fd, 155) == "/dev/null"
+    source.use(readings, Changes([returned("open", at=readings.at_ns, result=fd)]))
+    assert source.descriptor(pid, fd, 100) == "/dev/null"
+    assert source.descriptor(pid, fd + 1, 100) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        returned("close", 3, at=150),
+        returned("close_range", 2, 9, at=150),
+        returned("dup2", 7, 3, at=150, result=3),
+        returned("pidfd_getfd", 8, 9, at=150, result=3),
+        returned("io_uring:close", at=150, moment=Moment.IO_REQUEST),
+    ],
+    ids=lambda call: call.name,
+)
+def test_what_ends_or_replaces_a_descriptor_ends_what_is_known_of_it(change):
+    changes, pid = Changes([change]), os.getpid()
+    assert changes.lies_between(pid, 3, 100, 200)
+    assert changes.lies_between(pid, 3, 152, 200)  # while the call is made
+    assert not changes.lies_between(pid, 3, 155, 200)
+    assert not changes.lies_between(pid, 3, 100, 150)
+    assert not changes.lies_between(pid + 1, 3, 100, 200)
+
+
+def test_an_exec_ends_what_is_known_when_it_returns():
+    changes, pid = Changes([returned("execve", at=150)]), os.getpid()
+    assert changes.lies_between(pid, 3, 100, 200)
+    assert not changes.lies_between(pid, 3, 100, 152)
+
+
+def message(*fds):
+    """The chunks of a received message's header and control data."""
+    control = struct.pack(f"<QII{len(fds)}i", 16 + 4 * len(fds), 1, 1, *fds)
+    chunks = [bytes(56), None, control + bytes(-len(control) % 8), bytes(16), b"x"]
+    return b"".join(
+        struct.pack("<i", -1 if each is None else len(each)) + (each or b"") for each in chunks
+    )
+
+
+@pytest.mark.parametrize(("name", "result"), [("recvmsg", 1), ("recvmmsg", 1)])
+def test_a_descriptor_from_a_message_is_no_longer_what_it_was(name, result):
+    """It is asked for, and what is found is not told of the socket that had its number."""
+    source = Source()
+    story = Story(source, details=True)
+    story.socket(3)
+    source.found[100, 3] = "/received"
+    story.call(name, 1, 8, 0, result=result, nested=message(3, 4))
+    assert story.read(3) == "3</received>"
+    assert story.read(4) == "4"
+
+
+def test_a_call_that_began_before_its_descriptor_was_replaced_has_the_number():
+    story = Story()
+    story.open("/old", 3)
+    story.call("close", 3)
+    story.open("/new", 3)
+    assert story.read(3, back=25) == "3"
+    assert story.read(3) == "3</new>"
+
+
+def test_a_request_of_io_uring_that_closes_ends_what_is_known():
+    story = Story(Source({(100, 3): "/found"}))
+    story.open("/known", 3)
+    story.request("io_uring:close")
+    assert story.read(3) == "3</found>"
+
+
+def test_a_table_that_processes_share_is_not_asked_for():
+    story = Story(Source({(100, 3): "/other"}))
+    story.call("clone", CLONE_FILES, result=200)
+    assert story.read(3) == "3"
 
 
 def test_links_are_resolved_and_what_is_gone_has_the_path_of_its_directory(tmp_path):

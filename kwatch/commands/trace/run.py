@@ -74,14 +74,16 @@ class Trace:
         return time.monotonic() + _SHOW_S
 
     def _finish(self, has_patience: Patience) -> None:
-        self._show(self._session.calls.calls(self._session.calls.take()))
+        self._show(self._session.calls.calls(self._session.calls.take()), is_last=True)
         self._session.losses.tell_all("trace")
 
-    def _show(self, calls: Iterator[TracedCall]) -> None:
+    def _show(self, calls: Iterator[TracedCall], is_last: bool = False) -> None:
         if self._stacks is not None:  # before the rest, which goes call by call
             calls = self._with_names(self._stacks, list(calls))
         if self._descriptors is not None:
-            calls = self._descriptors.follow(calls)
+            delivered_ns = self._session.delivered_ns
+            follow = self._descriptors
+            calls = follow.rest(calls) if is_last else follow.follow(calls, delivered_ns)
         if self._filter is not None:
             calls = self._filter.chosen(calls)
         self._output.write(wanted(calls, self._options))
