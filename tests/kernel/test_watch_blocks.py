@@ -96,7 +96,7 @@ def test_a_good_program_is_not_stopped(start, run_kwatch):
 
 @pytest.mark.parametrize("loses", [True, False])
 def test_a_hit_after_lost_events_is_unsure(start, run_kwatch, loses):
-    """One of them may have been the free of the block."""
+    """One of them may have been the free of the block, whose next owner hits it, too."""
     target = start("stale", "many")
     buffer = ("--buffer", "4K") if loses else ()
     kwatch = run_kwatch("watchpoint", "make_node+16:4", "--json", *buffer, "--pid", target.pid)
@@ -110,8 +110,10 @@ def test_a_hit_after_lost_events_is_unsure(start, run_kwatch, loses):
     target.go("freed")
     target.end()
     final = final_of(kwatch.finish())
-    (place,) = (each for each in final["places"] if not each["by_allocator"])
-    assert (place["count"], place["unsure"]) == (3, loses)
+    places = [each for each in final["places"] if not each["by_allocator"]]
+    assert [each["unsure"] for each in places] == [loses] * len(places)
+    hits = sum(each["count"] for each in places)
+    assert hits > 3 if loses and len(places) > 1 else hits == 3
     assert (final["lost"].get("heap_ring_full", 0) > 0) is loses
 
 
