@@ -4,26 +4,22 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO
 
-from kwatch.errors import NO_ROOM, KwatchError, UsageError
+from kwatch.errors import UsageError
 from kwatch.model.options import ReportOptions
 from kwatch.model.snapshot import EndedSummary, Snapshot
 from kwatch.sinks import Sink
+from kwatch.sinks.destination import Destination, attempt
 from kwatch.sinks.formats import PROFILE_FORMATS
-from kwatch.system import stdio
 from kwatch.units import counted
 
 if TYPE_CHECKING:
     from kwatch.model.holders import HolderReport
     from kwatch.sinks.profiles.files import Profiles
-
-_Result = TypeVar("_Result")
 
 
 class Output:
@@ -36,10 +32,9 @@ class Output:
 
     def __init__(self, options: ReportOptions) -> None:
         self._options = options
-        self._name = options.output or "standard output"
         _require_distinct([options.output, *options.profiles.values()])
         self._profiles = self._profiles_for(options)
-        self._stream = self._open(options.output)
+        self._to = Destination(options.output)
         self._sink = self._make_sink()
 
     def _profiles_for(self, options: ReportOptions) -> Profiles | None:
@@ -49,38 +44,17 @@ class Output:
 
         formats = {each.name: each for each in PROFILE_FORMATS}
         made = {path: formats[name].load() for name, path in options.profiles.items()}
-        return self._translated(lambda: Profiles(made))
-
-    def _open(self, path: str | None) -> TextIO:
-        if path is None:
-            return sys.stdout
-        try:
-            file = stdio.open_output(path, os.O_TRUNC)
-            return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape")
-        except OSError as error:
-            raise KwatchError(
-                f"{path or repr(path)} cannot be written: {error.strerror}", "give another --output"
-            ) from error
+        return attempt("a profile", lambda: Profiles(made))
 
     def _make_sink(self) -> Sink:
         if self._options.json:
             from kwatch.sinks.jsonl import JsonLines
 
-            return JsonLines(self._stream)
+            return JsonLines(self._to.stream)
         from kwatch.sinks.table.table import Tables
 
-        color = self._stream.isatty() and "NO_COLOR" not in os.environ
-        return Tables(self._stream, color=color, full_stacks=self._options.full_stacks)
-
-    def _translated(self, action: Callable[[], _Result]) -> _Result:
-        try:
-            return action()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            name = error.filename or self._name
-            cure = "free some space, or " * (error.errno in NO_ROOM) + "write to another file"
-            raise KwatchError(f"{name} cannot be written: {error.strerror}", cure) from error
+        color = self._to.stream.isatty() and "NO_COLOR" not in os.environ
+        return Tables(self._to.stream, color=color, full_stacks=self._options.full_stacks)
 
     def profile(self, snapshots: Iterable[Snapshot]) -> None:
         """Keeps the profiles of the snapshots for the files."""
@@ -91,7 +65,7 @@ class Output:
     def write_profiles(self) -> None:
         """Updates the files where that is cheap; `close` always updates them."""
         if self._profiles is not None:
-            self._translated(self._profiles.flush)
+            self._to.attempt(self._profiles.flush)
 
     def write(self, snapshot: Snapshot) -> None:
         self._put(lambda: self._sink.write(snapshot))
@@ -103,7 +77,7 @@ class Output:
         if others:
             self._put(
                 lambda: _print(
-                    self._stream, f"({counted(others, 'more process', 'more processes')})\n"
+                    self._to.stream, f"({counted(others, 'more process', 'more processes')})\n"
                 )
             )
 
@@ -117,11 +91,11 @@ class Output:
 
         is_json = self._options.json
         text = sums_json_line(report) + "\n" if is_json else sums_text(report, self._options.top)
-        self._put(lambda: _print(self._stream, text))
+        self._put(lambda: _print(self._to.stream, text))
 
     def _put(self, action: Callable[[], None]) -> None:
         try:
-            self._translated(action)
+            self._to.attempt(action)
         except BrokenPipeError:
             if not self._options.needs_verdict:
                 raise
@@ -129,8 +103,8 @@ class Output:
 
     def _drop_the_rest(self) -> None:
         with contextlib.suppress(OSError):
-            self._close_stream()
-        self._stream = open(os.devnull, "w")  # noqa: SIM115 - closed by close()
+            self._to.close()
+        self._to = Destination(os.devnull)
         self._sink = self._make_sink()
 
     def close(self) -> None:
@@ -140,15 +114,11 @@ class Output:
                 self._closed(self._profiles.close)
         finally:
             self._closed(self._sink.close)
-            self._closed(self._close_stream)
+            self._closed(self._to.close)
 
     def _closed(self, action: Callable[[], None]) -> None:
         with contextlib.suppress(BrokenPipeError):
-            self._translated(action)
-
-    def _close_stream(self) -> None:
-        if self._stream is not sys.stdout:
-            self._stream.close()
+            self._to.attempt(action)
 
 
 def _require_distinct(paths: list[str | None]) -> None:

@@ -9,18 +9,16 @@ import datetime
 import io
 import json as json_format
 import math
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from itertools import islice
-from typing import Any, TextIO
+from typing import Any
 
 from tabulate import tabulate
 
-from kwatch.errors import NO_ROOM, KwatchError
 from kwatch.recording.escapes import escaped
 from kwatch.recording.query import Answer
+from kwatch.sinks.destination import Destination
 from kwatch.system import stdio
 from kwatch.units import counted, printable
 
@@ -36,34 +34,16 @@ class RowOutput:
     """
 
     def __init__(self, path: str | None) -> None:
-        self._name = path or "standard output"
-        self.stream = self._translated(lambda: _opened(path))
-        self.is_terminal = self.stream.isatty()
+        self._to = Destination(path, newline="")
+        self.is_terminal = self._to.stream.isatty()
 
     def write(self, text: str) -> None:
-        self._translated(lambda: self.stream.write(text))
+        self._to.attempt(lambda: self._to.stream.write(text))
 
     def close(self) -> None:
         with contextlib.suppress(BrokenPipeError):
-            self._translated(self.stream.flush)
-            if self.stream is not sys.stdout:
-                self._translated(self.stream.close)
-
-    def _translated(self, action: Callable[[], Any]) -> Any:
-        try:
-            return action()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            cure = "free some space, or " * (error.errno in NO_ROOM) + "write to another file"
-            raise KwatchError(f"{self._name} cannot be written: {error.strerror}", cure) from error
-
-
-def _opened(path: str | None) -> TextIO:
-    if path is None:
-        return sys.stdout
-    file = stdio.open_output(path, os.O_TRUNC)
-    return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+            self._to.attempt(self._to.stream.flush)
+            self._to.attempt(self._to.close)
 
 
 def table(answer: Answer, output: RowOutput) -> None:
